@@ -1,0 +1,160 @@
+"""The configuration: one dataclass per group. Every option has its default, its meaning and its range here, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MODES = ("nocache", "nocache_naive", "cached", "generate", "generate_nocache")
+CACHES = ("dynamic", "none")
+ENGINES = ("eager",)
+ATTENTIONS = ("auto", "sdpa", "eager", "flash", "efficient", "math", "cudnn")
+DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
+SOURCES = ("hub", "path", "random", "embedded", "scripted")
+FAILURES = ("error", "oom", "crash")
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A field with its meaning and its range.
+
+    Parameters: `choices` lists the allowed values; `minimum` and `maximum` are inclusive bounds, `above` an
+    exclusive one. A null value is always within range.
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "above": above, "maximum": maximum}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class ModelConfig:
+    """What is decoded."""
+
+    name: str = setting("hub", "name in records and folders (a ready file sets it; model=hub derives it from the id)")
+    id: str | None = setting(None, "hub id such as Qwen/Qwen3-0.6B")
+    revision: str | None = setting(None, "commit, tag or branch of the hub repository (default: its main branch)")
+    weights: str = setting("hub", "where the weights come from; random needs no download", choices=SOURCES)
+    path: str | None = setting(None, "a transformers folder, for model=path or model.weights=path")
+    dtype: str = setting("auto", "type of the weights; auto: what the checkpoint states", choices=DTYPES)
+    quantization: str = setting("none", "quantisation of the weights", choices=("none",))
+    device_map: str | None = setting(
+        None, "auto spreads the weights over the devices through accelerate", choices=("auto",)
+    )
+    trust_remote_code: bool = setting(False, "run the Python code that comes with a hub repository")
+    architecture: dict[str, Any] | None = setting(
+        None, "a transformers config as a mapping, used by model.weights=random; default: read from the hub"
+    )
+    prefill_s: float = setting(0.010, "scripted: seconds of a prefill", above=0)
+    cached_step_s: float = setting(0.001, "scripted: seconds of a cached decode step", above=0)
+    nocache_step_s: float = setting(0.010, "scripted: seconds of a decode step without a cache", above=0)
+    per_token_s: float = setting(0.0, "scripted: seconds added to a decode step per token of context", minimum=0)
+    drift: float = setting(0.0, "scripted: relative change of every time from one block to the next", above=-1)
+    noise: float = setting(0.0, "scripted: relative standard deviation of each step", minimum=0)
+    seed: int = setting(0, "scripted and random: seed of the noise, of the weights", minimum=0)
+    virtual_time: bool = setting(True, "scripted: advance a virtual clock; false sleeps for real")
+    fail_at_step: int | None = setting(
+        None, "scripted: fail at this decode step, counted over the whole run", minimum=1
+    )
+    fail_with: str = setting("error", "scripted: how to fail", choices=FAILURES)
+
+
+@dataclass
+class ArmConfig:
+    """One entry of `arms`; what is left out follows from its mode."""
+
+    mode: str = setting("cached", "way of decoding", choices=MODES)
+    cache: str | None = setting(None, "kind of cache", choices=CACHES)
+    engine: str = setting("eager", "how the step is executed", choices=ENGINES)
+    attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
+
+
+@dataclass
+class WorkloadConfig:
+    """What is decoded from, and how far."""
+
+    prompts: str | None = setting(None, "file of prompts: text, one a line, or JSONL with the key prompt")
+    prompt_tokens: int | None = setting(None, "cut or repeat the bundled text to exactly this many tokens", minimum=1)
+    new_tokens: int = setting(48, "tokens that each sequence gets, the first one included", minimum=2)
+    batch_size: int = setting(1, "sequences decoded together", minimum=1)
+    stop: Any = setting("ignore", "ignore: exactly new_tokens come out; tokenizer: stop at its end token; or [ids]")
+    chat_template: bool = setting(False, "wrap each prompt with the tokenizer's chat template")
+
+
+@dataclass
+class SamplingConfig:
+    """How the next token is chosen."""
+
+    temperature: float = setting(0.0, "0 is greedy", minimum=0)
+    top_p: float = setting(1.0, "nucleus sampling; 1 keeps all", above=0, maximum=1)
+    top_k: int = setting(0, "sample among the k likeliest tokens; 0 keeps all", minimum=0)
+    repetition_penalty: float = setting(1.0, "divides the scores of tokens already seen; 1 does nothing", above=0)
+    seed: int = setting(0, "seed of the draws, the same for every arm", minimum=0)
+
+
+@dataclass
+class StreamConfig:
+    """The text shown before the measurement."""
+
+    interval: int = setting(1, "show the untimed text every so many tokens; 0 skips it", minimum=0)
+
+
+@dataclass
+class CheckConfig:
+    """What is verified besides the always-on proofs."""
+
+    agreement: str = setting(
+        "few", "teacher-forced comparison of the arms' logits: few steps, full, none", choices=("few", "full", "none")
+    )
+
+
+@dataclass
+class MeasureConfig:
+    """How often, and until when."""
+
+    blocks: int = setting(8, "measured blocks under stopping=fixed, the least under the others", minimum=1)
+    warmup: int = setting(1, "unmeasured visits of every arm at the measured shapes", minimum=0)
+    stopping: str = setting("fixed", "when to stop", choices=("fixed", "precision", "budget"))
+    precision: float = setting(0.01, "stopping=precision: half-width of the speed-up's interval, relative", above=0)
+    max_blocks: int = setting(64, "stopping=precision: most blocks", minimum=1)
+    budget_s: float = setting(
+        60.0, "stopping=budget and precision: seconds of measuring after which no block starts", above=0
+    )
+    step_lane: bool = setting(True, "also measure every step by itself, in visits of their own")
+    seed: int = setting(0, "seed of the order in which a block visits the arms", minimum=0)
+
+
+@dataclass
+class Config:
+    """The whole configuration of one run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    mode: str = setting("both", "way of decoding; both: nocache and cached", choices=(*MODES, "both"))
+    cache: str = setting("dynamic", "kind of cache of the cached arm", choices=CACHES[:1])
+    engine: str = setting("eager", "how a step is executed", choices=ENGINES)
+    attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
+    arms: list[ArmConfig] | None = setting(None, "list of {mode, cache, engine, attention}; the first is the baseline")
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    check: CheckConfig = field(default_factory=CheckConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    threads: int | None = setting(None, "CPU threads of torch (default: its own choice)", minimum=1)
+    launch: str = setting(
+        "worker", "worker: the model in a process of its own; inline: in this one", choices=("worker", "inline")
+    )
+    results_dir: str = setting("results", "where run folders go")
+    name: str | None = setting(None, "folder under results_dir (default: the model's name)")
+    report: str = setting(
+        "auto",
+        "write report.html: auto (a sweep writes one at its root), true, false",
+        choices=("auto", "true", "false"),
+    )

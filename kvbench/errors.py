@@ -1,0 +1,73 @@
+"""Everything kvbench raises on purpose.
+
+    KvbenchError                 exit code 1   the base; a message is one line that names the remedy
+    ├── BadInput                 exit code 2   what was asked for cannot be measured; nothing was
+    │   ├── ConfigError                        a key, its value, and the values allowed
+    │   ├── PromptError                        a prompt file or a prompt that does not fit the model
+    │   ├── ModelUnavailable                   the hub, a folder or a library refuses the model
+    │   ├── DeviceUnavailable                  the device asked for is not on this machine
+    │   └── RecordError                        a run folder or record that cannot be read or written
+    └── RunFailed                exit code 1   a measurement began and did not end; carries its status
+        ├── Infeasible                         predicted not to fit, with the bytes
+        ├── OutOfMemory                        the device ran out of memory
+        └── WorkerCrashed                      the worker process ended without an answer
+
+Third-party errors become one of these in one place each: Hydra's in `config.compose`, the hub's in
+`models.hub_errors`, torch's in `running.faults`.
+"""
+
+
+class KvbenchError(Exception):
+    """Base of every error raised on purpose; `str()` is one line meant for the person at the terminal."""
+
+    exit_code = 1
+
+
+class BadInput(KvbenchError):
+    """The request cannot be measured as it stands."""
+
+    exit_code = 2
+
+
+class ConfigError(BadInput):
+    """A configuration key has a value that is not allowed, or is not a key."""
+
+
+class PromptError(BadInput):
+    """A prompt file is unusable or a prompt does not fit the model."""
+
+
+class ModelUnavailable(BadInput):
+    """The model cannot be loaded for a reason that the user can mend."""
+
+
+class DeviceUnavailable(BadInput):
+    """The requested device is not available to torch on this machine."""
+
+
+class RecordError(BadInput):
+    """A run folder or record cannot be read or written."""
+
+
+class RunFailed(KvbenchError):
+    """A measurement started but could not be finished; `status` is the record's word for how it ended."""
+
+    status = "failed"
+
+
+class Infeasible(RunFailed):
+    """The run is predicted not to fit into memory."""
+
+    status = "infeasible"
+
+
+class OutOfMemory(RunFailed):
+    """The device ran out of memory."""
+
+    status = "oom"
+
+
+class WorkerCrashed(RunFailed):
+    """The worker process ended without an answer."""
+
+    status = "crashed"

@@ -1,0 +1,1 @@
+"""What is recorded meanwhile: clocks, lanes, blocks, memory, sensors, environment."""

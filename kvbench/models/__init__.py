@@ -1,0 +1,1 @@
+"""What is decoded: loading, facts, and the embedded model."""

@@ -1,0 +1,236 @@
+"""The record of one run: what run.json holds. The contract of everything that reads results.
+
+Names carry units. Unknown is null, and `null_reasons` maps its JSON pointer to the reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
+
+
+class Part(BaseModel):
+    """Base of the record's parts: immutable, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Estimate(Part):
+    """A figure with its interval; `level` is the coverage attained, `n` the samples (blocks) behind it."""
+
+    estimator: str
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    level: float | None = None
+    n: int
+
+
+class Speedup(Part):
+    """Candidate over baseline: above 1 the candidate is faster."""
+
+    estimator: str
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    level: float | None = None
+    n_blocks: int
+
+
+class Cold(Part):
+    """The first visit of an arm."""
+
+    ttft_s: float | None
+    itl_s: float | None
+    load_s: float | None
+    compile_s: float | None
+
+
+class TokenPercentiles(Part):
+    """Percentiles over single decode steps; descriptive, without intervals (steps of one run are correlated)."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    n_tokens: int
+
+
+class Memory(Part):
+    """Bytes of one arm, from an untimed pass of its own."""
+
+    weights_bytes: int | None
+    kv_cache_bytes: int | None
+    kv_cache_predicted_bytes: int | None
+    kv_cache_storage_bytes: int | None
+    peak_allocated_bytes: int | None
+    peak_reserved_bytes: int | None
+    device_used_bytes: int | None
+    process_rss_bytes: int | None
+
+
+class MemoryPoint(Part):
+    """Memory of one arm at one context length of the untimed pass."""
+
+    context_length: int
+    kv_cache_bytes: int | None
+    allocated_bytes: int | None
+
+
+class Energy(Part):
+    """Energy of decoding, from the device's cumulative counter."""
+
+    joules_per_token: float | None
+    idle_watts: float | None
+    window_s: float | None
+
+
+class Limit(Part):
+    """How far an arm is from what the machine could do."""
+
+    floor_s: float | None
+    bound: str | None
+    mbu: float | None
+    mfu: float | None
+    launch_s: float | None
+
+
+class ProofResult(Part):
+    """Steps whose submission was checked against the mode's promise, and how many broke it."""
+
+    steps_checked: int
+    violations: int
+
+
+class ArmRecord(Part):
+    """One way of decoding and everything measured of it."""
+
+    mode: str
+    cache: str
+    engine: str
+    attention: str
+    cold: Cold
+    ttft_s: Estimate
+    itl_s: Estimate
+    decode_tokens_per_s: Estimate
+    end_to_end_tokens_per_s: Estimate
+    itl_percentiles_s: TokenPercentiles
+    step_lane_cost: float | None  # decode time of the per-token lane over the throughput lane's, minus 1
+    memory: Memory
+    memory_by_context: tuple[MemoryPoint, ...]
+    energy: Energy
+    limit: Limit
+    tokens: tuple[tuple[int, ...], ...]
+    texts: tuple[str, ...]
+    finish_reason: tuple[str, ...]
+    proof: ProofResult
+
+
+class Agreement(Part):
+    """Whether a candidate computes what the baseline computes, on the same token path."""
+
+    verdict: Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"] | None
+    first_divergence: int | None
+    top2_margin: float | None
+    max_abs_logit_diff: float | None
+    kl: float | None
+    noise_abs: float | None
+    steps: int
+    detail: str
+
+
+class Comparison(Part):
+    """A candidate arm against the baseline arm of the same run; arms are indices into `arms`."""
+
+    baseline_arm: int
+    candidate_arm: int
+    speedup: Speedup
+    end_to_end_speedup: Speedup
+    extra_memory_bytes: int | None
+    break_even_context: int | None
+    agreement: Agreement
+    verdict: Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
+    reasons: tuple[str, ...]
+
+
+class Check(Part):
+    """One line behind VALID or INVALID."""
+
+    name: str
+    passed: bool
+    detail: str
+    advice: str
+
+
+class RunWarning(Part):
+    """Something a reader should know that does not invalidate the run."""
+
+    code: str
+    detail: str
+
+
+class Stopping(Part):
+    """The stopping rule declared before the run, and why it ended."""
+
+    rule: str
+    reason: str
+
+
+class Keys(Part):
+    """Digests of what must be equal: to compare two runs, and to skip a finished point."""
+
+    compare_key: str
+    resume_key: str
+
+
+class Workload(Part):
+    """Size and identity of what was decoded; lists hold one value per prompt."""
+
+    prompt_tokens: tuple[int, ...]
+    new_tokens: int
+    batch_size: int
+    prompt_sha256: str
+
+
+class HostSample(Part):
+    """Memory seen by the parent from outside the measured process."""
+
+    elapsed_s: float
+    phase: str
+    process_rss_bytes: int | None
+    device_used_bytes: int | None
+
+
+class RunRecord(Part):
+    """One run. A run that did not end holds what was known by then; `status` and `status_reason` say how it ended."""
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    created_at: str
+    kvbench_version: str
+    status: Status
+    status_reason: str | None
+    config: dict[str, Any]
+    keys: Keys
+    environment: dict[str, Any]
+    model: dict[str, Any] | None
+    workload: Workload | None
+    shapes: dict[str, Any] | None
+    arms: tuple[ArmRecord, ...]
+    stopping: Stopping | None
+    comparisons: tuple[Comparison, ...]
+    comparison: Comparison | None
+    checks: tuple[Check, ...]
+    warnings: tuple[RunWarning, ...]
+    memory_timeline: tuple[HostSample, ...]
+    null_reasons: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the run was measured and every check passed."""
+        return self.status == "ok"

@@ -1,0 +1,222 @@
+"""Run folders on disk: written so that a crash at any moment loses nothing finished, read so that one bad file harms no other."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from kvbench.errors import RecordError
+from kvbench.measuring.samples import Block
+from kvbench.records.schema import SCHEMA_VERSION, RunRecord
+
+if TYPE_CHECKING:
+    import pyarrow
+
+RECORD = "run.json"
+BLOCKS = "blocks.jsonl"
+PROMPTS = "prompts.jsonl"
+CONFIG = "config.yaml"
+STEPS = "steps.parquet"
+REPORT = "report.html"
+LOG = "stdout.log"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A record together with the folder it was read from."""
+
+    record: RunRecord
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A path that should hold a run and cannot be used, with the reason in one line."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search for runs brought: usable ones, broken ones, and runs that were killed before their record."""
+
+    runs: tuple[StoredRun, ...]
+    unreadable: tuple[Unreadable, ...]
+    unfinished: tuple[Unreadable, ...]
+
+
+class RunFolder:
+    """The folder of one run while it is being written.
+
+    Raises `RecordError` when the folder cannot be created or written.
+    """
+
+    def __init__(self, results_dir: Path, name: str, run_id: str) -> None:
+        self.path = results_dir / name / run_id
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError as error:
+            raise RecordError(
+                f"run folder {self.path} exists already: remove it or choose another results_dir"
+            ) from error
+        except OSError as error:
+            raise RecordError(
+                f"results_dir={results_dir}: cannot create {self.path} ({error.strerror}); choose a folder you can write to"
+            ) from error
+
+    def write_config(self, text: str) -> None:
+        """Keep the resolved configuration as YAML."""
+        self._replace(CONFIG, text.encode())
+
+    def write_prompts(self, prompts: Iterable[dict[str, Any]]) -> None:
+        """Keep the prompts: one JSON object with `text` and `token_ids` a line."""
+        lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts]
+        self._replace(PROMPTS, ("\n".join(lines) + "\n").encode())
+
+    def append_block(self, block: Block) -> None:
+        """Append one finished block and make sure that it is on the disk."""
+        line = json.dumps(asdict(block), allow_nan=False) + "\n"
+        try:
+            with (self.path / BLOCKS).open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RecordError(f"{self.path / BLOCKS}: cannot write ({error.strerror})") from error
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write run.json in one step: it is either the whole record or absent."""
+        self._replace(RECORD, record.model_dump_json(indent=1).encode())
+
+    def write_steps(self, table: pyarrow.Table) -> None:
+        """Write the per-step table."""
+        import pyarrow.parquet
+
+        temporary = self.path / f".{STEPS}.tmp"
+        try:
+            pyarrow.parquet.write_table(table, temporary)
+            temporary.replace(self.path / STEPS)
+        except OSError as error:
+            raise RecordError(f"{self.path / STEPS}: cannot write ({error})") from error
+
+    def _replace(self, name: str, content: bytes) -> None:
+        replace_file(self.path / name, content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises `RecordError` when the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename itself is durable only when the folder is synced
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot write ({error.strerror})") from error
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read one run.json. Raises `RecordError` with a one-line reason."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8 text, so not a record") from error
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}: not complete JSON (line {error.lineno}): truncated or edited") from error
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise RecordError(f"{path}: not a kvbench record (no schema_version)")
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: schema_version {data['schema_version']} is unknown to this kvbench, which reads {SCHEMA_VERSION}"
+        )
+    try:
+        # Validated from JSON, where lists stand for tuples.
+        return RunRecord.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: field {where}: {first['msg']}") from error
+
+
+def find_runs(paths: Sequence[Path]) -> Found:
+    """Search files and folders, recursively, for runs; sorted by creation time.
+
+    Raises `RecordError` when a path does not exist. A broken record is returned as unreadable, not raised.
+    """
+    runs: list[StoredRun] = []
+    unreadable: list[Unreadable] = []
+    unfinished: list[Unreadable] = []
+    for record_path in _record_paths(paths):
+        try:
+            runs.append(StoredRun(read_record(record_path), record_path.parent))
+        except RecordError as error:
+            unreadable.append(Unreadable(record_path, str(error).removeprefix(f"{record_path}: ")))
+    for path in paths:
+        for blocks in sorted(path.rglob(BLOCKS)) if path.is_dir() else ():
+            if not (blocks.parent / RECORD).exists():
+                count = len(read_blocks(blocks.parent))
+                unfinished.append(Unreadable(blocks.parent, f"interrupted before its record; {count} finished blocks"))
+    runs.sort(key=lambda run: (run.record.created_at, run.record.run_id))
+    return Found(tuple(runs), tuple(unreadable), tuple(unfinished))
+
+
+def _record_paths(paths: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise RecordError(f"{path}: no such file or folder")
+        for candidate in sorted(path.rglob(RECORD)) if path.is_dir() else [path]:
+            found.setdefault(candidate.resolve(), candidate)
+    return list(found.values())
+
+
+def read_blocks(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The finished blocks of a run, as JSON objects; a last line cut off by a crash is left out."""
+    path = folder / BLOCKS
+    if not path.exists():
+        return ()
+    blocks = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            blocks.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return tuple(blocks)
+
+
+def read_steps(folder: Path) -> pyarrow.Table | None:
+    """The per-step table of a run (see `records.steps` for its columns), or None when the run has none.
+
+    Raises `RecordError` when the file is there and cannot be read.
+    """
+    path = folder / STEPS
+    if not path.exists():
+        return None
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RecordError(f"{path}: cannot read ({error})") from error

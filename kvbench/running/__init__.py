@@ -1,0 +1,1 @@
+"""Where it runs: the job itself, the worker process and its supervisor."""
