@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-MODES = ("nocache", "nocache_naive", "cached", "generate", "generate_nocache")
-CACHES = ("dynamic", "none")
-ENGINES = ("eager",)
-ATTENTIONS = ("auto", "sdpa", "eager", "flash", "efficient", "math", "cudnn")
+from kvbench import capabilities
+
+MODES = tuple(capabilities.MODES)
+CACHES = tuple(capabilities.CACHES)
+ENGINES = tuple(capabilities.ENGINES)
+ATTENTIONS = tuple(capabilities.ATTENTIONS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "scripted")
 FAILURES = ("error", "oom", "crash")
@@ -49,8 +51,8 @@ class ModelConfig:
         None, "auto spreads the weights over the devices through accelerate", choices=("auto",)
     )
     trust_remote_code: bool = setting(False, "run the Python code that comes with a hub repository")
-    architecture: dict[str, Any] | None = setting(
-        None, "a transformers config as a mapping, used by model.weights=random; default: read from the hub"
+    architecture: dict[str, Any] = setting(
+        {}, "a transformers config as a mapping, used by model.weights=random; empty: read from the hub"
     )
     prefill_s: float = setting(0.010, "scripted: seconds of a prefill", above=0)
     cached_step_s: float = setting(0.001, "scripted: seconds of a cached decode step", above=0)
@@ -137,7 +139,7 @@ class Config:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     mode: str = setting("both", "way of decoding; both: nocache and cached", choices=(*MODES, "both"))
-    cache: str = setting("dynamic", "kind of cache of the cached arm", choices=CACHES[:1])
+    cache: str = setting("dynamic", "kind of cache of the arms that keep one", choices=("dynamic",))
     engine: str = setting("eager", "how a step is executed", choices=ENGINES)
     attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
     arms: list[ArmConfig] | None = setting(None, "list of {mode, cache, engine, attention}; the first is the baseline")

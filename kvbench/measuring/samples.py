@@ -30,6 +30,8 @@ class Visit:
     steps: int  # forward passes after the prefill
     step_s: tuple[float, ...] | None  # one per step in the "steps" lane
     tokens_sha256: str
+    passes_checked: int  # forward passes held against the mode's promise; 0 for `generate`, which hides them here
+    violations: int  # of those, the ones that broke it
 
 
 @dataclass(frozen=True)
@@ -130,17 +132,74 @@ class Prepared:
     environment: dict[str, Any]
     prompts: tuple[dict[str, Any], ...]  # {"text", "token_ids"}
     batches: tuple[tuple[int, ...], ...]  # indices into prompts
-    shapes: dict[str, Any]
     load_s: float
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A whole measurement; `blocks` reached the parent one by one as well."""
+class Shapes:
+    """Tensors of one prefill and of one step of each mode, with the meaning of their dimensions and their bytes."""
 
-    cold: tuple[ColdVisit, ...]
-    untimed: tuple[UntimedPass, ...]
-    agreement: tuple[AgreementFigures, ...]
-    blocks: tuple[Block, ...]
-    stopping_reason: str
-    warnings: tuple[dict[str, str], ...] = ()
+    shapes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The end of the measured blocks, with the stopping rule's reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something a reader should know that does not invalidate the run."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class HostReading:
+    """Memory seen from outside the measured process."""
+
+    elapsed_s: float
+    phase: str
+    process_rss_bytes: int | None
+    device_used_bytes: int | None
+
+
+Sample = Prepared | ColdVisit | UntimedPass | Shapes | AgreementFigures | Block | Stopped | Warned
+
+
+@dataclass
+class RunSamples:
+    """Everything measured in one run so far, in the order it arrived."""
+
+    prepared: Prepared | None = None
+    shapes: Shapes | None = None
+    cold: list[ColdVisit] = field(default_factory=list)
+    untimed: list[UntimedPass] = field(default_factory=list)
+    agreement: list[AgreementFigures] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    stopped: Stopped | None = None
+    warnings: list[Warned] = field(default_factory=list)
+    host_readings: list[HostReading] = field(default_factory=list)
+
+    def add(self, sample: Sample) -> None:
+        """Keep one sample where it belongs."""
+        match sample:
+            case Prepared():
+                self.prepared = sample
+            case Shapes():
+                self.shapes = sample
+            case ColdVisit():
+                self.cold.append(sample)
+            case UntimedPass():
+                self.untimed.append(sample)
+            case AgreementFigures():
+                self.agreement.append(sample)
+            case Block():
+                self.blocks.append(sample)
+            case Stopped():
+                self.stopped = sample
+            case Warned():
+                self.warnings.append(sample)

@@ -1,4 +1,4 @@
-"""Run folders on disk: written so that a crash at any moment loses nothing finished, read so that one bad file harms no other."""
+"""Run folders on disk: written so that a crash loses nothing finished, read so that one bad file harms no other."""
 
 from __future__ import annotations
 
@@ -71,8 +71,18 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise RecordError(
-                f"results_dir={results_dir}: cannot create {self.path} ({error.strerror}); choose a folder you can write to"
+                f"results_dir={results_dir}: cannot create {self.path} ({error.strerror}); choose one you can write to"
             ) from error
+
+    def discard(self) -> None:
+        """Remove the folder of a run that turned out not to be one, and the folders above that it leaves empty."""
+        for file in self.path.iterdir():
+            file.unlink()
+        self.path.rmdir()
+        for folder in (self.path.parent, self.path.parent.parent):
+            if any(folder.iterdir()):
+                break
+            folder.rmdir()
 
     def write_config(self, text: str) -> None:
         """Keep the resolved configuration as YAML."""

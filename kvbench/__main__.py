@@ -1,0 +1,56 @@
+"""The command line: a table of contents. Every command is a file in `kvbench.commands`, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from kvbench.errors import KvbenchError
+
+SUBCOMMANDS = {
+    "report": "build one HTML report over any number of runs",
+    "show": "a run or a folder of runs in the terminal",
+    "export": "runs as csv, json, parquet, md or pytest-benchmark",
+    "doctor": "what this machine can measure, what is missing and how to get it",
+}
+EXIT_BAD_INPUT = 2
+
+Command = Callable[[list[str]], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. A word without `=` is a subcommand, the rest is Hydra's grammar."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except KvbenchError as error:
+        print(f"kvbench: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as `| head` does: nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    first = arguments[0] if arguments else ""
+    if first in SUBCOMMANDS:
+        return _command(first)(arguments[1:])
+    if first in ("help", "--version") or {"-h", "--help"} & set(arguments):
+        return _command("help")(arguments)
+    if first and "=" not in first and not first.startswith(("-", "~", "+")):
+        known = ", ".join(SUBCOMMANDS)
+        print(f"kvbench: {first}: no such command; there are {known}; a run takes KEY=VALUE", file=sys.stderr)  # noqa: T201
+        return EXIT_BAD_INPUT
+    return _command("run")(arguments)
+
+
+def _command(name: str) -> Command:
+    command: Command = importlib.import_module(f"kvbench.commands.{name}").main
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

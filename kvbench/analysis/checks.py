@@ -1,0 +1,128 @@
+"""The lines behind VALID and INVALID, and the warnings that are neither."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvbench.analysis.agreement import judge
+from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.measuring.samples import RunSamples
+from kvbench.plan import Plan
+from kvbench.records.schema import Check, RunWarning
+
+
+def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
+    """Every check that this run can be put to."""
+    checks = [_mode_proof(plan, samples), _token_count(plan, samples)]
+    if len(plan.arms) > 1:
+        checks.append(_enough_blocks(samples))
+        if plan.config.check.agreement != "none":
+            checks.append(_agreement(plan, samples))
+    return tuple(checks)
+
+
+def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
+    """What a reader should know besides."""
+    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in samples.warnings]
+    if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
+        warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
+    warnings += _varying_tokens(plan, samples)
+    warnings += _busy_host(samples)
+    return tuple(warnings)
+
+
+def _mode_proof(plan: Plan, samples: RunSamples) -> Check:
+    per_arm = [
+        sum(untimed.proof.violations for untimed in samples.untimed if untimed.arm == arm)
+        + sum(visit.violations for block in samples.blocks for visit in block.visits if visit.arm == arm)
+        for arm in range(len(plan.arms))
+    ]
+    steps = sum(untimed.proof.steps_checked for untimed in samples.untimed)
+    first = next((untimed.proof.first_violation for untimed in samples.untimed if untimed.proof.first_violation), "")
+    broken = [plan.arms[arm].mode for arm, count in enumerate(per_arm) if count]
+    if not broken:
+        return Check(
+            name="mode_proof", passed=True, detail=f"{steps} steps submitted what their mode promises", advice=""
+        )
+    return Check(
+        name="mode_proof",
+        passed=False,
+        detail=f"{sum(per_arm)} steps of {', '.join(broken)} submitted something else than promised; {first}",
+        advice="the model or its cache does not do what this mode measures: these times are of another computation",
+    )
+
+
+def _token_count(plan: Plan, samples: RunSamples) -> Check:
+    wanted = plan.config.workload.new_tokens
+    timed = [visit for block in samples.blocks for visit in block.visits]
+    if plan.stop_rule == "ignore":
+        wrong = sum(visit.new_tokens != wanted * visit.sequences for visit in timed)
+        said = f"exactly {wanted} new tokens per sequence in {len(timed)} visits"
+    else:
+        wrong = sum(not visit.sequences <= visit.new_tokens <= wanted * visit.sequences for visit in timed)
+        said = f"1 to {wanted} new tokens per sequence in {len(timed)} visits"
+    return Check(
+        name="token_count",
+        passed=not wrong,
+        detail=said if not wrong else f"{wrong} of {len(timed)} visits gave another number of tokens than asked for",
+        advice="" if not wrong else "the decoder stops early or runs on: its rates cannot be compared",
+    )
+
+
+def _enough_blocks(samples: RunSamples) -> Check:
+    count = len(samples.blocks)
+    return Check(
+        name="blocks",
+        passed=count >= MIN_BLOCKS,
+        detail=f"{count} blocks measured, a verdict needs {MIN_BLOCKS}",
+        advice="" if count >= MIN_BLOCKS else f"raise measure.blocks to {MIN_BLOCKS} or more (the default is 8)",
+    )
+
+
+def _agreement(plan: Plan, samples: RunSamples) -> Check:
+    verdicts = {figures.candidate_arm: judge(figures) for figures in samples.agreement}
+    wrong = [arm for arm, agreement in verdicts.items() if agreement.verdict == "MISMATCH"]
+    details = "; ".join(f"{plan.arms[arm].mode} {agreement.verdict}" for arm, agreement in verdicts.items())
+    return Check(
+        name="agreement",
+        passed=not wrong,
+        detail=details if not wrong else "; ".join(f"{plan.arms[arm].mode}: {verdicts[arm].detail}" for arm in wrong),
+        advice="" if not wrong else "a cache that changes the output is a bug: its speed is of no use",
+    )
+
+
+def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:
+    expected = {untimed.arm: untimed.tokens_sha256 for untimed in samples.untimed}
+    varying = {
+        visit.arm
+        for block in samples.blocks
+        for visit in block.visits
+        if visit.arm in expected and expected[visit.arm][visit.batch] != visit.tokens_sha256
+    }
+    return [
+        RunWarning(
+            code="tokens_vary",
+            detail=f"{plan.arms[arm].mode}: a timed visit gave other tokens than the untimed pass, so its kernels are"
+            " not deterministic or the run leaks state",
+        )
+        for arm in sorted(varying)
+    ]
+
+
+def _busy_host(samples: RunSamples) -> list[RunWarning]:
+    environment = samples.prepared.environment if samples.prepared else {}
+    load, cores = environment.get("load_average_1m"), environment.get("logical_cores")
+    if load is None or cores is None or load <= cores / 2:
+        return []
+    return [
+        RunWarning(
+            code="host_load",
+            detail=f"the load average was {load:.1f} on {cores} logical cores when the run began: other programs may"
+            " have slowed it",
+        )
+    ]
+
+
+def failed(checks: Sequence[Check]) -> tuple[str, ...]:
+    """One reason per failed check."""
+    return tuple(f"{check.name}: {check.detail}" for check in checks if not check.passed)

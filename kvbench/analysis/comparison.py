@@ -1,0 +1,89 @@
+"""One arm against the baseline of the same run: ratios with intervals, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from kvbench.analysis.agreement import judge
+from kvbench.analysis.estimates import BlockFigures
+from kvbench.measuring.samples import AgreementFigures
+from kvbench.records.schema import ArmRecord, Comparison, Speedup
+from kvbench.statistics import geometric_mean, ratio_interval
+
+RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"
+MIN_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
+RELEVANCE = 0.01  # within one session, smaller differences are nothing to act upon
+
+Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
+
+
+def compare_arms(
+    arms: Sequence[ArmRecord],
+    figures: Sequence[Sequence[BlockFigures]],
+    candidate: int,
+    agreement: AgreementFigures | None,
+    invalid_because: Sequence[str],
+) -> Comparison:
+    """Arm `candidate` against arm 0; `invalid_because` names the failed checks of the run."""
+    decode = speedup(
+        [block.decode_tokens_per_s for block in figures[0]], [block.decode_tokens_per_s for block in figures[candidate]]
+    )
+    end_to_end = speedup(
+        [block.end_to_end_tokens_per_s for block in figures[0]],
+        [block.end_to_end_tokens_per_s for block in figures[candidate]],
+    )
+    return Comparison(
+        baseline_arm=0,
+        candidate_arm=candidate,
+        speedup=decode,
+        end_to_end_speedup=end_to_end,
+        extra_memory_bytes=_extra_memory(arms[0], arms[candidate]),
+        break_even_context=None,
+        agreement=judge(agreement),
+        verdict="INVALID" if invalid_because else verdict_of(decode),
+        reasons=tuple(invalid_because),
+    )
+
+
+def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None]) -> Speedup:
+    """Candidate over baseline of paired rates, one pair per block; null when a block lacks one."""
+    pairs = list(zip(baseline, candidate, strict=True))
+    ratios = [new / old for old, new in pairs if old is not None and new is not None]
+    if not ratios or len(ratios) < len(pairs):
+        return Speedup(estimator=RATIO, value=None, n_blocks=len(ratios))
+    if len(ratios) == 1:
+        return Speedup(estimator=RATIO, value=geometric_mean(ratios), n_blocks=1)
+    interval = ratio_interval(ratios)
+    return Speedup(
+        estimator=RATIO,
+        value=interval.value,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        level=interval.level,
+        n_blocks=len(ratios),
+    )
+
+
+def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> Verdict:
+    """Five words, never a yes or no: the whole interval must lie beyond the band, or inside it, to say something."""
+    low, high = ratio.ci_low, ratio.ci_high
+    if low is None or high is None or ratio.n_blocks < MIN_BLOCKS:
+        return "INVALID"
+    if low > 1 + relevance:
+        return "FASTER"
+    if high < 1 / (1 + relevance):
+        return "SLOWER"
+    if low >= 1 / (1 + relevance) and high <= 1 + relevance:
+        return "SAME"
+    return "AMBIGUOUS"
+
+
+def _extra_memory(baseline: ArmRecord, candidate: ArmRecord) -> int | None:
+    ours, theirs = candidate.memory, baseline.memory
+    if ours.peak_allocated_bytes is not None and theirs.peak_allocated_bytes is not None:
+        return ours.peak_allocated_bytes - theirs.peak_allocated_bytes
+    # Without an allocator's high-water mark the cache itself is what is known to be extra.
+    if ours.kv_cache_bytes is not None and theirs.kv_cache_bytes is not None:
+        return ours.kv_cache_bytes - theirs.kv_cache_bytes
+    return None

@@ -1,0 +1,90 @@
+"""From blocks to figures of one arm. One block is one sample: what lies inside it is averaged or summed first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvbench.measuring.samples import Block, Visit
+from kvbench.records.schema import Estimate, TokenPercentiles
+from kvbench.statistics import median, median_interval
+
+MEDIAN = "median over blocks, exact order-statistic interval"
+
+# Samples from which a percentile is inside the sample's range with 99 % confidence: 1 - q^n - n(1-q)q^(n-1) >= 0.99
+# for the upper percentiles, two-sided; below that the figure is an accident of the extremes.
+PERCENTILE_SAMPLES = {"p50": 1, "p90": 64, "p95": 130, "p99": 662}
+
+
+@dataclass(frozen=True)
+class BlockFigures:
+    """One arm in one block, over all its batches, from the throughput lane."""
+
+    ttft_s: float  # mean over the batches
+    itl_s: float | None  # mean time of a decode step; None when every sequence ended with its first token
+    decode_tokens_per_s: float | None  # first tokens excluded: they belong to the prefill
+    end_to_end_tokens_per_s: float
+
+
+def block_figures(blocks: Sequence[Block], arm: int) -> list[BlockFigures]:
+    """One entry per block."""
+    return [_figures([visit for visit in block.visits if _timed(visit, arm, "throughput")]) for block in blocks]
+
+
+def estimate(samples: Sequence[float | None]) -> Estimate:
+    """Median and its interval over blocks; all null when a block has no such figure."""
+    known = [sample for sample in samples if sample is not None]
+    if not known or len(known) < len(samples):
+        return Estimate(estimator=MEDIAN, value=None, n=len(known))
+    interval = median_interval(known)
+    if interval is None:
+        return Estimate(estimator=MEDIAN, value=median(known), n=len(known))
+    return Estimate(
+        estimator=MEDIAN,
+        value=interval.value,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        level=interval.level,
+        n=len(known),
+    )
+
+
+def token_percentiles(blocks: Sequence[Block], arm: int) -> TokenPercentiles:
+    """Percentiles of single steps over the per-step lane of all blocks; null where there are too few steps."""
+    steps = [s for block in blocks for visit in block.visits if _timed(visit, arm, "steps") for s in visit.step_s or ()]
+    values = {
+        name: float(np.percentile(steps, int(name[1:]))) if len(steps) >= needed else None
+        for name, needed in PERCENTILE_SAMPLES.items()
+    }
+    return TokenPercentiles(**values, n_tokens=len(steps))
+
+
+def step_lane_cost(blocks: Sequence[Block], arm: int) -> float | None:
+    """What watching every step costs: median over blocks of decode time in the steps lane over throughput, minus 1."""
+    ratios = []
+    for block in blocks:
+        plain = sum(visit.decode_s for visit in block.visits if _timed(visit, arm, "throughput"))
+        watched = sum(visit.decode_s for visit in block.visits if _timed(visit, arm, "steps"))
+        if plain > 0 and watched > 0:
+            ratios.append(watched / plain - 1)
+    return median(ratios) if ratios else None
+
+
+def _timed(visit: Visit, arm: int, lane: str) -> bool:
+    return visit.arm == arm and visit.lane == lane
+
+
+def _figures(visits: Sequence[Visit]) -> BlockFigures:
+    decode_s = sum(visit.decode_s for visit in visits)
+    ttft_s = sum(visit.ttft_s for visit in visits)
+    steps = sum(visit.steps for visit in visits)
+    tokens = sum(visit.new_tokens for visit in visits)
+    after_first = tokens - sum(visit.sequences for visit in visits)
+    return BlockFigures(
+        ttft_s=ttft_s / len(visits),
+        itl_s=decode_s / steps if steps else None,
+        decode_tokens_per_s=after_first / decode_s if after_first and decode_s > 0 else None,
+        end_to_end_tokens_per_s=tokens / (ttft_s + decode_s),
+    )

@@ -1,0 +1,69 @@
+"""Why a field of a record is null: one sentence for each, by JSON pointer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# Pointer patterns in the order they are tried. A null that none of them explains is a defect, and a test finds it.
+RULES = tuple(
+    (re.compile(pattern), sentence)
+    for pattern, sentence in (
+        (r"/model", "the run ended before the model was known"),
+        (r"/workload", "the run ended before the prompts were known"),
+        (r"/shapes", "the run ended before the shapes were known"),
+        (r"/stopping", "the run ended before its stopping rule did"),
+        (r"/comparison", "one arm: there is nothing to compare"),
+        (r"/environment/(cuda|hip|device_memory_bytes|device_uuid)", "the run is not on such a device"),
+        (r"/environment/git_(commit|dirty)", "kvbench does not run from a git checkout"),
+        (r"/environment/.*", "the machine does not tell"),
+        (r"/model/.*", "not stated by the model's configuration"),
+        (r"/arms/\d+/cold/compile_s", "eager execution compiles nothing"),
+        (r"/arms/\d+/cold/.*", "the run ended before the first visit"),
+        (r"/arms/\d+/itl_percentiles_s/.*", "too few steps: p50 needs 1, p90 64, p95 130, p99 662 (measure.step_lane)"),
+        (r"/arms/\d+/step_lane_cost", "the per-step lane was not measured"),
+        (r"/arms/\d+/energy/.*", "energy is not measured: it needs a window of seconds of its own"),
+        (r"/arms/\d+/limit/.*", "the ceilings of this machine are not measured"),
+        (r"/arms/\d+/memory/.*", "the run ended before the memory pass"),
+        (r"/arms/\d+/memory_by_context/\d+/allocated_bytes", "torch keeps no allocator statistics on this device"),
+        (r"/arms/\d+/memory_by_context/.*", "not known for this cache"),
+        (r"/arms/\d+/[a-z_]+/(ci_low|ci_high|level)", "an exact interval of a median needs at least 6 blocks"),
+        (r"/arms/\d+/[a-z_]+/value", "no block has this figure"),
+        (r"/comparisons?(/\d+)?/break_even_context", "needs measurements at several context lengths"),
+        (r"/comparisons?(/\d+)?/extra_memory_bytes", "the memory of one of the arms is not known"),
+        (
+            r"/comparisons?(/\d+)?/agreement/(first_divergence|top2_margin)",
+            "free runs give the same tokens, or were not compared",
+        ),
+        (r"/comparisons?(/\d+)?/agreement/.*", "agreement was not checked"),
+        (r"/comparisons?(/\d+)?/[a-z_]+/(ci_low|ci_high|level)", "an interval needs at least 2 blocks"),
+        (r"/comparisons?(/\d+)?/[a-z_]+/value", "no block has this figure in both arms"),
+        (r"/memory_timeline/\d+/device_used_bytes", "no NVML reading of this device"),
+        (r"/memory_timeline/\d+/process_rss_bytes", "the worker was not there to be read"),
+    )
+)
+
+
+def null_reasons(record: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
+    """JSON pointer to sentence for every null outside the configuration; `known` reasons win over the rules."""
+    parts = {key: value for key, value in record.items() if key not in ("config", "null_reasons")}
+    return {pointer: known.get(pointer) or _by_rule(pointer) for pointer in _nulls(parts, "")}
+
+
+def _by_rule(pointer: str) -> str:
+    for pattern, sentence in RULES:
+        if pattern.fullmatch(pointer):
+            return sentence
+    return "not known"
+
+
+def _nulls(value: Any, pointer: str) -> Iterator[str]:
+    if value is None:
+        yield pointer
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _nulls(item, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _nulls(item, f"{pointer}/{index}")

@@ -1,0 +1,168 @@
+"""What a person sees while a run goes on, on the terminal and in its stdout.log alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text as RichText
+
+from kvbench.measuring.samples import Block, Prepared, Stopped
+from kvbench.plan import Plan
+from kvbench.printable import printable
+from kvbench.records.schema import RunRecord
+from kvbench.records.store import StoredRun
+from kvbench.report.console import comparison_table, runs_table, verdict_panel
+from kvbench.running.job import Progress as PhaseProgress
+from kvbench.running.job import Text
+from kvbench.running.supervisor import Message
+
+LOG_WIDTH = 100
+
+
+class Display:
+    """Lines, streamed text and one live progress bar; without a terminal, plain lines."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=False)
+        self._log: Console | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._phase = ""
+
+    @contextmanager
+    def showing(self, plan: Plan, log: Path) -> Iterator[None]:
+        """For the time of one run: also write to its log."""
+        with log.open("a", encoding="utf-8") as file:
+            self._log = _log_console(file)
+            self._phase = ""
+            self.say(_headline(plan))
+            try:
+                yield
+            finally:
+                self._hide_bar()
+                self._log = None
+
+    def hear(self, message: Message) -> None:
+        """Show what is worth showing of a measurement's messages."""
+        match message:
+            case PhaseProgress():
+                self._show_phase(message)
+            case Text():
+                self._show_text(message)
+            case Prepared():
+                self._show_prepared(message)
+            case Block():
+                self._show_block(message)
+            case Stopped():
+                self.say(f"stopped: {message.reason}")
+            case _:
+                pass
+
+    def outcome(self, record: RunRecord) -> None:
+        """The comparison table and the verdict."""
+        if record.arms:
+            self._print(comparison_table(record))
+        self._print(verdict_panel(record))
+
+    def runs(self, records: Sequence[RunRecord]) -> None:
+        """One line per run of a sweep."""
+        self._print(runs_table(records))
+
+    def report(self, runs: Sequence[StoredRun], path: Path, wanted: str) -> None:
+        """Write the HTML report unless the configuration says false, and tell where it is."""
+        if wanted == "false":
+            self.say(f"results: {path.parent}")
+            return
+        from kvbench.report.html import build
+
+        self._show_phase(PhaseProgress("writing the report", 0, None))
+        build(runs, path, notes=())
+        self._hide_bar()
+        self.say(f"report: {path}")
+
+    def say(self, line: str) -> None:
+        """One line of our own."""
+        self._print(RichText(printable(line)))
+
+    def _print(self, renderable: RenderableType) -> None:
+        self._hide_bar()
+        self._console.print(renderable)
+        if self._log is not None:
+            self._log.print(renderable)
+
+    def _show_phase(self, progress: PhaseProgress) -> None:
+        if not self._console.is_terminal:
+            if progress.phase != self._phase:
+                self.say(f"{progress.phase} …")
+        else:
+            self._move_bar(progress)
+        self._phase = progress.phase
+
+    def _show_block(self, block: Block) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=block.index + 1)
+
+    def _show_prepared(self, prepared: Prepared) -> None:
+        model, environment = prepared.model, prepared.environment
+        parameters = model.get("parameters")
+        size = "" if parameters is None else f"{parameters / 1e6:,.1f} M parameters, "
+        place = f"{model['dtype']} on {environment.get('device_name')}"
+        self.say(f"{model['name']}: {size}{place}, loaded in {prepared.load_s:.1f} s")
+
+    def _show_text(self, text: Text) -> None:
+        self._hide_bar()
+        if text.kind == "prompt":
+            self._phase = "text"
+            self._piece(f"\n› {printable(text.text)}", style="bold")
+        elif text.kind == "piece":
+            self._piece(printable(text.text))
+        else:
+            self._piece("\n")
+
+    def _piece(self, text: str, style: str = "") -> None:
+        for console in (self._console, self._log):
+            if console is not None:
+                console.print(RichText(text, style=style), end="", soft_wrap=True)
+
+    def _move_bar(self, progress: PhaseProgress) -> None:
+        if self._bar is None or self._task is None:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(progress.phase, total=progress.total, completed=progress.done)
+            self._bar.start()
+        elif progress.phase != self._phase:
+            self._bar.reset(self._task, description=progress.phase, total=progress.total, completed=progress.done)
+        else:
+            self._bar.update(self._task, total=progress.total, completed=progress.done)
+
+    def _hide_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _log_console(file: IO[str]) -> Console:
+    return Console(file=file, width=LOG_WIDTH, color_system=None, highlight=False, force_terminal=False)
+
+
+def _headline(plan: Plan) -> str:
+    workload = plan.config.workload
+    arms = " vs ".join(arm.mode for arm in plan.arms)
+    if plan.prompts.tokens is not None:
+        prompts = f"{plan.prompts.copies} prompt(s) of {plan.prompts.tokens} tokens"
+    else:
+        prompts = f"{len(plan.prompts.texts)} prompt(s)"
+    return (
+        f"kvbench: {plan.model_name}, {arms}, {prompts}, {workload.new_tokens} new tokens, batch {workload.batch_size}"
+    )

@@ -1,0 +1,71 @@
+"""Our own help page: no composition, so that it answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import kvbench
+from kvbench.__main__ import SUBCOMMANDS
+from kvbench.capabilities import ATTENTIONS, MODES
+from kvbench.config.checks import settings
+from kvbench.config.locations import conf_folder
+from kvbench.config.schema import Config
+
+EXAMPLES = (
+    ("python -m kvbench", "both modes on the embedded model: no download, no GPU"),
+    ("python -m kvbench model=gemma2b mode=cached", "one mode on one model"),
+    ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
+    ("python -m kvbench model=hub model.id=Qwen/Qwen3-0.6B", "any causal model of the hub"),
+    ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
+    ("python -m kvbench experiment=all_modes", "the hand-written loops against transformers' own"),
+    ("python -m kvbench --config-path RUN_FOLDER", "repeat a run from its config.yaml"),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the page, or the version."""
+    text = kvbench.__version__ if argv and argv[0] == "--version" else "\n".join(_page())
+    print(text)  # noqa: T201 - this is the command's output
+    return 0
+
+
+def _page() -> Iterator[str]:
+    yield "kvbench: what a KV cache buys when a language model decodes, what it costs, is the output the same?"
+    yield ""
+    yield "The same prompts go through a loop that resubmits all tokens at every step (nocache) and one that submits a"
+    yield "single token and the cache (cached), in interleaved blocks. The speed-up comes with an interval."
+    yield from _section("examples", EXAMPLES)
+    yield from _section("commands", (("[KEY=VALUE ...]", "measure; -m sweeps over KEY=A,B,C"), *SUBCOMMANDS.items()))
+    yield from _section(
+        "mode=", (("both", "nocache and cached"), *((mode.name, mode.summary) for mode in MODES.values()))
+    )
+    yield from _section("attention=", ATTENTIONS.items())
+    yield ""
+    yield f"model=   {' '.join(_files('model'))}"
+    for group in ("workload", "sampling", "measure", "experiment"):
+        yield f"{group}=   {' '.join(_files(group))}"
+    yield from _section("keys (default)", _keys())
+    yield ""
+    yield "options: -m, --multirun   --config-dir DIR (your own YAML files)   --config-path DIR   --config-name NAME"
+    yield "         --cfg job (print the configuration, run nothing)   --version"
+    yield "exit codes: 0 valid, 1 failed, 2 bad input, 3 measured but INVALID, 130 Ctrl-C"
+
+
+def _section(title: str, rows: object) -> Iterator[str]:
+    pairs = [(str(left), str(right)) for left, right in rows]  # type: ignore[attr-defined]
+    width = min(max(len(left) for left, _ in pairs), 58)
+    yield ""
+    yield title
+    for left, right in pairs:
+        yield f"  {left:<{width}}  {right}"
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    for key, value, metadata in settings(Config()):
+        shown = "" if value is None else f" ({str(value).lower() if isinstance(value, bool) else value})"
+        yield key + shown, metadata["help"]
+
+
+def _files(group: str) -> list[str]:
+    return sorted(Path(file).stem for file in (conf_folder() / group).glob("*.yaml"))

@@ -1,0 +1,108 @@
+"""One run from its configuration to its folder: what a single run and a point of a sweep have in common."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kvbench.analysis.assemble import assemble
+from kvbench.commands.display import Display
+from kvbench.config.compose import to_yaml
+from kvbench.config.schema import Config
+from kvbench.errors import BadInput, KvbenchError, RunFailed
+from kvbench.measuring.samples import Block, HostReading, Prepared, RunSamples
+from kvbench.plan import Plan, make_plan
+from kvbench.records.schema import RunRecord, Status
+from kvbench.records.steps import step_table
+from kvbench.records.store import LOG, RunFolder
+from kvbench.running.job import Progress, Text
+from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
+
+EXIT_OK, EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 0, 1, 3, 130
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has its record, and the error that ended it early, if one did."""
+
+    record: RunRecord
+    folder: RunFolder
+    error: BaseException | None
+
+    @property
+    def exit_code(self) -> int:
+        """By the command table."""
+        return {"ok": EXIT_OK, "invalid": EXIT_INVALID, "interrupted": EXIT_INTERRUPTED}.get(
+            self.record.status, EXIT_FAILED
+        )
+
+
+def open_runner(config: Config) -> Runner:
+    """A worker process, or this one, as `launch` says."""
+    return InlineRunner() if config.launch == "inline" else Supervisor()
+
+
+def new_run_id() -> str:
+    """Sorts by time; the tail keeps two runs of one second apart."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def measure_point(config: Config, runner: Runner, results_dir: Path, display: Display) -> Ended:
+    """Measure one configuration and write its whole folder but the report.
+
+    A run that ends early leaves its record too, with the finished blocks. Raises `BadInput`, with nothing left
+    behind, when the prompts or the folder are unusable.
+    """
+    plan = make_plan(config)
+    run_id, created_at = new_run_id(), datetime.now(UTC).isoformat()
+    folder = RunFolder(results_dir, plan.name, run_id)
+    samples = RunSamples()
+    with display.showing(plan, folder.path / LOG):
+        error = _measure(plan, runner, folder, samples, display)
+        record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error))
+        _write(folder, plan, samples, record)
+        display.outcome(record)
+    return Ended(record, folder, error)
+
+
+def _measure(
+    plan: Plan, runner: Runner, folder: RunFolder, samples: RunSamples, display: Display
+) -> BaseException | None:
+    def listen(message: Message) -> None:
+        display.hear(message)
+        if isinstance(message, HostReading):
+            samples.host_readings.append(message)
+        elif not isinstance(message, (Progress, Text)):
+            samples.add(message)
+        if isinstance(message, Prepared):
+            folder.write_config(to_yaml(plan.config))
+            folder.write_prompts(message.prompts)
+        elif isinstance(message, Block):
+            folder.append_block(message)
+
+    try:
+        runner.measure(plan, folder.path / LOG, listen)
+    except (KvbenchError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+def _ended(error: BaseException | None) -> tuple[Status, str] | None:
+    if error is None:
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "stopped by Ctrl-C; the finished blocks are kept"
+    if isinstance(error, BadInput):
+        return "refused", str(error)
+    status: Status = error.status if isinstance(error, RunFailed) else "failed"  # type: ignore[assignment]
+    return status, str(error)
+
+
+def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
+    folder.write_config(to_yaml(plan.config))
+    if samples.prepared is not None and plan.config.measure.step_lane and samples.blocks:
+        prompt_tokens = [len(prompt["token_ids"]) for prompt in samples.prepared.prompts]
+        folder.write_steps(step_table(samples.blocks, samples.prepared.batches, prompt_tokens))
+    folder.write_record(record)

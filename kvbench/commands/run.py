@@ -1,0 +1,44 @@
+"""`python -m kvbench [overrides]`: one run, or with -m a sweep of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from kvbench.errors import ConfigError
+
+USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ConfigError(f"{message}; `python -m kvbench --help` shows what there is")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what the arguments ask for; the exit code of the command table. Raises `BadInput` before anything ran."""
+    options = _parser().parse_args(list(argv))
+    from kvbench.config.compose import load_config, sources, to_yaml
+
+    where = sources(options.config_dir, options.config_path, options.config_name)
+    if options.cfg:
+        print(to_yaml(load_config(options.overrides, where)), end="")  # noqa: T201 - this is the command's output
+        return 0
+    if options.multirun:
+        from kvbench.commands.sweep import run_sweep
+
+        return run_sweep(options.overrides, where)
+    from kvbench.commands.single import run_single
+
+    return run_single(load_config(options.overrides, where))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="kvbench", usage=USAGE, add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-cd", "--config-dir")
+    parser.add_argument("-cp", "--config-path")
+    parser.add_argument("-cn", "--config-name")
+    parser.add_argument("-c", "--cfg", choices=["job"])
+    return parser

@@ -1,0 +1,29 @@
+"""One run from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kvbench.commands.display import Display
+from kvbench.commands.point import measure_point, open_runner
+from kvbench.config.schema import Config
+from kvbench.errors import BadInput
+from kvbench.records.store import REPORT, StoredRun
+
+
+def run_single(config: Config) -> int:
+    """Measure, show, write the report; the exit code of the command table.
+
+    Raises `BadInput`, with no folder left behind, when it turned out that nothing could be measured.
+    """
+    display = Display()
+    runner = open_runner(config)
+    try:
+        ended = measure_point(config, runner, Path(config.results_dir), display)
+    finally:
+        runner.close()
+    if isinstance(ended.error, BadInput):
+        ended.folder.discard()
+        raise ended.error
+    display.report([StoredRun(ended.record, ended.folder.path)], ended.folder.path / REPORT, config.report)
+    return ended.exit_code

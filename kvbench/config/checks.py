@@ -1,0 +1,138 @@
+"""What a configuration must satisfy before anything is loaded: ranges of single keys, then keys against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import Any
+
+from kvbench.capabilities import cache_conflict
+from kvbench.config.schema import Config, ModelConfig
+from kvbench.errors import ConfigError
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+FOLDER_NAME = re.compile(r"[^/\\\0]+")
+
+# Spellings that people and YAML use for the same value.
+ALIASES = {
+    "model.dtype": {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"},
+    "check.agreement": {"true": "few", "false": "none", "on": "few", "off": "none"},
+}
+
+
+def check(config: Config) -> None:
+    """Raise `ConfigError` naming the key, the value got and the values allowed; resolve aliases in place."""
+    _apply_aliases(config)
+    for key, value, metadata in settings(config):
+        _check_range(key, value, metadata)
+    _check_model(config.model)
+    _check_workload(config)
+    _check_arms(config)
+    _check_measure(config)
+    _check_places(config)
+
+
+def settings(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Every leaf of a configuration dataclass as (dotted key, value, metadata)."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        key = prefix + field.name
+        if is_dataclass(value):
+            yield from settings(value, key + ".")
+        elif isinstance(value, list) and value and all(is_dataclass(item) for item in value):
+            for index, item in enumerate(value):
+                yield from settings(item, f"{key}[{index}].")
+        else:
+            yield key, value, dict(field.metadata)
+
+
+def unknown_key(key: str) -> ConfigError:
+    """The error for a key that does not exist, with the nearest one that does."""
+    known = [name for name, _, _ in settings(Config())]
+    near = get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`python -m kvbench --help` lists the keys"
+    return ConfigError(f"{key}: no such key; {hint}")
+
+
+def _apply_aliases(config: Config) -> None:
+    config.model.dtype = ALIASES["model.dtype"].get(config.model.dtype, config.model.dtype)
+    agreement = config.check.agreement.lower()
+    config.check.agreement = ALIASES["check.agreement"].get(agreement, agreement)
+    config.report = config.report.lower()
+
+
+def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
+    if value is None or not metadata:
+        return
+    if metadata["choices"] is not None and value not in metadata["choices"]:
+        raise ConfigError(f"{key}={value}: not known; allowed: {', '.join(map(str, metadata['choices']))}")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise ConfigError(f"{key}={value}: must be a finite number")
+    if metadata["minimum"] is not None and value < metadata["minimum"]:
+        raise ConfigError(f"{key}={value}: must be at least {metadata['minimum']}")
+    if metadata["above"] is not None and value <= metadata["above"]:
+        raise ConfigError(f"{key}={value}: must be above {metadata['above']}")
+    if metadata["maximum"] is not None and value > metadata["maximum"]:
+        raise ConfigError(f"{key}={value}: must be at most {metadata['maximum']}")
+
+
+def _check_model(model: ModelConfig) -> None:
+    if model.weights == "hub" and not model.id:
+        raise ConfigError("model.id is not set: a model from the hub needs one, such as model.id=Qwen/Qwen3-0.6B")
+    if model.weights == "path" and not model.path:
+        raise ConfigError("model.path is not set: name a transformers folder, such as model.path=./my-model")
+    if model.weights == "random" and not (model.architecture or model.id or model.path):
+        raise ConfigError("model.weights=random needs a shape: choose a ready model, or set model.id or model.path")
+    if model.device_map and model.weights in ("random", "scripted"):
+        raise ConfigError(f"model.device_map={model.device_map}: not with model.weights={model.weights}; leave it out")
+
+
+def _check_workload(config: Config) -> None:
+    workload = config.workload
+    if workload.prompts is not None and workload.prompt_tokens is not None:
+        raise ConfigError(
+            f"workload.prompts={workload.prompts} and workload.prompt_tokens={workload.prompt_tokens}: give one of"
+            " them; prompt_tokens cuts the bundled text"
+        )
+    if workload.chat_template and workload.prompt_tokens is not None:
+        raise ConfigError(
+            "workload.chat_template=true: not with workload.prompt_tokens, which sets the length exactly; leave one out"
+        )
+    stop = workload.stop
+    is_ids = isinstance(stop, list) and stop and all(type(item) is int and item >= 0 for item in stop)
+    if stop not in ("ignore", "tokenizer") and not is_ids:
+        raise ConfigError(f"workload.stop={stop}: not known; allowed: ignore, tokenizer, or token ids such as [1,107]")
+    if config.model.weights == "scripted" and stop == "tokenizer":
+        raise ConfigError("workload.stop=tokenizer: the scripted model has no tokenizer; allowed: ignore or [ids]")
+
+
+def _check_arms(config: Config) -> None:
+    if config.arms is not None and not config.arms:
+        raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
+    for index, arm in enumerate(config.arms or ()):
+        conflict = cache_conflict(arm.mode, arm.cache) if arm.cache is not None else None
+        if conflict:
+            raise ConfigError(f"arms[{index}]: {conflict}")
+
+
+def _check_measure(config: Config) -> None:
+    measure = config.measure
+    if measure.stopping != "fixed" and measure.max_blocks < measure.blocks:
+        raise ConfigError(f"measure.max_blocks={measure.max_blocks}: must be at least measure.blocks={measure.blocks}")
+    single_arm = len(config.arms) == 1 if config.arms is not None else config.mode != "both"
+    if measure.stopping == "precision" and single_arm:
+        raise ConfigError("measure.stopping=precision: needs two arms, its target is the speed-up's interval")
+
+
+def _check_places(config: Config) -> None:
+    if not DEVICE.fullmatch(config.device):
+        raise ConfigError(f"device={config.device}: not known; allowed: auto, cpu, cuda, cuda:N, mps")
+    if config.name is not None and (
+        not FOLDER_NAME.fullmatch(config.name) or PurePath(config.name).name != config.name
+    ):
+        raise ConfigError(f"name={config.name}: must be a single folder name")
+    if not config.results_dir:
+        raise ConfigError("results_dir is empty: name a folder")

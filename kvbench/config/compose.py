@@ -1,0 +1,154 @@
+"""Hydra's composition of `conf/` into a checked `Config`, and its errors in one line each. Hydra stops here."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from kvbench.config.checks import check, unknown_key
+from kvbench.config.locations import conf_folder
+from kvbench.config.schema import Config
+from kvbench.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where configuration files are looked for: ours, then the user's `--config-dir`."""
+
+    config_path: Path
+    config_name: str = "config"
+    config_dir: Path | None = None
+
+
+def sources(config_dir: str | None = None, config_path: str | None = None, config_name: str | None = None) -> Sources:
+    """Where to look, from the command line's options. Raises `ConfigError` when a folder does not exist."""
+    for flag, folder in (("--config-dir", config_dir), ("--config-path", config_path)):
+        if folder is not None and not Path(folder).is_dir():
+            raise ConfigError(f"{flag} {folder}: no such folder")
+    return Sources(
+        Path(config_path).resolve() if config_path else conf_folder(),
+        (config_name or "config").removesuffix(".yaml"),
+        Path(config_dir).resolve() if config_dir else None,
+    )
+
+
+def load_config(overrides: Sequence[str], where: Sources) -> Config:
+    """Compose and check one configuration. Raises `ConfigError`, one line that names the key."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    searchpath = [f"hydra.searchpath=['file://{where.config_dir}']"] if where.config_dir else []
+    try:
+        with initialize_config_dir(str(where.config_path), version_base="1.3"):
+            composed = compose(where.config_name, overrides=[*searchpath, *overrides])
+        # As plain data first: a key added with `+` must meet the schema too.
+        plain = OmegaConf.to_container(composed, resolve=True)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise _in_one_line(error) from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration, such that composing it again gives an equal one."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain data."""
+    data = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
+
+
+def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:
+    """The points of a sweep, each a tuple of overrides, in the order of Hydra's own sweeper.
+
+    Raises `ConfigError` when an override is not in Hydra's grammar or asks for a launcher or sweeper of its own.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise _in_one_line(error) from error
+    for override in parsed:
+        if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
+            raise ConfigError(
+                f"{override.input_line}: kvbench runs the points of a sweep one after another on one device,"
+                " because timed runs must not share it; leave it out"
+            )
+    return itertools.product(*(_choices(override, where) for override in parsed))
+
+
+def _choices(override: Override, where: Sources) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    key = override.get_key_element()
+    value = override.value()
+    if isinstance(value, Glob):
+        names = value.filter(_group_options(override.key_or_group, where))
+        if not names:
+            raise ConfigError(f"{override.input_line}: matches no file of the group {override.key_or_group}")
+        return [f"{key}={name}" for name in names]
+    return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
+
+
+def _group_options(group: str, where: Sources) -> list[str]:
+    folders = [where.config_path, *([where.config_dir] if where.config_dir else [])]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def _in_one_line(error: Exception) -> ConfigError:
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(error, MissingConfigException):
+        return _missing_file(error)
+    if isinstance(error, OverrideParseException):
+        return ConfigError(
+            f"{error.override!r}: not in Hydra's grammar; write key=value, lists as [a,b], text in quotes"
+        )
+    if isinstance(error, yaml.YAMLError):
+        return ConfigError(f"configuration file is not valid YAML: {' '.join(str(error).split())}")
+    text = str(error)
+    if sweep := re.search(r"Ambiguous value for argument '(.*?)'", text):
+        return ConfigError(f"{sweep[1]}: several values are a sweep, which needs -m; a list is written [a,b]")
+    in_file = re.match(r"In '(?P<file>[^']+)': (?P<rest>.*)", text, re.DOTALL)
+    if in_file and (key := re.search(r"full_key: (\S+)", in_file["rest"])):
+        return ConfigError(f"conf file {in_file['file']}.yaml: {_sentence(in_file['rest'], key[1])}")
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+        return unknown_key(str(cause.full_key))
+    if isinstance(cause, ValidationError):
+        return ConfigError(_sentence(str(cause), str(cause.full_key or "configuration")))
+    return ConfigError(" ".join(text.split()))
+
+
+def _sentence(message: str, key: str) -> str:
+    """OmegaConf's complaint about one key in our words."""
+    if found := re.search(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<type>\w+)", message):
+        return f"{key}={found['value']}: must be of type {found['type'].lower()}"
+    if "Incompatible value 'None'" in message:
+        return f"{key}=null: needs a value"
+    if "not in '" in message:
+        return str(unknown_key(key))
+    return f"{key}: {message.splitlines()[0]}"
+
+
+def _missing_file(error: MissingConfigException) -> ConfigError:
+    missing = str(error.missing_cfg_file)
+    group, _, option = missing.rpartition("/")
+    if not group:
+        return ConfigError(f"configuration {missing}: no such file in the folder given")
+    allowed = ", ".join(sorted(error.options or ()))
+    extra = "; a hub model needs no file: model=hub model.id=ORG/NAME" if group == "model" else ""
+    return ConfigError(f"{group}={option}: not known; allowed: {allowed}{extra}")

@@ -1,0 +1,28 @@
+"""Prompts as batches of tensors: file order, left padding, right positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from kvbench.decoding.protocol import PromptBatch
+
+
+def batch_indices(prompts: int, batch_size: int) -> tuple[tuple[int, ...], ...]:
+    """Indices of the prompts of each batch, in order; the last batch may be smaller."""
+    return tuple(tuple(range(start, min(start + batch_size, prompts))) for start in range(0, prompts, batch_size))
+
+
+def make_batch(
+    index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, pad_id: int, device: torch.device
+) -> PromptBatch:
+    """One batch on the device. Positions count real tokens only: a row's first real token is at 0."""
+    lengths = tuple(len(ids) for ids in token_ids)
+    longest = max(lengths)
+    input_ids = torch.tensor([[pad_id] * (longest - len(ids)) + list(ids) for ids in token_ids])
+    padding = torch.tensor([longest - length for length in lengths]).unsqueeze(1)
+    columns = torch.arange(longest + new_tokens).unsqueeze(0)
+    positions = (columns - padding).clamp(min=0)
+    mask = (columns >= padding).long().to(device) if len(set(lengths)) > 1 else None
+    return PromptBatch(index, input_ids.to(device), positions.to(device), mask, lengths)

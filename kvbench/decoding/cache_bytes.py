@@ -1,0 +1,55 @@
+"""Bytes of a transformers cache, walked from the tensors that its layers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+def logical_bytes(cache: Any) -> int:
+    """Bytes of the elements of every tensor in the cache's layers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(cache))
+
+
+def storage_bytes(cache: Any) -> int:
+    """Bytes of the unique storages behind those tensors: a view keeps the whole of what it was cut from alive."""
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in _tensors(cache)
+        if tensor.numel()
+    }
+    return sum(storages.values())
+
+
+def layer_shapes(cache: Any) -> list[dict[str, Any]]:
+    """Shape and dtype of keys and values of each layer: (batch, kv_heads, seq, head_dim)."""
+    shapes = []
+    for layer in cache.layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if isinstance(keys, torch.Tensor) and isinstance(values, torch.Tensor):
+            dtype = str(keys.dtype).removeprefix("torch.")
+            shapes.append({"keys": list(keys.shape), "values": list(values.shape), "dtype": dtype})
+    return shapes
+
+
+def _tensors(cache: Any) -> Iterator[torch.Tensor]:
+    for layer in cache.layers:
+        yield from _inside(vars(layer))
+
+
+def _inside(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        if hasattr(value, "__tensor_flatten__"):  # quantised tensors keep codes and scales in inner tensors
+            names, _ = value.__tensor_flatten__()
+            for name in names:
+                yield from _inside(getattr(value, name))
+        else:
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _inside(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _inside(item)

@@ -1,0 +1,65 @@
+"""One forward pass of a causal language model, whatever its signature."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from kvbench.decoding.protocol import PromptBatch
+from kvbench.errors import ModelUnavailable
+
+
+class Forward:
+    """Calls a model with the arguments that its `forward` knows.
+
+    `logits_to_keep=1` computes the last position's logits only; the eight or so architectures without it compute all
+    of them and are sliced, which `full_logits` tells. Explicit positions are passed wherever they are accepted:
+    some architectures miscount from a cache alone.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        known = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in known
+        self._takes_cache = "past_key_values" in known
+        self._takes_logits_to_keep = "logits_to_keep" in known
+
+    @property
+    def full_logits(self) -> bool:
+        """Whether logits of all positions are computed although one is wanted."""
+        return not self._takes_logits_to_keep
+
+    def require_cache(self) -> None:
+        """Raise `ModelUnavailable` when the model cannot be handed a cache object."""
+        if not self._takes_cache:
+            raise ModelUnavailable(
+                f"{type(self.model).__name__} takes no past_key_values, so mode=cached cannot run: use mode=nocache"
+            )
+
+    def last_logits(
+        self,
+        input_ids: torch.Tensor,
+        batch: PromptBatch,
+        length: int,
+        *,
+        cache: Any | None = None,
+        use_cache: bool = False,
+        all_logits: bool = False,
+    ) -> torch.Tensor:
+        """Logits (batch, vocabulary) of the last position.
+
+        `input_ids` (batch, submitted) are the newest of `length` tokens per row, padding included.
+        """
+        arguments: dict[str, Any] = {"use_cache": use_cache}
+        if batch.mask is not None:
+            arguments["attention_mask"] = batch.mask[:, :length]  # past and new tokens
+        if self._takes_positions:
+            arguments["position_ids"] = batch.positions[:, length - input_ids.shape[1] : length]
+        if cache is not None:
+            arguments["past_key_values"] = cache
+        if self._takes_logits_to_keep and not all_logits:
+            arguments["logits_to_keep"] = 1
+        logits: torch.Tensor = self.model(input_ids=input_ids, **arguments).logits
+        return logits[:, -1]

@@ -1,0 +1,93 @@
+"""transformers' own `generate` behind the decoder protocol: one call, exactly as a user writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
+from kvbench.decoding.sampling import Forced
+from kvbench.decoding.setting import TorchSetting
+
+
+class Generate:
+    """`generate(use_cache=…)`. Its stopping criteria are where it can be observed after every token.
+
+    `arguments` are the sampling settings as `generate` names them; `forced`, when given, chooses every token instead.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: dict[str, Any],
+        setting: TorchSetting,
+        pad_id: int,
+        *,
+        use_cache: bool,
+        forced: Forced | None = None,
+    ) -> None:
+        self._model = model
+        self._arguments = {"do_sample": False} if forced else arguments
+        self._setting = setting
+        self._pad_id = pad_id
+        self._use_cache = use_cache
+        self._processors = LogitsProcessorList([_Forcing(forced)] if forced else [])
+
+    def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
+        """See `Decoder.prepare`."""
+        self._setting.apply(self._model)
+
+    def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
+        """See `Decoder.run`. No passes are handed back: what `generate` submits is seen by a `Witness` alone."""
+        prompt = batch.input_ids.shape[1]
+        mask = batch.mask[:, :prompt] if batch.mask is not None else torch.ones_like(batch.input_ids)
+        config = GenerationConfig(
+            max_new_tokens=new_tokens,
+            eos_token_id=list(stop_ids) or None,
+            pad_token_id=self._pad_id,
+            use_cache=self._use_cache,
+            return_dict_in_generate=True,
+            **self._arguments,
+        )
+        own_defaults = self._model.generation_config
+        # `generate` fills what is unset from the model's own defaults, which could add penalties or stop tokens.
+        self._model.generation_config = GenerationConfig()
+        try:
+            with torch.inference_mode(), self._setting.pinned_backend():
+                output = self._model.generate(
+                    batch.input_ids,
+                    attention_mask=mask,
+                    generation_config=config,
+                    logits_processor=self._processors,
+                    stopping_criteria=StoppingCriteriaList([_Telling(observer, prompt)]),
+                )
+        finally:
+            self._model.generation_config = own_defaults
+        cache = output.past_key_values if self._use_cache else None
+        return Decoded(output.sequences[:, prompt:], (), cache)
+
+
+class _Telling(StoppingCriteria):
+    """Never stops; tells the observer of each new token."""
+
+    def __init__(self, observer: Observer, prompt: int) -> None:
+        self._observer = observer
+        self._prompt = prompt
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - the base class's shape
+        self._observer.on_token(input_ids.shape[1] - self._prompt - 1, input_ids[:, -1])
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class _Forcing(LogitsProcessor):
+    """Leaves one token possible: the forced path's."""
+
+    def __init__(self, forced: Forced) -> None:
+        self._forced = forced
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        token = self._forced.choose(input_ids, scores)
+        return torch.full_like(scores, -torch.inf).scatter(1, token.unsqueeze(1), 0.0)

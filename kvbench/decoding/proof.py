@@ -1,0 +1,35 @@
+"""Whether every forward pass submitted what its mode promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvbench.decoding.protocol import Pass
+from kvbench.measuring.samples import Proof
+
+
+def prove(passes: Sequence[Pass], prompt: int, keeps_past: bool) -> Proof:
+    """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
+
+    Recompute submits the whole context with no past. Cached submits what the past lacks: the prompt, then one token,
+    and the past grows by exactly that.
+    """
+    broken = [
+        f"pass {index}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
+        for index, made in enumerate(passes)
+        if made != _promised(index, prompt, keeps_past)
+    ]
+    return Proof(len(passes), len(broken), broken[0] if broken else None)
+
+
+def _promised(index: int, prompt: int, keeps_past: bool) -> Pass:
+    context = prompt + index
+    if not keeps_past:
+        return Pass(context, None, None)
+    return Pass(prompt, 0, prompt) if index == 0 else Pass(1, context - 1, context)
+
+
+def together(proofs: Sequence[Proof]) -> Proof:
+    """Several proofs as one."""
+    first = next((proof.first_violation for proof in proofs if proof.first_violation), None)
+    return Proof(sum(proof.steps_checked for proof in proofs), sum(proof.violations for proof in proofs), first)

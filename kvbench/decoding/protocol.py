@@ -1,0 +1,74 @@
+"""The seam between decoding and measuring. A decoder knows nothing of clocks; an observer knows nothing of caches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass was given: tokens per sequence, and past tokens before and after it (None: no past)."""
+
+    submitted: int
+    past_before: int | None
+    past_after: int | None
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts of one batch on the device, left-padded, with room planned for the new tokens.
+
+    `input_ids` (batch, longest), `positions` (batch, longest + new tokens); `mask` like positions, 1 where a token is
+    real, or None when all prompts have one length.
+    """
+
+    index: int
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor | None
+    lengths: tuple[int, ...]
+
+
+@dataclass
+class Decoded:
+    """What a run of a decoder left: new ids (batch, steps + 1) still on the device, the passes, and the cache."""
+
+    new_ids: Any
+    passes: Sequence[Pass]
+    cache: Any | None
+
+
+class Observer(Protocol):
+    """Told of every new token as soon as the host has submitted the work that makes it."""
+
+    def on_token(self, index: int, token_ids: Any) -> None:
+        """`token_ids` (batch,) may still be in the making on the device: reading it is a synchronisation."""
+
+
+class Chooser(Protocol):
+    """Chooses the next token of every sequence from its scores."""
+
+    def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """`ids` (batch, context) and `logits` (batch, vocabulary) to token ids (batch,)."""
+
+
+class Decoder(Protocol):
+    """One way of turning a batch of prompts into new tokens."""
+
+    def prepare(self, block: int | None) -> None:
+        """Everything that must not be timed: seeds the draws, sets the attention. `block` is None outside of blocks."""
+
+    def run(self, batch: Any, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
+        """Prefill, then decode until every sequence has `new_tokens` new tokens or has met a stop id."""
+
+
+class Unobserved:
+    """The observer of an untimed run."""
+
+    def on_token(self, index: int, token_ids: Any) -> None:
+        """Does nothing."""

@@ -1,0 +1,76 @@
+"""Choosing the next token, through transformers' own processors in the order that `generate` applies them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from kvbench.config.schema import SamplingConfig
+
+
+def generate_arguments(sampling: SamplingConfig) -> dict[str, Any]:
+    """The same settings as keyword arguments of `generate`; all are given, since an unset `top_k` means 50 there."""
+    penalty = {"repetition_penalty": sampling.repetition_penalty}
+    if sampling.temperature == 0:
+        return {"do_sample": False, **penalty}
+    return {
+        "do_sample": True,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        **penalty,
+    }
+
+
+class Sampler:
+    """Greedy at temperature 0, else a draw from the processed distribution with torch's global generator."""
+
+    def __init__(self, sampling: SamplingConfig) -> None:
+        self._draws = sampling.temperature > 0
+        self._processors: Any = LogitsProcessorList()
+        if sampling.repetition_penalty != 1.0:
+            self._processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        if self._draws:
+            if sampling.temperature != 1.0:
+                self._processors.append(TemperatureLogitsWarper(sampling.temperature))
+            if sampling.top_k:
+                self._processors.append(TopKLogitsWarper(sampling.top_k))
+            if sampling.top_p < 1.0:
+                self._processors.append(TopPLogitsWarper(sampling.top_p))
+
+    def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Token ids (batch,) from logits (batch, vocabulary)."""
+        if not self._processors and not self._draws:
+            return logits.argmax(dim=-1)
+        # float32 as in `generate`: penalties and the softmax must not round to 16 bits.
+        scores: torch.Tensor = self._processors(ids, logits.to(torch.float32, copy=True))
+        if not self._draws:
+            return scores.argmax(dim=-1)
+        return torch.multinomial(scores.softmax(dim=-1), num_samples=1).squeeze(1)
+
+
+@dataclass
+class Forced:
+    """Follows a given path and keeps the logits it was shown: how two arms are compared on the same tokens.
+
+    `path` is (batch, steps); `logits` collects one (batch, vocabulary) float32 tensor a step.
+    """
+
+    path: torch.Tensor
+
+    def __post_init__(self) -> None:
+        self.logits: list[torch.Tensor] = []
+
+    def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the protocol's shape
+        """The path's next token ids (batch,)."""
+        self.logits.append(logits.to(torch.float32))
+        return self.path[:, len(self.logits) - 1]

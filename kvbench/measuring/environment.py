@@ -1,0 +1,96 @@
+"""What a figure depends on besides the code under test: versions, machine, device, process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+import kvbench
+from kvbench.measuring.sensors import DeviceSensors
+
+if TYPE_CHECKING:
+    import torch
+
+
+def base_environment() -> dict[str, Any]:
+    """What is known without torch: Python, machine, this process, the code's commit."""
+    commit, dirty = _git_state(Path(kvbench.__file__).parent)
+    return {
+        "python": platform.python_version(),
+        "kvbench": kvbench.__version__,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "os": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "logical_cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "worker": {
+            "pid": os.getpid(),
+            "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(),
+        },
+    }
+
+
+def torch_environment(device: torch.device, sensors: DeviceSensors) -> dict[str, Any]:
+    """The whole environment of a run on `device`."""
+    import torch
+    import transformers
+
+    on_gpu = device.type == "cuda"
+    return {
+        **base_environment(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cuda": torch.version.cuda,
+        "hip": torch.version.hip,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        "device_names": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "device_memory_bytes": torch.cuda.get_device_properties(device).total_memory if on_gpu else None,
+        "device_uuid": device_uuid(device),
+        "threads": torch.get_num_threads(),
+        "load_average_1m": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        **sensors.facts(),
+    }
+
+
+def device_uuid(device: torch.device) -> str | None:
+    """The device's UUID as NVML writes it, or None off NVIDIA hardware."""
+    import torch
+
+    if device.type != "cuda" or torch.version.hip is not None:
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit and dirtiness of the checkout that the code runs from; (None, None) for an installed package."""
+    try:
+        state = subprocess.run(
+            ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--", "."],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    commit = next((line.split()[-1] for line in state if line.startswith("# branch.oid ")), None)
+    return commit, any(not line.startswith("#") for line in state)

@@ -1,0 +1,99 @@
+"""A run, decided: everything the measuring side needs, with defaults resolved and prompts read. No torch."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvbench import capabilities
+from kvbench.config.schema import Config
+from kvbench.workloads.prompts import bundled_prompts, long_text, read_prompts
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of decoding under test."""
+
+    mode: str
+    cache: str
+    engine: str
+    attention: str
+
+    @property
+    def keeps_past(self) -> bool:
+        """Whether a step relies on what earlier steps left behind."""
+        return self.cache != "none"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts to decode from; with `tokens` set, one text to be cut or repeated to that length for each of `copies`."""
+
+    texts: tuple[str, ...]
+    tokens: int | None = None
+    copies: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run. `config` keeps the settings below it; `arms` and `prompts` are what they resolve to."""
+
+    config: Config
+    name: str  # folder under results_dir
+    model_name: str
+    arms: tuple[Arm, ...]
+    prompts: Prompts
+
+    @property
+    def stop_rule(self) -> str | tuple[int, ...]:
+        """ "ignore", "tokenizer", or the token ids that end a sequence."""
+        stop = self.config.workload.stop
+        return tuple(stop) if isinstance(stop, list) else str(stop)
+
+    def visiting_order(self, block: int) -> tuple[int, ...]:
+        """The arms in the order in which this block visits them: random, and the same for the same seed."""
+        order = list(range(len(self.arms)))
+        random.Random(f"{self.config.measure.seed}:{block}").shuffle(order)  # noqa: S311 - an order, not a secret
+        return tuple(order)
+
+
+def make_plan(config: Config) -> Plan:
+    """Resolve a checked configuration. Raises `PromptError` when its prompt file is unusable."""
+    name = _model_name(config)
+    return Plan(config, config.name or name, name, _arms(config), _prompts(config))
+
+
+def _model_name(config: Config) -> str:
+    """The name of the model's file, or one taken from the hub id or the folder."""
+    model = config.model
+    if model.name == "hub" and model.id:
+        return model.id.replace("/", "--")
+    if model.name == "path" and model.path:
+        return Path(model.path).resolve().name
+    return model.name
+
+
+def _arms(config: Config) -> tuple[Arm, ...]:
+    if config.arms is not None:
+        return tuple(
+            Arm(arm.mode, arm.cache or capabilities.MODES[arm.mode].caches[0], arm.engine, arm.attention)
+            for arm in config.arms
+        )
+    modes = capabilities.BOTH if config.mode == "both" else (config.mode,)
+    return tuple(
+        Arm(
+            mode,
+            config.cache if config.cache in capabilities.MODES[mode].caches else "none",
+            config.engine,
+            config.attention,
+        )
+        for mode in modes
+    )
+
+
+def _prompts(config: Config) -> Prompts:
+    workload = config.workload
+    if workload.prompt_tokens is not None:
+        return Prompts((long_text(),), workload.prompt_tokens, workload.batch_size)
+    return Prompts(read_prompts(Path(workload.prompts)) if workload.prompts else bundled_prompts())

@@ -1,0 +1,47 @@
+"""What can go wrong in a measurement, as a message that crosses the process boundary and becomes an error again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvbench import errors
+from kvbench.errors import KvbenchError, OutOfMemory, RunFailed
+
+# Error classes that the worker may report by name. What is not here arrives as RunFailed.
+BY_NAME: dict[str, type[KvbenchError]] = {
+    name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, KvbenchError)
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An exception as plain data: its class in our tree, and one line."""
+
+    kind: str
+    message: str
+
+    def error(self) -> KvbenchError:
+        """The exception again."""
+        return BY_NAME.get(self.kind, RunFailed)(self.message)
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Any exception of a measurement, mapped once: torch's out-of-memory has a class of its own in the tree."""
+    if isinstance(error, KvbenchError):
+        return Fault(type(error).__name__, str(error))
+    if is_out_of_memory(error):
+        return Fault(OutOfMemory.__name__, "the device ran out of memory: " + _first_line(error))
+    return Fault(RunFailed.__name__, f"{type(error).__name__}: {_first_line(error)} (traceback in stdout.log)")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is torch's or Python's way of saying that memory ran out."""
+    # torch.OutOfMemoryError by name: this module is imported where torch is not.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]

@@ -1,0 +1,84 @@
+"""What a plan asks of a loaded model, checked before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kvbench.capabilities import attention_conflict
+from kvbench.decoding.forward import Forward
+from kvbench.decoding.protocol import PromptBatch
+from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
+from kvbench.models.facts import ModelFacts, kv_cache_bytes
+from kvbench.models.fitting import require_fit
+from kvbench.plan import Arm, Plan
+
+
+def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) -> None:
+    """Raise `DeviceUnavailable` or `ModelUnavailable` when an arm cannot run on this device or model."""
+    for arm in arms:
+        if conflict := attention_conflict(arm.attention, device.type):
+            raise DeviceUnavailable(conflict)
+        if arm.mode == "cached":
+            forward.require_cache()
+
+
+def require_context(lengths: Sequence[int], new_tokens: int, facts: ModelFacts) -> None:
+    """Raise `PromptError` or `ConfigError` when prompts and new tokens exceed the model's context."""
+    limit = facts.max_context
+    if limit is None:
+        return
+    longest = max(lengths)
+    if longest >= limit:
+        raise PromptError(
+            f"prompt {lengths.index(longest) + 1} has {longest} tokens, {facts.name} reads at most {limit}:"
+            " shorten it, or lower workload.prompt_tokens"
+        )
+    if longest + new_tokens > limit:
+        raise ConfigError(
+            f"workload.new_tokens={new_tokens}: with a prompt of {longest} tokens {facts.name} has room for"
+            f" {limit - longest} (context {limit})"
+        )
+
+
+def require_cache_memory(
+    arms: Sequence[Arm], batches: Sequence[PromptBatch], facts: ModelFacts, device: torch.device
+) -> None:
+    """Raise `Infeasible` when the cache is predicted not to fit beside the loaded weights."""
+    if any(arm.keeps_past for arm in arms):
+        needed = max(kv_cache_bytes(facts, len(batch.lengths), batch.positions.shape[1]) or 0 for batch in batches)
+        require_fit(needed, device, "the KV cache")
+
+
+def stop_ids_of(plan: Plan, model: Any, tokenizer: Any, vocab_size: int | None) -> tuple[int, ...]:
+    """The ids that end a sequence in the timed runs. Raises `ConfigError` for ids that the model cannot write."""
+    rule = plan.stop_rule
+    if rule == "ignore":
+        return ()
+    if isinstance(rule, tuple):
+        beyond = next((token for token in rule if vocab_size is not None and token >= vocab_size), None)
+        if beyond is not None:
+            raise ConfigError(f"workload.stop={list(rule)}: {beyond} is past the vocabulary of {vocab_size} tokens")
+        return rule
+    ids = end_ids(model, tokenizer)
+    if not ids:
+        raise ConfigError("workload.stop=tokenizer: this tokenizer names no end token; give ids, such as [2]")
+    return ids
+
+
+def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Where a text ends: the model's generation defaults know all of a chat model's ends, the tokenizer one."""
+    ids = model.generation_config.eos_token_id
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    if ids is None:
+        return ()
+    return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
+
+
+def pad_id_of(tokenizer: Any) -> int:
+    """What fills rows on the left of short prompts and after their end."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((int(candidate) for candidate in ids if candidate is not None), 0)

@@ -1,0 +1,234 @@
+"""A model that only spends time: the whole program runs on it with exact expected numbers and without torch."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kvbench.config.schema import ModelConfig
+from kvbench.decoding.proof import prove, together
+from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
+from kvbench.errors import KvbenchError, OutOfMemory
+from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
+from kvbench.measuring.environment import base_environment
+from kvbench.measuring.samples import AgreementFigures, ArmMemory, MemoryAtStep, Prepared, Proof, Shapes, UntimedPass
+from kvbench.models.facts import ModelFacts, facts_from_config, kv_cache_bytes
+from kvbench.plan import Arm, Plan
+from kvbench.running.job import tokens_sha256
+
+VOCABULARY = 256
+NO_DEVICE = "the scripted model uses no device"
+
+
+@dataclass(frozen=True)
+class ScriptedBatch:
+    """Prompts of one batch as lists of ids."""
+
+    index: int
+    token_ids: tuple[tuple[int, ...], ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(map(len, self.token_ids))
+
+
+class ScriptedBackend:
+    """The clock and the dice of one scripted model."""
+
+    def __init__(self, spec: ModelConfig) -> None:
+        self.spec = spec
+        self.dice = random.Random(spec.seed)  # noqa: S311 - noise, not a secret
+        self.steps_taken = 0
+        self.clock = ScriptedClock() if spec.virtual_time else HostClock()
+
+    def session(self, plan: Plan) -> ScriptedSession:
+        """See `Backend.session`."""
+        return ScriptedSession(self, plan)
+
+    def spend(self, seconds: float) -> None:
+        """Let virtual time pass, or sleep."""
+        if isinstance(self.clock, ScriptedClock):
+            self.clock.spend(seconds)
+        else:
+            time.sleep(seconds)
+
+    def step(self, base_s: float, context: int, factor: float) -> None:
+        """Spend one decode step, or fail when the script says so."""
+        self.steps_taken += 1
+        if self.steps_taken == self.spec.fail_at_step:
+            self._fail()
+        seconds = (base_s + self.spec.per_token_s * context) * factor
+        if self.spec.noise:
+            seconds *= max(0.0, self.dice.gauss(1.0, self.spec.noise))
+        self.spend(seconds)
+
+    def _fail(self) -> None:
+        if self.spec.fail_with == "crash":
+            os._exit(70)  # as a segmentation fault would: no clean-up, no answer
+        if self.spec.fail_with == "oom":
+            raise OutOfMemory(f"scripted out-of-memory at step {self.steps_taken}")
+        raise KvbenchError(f"scripted failure at step {self.steps_taken}")
+
+
+class ScriptedDecoder:
+    """Writes letters that depend on their position alone, so every mode writes the same."""
+
+    def __init__(self, backend: ScriptedBackend, arm: Arm) -> None:
+        self._backend = backend
+        self._arm = arm
+        self._factor = 1.0
+
+    def prepare(self, block: int | None) -> None:
+        """Drift is relative to the first block."""
+        self._factor = 1.0 + self._backend.spec.drift * (block or 0)
+
+    def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
+        """See `Decoder.run`."""
+        spec, prompt, rows = self._backend.spec, batch.longest, len(batch.token_ids)
+        base_s = spec.cached_step_s if self._arm.keeps_past else spec.nocache_step_s
+        ids: list[int] = []
+        passes = []
+        for index in range(new_tokens):
+            if index == 0:
+                self._backend.spend(spec.prefill_s * self._factor)
+            else:
+                self._backend.step(base_s, prompt + index, self._factor)
+            passes.append(self._pass(prompt, index))
+            ids.append(ord("a") + (prompt + index) % 26)
+            observer.on_token(index, [ids[-1]] * rows)
+            if ids[-1] in stop_ids:
+                break
+        return Decoded([list(ids) for _ in range(rows)], passes, None)
+
+    def _pass(self, prompt: int, index: int) -> Pass:
+        context = prompt + index
+        if not self._arm.keeps_past:
+            return Pass(context, None, None)
+        return Pass(prompt, 0, prompt) if index == 0 else Pass(1, context - 1, context)
+
+
+class ScriptedSession:
+    """One plan on the scripted model; see `Session`."""
+
+    def __init__(self, backend: ScriptedBackend, plan: Plan) -> None:
+        self._backend = backend
+        self._plan = plan
+        self.clock: Clock = backend.clock
+        self.stop_ids = plan.stop_rule if isinstance(plan.stop_rule, tuple) else ()
+        prompts = _prompts(plan)
+        size = plan.config.workload.batch_size
+        indices = tuple(tuple(range(start, min(start + size, len(prompts)))) for start in range(0, len(prompts), size))
+        self.batches = tuple(
+            ScriptedBatch(number, tuple(tuple(prompts[index]["token_ids"]) for index in members))
+            for number, members in enumerate(indices)
+        )
+        self._facts = _facts(plan)
+        self.prepared = Prepared(
+            model=asdict(self._facts),
+            environment={**base_environment(), "device": "scripted", "device_name": "scripted"},
+            prompts=tuple(prompts),
+            batches=indices,
+            load_s=0.0,
+        )
+
+    def decoder(self, arm: int) -> ScriptedDecoder:
+        """See `Session.decoder`."""
+        return ScriptedDecoder(self._backend, self._plan.arms[arm])
+
+    def new_ids(self, decoded: Decoded) -> list[list[int]]:
+        """See `Session.new_ids`."""
+        ids: list[list[int]] = decoded.new_ids
+        return ids
+
+    def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
+        """See `Session.proof`."""
+        return prove(passes, self.batches[batch].longest, self._plan.arms[arm].keeps_past)
+
+    def show_text(self, say: Callable[[str, str], None]) -> None:
+        """See `Session.show_text`; the letters cost no time when nobody times them."""
+        new_tokens = self._plan.config.workload.new_tokens
+        for prompt in self.prepared.prompts[:1]:
+            say("prompt", prompt["text"])
+            start = len(prompt["token_ids"])
+            say("piece", "".join(chr(ord("a") + (start + index) % 26) for index in range(new_tokens)))
+            say("end", "")
+
+    def untimed(self, arm: int) -> UntimedPass:
+        """See `Session.untimed`."""
+        decoder = self.decoder(arm)
+        decoder.prepare(None)
+        runs = [
+            decoder.run(batch, self._plan.config.workload.new_tokens, Unobserved(), self.stop_ids)
+            for batch in self.batches
+        ]
+        tokens = [ids for run in runs for ids in run.new_ids]
+        proofs = [self.proof(arm, index, run.passes) for index, run in enumerate(runs)]
+        return UntimedPass(
+            arm=arm,
+            tokens=tuple(map(tuple, tokens)),
+            texts=tuple("".join(map(chr, ids)) for ids in tokens),
+            finish_reasons=tuple("stop" if ids[-1] in self.stop_ids else "length" for ids in tokens),
+            tokens_sha256=tuple(tokens_sha256(run.new_ids) for run in runs),
+            memory=self._memory(arm),
+            memory_by_step=self._memory_by_step(arm),
+            proof=together(proofs),
+        )
+
+    def shapes(self) -> Shapes:
+        """No tensors, no shapes."""
+        return Shapes({})
+
+    def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
+        """Both arms read from one script, so their figures are equal by construction."""
+        steps = min(len(ids) for ids in passes[0].tokens)
+        return AgreementFigures(candidate, steps, 0.0, 0.0, 0.0, 0, 0.0, 0.0, None, None, None)
+
+    def _kv_bytes(self, arm: int, tokens: int, rows: int) -> int:
+        return (kv_cache_bytes(self._facts, rows, tokens) or 0) if self._plan.arms[arm].keeps_past else 0
+
+    def _memory(self, arm: int) -> ArmMemory:
+        batch = max(self.batches, key=lambda each: each.longest * len(each.token_ids))
+        held = batch.longest + self._plan.config.workload.new_tokens - 1
+        kv = self._kv_bytes(arm, held, len(batch.token_ids))
+        fields = (
+            "weights_bytes",
+            "peak_allocated_bytes",
+            "peak_reserved_bytes",
+            "device_used_bytes",
+            "process_rss_bytes",
+        )
+        return ArmMemory(None, kv, kv, kv, None, None, None, None, dict.fromkeys(fields, NO_DEVICE))
+
+    def _memory_by_step(self, arm: int) -> tuple[MemoryAtStep, ...]:
+        batch = self.batches[0]
+        contexts = range(batch.longest, batch.longest + self._plan.config.workload.new_tokens)
+        return tuple(
+            MemoryAtStep(context, self._kv_bytes(arm, context, len(batch.token_ids)), None) for context in contexts
+        )
+
+
+def _prompts(plan: Plan) -> list[dict[str, Any]]:
+    """Bytes stand for tokens."""
+    wanted = plan.prompts
+    texts = [text.encode() for text in wanted.texts]
+    if wanted.tokens is not None:
+        repeated = texts[0] * (wanted.tokens // len(texts[0]) + 1)
+        texts = [repeated[: wanted.tokens]] * wanted.copies
+    return [{"text": text.decode(errors="replace"), "token_ids": list(text)} for text in texts]
+
+
+def _facts(plan: Plan) -> ModelFacts:
+    """One layer with one head of one half-precision number: 4 bytes of keys and values a token."""
+    shape = {
+        "model_type": "scripted",
+        "num_hidden_layers": 1,
+        "hidden_size": 1,
+        "num_attention_heads": 1,
+        "vocab_size": VOCABULARY,
+    }
+    return facts_from_config(shape, name=plan.config.model.name, source="scripted", dtype="float16")

@@ -1,0 +1,177 @@
+"""The parent's side: starts the worker, listens without spinning, watches its memory, replaces it when it dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import psutil
+
+from kvbench.errors import WorkerCrashed
+from kvbench.measuring.samples import HostReading, Prepared, Sample
+from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
+from kvbench.plan import Plan
+from kvbench.running import worker
+from kvbench.running.faults import Fault, fault_of
+from kvbench.running.job import Progress, Text
+from kvbench.running.worker import Done, Order, Workshop
+
+WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well under a millisecond
+GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
+
+Message = Sample | Progress | Text | HostReading
+Listen = Callable[[Message], None]
+
+
+class Runner(Protocol):
+    """Measures plans, one at a time; what is learnt arrives at `listen` as it is learnt."""
+
+    def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
+        """Raises the `KvbenchError` that ended the measurement, if one did."""
+
+    def close(self) -> None:
+        """Give up model and device."""
+
+
+class Supervisor:
+    """A runner with the model in a process of its own, kept from run to run. A context manager."""
+
+    def __init__(self) -> None:
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+
+    def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
+        """See `Runner.measure`."""
+        process, connection = self._worker()
+        watch = _Watch(process.pid)
+        connection.send(Order(plan, log.resolve()))
+        try:
+            while True:
+                ready = wait([connection, process.sentinel], timeout=WATCH_EVERY_S)
+                if connection not in ready:
+                    if process.sentinel in ready:
+                        raise WorkerCrashed(_last_words(process))
+                    listen(watch.reading())
+                    continue
+                try:
+                    message = connection.recv()
+                except EOFError as error:
+                    process.join(GOODBYE_S)
+                    raise WorkerCrashed(_last_words(process)) from error
+                if isinstance(message, Done):
+                    return
+                if isinstance(message, Fault):
+                    raise message.error()
+                watch.notice(message)
+                listen(message)
+                if watch.due():
+                    listen(watch.reading())
+        except BaseException:
+            # Whatever ended this run, the next one starts with a clean process and a clean device.
+            self._kill()
+            raise
+
+    def close(self) -> None:
+        """Hang up and wait; a worker that does not go is killed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._process is not None:
+            self._process.join(GOODBYE_S)
+        self._kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _worker(self) -> tuple[SpawnProcess, Connection]:
+        if self._process is None or self._connection is None or not self._process.is_alive():
+            context = multiprocessing.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(target=worker.main, args=(theirs,), name="kvbench-worker", daemon=True)
+            self._process.start()
+            theirs.close()  # ours must be the last end open here, or its death would go unnoticed
+        return self._process, self._connection
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class InlineRunner:
+    """A runner in this very process, for debugging and for tests. Nothing watches it from outside."""
+
+    def __init__(self) -> None:
+        self._workshop = Workshop()
+
+    def measure(self, plan: Plan, log: Path, listen: Listen) -> None:  # noqa: ARG002 - output stays on the terminal
+        """See `Runner.measure`."""
+        try:
+            self._workshop.measure(plan, listen)
+        except Exception as error:
+            raise fault_of(error).error() from error
+
+    def close(self) -> None:
+        """Nothing to give up: the process ends with its caller."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Watch:
+    """Memory of the worker and its device, read from outside."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._process = psutil.Process(pid)
+        self._began_s = time.monotonic()
+        self._read_s = self._began_s
+        self._phase = "loading"
+        self._sensors: DeviceSensors = NullSensors("the device is not known yet")
+
+    def notice(self, message: Message) -> None:
+        """Learn the phase, and the device once the worker knows it."""
+        if isinstance(message, Progress):
+            self._phase = message.phase
+        elif isinstance(message, Prepared):
+            self._sensors = open_sensors(message.environment.get("device_uuid"))
+
+    def due(self) -> bool:
+        """Whether the last reading is old enough for another."""
+        return time.monotonic() - self._read_s >= WATCH_EVERY_S
+
+    def reading(self) -> HostReading:
+        """One reading now."""
+        self._read_s = time.monotonic()
+        try:
+            rss = self._process.memory_info().rss
+        except psutil.Error:
+            rss = None
+        return HostReading(self._read_s - self._began_s, self._phase, rss, self._sensors.used_bytes())
+
+
+def _last_words(process: SpawnProcess) -> str:
+    process.join(GOODBYE_S)
+    code = process.exitcode
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    advice = "; the system may have killed it for its memory" if code == -9 else ""
+    return f"the worker process ended without an answer ({how}){advice}; its last output is in stdout.log"

@@ -1,0 +1,219 @@
+"""The real thing: a transformers model on a device, prepared for one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import torch
+
+from kvbench.config.schema import Config
+from kvbench.decoding.agreement import compare
+from kvbench.decoding.batches import batch_indices, make_batch
+from kvbench.decoding.cache_bytes import logical_bytes, storage_bytes
+from kvbench.decoding.forward import Forward
+from kvbench.decoding.generate import Generate
+from kvbench.decoding.loops import CachedLoop, Loop, NaiveLoop, NoCacheLoop
+from kvbench.decoding.proof import prove, together
+from kvbench.decoding.protocol import Decoded, Decoder, Pass, PromptBatch, Unobserved
+from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
+from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.streaming import IncrementalText, TextObserver
+from kvbench.decoding.witness import Witness
+from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
+from kvbench.measuring.environment import device_uuid, torch_environment
+from kvbench.measuring.memory import MemoryMeter
+from kvbench.measuring.samples import AgreementFigures, ArmMemory, MemoryAtStep, Prepared, Proof, Shapes, UntimedPass
+from kvbench.measuring.sensors import open_sensors
+from kvbench.models.devices import resolve
+from kvbench.models.facts import kv_cache_bytes
+from kvbench.models.loading import LoadedModel, load
+from kvbench.plan import Plan
+from kvbench.running import preconditions
+from kvbench.running.job import tokens_sha256
+from kvbench.running.shapes import prefill_shapes, step_shapes
+from kvbench.workloads.tokens import tokenise
+
+LOOPS: dict[str, Callable[..., Loop]] = {"nocache": NoCacheLoop, "nocache_naive": NaiveLoop, "cached": CachedLoop}
+SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
+SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be waited for
+
+
+class TorchBackend:
+    """A loaded model on its device."""
+
+    def __init__(self, loaded: LoadedModel, device: torch.device) -> None:
+        self.loaded = loaded
+        self.device = device
+        self.forward = Forward(loaded.model)
+        self.own_attention = str(loaded.model.config._attn_implementation)
+        self.sensors = open_sensors(device_uuid(device))
+
+    def session(self, plan: Plan) -> TorchSession:
+        """See `Backend.session`."""
+        return TorchSession(self, plan)
+
+
+def load_backend(config: Config) -> TorchBackend:
+    """Load the model that a configuration names. Raises as `open_backend` does."""
+    device = resolve(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return TorchBackend(load(config.model, device), device)
+
+
+class TorchSession:
+    """One plan on a loaded model; see `Session`."""
+
+    def __init__(self, backend: TorchBackend, plan: Plan) -> None:
+        self._backend = backend
+        self._plan = plan
+        self._model = backend.loaded.model
+        self._tokenizer = backend.loaded.tokenizer
+        self._facts = backend.loaded.facts
+        self._new_tokens = plan.config.workload.new_tokens
+        self._meter = MemoryMeter(backend.device, backend.sensors)
+        self.clock: Clock = HostClock() if backend.device.type == "cpu" else DeviceClock(backend.device)
+        preconditions.require_arms(plan.arms, backend.forward, backend.device)
+        self.pad_id = preconditions.pad_id_of(self._tokenizer)
+        self.stop_ids = preconditions.stop_ids_of(plan, self._model, self._tokenizer, self._facts.vocab_size)
+        prompts = tokenise(plan, self._tokenizer)
+        preconditions.require_context([len(p["token_ids"]) for p in prompts], self._new_tokens, self._facts)
+        self.batch_members = batch_indices(len(prompts), plan.config.workload.batch_size)
+        self.batches = tuple(
+            self._batch(number, [prompts[index]["token_ids"] for index in members], self._new_tokens)
+            for number, members in enumerate(self.batch_members)
+        )
+        preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
+        self.prepared = Prepared(
+            model={**asdict(self._facts), "attention": backend.own_attention},
+            environment=torch_environment(backend.device, backend.sensors),
+            prompts=tuple(prompts),
+            batches=self.batch_members,
+            load_s=backend.loaded.load_s,
+        )
+
+    @property
+    def dtype(self) -> str:
+        """The type that the model computes in."""
+        return str(self._model.dtype).removeprefix("torch.")
+
+    def decoder(self, arm: int, forced: Forced | None = None) -> Decoder:
+        """See `Session.decoder`; `forced` follows a given path instead of sampling."""
+        spec = self._plan.arms[arm]
+        sampling = self._plan.config.sampling
+        setting = TorchSetting(spec.attention, self._backend.own_attention, sampling.seed)
+        if spec.mode in LOOPS:
+            return LOOPS[spec.mode](self._backend.forward, forced or Sampler(sampling), setting, self.pad_id)
+        arguments = generate_arguments(sampling)
+        return Generate(self._model, arguments, setting, self.pad_id, use_cache=spec.keeps_past, forced=forced)
+
+    def new_ids(self, decoded: Decoded) -> list[list[int]]:
+        """See `Session.new_ids`."""
+        return [self._until_stop(row) for row in decoded.new_ids.tolist()]
+
+    def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
+        """See `Session.proof`."""
+        return prove(passes, self.batches[batch].input_ids.shape[1], self._plan.arms[arm].keeps_past)
+
+    def show_text(self, say: Callable[[str, str], None]) -> None:
+        """See `Session.show_text`. Stops at the tokenizer's end, whatever the timed runs do: it is for reading."""
+        arms = self._plan.arms
+        arm = next((index for index, spec in enumerate(arms) if spec.mode == "cached"), 0)
+        stop_ids = self.stop_ids or preconditions.end_ids(self._model, self._tokenizer)
+        tokens = min(self._new_tokens, SHOWN_TOKENS)
+        for prompt in self.prepared.prompts[:SHOWN_PROMPTS]:
+            say("prompt", prompt["text"])
+            text = IncrementalText(self._text)
+            interval = self._plan.config.stream.interval
+            observer = TextObserver(text, interval, stop_ids, lambda piece: say("piece", piece))
+            decoder = self.decoder(arm)
+            decoder.prepare(None)
+            decoder.run(self._batch(0, [prompt["token_ids"]], tokens), tokens, observer, stop_ids)
+            observer.finish()
+            say("end", "")
+
+    def untimed(self, arm: int) -> UntimedPass:
+        """See `Session.untimed`."""
+        self._meter.reset()
+        largest = max(self.batches, key=lambda batch: len(batch.lengths) * batch.positions.shape[1])
+        tokens: list[list[int]] = []
+        digests: list[str] = []
+        proofs: list[Proof] = []
+        for batch in self.batches:
+            decoder = self.decoder(arm)
+            decoder.prepare(None)
+            with Witness(self._model, self._meter.allocated_bytes) as witness:
+                decoded = decoder.run(batch, self._new_tokens, Unobserved(), self.stop_ids)
+            ids = self.new_ids(decoded)
+            tokens += ids
+            digests.append(tokens_sha256(ids))
+            proofs.append(self.proof(arm, batch.index, witness.passes))
+            if batch is largest:
+                cache_bytes = self._cache_bytes(arm, batch, decoded)
+                by_step = _memory_by_step(batch, witness)
+            del decoded  # its cache must not be counted for the next batch
+        readings = self._meter.readings()  # after the last batch: the marks are of the whole pass
+        return UntimedPass(
+            arm=arm,
+            tokens=tuple(map(tuple, tokens)),
+            texts=tuple(map(self._text, tokens)),
+            finish_reasons=tuple("stop" if ids[-1] in self.stop_ids else "length" for ids in tokens),
+            tokens_sha256=tuple(digests),
+            memory=ArmMemory(
+                weights_bytes=self._facts.weight_bytes,
+                **cache_bytes,
+                **readings,
+                null_reasons=self._memory_reasons(cache_bytes),
+            ),
+            memory_by_step=by_step,
+            proof=together(proofs),
+        )
+
+    def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
+        """See `Session.agreement`."""
+        return compare(self, candidate, passes[0].tokens, passes[candidate].tokens, self._plan.config.check.agreement)
+
+    def _batch(self, number: int, token_ids: Sequence[Sequence[int]], new_tokens: int) -> PromptBatch:
+        return make_batch(number, token_ids, new_tokens, self.pad_id, self._backend.device)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _until_stop(self, row: list[int]) -> list[int]:
+        end = next((index for index, token in enumerate(row) if token in self.stop_ids), len(row))
+        return row[: end + 1]
+
+    def shapes(self) -> Shapes:
+        """See `Session.shapes`."""
+        batch, vocab_size, dtype = self.batches[0], self._facts.vocab_size, self._model.dtype
+        shapes = {"prefill": prefill_shapes(batch, vocab_size, dtype)}
+        for number, arm in enumerate(self._plan.arms):
+            forward = self._backend.forward
+            shapes[arm.mode] = step_shapes(arm, self.decoder(number), forward, batch, vocab_size, dtype)
+        return Shapes(shapes)
+
+    def _cache_bytes(self, arm: int, batch: PromptBatch, decoded: Decoded) -> dict[str, int | None]:
+        cache = decoded.cache
+        held = batch.input_ids.shape[1] + decoded.new_ids.shape[1] - 1  # the newest token was never submitted
+        predicted = kv_cache_bytes(self._facts, len(batch.lengths), held) if self._plan.arms[arm].keeps_past else 0
+        return {
+            "kv_cache_bytes": 0 if cache is None else logical_bytes(cache),
+            "kv_cache_predicted_bytes": predicted,
+            "kv_cache_storage_bytes": 0 if cache is None else storage_bytes(cache),
+        }
+
+    def _memory_reasons(self, cache_bytes: dict[str, int | None]) -> dict[str, str]:
+        reasons = dict(self._meter.null_reasons)
+        if cache_bytes["kv_cache_predicted_bytes"] is None:
+            unknown = "no formula for the cache of this architecture"
+            reasons["kv_cache_predicted_bytes"] = self._facts.null_reasons.get("kv_bytes_per_token", unknown)
+        return reasons
+
+
+def _memory_by_step(batch: PromptBatch, witness: Witness) -> tuple[MemoryAtStep, ...]:
+    prompt = batch.input_ids.shape[1]
+    return tuple(
+        MemoryAtStep(prompt + index, kv, allocated)
+        for index, (kv, allocated) in enumerate(zip(witness.kv_bytes, witness.allocated, strict=True))
+    )

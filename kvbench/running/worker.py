@@ -1,0 +1,80 @@
+"""The process that owns model and device: takes plans from its parent, sends back what is learnt."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from kvbench.config.schema import ModelConfig
+from kvbench.plan import Plan
+from kvbench.running.faults import fault_of
+from kvbench.running.job import Emit, Progress, run_job
+from kvbench.running.session import Backend, open_backend
+
+
+@dataclass(frozen=True)
+class Order:
+    """One plan to measure; what libraries print meanwhile goes to `log`."""
+
+    plan: Plan
+    log: Path
+
+
+@dataclass(frozen=True)
+class Done:
+    """The plan is measured; everything was sent before this."""
+
+
+class Workshop:
+    """Keeps the last model, so that a sweep over one model loads it once."""
+
+    def __init__(self) -> None:
+        self._key: tuple[ModelConfig, str, int | None] | None = None
+        self._backend: Backend | None = None
+
+    def measure(self, plan: Plan, emit: Emit) -> None:
+        """Load if needed, then run the job."""
+        key = (plan.config.model, plan.config.device, plan.config.threads)
+        # A scripted model starts its script anew for every run: its figures must not depend on the run before.
+        if self._backend is None or key != self._key or plan.config.model.weights == "scripted":
+            self._backend = None  # the old weights go before the new ones come
+            emit(Progress("loading", 0, None))
+            self._backend = open_backend(plan)
+            self._key = key
+        run_job(plan, self._backend.session(plan), emit)
+
+
+def main(parent: Connection) -> None:
+    """Serve plans until the parent hangs up. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    workshop = Workshop()
+    try:
+        while True:
+            order: Order = parent.recv()
+            _redirect_output(order.log)
+            try:
+                workshop.measure(order.plan, parent.send)
+            except Exception as error:
+                traceback.print_exc()
+                parent.send(fault_of(error))
+            else:
+                parent.send(Done())
+    except (EOFError, BrokenPipeError):
+        return  # the parent is gone: nobody wants the rest
+
+
+def _redirect_output(log: Path) -> None:
+    """Send this process's standard output and error, C libraries' included, to the run's log."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

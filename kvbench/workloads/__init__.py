@@ -1,0 +1,1 @@
+"""What is decoded from: prompts out of files, and the bundled texts."""

@@ -1,0 +1,51 @@
+"""Prompts as token ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvbench.errors import ConfigError, PromptError
+from kvbench.plan import Plan
+
+
+def tokenise(plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
+    """The prompts of a plan as {"text", "token_ids"}, in order.
+
+    Raises `ConfigError` when a chat template is asked for and there is none, `PromptError` for a prompt of no tokens.
+    """
+    prompts = plan.prompts
+    if prompts.tokens is not None:
+        return [_cut(tokenizer, prompts.texts[0], prompts.tokens, copy) for copy in range(prompts.copies)]
+    encode = _chat_encoder(tokenizer) if plan.config.workload.chat_template else tokenizer.encode
+    return [_entry(number, text, encode(text)) for number, text in enumerate(prompts.texts, start=1)]
+
+
+def _entry(number: int, text: str, ids: list[int]) -> dict[str, Any]:
+    if not ids:
+        raise PromptError(f"prompt {number} has no tokens for this tokenizer: write some text")
+    return {"text": text, "token_ids": list(ids)}
+
+
+def _chat_encoder(tokenizer: Any) -> Any:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigError("workload.chat_template=true: this model's tokenizer has no chat template; set it to false")
+
+    def encode(text: str) -> list[int]:
+        turns = [{"role": "user", "content": text}]
+        ids: list[int] = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        return ids
+
+    return encode
+
+
+def _cut(tokenizer: Any, text: str, tokens: int, copy: int) -> dict[str, Any]:
+    """Exactly `tokens` ids: the text repeated and cut, behind the tokenizer's own start tokens.
+
+    Each copy starts elsewhere in the text, so that the sequences of a batch are different ones.
+    """
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    start_ids: list[int] = tokenizer.encode("", add_special_tokens=True)[:tokens]
+    wanted = tokens - len(start_ids)
+    offset = copy * len(ids) // 7  # 7 is coprime to most lengths: no two of the first copies begin alike
+    repeated = [ids[(offset + position) % len(ids)] for position in range(wanted)]
+    return {"text": tokenizer.decode(repeated), "token_ids": [*start_ids, *repeated]}
