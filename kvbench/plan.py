@@ -58,10 +58,13 @@ class Plan:
         return tuple(order)
 
 
-def make_plan(config: Config) -> Plan:
-    """Resolve a checked configuration. Raises `PromptError` when its prompt file is unusable."""
+def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
+    """Resolve a checked configuration; `prompts`, when given, replace the ones that it names.
+
+    Raises `PromptError` when a prompt file is unusable.
+    """
     name = _model_name(config)
-    return Plan(config, config.name or name, name, _arms(config), _prompts(config))
+    return Plan(config, config.name or name, name, _arms(config), prompts or _prompts(config))
 
 
 def _model_name(config: Config) -> str:

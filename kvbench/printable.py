@@ -24,8 +24,8 @@ _PICTURE_OF_DELETE = "\u2421"
 def printable(text: str) -> str:
     """The text with every character that a terminal could obey, or that could hide in it, replaced by a visible one.
 
-    Control characters become their pictures (ESC is ␛), the rest their code points (U+202E is ‹U+202E›). Tab and newline stay.
-    What comes back is encodable as UTF-8, and printing it twice changes nothing.
+    Control characters become their pictures (ESC is ␛), the rest their code point in brackets. Tab and newline stay.
+    What comes back is encodable as UTF-8, and doing it twice changes nothing.
     """
     return _HARMFUL.sub(_stand_in, text)
 
@@ -34,4 +34,4 @@ def _stand_in(match: re.Match[str]) -> str:
     code = ord(match.group())
     if code < 0x20:
         return chr(_CONTROL_PICTURES + code)
-    return _PICTURE_OF_DELETE if code == _DELETE else f"‹U+{code:04X}›"
+    return _PICTURE_OF_DELETE if code == _DELETE else f"[U+{code:04X}]"

@@ -26,8 +26,7 @@ RULES = tuple(
         (r"/arms/\d+/energy/.*", "energy is not measured: it needs a window of seconds of its own"),
         (r"/arms/\d+/limit/.*", "the ceilings of this machine are not measured"),
         (r"/arms/\d+/memory/.*", "the run ended before the memory pass"),
-        (r"/arms/\d+/memory_by_context/\d+/allocated_bytes", "torch keeps no allocator statistics on this device"),
-        (r"/arms/\d+/memory_by_context/.*", "not known for this cache"),
+        (r"/arms/\d+/memory_by_context/.*", "allocated_bytes: torch keeps no allocator statistics on this device"),
         (r"/arms/\d+/[a-z_]+/(ci_low|ci_high|level)", "an exact interval of a median needs at least 6 blocks"),
         (r"/arms/\d+/[a-z_]+/value", "no block has this figure"),
         (r"/comparisons?(/\d+)?/break_even_context", "needs measurements at several context lengths"),
@@ -39,16 +38,22 @@ RULES = tuple(
         (r"/comparisons?(/\d+)?/agreement/.*", "agreement was not checked"),
         (r"/comparisons?(/\d+)?/[a-z_]+/(ci_low|ci_high|level)", "an interval needs at least 2 blocks"),
         (r"/comparisons?(/\d+)?/[a-z_]+/value", "no block has this figure in both arms"),
-        (r"/memory_timeline/\d+/device_used_bytes", "no NVML reading of this device"),
-        (r"/memory_timeline/\d+/process_rss_bytes", "the worker was not there to be read"),
+        (r"/memory_timeline/\d+/.*", "device_used_bytes needs NVML and its device, process_rss_bytes a living worker"),
     )
 )
+
+# Hundreds of points share one reason, which stands at the series itself.
+SERIES = re.compile(r"(/memory_timeline|/arms/\d+/memory_by_context)/")
 
 
 def null_reasons(record: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
     """JSON pointer to sentence for every null outside the configuration; `known` reasons win over the rules."""
     parts = {key: value for key, value in record.items() if key not in ("config", "null_reasons")}
-    return {pointer: known.get(pointer) or _by_rule(pointer) for pointer in _nulls(parts, "")}
+    reasons: dict[str, str] = {}
+    for pointer in _nulls(parts, ""):
+        series = SERIES.match(pointer)
+        reasons.setdefault(series[1] if series else pointer, known.get(pointer) or _by_rule(pointer))
+    return reasons
 
 
 def _by_rule(pointer: str) -> str:

@@ -137,7 +137,7 @@ def _sentence(message: str, key: str) -> str:
     """OmegaConf's complaint about one key in our words."""
     if found := re.search(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<type>\w+)", message):
         return f"{key}={found['value']}: must be of type {found['type'].lower()}"
-    if "Incompatible value 'None'" in message:
+    if "Incompatible value 'None'" in message or "is not Optional" in message:
         return f"{key}=null: needs a value"
     if "not in '" in message:
         return str(unknown_key(key))

@@ -28,10 +28,6 @@ class Comparable(Protocol):
         """Prompt indices of each batch."""
 
     @property
-    def pad_id(self) -> int:
-        """Filler id."""
-
-    @property
     def dtype(self) -> str:
         """The type that the model computes in."""
 
@@ -120,7 +116,7 @@ def _noise(session: Comparable, batch: PromptBatch, path: torch.Tensor, referenc
     """
     rows = batch.input_ids.shape[0]
     doubled = _forced_logits(session, 0, _doubled(batch), path.repeat(2, 1))
-    padded = _forced_logits(session, 0, _padded(batch, session.pad_id), path)
+    padded = _forced_logits(session, 0, _padded(batch), path)
     return max(
         _largest_difference(reference, [step[:rows] for step in doubled]), _largest_difference(reference, padded)
     )
@@ -133,13 +129,13 @@ def _doubled(batch: PromptBatch) -> PromptBatch:
     return PromptBatch(batch.index, batch.input_ids.repeat(2, 1), positions, mask, batch.lengths * 2)
 
 
-def _padded(batch: PromptBatch, pad_id: int) -> PromptBatch:
+def _padded(batch: PromptBatch) -> PromptBatch:
     rows, total = batch.input_ids.shape[0], batch.positions.shape[1]
     mask = batch.positions.new_ones((rows, total)) if batch.mask is None else batch.mask
     blank = (rows, NOISE_PADDING)
     return PromptBatch(
         batch.index,
-        torch.cat([batch.input_ids.new_full(blank, pad_id), batch.input_ids], dim=1),
+        torch.cat([batch.input_ids[:, :1].expand(blank), batch.input_ids], dim=1),
         torch.cat([batch.positions.new_zeros(blank), batch.positions.expand(rows, -1)], dim=1),
         torch.cat([mask.new_zeros(blank), mask], dim=1),
         batch.lengths,

@@ -14,13 +14,15 @@ def batch_indices(prompts: int, batch_size: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(range(start, min(start + batch_size, prompts))) for start in range(0, prompts, batch_size))
 
 
-def make_batch(
-    index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, pad_id: int, device: torch.device
-) -> PromptBatch:
-    """One batch on the device. Positions count real tokens only: a row's first real token is at 0."""
+def make_batch(index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, device: torch.device) -> PromptBatch:
+    """One batch on the device. Positions count real tokens only: a row's first real token is at 0.
+
+    Rows are filled with their own first token. Attention never sees it, and a repetition penalty, which looks at
+    ids alone, then treats a row as it would treat it without padding.
+    """
     lengths = tuple(len(ids) for ids in token_ids)
     longest = max(lengths)
-    input_ids = torch.tensor([[pad_id] * (longest - len(ids)) + list(ids) for ids in token_ids])
+    input_ids = torch.tensor([[ids[0]] * (longest - len(ids)) + list(ids) for ids in token_ids])
     padding = torch.tensor([longest - length for length in lengths]).unsqueeze(1)
     columns = torch.arange(longest + new_tokens).unsqueeze(0)
     positions = (columns - padding).clamp(min=0)

@@ -79,6 +79,6 @@ def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
 
 
 def pad_id_of(tokenizer: Any) -> int:
-    """What fills rows on the left of short prompts and after their end."""
+    """What fills rows after their end."""
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return next((int(candidate) for candidate in ids if candidate is not None), 0)

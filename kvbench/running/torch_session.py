@@ -75,7 +75,7 @@ class TorchSession:
         self._meter = MemoryMeter(backend.device, backend.sensors)
         self.clock: Clock = HostClock() if backend.device.type == "cpu" else DeviceClock(backend.device)
         preconditions.require_arms(plan.arms, backend.forward, backend.device)
-        self.pad_id = preconditions.pad_id_of(self._tokenizer)
+        self._pad_id = preconditions.pad_id_of(self._tokenizer)
         self.stop_ids = preconditions.stop_ids_of(plan, self._model, self._tokenizer, self._facts.vocab_size)
         prompts = tokenise(plan, self._tokenizer)
         preconditions.require_context([len(p["token_ids"]) for p in prompts], self._new_tokens, self._facts)
@@ -104,9 +104,9 @@ class TorchSession:
         sampling = self._plan.config.sampling
         setting = TorchSetting(spec.attention, self._backend.own_attention, sampling.seed)
         if spec.mode in LOOPS:
-            return LOOPS[spec.mode](self._backend.forward, forced or Sampler(sampling), setting, self.pad_id)
+            return LOOPS[spec.mode](self._backend.forward, forced or Sampler(sampling), setting, self._pad_id)
         arguments = generate_arguments(sampling)
-        return Generate(self._model, arguments, setting, self.pad_id, use_cache=spec.keeps_past, forced=forced)
+        return Generate(self._model, arguments, setting, self._pad_id, use_cache=spec.keeps_past, forced=forced)
 
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
@@ -175,7 +175,7 @@ class TorchSession:
         return compare(self, candidate, passes[0].tokens, passes[candidate].tokens, self._plan.config.check.agreement)
 
     def _batch(self, number: int, token_ids: Sequence[Sequence[int]], new_tokens: int) -> PromptBatch:
-        return make_batch(number, token_ids, new_tokens, self.pad_id, self._backend.device)
+        return make_batch(number, token_ids, new_tokens, self._backend.device)
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))

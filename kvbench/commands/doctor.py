@@ -1,0 +1,130 @@
+"""`python -m kvbench doctor`: what this machine can measure, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+EXTRAS = (("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `works` is None for what is merely told."""
+
+    name: str
+    works: bool | None
+    detail: str
+    remedy: str = ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Look and tell; always 0."""
+    parser = argparse.ArgumentParser(prog="kvbench doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    options = parser.parse_args(list(argv))
+    if not options.json and sys.stdout.isatty():
+        print("looking at this machine …", file=sys.stderr)  # noqa: T201 - torch takes seconds to import
+    findings = [finding for look in LOOKS for finding in look()]
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))  # noqa: T201
+    else:
+        _print(findings)
+    return 0
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    yield Finding("python", None, f"{platform.python_version()} on {platform.platform()}")
+    yield Finding("cpu", None, f"{psutil.cpu_count(logical=False)} cores, {psutil.cpu_count()} logical")
+    yield Finding("memory", None, f"{memory.available / 2**30:.1f} GiB available of {memory.total / 2**30:.1f} GiB")
+
+
+def _libraries() -> Iterator[Finding]:
+    for name in ("torch", "transformers", "accelerate", "hydra-core", "nvidia-ml-py"):
+        try:
+            yield Finding(name, True, version(name))
+        except PackageNotFoundError:
+            yield Finding(name, False, "not installed", f"pip install {name}")
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield Finding(f"cuda:{index}", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    if torch.cuda.device_count() == 0:
+        built = torch.version.cuda or torch.version.hip
+        remedy = "check the driver with nvidia-smi" if built else "install a torch build with CUDA or ROCm"
+        yield Finding("cuda", False, "torch sees no GPU; runs use the CPU", remedy)
+    if torch.backends.mps.is_available():
+        yield Finding("mps", True, "Apple GPU")
+
+
+def _nvml() -> Iterator[Finding]:
+    import pynvml
+
+    from kvbench.measuring.sensors import nvml_reason
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        yield Finding("nvml", False, nvml_reason(error), "device memory, clocks and energy stay null without it")
+        return
+    yield Finding("nvml", True, f"driver {pynvml.nvmlSystemGetDriverVersion()}")
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        device = pynvml.nvmlDeviceGetHandleByIndex(index)
+        yield _query("energy counter", lambda d=device: f"{pynvml.nvmlDeviceGetTotalEnergyConsumption(d) / 1000:.0f} J")
+        yield _query("sm clock", lambda d=device: f"{pynvml.nvmlDeviceGetClockInfo(d, pynvml.NVML_CLOCK_SM)} MHz now")
+        yield _query("power cap", lambda d=device: f"{pynvml.nvmlDeviceGetPowerManagementLimit(d) / 1000:.0f} W")
+
+
+def _query(name: str, ask: Callable[[], str]) -> Finding:
+    import pynvml
+
+    from kvbench.measuring.sensors import nvml_reason
+
+    try:
+        return Finding(name, True, ask())
+    except pynvml.NVMLError as error:
+        return Finding(name, False, nvml_reason(error))
+
+
+def _compiler() -> Iterator[Finding]:
+    found = next((name for name in ("c++", "g++", "clang++", "cl") if shutil.which(name)), None)
+    remedy = "" if found else "install a C++ compiler: torch.compile needs one on the CPU"
+    yield Finding("torch.compile", found is not None, f"C++ compiler {found or 'not found'}", remedy)
+
+
+def _extras() -> Iterator[Finding]:
+    for name, purpose, remedy in EXTRAS:
+        installed = find_spec(name) is not None
+        yield Finding(name, installed, purpose if installed else f"not installed: {purpose}", "" if installed else remedy)
+
+
+LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_machine, _libraries, _devices, _nvml, _compiler, _extras)
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for finding in findings:
+        mark = {True: Text("✓", "green"), False: Text("✗", "yellow"), None: Text(" ")}[finding.works]
+        detail = Text(finding.detail)
+        if finding.remedy:
+            detail.append(f"  → {finding.remedy}", style="dim")
+        table.add_row(mark, finding.name, detail)
+    Console(highlight=False).print(table)

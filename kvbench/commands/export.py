@@ -1,0 +1,46 @@
+"""`kvbench export`: runs in the formats of other programs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EXIT_PARTLY_UNREADABLE = 2
+# In the order of their usefulness; kept here so that --help needs no records. `report.export` holds their writers.
+FORMATS = ("csv", "json", "parquet", "md", "pytest-benchmark")
+
+DESCRIPTION = """Writes every run under the given paths in another format. csv and parquet: one row per run and arm;
+json: the list of records; md: a table; pytest-benchmark: a file for `pytest-benchmark compare`."""
+
+
+def main(argv: list[str]) -> int:
+    """0 when every run was usable, 2 when some were left out.
+
+    Raises `RecordError` when a path does not exist, no run is usable, or the output cannot be written.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
+        parser.error("parquet is not text: give --output FILE, or send it through a pipe")
+    from kvbench.report.export import export
+    from kvbench.report.inputs import gather
+    from kvbench.report.outputs import write_file, write_stdout
+
+    found = gather(arguments.paths)
+    content = export(found.runs, arguments.format)
+    if arguments.output is None:
+        write_stdout(content)
+    else:
+        write_file(arguments.output, content)
+    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kvbench export", description=DESCRIPTION)
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
+    )
+    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    return parser

@@ -1,0 +1,63 @@
+"""`kvbench report`: one HTML report over any number of runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+
+EXIT_PARTLY_UNREADABLE = 2
+PATIENCE_S = 2.0  # a person waits so long without being told what for
+
+DESCRIPTION = """Builds one HTML page over every run under the given paths: verdict, charts, texts, figures,
+configuration and environment. The page is a single file that opens offline."""
+
+
+def main(argv: list[str]) -> int:
+    """0 when every run was usable, 2 when some were left out.
+
+    Raises `RecordError` when a path does not exist, no run is usable, or the output cannot be written.
+    """
+    arguments = _parser().parse_args(argv)
+    from kvbench.report.html import build
+    from kvbench.report.inputs import gather
+    from kvbench.report.outputs import say
+
+    found = gather(arguments.paths)
+    output = _output(arguments)
+    notes = [f"left out: {run}" for run in found.unreadable] + [f"unfinished: {run}" for run in found.unfinished]
+    waiting = threading.Timer(PATIENCE_S, _say_waiting, [len(found.runs)])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        build(found.runs, output, notes)
+    finally:
+        waiting.cancel()
+    say(f"{output}\n")
+    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kvbench report", description=DESCRIPTION)
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: report.html in PATH when it is one folder, else here"
+    )
+    return parser
+
+
+def _output(arguments: argparse.Namespace) -> Path:
+    from kvbench.records.store import REPORT
+
+    output: Path | None = arguments.output
+    if output is None:
+        only = arguments.paths[0]
+        return Path(only / REPORT) if len(arguments.paths) == 1 and only.is_dir() else Path(REPORT)
+    return output / REPORT if output.is_dir() else output
+
+
+def _say_waiting(runs: int) -> None:
+    sys.stderr.write(f"building the report over {runs} run{'' if runs == 1 else 's'} …\n")

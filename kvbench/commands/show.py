@@ -1,0 +1,75 @@
+"""`kvbench show`: a run, or a folder of runs, in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvbench.records.schema import RunRecord
+
+EXIT_PARTLY_UNREADABLE = 2
+
+DESCRIPTION = """Shows one run with its figures and its verdict, or a folder of runs as a table with a row for each."""
+
+
+def main(argv: list[str]) -> int:
+    """0 when every run was usable, 2 when some were left out.
+
+    Raises `RecordError` when the path does not exist or holds no usable run.
+    """
+    arguments = _parser().parse_args(argv)
+    from kvbench.report.inputs import gather
+
+    found = gather([arguments.path])
+    records = [run.record for run in found.runs]
+    if arguments.json:
+        _print_json(records, alone=_is_run(arguments.path))
+    else:
+        _print_tables(records)
+    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kvbench show", description=DESCRIPTION)
+    parser.add_argument("path", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above")
+    parser.add_argument(
+        "--json", action="store_true", help="print the record of a run, or the list of records of a folder of runs"
+    )
+    return parser
+
+
+def _is_run(path: Path) -> bool:
+    """Whether the path is one run itself rather than a folder of runs: that decides the shape of the JSON."""
+    from kvbench.records.store import RECORD
+
+    return path.is_file() or (path / RECORD).exists()
+
+
+def _print_json(records: Sequence[RunRecord], *, alone: bool) -> None:
+    from kvbench.report.export import record_json
+    from kvbench.report.outputs import write_stdout
+
+    plain = [record.model_dump(mode="json") for record in records]
+    write_stdout(record_json(plain[0] if alone else plain))
+
+
+def _print_tables(records: Sequence[RunRecord]) -> None:
+    from rich.console import Console
+
+    from kvbench.report.console import comparison_table, runs_table, verdict_panel
+    from kvbench.report.names import run_name
+    from kvbench.report.outputs import say
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    # Captured, then written in one go: rich would answer a closed pipe by ending the process with an error.
+    with console.capture() as captured:
+        if len(records) == 1:
+            console.print(f"{run_name(records[0])}  {records[0].run_id}")
+            console.print(comparison_table(records[0]))
+            console.print(verdict_panel(records[0]))
+        else:
+            console.print(runs_table(records))
+    say(captured.get())

@@ -1,0 +1,125 @@
+"""A model ready to decode: its weights on the device, its tokenizer, and what is known about it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kvbench.config.schema import ModelConfig
+from kvbench.errors import ModelUnavailable
+from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
+from kvbench.models.devices import require_dtype
+from kvbench.models.facts import ModelFacts, facts_from_config
+from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
+from kvbench.models.hub_errors import explained
+from kvbench.models.quiet import quietly
+from kvbench.models.random_weights import random_model
+from kvbench.models.sizing import weight_size
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """From `load`: `model` is in eval mode and wants no gradients; `load_s` starts with the first look at the hub."""
+
+    model: Any
+    tokenizer: Any
+    facts: ModelFacts
+    load_s: float
+
+
+def load(spec: ModelConfig, device: torch.device, extra_bytes: int = 0) -> LoadedModel:
+    """Load what `spec` names onto `device`, or over all devices with `spec.device_map`.
+
+    `extra_bytes`, a KV cache say, must fit beside the weights. Raises `ModelUnavailable` for anything that the user
+    can mend, `DeviceUnavailable` for a dtype that the device lacks, `Infeasible` when weights and extra bytes are
+    predicted not to fit; nothing has been allocated then.
+    """
+    started = time.perf_counter()
+    require_dtype(spec.dtype, device)
+    name = label(spec)
+    with quietly(), explained(name, spec.revision):
+        checkpoint = open_checkpoint(spec)
+        dtype = checkpoint.dtype(_wanted_dtype(spec), device)
+        _check_memory(spec, checkpoint, dtype, device, extra_bytes)
+        if checkpoint.folder is None:
+            model = random_model(checkpoint.config, dtype, device, spec.seed, trust_remote_code=spec.trust_remote_code)
+            tokenizer: Any = byte_tokenizer(checkpoint.config.get_text_config().vocab_size)
+        else:
+            model = _stored_model(spec, checkpoint.folder, device)
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+    model.requires_grad_(False).eval()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the weights have arrived, not only been sent
+    facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
+    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started)
+
+
+def adopt(model: Any, tokenizer: Any, name: str) -> LoadedModel:
+    """A model and tokenizer that the caller has loaded, with the facts that follow from its config and parameters.
+
+    The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path".
+    """
+    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0)
+
+
+def _wanted_dtype(spec: ModelConfig) -> str:
+    # The embedded model decodes in float32 wherever it runs, so that its figures compare.
+    return "float32" if spec.weights == "embedded" and spec.dtype == "auto" else spec.dtype
+
+
+def _check_memory(
+    spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, extra_bytes: int
+) -> None:
+    size = checkpoint.predicted_size(dtype, trust_remote_code=spec.trust_remote_code)
+    needed = (size.bytes if size else checkpoint.stored_bytes()) + extra_bytes
+    what = f"{label(spec)} in {_name(dtype)}" + (" with its KV cache" if extra_bytes else "")
+    if spec.device_map is None:
+        require_fit(needed, device, what)
+    else:
+        check_fit(needed, free_bytes_everywhere(), what, "all devices together")
+
+
+def _stored_model(spec: ModelConfig, folder: Path, device: torch.device) -> Any:
+    wanted = _wanted_dtype(spec)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=DTYPES.get(wanted, "auto"),
+        # Straight onto an accelerator; on the CPU no map is needed, nor the packages behind it.
+        device_map=spec.device_map or (None if device.type == "cpu" else device),
+        use_safetensors=True,
+        trust_remote_code=spec.trust_remote_code,
+        output_loading_info=True,
+    )
+    model, report = loaded
+    # transformers would decode on with random numbers in their place.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelUnavailable(
+            f"the weights of {label(spec)} lack {len(missing)} tensors that its config.json asks for, such as"
+            f" {missing[0]}: one of the two is wrong"
+        )
+    return model
+
+
+def _facts(model: Any, name: str, source: str, id: str | None = None, revision: str | None = None) -> ModelFacts:
+    size = weight_size(model)
+    return facts_from_config(
+        model.config,
+        name=name,
+        source=source,
+        id=id,
+        revision=revision,
+        dtype=_name(model.dtype),
+        parameters=size.parameters,
+        weight_bytes=size.bytes,
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,145 @@
+"""A run, or a folder of runs, in the terminal. Everything is plain text first; colour only repeats what words say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kvbench.printable import printable
+from kvbench.records.schema import ArmRecord, Check, RunRecord
+from kvbench.report.arms import arm_names
+from kvbench.report.formatting import UNKNOWN
+from kvbench.report.metrics import BY_KEY, unknown
+from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
+from kvbench.report.nulls import null_reason
+from kvbench.report.verdicts import Pair, pairs, run_word, status_reason
+
+# The rows of the comparison: what the measurement is about, and what it costs.
+SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
+MEMORY_ROWS = ("weights_bytes", "peak_allocated_bytes", "device_used_bytes", "process_rss_bytes")
+STYLES = {"VALID": "green", "FASTER": "green", "INVALID": "red", "SLOWER": "red", "AMBIGUOUS": "yellow"}
+GREYED = "dim"
+
+
+def comparison_table(record: RunRecord) -> RenderableType:
+    """One column per arm with its figures, and below what every pair of arms says about the speed-up."""
+    if not record.arms:
+        return Text("nothing was measured", style=GREYED)
+    names = arm_names(record)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    for name in names:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for key in SPEED_ROWS:
+        _add_metric(table, record, key)
+    table.add_section()
+    for key in MEMORY_ROWS:
+        _add_metric(table, record, key)
+    table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
+    return Group(table, *_notes(record), *(_statement(pair) for pair in pairs(record)))
+
+
+def verdict_panel(record: RunRecord) -> RenderableType:
+    """VALID, INVALID, or how the run ended, with one line per check and per warning."""
+    word = run_word(record)
+    lines = [_check_line(check) for check in record.checks]
+    lines += [
+        Text.assemble(("! ", "yellow"), printable(f"{warning.code}: {warning.detail}")) for warning in record.warnings
+    ]
+    if not record.valid and not any(not check.passed for check in record.checks):
+        # A failed check says why by itself; any other end has only this sentence.
+        lines.insert(0, Text(status_reason(record)))
+    body = Group(*lines) if lines else Text("no checks were made")
+    style = STYLES.get(word, "red")
+    return Panel(body, title=Text(word, style=f"bold {style}"), title_align="left", border_style=style)
+
+
+def runs_table(records: Sequence[RunRecord]) -> RenderableType:
+    """One row per run: what was decoded, the speed-up with its interval, and how it ended."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", overflow="fold", min_width=8)
+    table.add_column("modes", overflow="fold", min_width=len("cached (dynamic)"))
+    for title in ("prompt", "new", "batch"):
+        table.add_column(title, justify="right", overflow="fold")
+    table.add_column("speed-up", justify="right", no_wrap=True)
+    table.add_column("status", overflow="fold")
+    for record in records:
+        word = run_word(record)
+        table.add_row(
+            Text(run_name(record)),
+            Text(run_modes(record)),
+            Text(prompt_tokens(record)),
+            Text(new_tokens(record)),
+            Text(batch_size(record)),
+            _speedups(record),
+            Text(word, style=STYLES.get(word, "red")),
+        )
+    reasons = [
+        Text.assemble((f"{run_name(record)} {run_word(record)}: ", "bold"), status_reason(record))
+        for record in records
+        if not record.valid and record.status_reason
+    ]
+    return Group(table, *reasons)
+
+
+def _add_metric(table: Table, record: RunRecord, key: str) -> None:
+    metric = BY_KEY[key]
+    if all(unknown(metric, arm) for arm in record.arms):
+        return  # the note below the table says why
+    table.add_row(Text(metric.title), *(Text(metric.show(arm)) for arm in record.arms))
+
+
+def _cache_bytes(arm: ArmRecord) -> str:
+    walked, predicted = BY_KEY["kv_cache_bytes"], BY_KEY["kv_cache_predicted_bytes"]
+    if unknown(walked, arm):
+        return UNKNOWN
+    if unknown(predicted, arm):
+        return f"{walked.show(arm)} (not predicted)"
+    equal = walked.read(arm) == predicted.read(arm)
+    return f"{walked.show(arm)} {'(as predicted)' if equal else f'(predicted {predicted.show(arm)})'}"
+
+
+def _notes(record: RunRecord) -> list[Text]:
+    """Why a figure of the table is missing: one line per metric that no arm has."""
+    reasons: dict[str, list[str]] = {}
+    for key in (*SPEED_ROWS, *MEMORY_ROWS, "kv_cache_bytes"):
+        metric = BY_KEY[key]
+        if all(unknown(metric, arm) for arm in record.arms):
+            reasons.setdefault(null_reason(record, metric.pointer(0)), []).append(metric.title)
+    return [Text(f"{', '.join(titles)}: not known, {reason}", style=GREYED) for reason, titles in reasons.items()]
+
+
+def _statement(pair: Pair) -> Text:
+    end_to_end = f"End to end, prefill included: {pair.end_to_end}."
+    agreement = f"Agreement: {pair.agreement} ({pair.agreement_detail})."
+    if pair.not_a_result is not None:
+        return Text.assemble(
+            (f"\nnot a result: {pair.not_a_result}\n", "bold red"),
+            (f"{pair.measured}\n{agreement}\n", GREYED),
+        )
+    return Text.assemble(
+        ("\n" + pair.verdict, f"bold {STYLES.get(pair.verdict, '')}".strip()),
+        ": ",
+        (pair.sentence, "bold"),
+        f".\n{end_to_end}\n{agreement}\n",
+    )
+
+
+def _check_line(check: Check) -> Text:
+    if check.passed:
+        return Text.assemble(("✓ ", "green"), printable(f"{check.name}: {check.detail}"))
+    advice = f" → {check.advice}" if check.advice else ""
+    return Text.assemble(("✗ ", "bold red"), printable(f"{check.name}: {check.detail}{advice}"))
+
+
+def _speedups(record: RunRecord) -> Text:
+    lines = [
+        Text(pair.speedup) if pair.not_a_result is None else Text("not a result", style=GREYED)
+        for pair in pairs(record)
+    ]
+    return Text("\n").join(lines) if lines else Text(UNKNOWN)

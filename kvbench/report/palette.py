@@ -1,0 +1,40 @@
+"""One colour, dash and marker per arm, the same in every chart of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers (https://jfly.uni-koeln.de/color/), without those
+# that have less than 3:1 contrast on the white or on the dark page; the last three fill up in the same range.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A6761D", "#7B6FD0", "#5F8A99")
+NEUTRAL = "#7F8790"
+# Dash and marker repeat what the colour says, for a print in grey.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
+
+# A mode looks the same in every report.
+OF_MODE = {"cached": 0, "nocache": 1, "generate": 2, "nocache_naive": 3, "generate_nocache": 4}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one arm is drawn."""
+
+    colour: str
+    dash: str
+    marker: str
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look per arm name. The first arm of a mode gets its mode's, further ones what is free."""
+    given: dict[str, int] = {}
+    for name in names:
+        if name not in given:
+            own = OF_MODE.get(name.split(" ")[0])
+            free = [index for index in range(len(COLOURS)) if index not in given.values()]
+            unreserved = (
+                [index for index in free if index not in OF_MODE.values()] or free or [len(given) % len(COLOURS)]
+            )
+            given[name] = own if own in free else unreserved[0]
+    return {name: Look(COLOURS[index], DASHES[index], MARKERS[index]) for name, index in given.items()}

@@ -1,0 +1,119 @@
+"""Runs as flat rows, one per run and arm: what the csv and parquet exports hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kvbench.records.schema import ArmRecord, Comparison, Estimate, RunRecord, Speedup
+from kvbench.report.arms import arm_names
+from kvbench.report.metrics import METRICS, Metric
+from kvbench.report.names import run_name
+from kvbench.report.verdicts import pairs
+
+Row = dict[str, str | float | int | None]
+
+
+def _interval_types(name: str) -> dict[str, type]:
+    return {name: float, f"{name}_ci_low": float, f"{name}_ci_high": float, f"{name}_level": float}
+
+
+def _metric_types(metric: Metric) -> dict[str, type]:
+    if metric.group == "speed":
+        return _interval_types(metric.key) | {f"{metric.key}_n": int}
+    return {metric.key: int if metric.unit in ("bytes", "count") else float}
+
+
+# The same columns in every export, whatever the runs hold, so that exports of different days can be joined.
+COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("run_id", "created_at", "name", "status", "status_reason", "kvbench_version", "compare_key"), str),
+    **dict.fromkeys(("dtype", "device_name"), str),
+    **dict.fromkeys(("prompts", "prompt_tokens_max", "new_tokens", "batch_size"), int),
+    **dict.fromkeys(("arm", "mode", "cache", "engine", "attention"), str),
+    **{column: kind for metric in METRICS for column, kind in _metric_types(metric).items()},
+    **dict.fromkeys(("baseline", "verdict", "not_a_result"), str),
+    **_interval_types("speedup"),
+    "speedup_n_blocks": int,
+    **_interval_types("end_to_end_speedup"),
+    "end_to_end_speedup_n_blocks": int,
+    "agreement": str,
+    "max_abs_logit_diff": float,
+    "extra_memory_bytes": int,
+}
+
+
+def flat_rows(records: Sequence[RunRecord]) -> list[Row]:
+    """One row per run and arm, with every one of `COLUMNS`; a run without arms gets one row, so none is lost.
+
+    Figures keep their base unit, which is in the column's name. The columns of the speed-up are filled in the rows
+    of candidates. A pair that is not a result has no speed-up here, and the reason in `not_a_result`.
+    """
+    return [dict.fromkeys(COLUMNS) | row for record in records for row in _rows(record)]
+
+
+def _rows(record: RunRecord) -> Iterator[Row]:
+    if not record.arms:
+        yield _run_columns(record)
+    for index, name in enumerate(arm_names(record)):
+        arm = record.arms[index]
+        yield {**_run_columns(record), "arm": name, **_arm_columns(arm), **_pair_columns(record, index)}
+
+
+def _run_columns(record: RunRecord) -> Row:
+    model, workload = record.model or {}, record.workload
+    return {
+        "run_id": record.run_id,
+        "created_at": record.created_at,
+        "name": run_name(record),
+        "status": record.status,
+        "status_reason": record.status_reason,
+        "kvbench_version": record.kvbench_version,
+        "compare_key": record.keys.compare_key,
+        "dtype": _text(model.get("dtype")),
+        "device_name": _text(record.environment.get("device_name")),
+        "prompts": len(workload.prompt_tokens) if workload else None,
+        "prompt_tokens_max": max(workload.prompt_tokens, default=None) if workload else None,
+        "new_tokens": workload.new_tokens if workload else None,
+        "batch_size": workload.batch_size if workload else None,
+    }
+
+
+def _arm_columns(arm: ArmRecord) -> Row:
+    columns: Row = {"mode": arm.mode, "cache": arm.cache, "engine": arm.engine, "attention": arm.attention}
+    for metric in METRICS:
+        figure = metric.read(arm)
+        columns[metric.key] = metric.value(arm)
+        if isinstance(figure, Estimate):
+            columns |= _interval_columns(metric.key, figure) | {f"{metric.key}_n": figure.n}
+    return columns
+
+
+def _pair_columns(record: RunRecord, arm: int) -> Row:
+    for comparison, pair in zip(record.comparisons, pairs(record), strict=True):
+        if comparison.candidate_arm == arm:
+            is_result = pair.not_a_result is None
+            return {
+                "baseline": pair.baseline,
+                "verdict": comparison.verdict,
+                "not_a_result": pair.not_a_result,
+                **(_speedup_columns(comparison) if is_result else {}),
+                "agreement": comparison.agreement.verdict,
+                "max_abs_logit_diff": comparison.agreement.max_abs_logit_diff,
+                "extra_memory_bytes": comparison.extra_memory_bytes,
+            }
+    return {}
+
+
+def _speedup_columns(comparison: Comparison) -> Row:
+    columns: Row = {}
+    for name, ratio in (("speedup", comparison.speedup), ("end_to_end_speedup", comparison.end_to_end_speedup)):
+        columns |= {name: ratio.value, **_interval_columns(name, ratio), f"{name}_n_blocks": ratio.n_blocks}
+    return columns
+
+
+def _interval_columns(name: str, figure: Estimate | Speedup) -> Row:
+    return {f"{name}_ci_low": figure.ci_low, f"{name}_ci_high": figure.ci_high, f"{name}_level": figure.level}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,173 @@
+"""What the page says about one run: everything resolved to text, so that the template only lays it out."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from kvbench.records.schema import Check, RunRecord, RunWarning
+from kvbench.records.store import StoredRun
+from kvbench.report.arms import arm_names
+from kvbench.report.figures import Chart
+from kvbench.report.formatting import UNKNOWN
+from kvbench.report.metrics import METRICS, Metric, unknown
+from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
+from kvbench.report.nulls import null_reason
+from kvbench.report.texts import Produced, produced_texts
+from kvbench.report.verdicts import Pair, pairs, run_word, status_reason
+
+# The rows that stand beside the verdict; the full table is further down.
+AT_A_GLANCE = (
+    "ttft_s",
+    "itl_s",
+    "decode_tokens_per_s",
+    "end_to_end_tokens_per_s",
+    "kv_cache_bytes",
+    "process_rss_bytes",
+)
+MAX_INLINE_RECORD_BYTES = 2**20  # a larger record is not worth carrying twice; it lies beside the report
+BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "none": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure: as shown, and as recorded or the reason why it is unknown."""
+
+    text: str
+    title: str
+    known: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric over all arms."""
+
+    title: str
+    better: str
+    computed: str
+    group: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table of names and values, such as the configuration."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run on the page."""
+
+    anchor: str
+    label: str
+    name: str
+    run_id: str
+    created_at: str
+    word: str
+    valid: bool
+    reason: str
+    workload: tuple[tuple[str, str], ...]
+    arms: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    glance: tuple[Row, ...]
+    charts: tuple[Chart, ...]
+    produced: Produced
+    checks: tuple[Check, ...]
+    warnings: tuple[RunWarning, ...]
+    metrics: tuple[tuple[str, tuple[Row, ...]], ...]
+    facts: tuple[Facts, ...]
+    record_uri: str | None
+
+    @property
+    def headline(self) -> Pair | None:
+        """The pair whose speed-up may stand at the top; None when there is none or it is not a result."""
+        return next((pair for pair in self.pairs[:1] if pair.not_a_result is None), None)
+
+
+def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart]) -> Section:
+    """The section of one run; `number` makes its anchor, `label` tells it from the other runs of the page."""
+    record = run.record
+    rows = tuple(_row(record, metric) for metric in METRICS) if record.arms else ()
+    return Section(
+        anchor=f"run-{number}",
+        label=label,
+        name=run_name(record),
+        run_id=record.run_id,
+        created_at=record.created_at,
+        word=run_word(record),
+        valid=record.valid,
+        reason=status_reason(record),
+        workload=_workload(record),
+        arms=arm_names(record),
+        pairs=pairs(record),
+        glance=tuple(row for metric, row in zip(METRICS, rows, strict=False) if metric.key in AT_A_GLANCE),
+        charts=tuple(charts),
+        produced=produced_texts(run),
+        checks=record.checks,
+        warnings=record.warnings,
+        metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
+        facts=_facts(record),
+        record_uri=_record_uri(record),
+    )
+
+
+def _row(record: RunRecord, metric: Metric) -> Row:
+    cells = tuple(
+        Cell(UNKNOWN, null_reason(record, metric.pointer(index)), known=False)
+        if unknown(metric, arm)
+        else Cell(metric.show(arm), metric.exact(arm), known=True)
+        for index, arm in enumerate(record.arms)
+    )
+    return Row(metric.title, BETTER[metric.better], metric.computed, metric.group, cells)
+
+
+def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    """What was decoded, on what: the line below the title."""
+    model, environment = record.model or {}, record.environment
+    candidates = (
+        ("modes", run_modes(record)),
+        ("model", str(model.get("name") or run_name(record))),
+        ("dtype", str(model.get("dtype") or UNKNOWN)),
+        ("device", str(environment.get("device_name") or environment.get("cpu") or UNKNOWN)),
+        ("prompt tokens", prompt_tokens(record)),
+        ("new tokens", new_tokens(record)),
+        ("batch", batch_size(record)),
+    )
+    return tuple((name, value) for name, value in candidates if value != UNKNOWN)
+
+
+def _facts(record: RunRecord) -> tuple[Facts, ...]:
+    sources: tuple[tuple[str, Any], ...] = (
+        ("Model", record.model),
+        ("Environment", record.environment),
+        ("Configuration", record.config),
+        ("Tensor shapes", record.shapes),
+        ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
+        ("Keys", record.keys.model_dump()),
+    )
+    return tuple(Facts(title, tuple(_flattened(source, ""))) for title, source in sources if source)
+
+
+def _flattened(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Nested mappings as dotted names; everything else as its JSON, strings without their quotes."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flattened(item, f"{name}.{key}" if name else str(key))
+    elif value is None:
+        yield name, UNKNOWN
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _record_uri(record: RunRecord) -> str | None:
+    content = record.model_dump_json().encode()
+    if len(content) > MAX_INLINE_RECORD_BYTES:
+        return None
+    return "data:application/json;base64," + base64.b64encode(content).decode()

@@ -1,0 +1,75 @@
+"""What tests share: tiny models with weights wide enough that a bug in a cache changes the output."""
+
+from __future__ import annotations
+
+import os
+
+# Before transformers is imported: a test that asks the hub by mistake fails at once instead of after retries.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+GPT2 = {
+    "vocab_size": 97,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+@pytest.fixture
+def tiny_model() -> Callable[..., Any]:
+    """Builds a tiny float32 model of an architecture: `tiny_model("llama", sliding_window=16)`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def build(architecture: str, **changes: Any) -> Any:
+        shape = {**(GPT2 if architecture == "gpt2" else TINY), **changes}
+        torch.manual_seed(7)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape))
+        width = 1.5 / 32**0.5  # the default 0.02 hides bugs: see a token twice and nothing changes
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=width)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def run_kvbench(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Runs the command line in this process, in a folder of its own: `code, out, err = run_kvbench("model=scripted")`."""
+    from kvbench.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

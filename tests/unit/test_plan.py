@@ -1,0 +1,57 @@
+"""A plan holds what a configuration resolves to."""
+
+from __future__ import annotations
+
+from kvbench.config.compose import load_config, sources
+from kvbench.plan import Arm, Plan, make_plan
+
+
+def plan(*overrides: str) -> Plan:
+    return make_plan(load_config(list(overrides), sources()))
+
+
+class TestArms:
+    def test_both_is_recompute_first_then_cached(self) -> None:
+        expected = (Arm("nocache", "none", "eager", "auto"), Arm("cached", "dynamic", "eager", "auto"))
+        assert expected == plan().arms
+
+    def test_a_single_mode_is_a_single_arm(self) -> None:
+        assert (Arm("generate_nocache", "none", "eager", "math"),) == plan(
+            "mode=generate_nocache", "attention=math"
+        ).arms
+
+    def test_the_general_form_wins_over_its_shorthand(self) -> None:
+        arms = plan("mode=cached", "arms=[{mode: generate},{mode: cached, attention: sdpa}]").arms
+        assert (Arm("generate", "dynamic", "eager", "auto"), Arm("cached", "dynamic", "eager", "sdpa")) == arms
+
+
+class TestVisitingOrder:
+    def test_visits_every_arm_once_in_every_block(self) -> None:
+        orders = [plan("experiment=all_modes").visiting_order(block) for block in range(50)]
+        assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
+
+    def test_varies_between_blocks_and_repeats_with_the_seed(self) -> None:
+        first = [plan().visiting_order(block) for block in range(20)]
+        assert first == [plan().visiting_order(block) for block in range(20)]
+        assert {(0, 1), (1, 0)} == set(first)
+        assert first != [plan("measure.seed=1").visiting_order(block) for block in range(20)]
+
+
+class TestNames:
+    def test_come_from_the_model_file_the_hub_id_or_the_folder(self) -> None:
+        assert plan().name == "embedded"
+        assert plan("model=hub", "model.id=Qwen/Qwen3-0.6B").name == "Qwen--Qwen3-0.6B"
+        assert plan("model=path", "model.path=/models/mine").name == "mine"
+
+    def test_of_the_folder_may_be_given_and_leave_the_models_name_alone(self) -> None:
+        named = plan("name=tuesday")
+        assert (named.name, named.model_name) == ("tuesday", "embedded")
+
+
+class TestPrompts:
+    def test_of_a_length_are_as_many_as_the_batch(self) -> None:
+        prompts = plan("workload.prompt_tokens=40", "workload.batch_size=3").prompts
+        assert (prompts.tokens, prompts.copies) == (40, 3)
+
+    def test_are_the_bundled_ones_otherwise(self) -> None:
+        assert len(plan().prompts.texts) > 1
