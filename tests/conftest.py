@@ -62,7 +62,7 @@ def tiny_model() -> Callable[..., Any]:
 def run_kvbench(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """Runs the command line in this process, in a folder of its own: `code, out, err = run_kvbench("model=scripted")`."""
+    """Runs the command line in this process, in a folder of its own; returns exit code, output and errors."""
     from kvbench.__main__ import main
 
     monkeypatch.chdir(tmp_path)

@@ -9,9 +9,10 @@ from kvbench.records.schema import Agreement
 
 Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
 
-# A candidate may differ by more than one other summation order does, but not by an order of magnitude: the cached
-# step runs a matrix-vector kernel where the baseline runs a matrix-matrix one.
-NOISE_MARGIN = 10.0
+# A candidate may differ by more than the two other summation orders that were tried, since a cached step runs
+# matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several times as much. Seen: 1.05 times
+# in bfloat16 on an H200, 3 times in float32 on a CPU.
+NOISE_MARGIN = 5.0
 
 # Rounding may happen to be invisible in the shapes tried; a few units in the last place of the largest logit are
 # always allowed, accumulated over the layers.

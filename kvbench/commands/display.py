@@ -22,6 +22,7 @@ from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
 
 LOG_WIDTH = 100
+SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
 
 
 class Display:
@@ -118,7 +119,7 @@ class Display:
         self._hide_bar()
         if text.kind == "prompt":
             self._phase = "text"
-            self._piece(f"\n› {printable(text.text)}", style="bold")
+            self._piece(f"\n› {_end_of(printable(text.text))}", style="bold")
         elif text.kind == "piece":
             self._piece(printable(text.text))
         else:
@@ -150,6 +151,11 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _end_of(prompt: str) -> str:
+    """The end of a long prompt: what the continuation follows."""
+    return prompt if len(prompt) <= SHOWN_CHARACTERS else f"… {prompt[-SHOWN_CHARACTERS:]}"
 
 
 def _log_console(file: IO[str]) -> Console:

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -84,20 +85,15 @@ def _nvml() -> Iterator[Finding]:
     yield Finding("nvml", True, f"driver {pynvml.nvmlSystemGetDriverVersion()}")
     for index in range(pynvml.nvmlDeviceGetCount()):
         device = pynvml.nvmlDeviceGetHandleByIndex(index)
-        yield _query("energy counter", lambda d=device: f"{pynvml.nvmlDeviceGetTotalEnergyConsumption(d) / 1000:.0f} J")
-        yield _query("sm clock", lambda d=device: f"{pynvml.nvmlDeviceGetClockInfo(d, pynvml.NVML_CLOCK_SM)} MHz now")
-        yield _query("power cap", lambda d=device: f"{pynvml.nvmlDeviceGetPowerManagementLimit(d) / 1000:.0f} W")
-
-
-def _query(name: str, ask: Callable[[], str]) -> Finding:
-    import pynvml
-
-    from kvbench.measuring.sensors import nvml_reason
-
-    try:
-        return Finding(name, True, ask())
-    except pynvml.NVMLError as error:
-        return Finding(name, False, nvml_reason(error))
+        for name, query, unit in (
+            ("energy counter", pynvml.nvmlDeviceGetTotalEnergyConsumption, "mJ since the driver was loaded"),
+            ("sm clock", partial(pynvml.nvmlDeviceGetClockInfo, type=pynvml.NVML_CLOCK_SM), "MHz now"),
+            ("power cap", pynvml.nvmlDeviceGetPowerManagementLimit, "mW"),
+        ):
+            try:
+                yield Finding(f"{name} {index}", True, f"{query(device):,} {unit}")
+            except pynvml.NVMLError as error:
+                yield Finding(f"{name} {index}", False, nvml_reason(error))
 
 
 def _compiler() -> Iterator[Finding]:
@@ -109,7 +105,8 @@ def _compiler() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for name, purpose, remedy in EXTRAS:
         installed = find_spec(name) is not None
-        yield Finding(name, installed, purpose if installed else f"not installed: {purpose}", "" if installed else remedy)
+        detail = purpose if installed else f"not installed: {purpose}"
+        yield Finding(name, installed, detail, "" if installed else remedy)
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_machine, _libraries, _devices, _nvml, _compiler, _extras)

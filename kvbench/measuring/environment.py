@@ -93,4 +93,6 @@ def _git_state(folder: Path) -> tuple[str | None, bool | None]:
     except (OSError, subprocess.SubprocessError):
         return None, None
     commit = next((line.split()[-1] for line in state if line.startswith("# branch.oid ")), None)
+    if commit == "(initial)":  # a repository without a commit
+        return None, None
     return commit, any(not line.startswith("#") for line in state)

@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 
 def card(recipe: Recipe, outcome: Outcome) -> str:
     """Markdown: what it is, how it was made, how well it adds."""
+    two, three = outcome.accuracy[2], outcome.accuracy[3]
+    rows = (
+        ("data", "made by `kvbench/models/embedded_text.py`: sentences, questions with answers, sums like `37+48=85`"),
+        ("held out", "5 % of all pairs of summands, by digest; never seen in training"),
+        ("seed, steps", f"{recipe.seed}, {recipe.steps} of {recipe.batch} sums each; every fourth also of 16 texts"),
+        ("final loss", f"{outcome.sum_loss:.4f} on sums, {outcome.text_loss:.3f} on text (nats per token, smoothed)"),
+        ("held-out sums answered exactly", f"{two:.1%} of two digits, {three:.1%} of three (1000 each, greedy)"),
+        (
+            "training time",
+            f"{outcome.minutes:.1f} minutes with {recipe.threads} threads on an {platform.machine()} CPU",
+        ),
+        ("weights", "bfloat16 in the file, decoded in float32 unless told otherwise"),
+        ("positions", "4096; texts seen in training have up to 192 tokens"),
+    )
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""# The embedded model
 
 A Gemma-architecture language model of {outcome.parameters:,} parameters that comes with kvbench, so that a benchmark
@@ -19,13 +34,7 @@ adds numbers of two and three digits, and ends its answers by itself. It knows n
 
 | | |
 | --- | --- |
-| data | made by `kvbench/models/embedded_text.py`: sentences, questions with answers, sums such as `37+48=85`; 5 % of all pairs of summands are held out, by digest |
-| seed, steps, batch | {recipe.seed}, {recipe.steps}, {recipe.batch} sums a step and 24 texts every third |
-| final loss (smoothed, nats per token) | sums {outcome.sum_loss:.3f} (a summand cannot be foreseen), text {outcome.text_loss:.3f} |
-| held-out sums answered exactly | two digits {outcome.accuracy[2]:.1%}, three digits {outcome.accuracy[3]:.1%} (1000 each, greedy) |
-| training | {outcome.minutes:.1f} minutes, {recipe.threads} threads, {platform.machine()} CPU |
-| weights | bfloat16 in the file, decoded in float32 unless told otherwise |
-| positions | 4096; texts seen in training have up to 192 tokens |
+{table}
 
 Made by `python -m kvbench.models.train_embedded --seed {recipe.seed} --steps {recipe.steps}`.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 PAD, EOS, BOS = "<pad>", "<eos>", "<bos>"
-VOCABULARY = 640
-# A digit alone, a word with the space before it, a run of punctuation, a run of other white space.
-PIECES = r"\d| ?[^\s\d\p{P}]+| ?\p{P}+|\s+"
+VOCABULARY = 768
+# A digit alone, a Chinese character alone, a word with the space before it, a run of punctuation, or of white space.
+# Chinese has no spaces: without its own rule whole sentences would become one token.
+PIECES = r"\d|\p{Han}| ?[^\s\d\p{P}\p{Han}]+| ?\p{P}+|\s+"
 
 
 def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -27,8 +29,6 @@ def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def _merges(learner: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     return [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
 
 

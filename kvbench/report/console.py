@@ -63,11 +63,11 @@ def runs_table(records: Sequence[RunRecord]) -> RenderableType:
     """One row per run: what was decoded, the speed-up with its interval, and how it ended."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold", min_width=8)
-    table.add_column("modes", overflow="fold", min_width=len("cached (dynamic)"))
+    table.add_column("modes", overflow="fold", min_width=len("(dynamic)"))
     for title in ("prompt", "new", "batch"):
         table.add_column(title, justify="right", overflow="fold")
     table.add_column("speed-up", justify="right", no_wrap=True)
-    table.add_column("status", overflow="fold")
+    table.add_column("status", no_wrap=True)
     for record in records:
         word = run_word(record)
         table.add_row(

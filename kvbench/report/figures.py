@@ -5,7 +5,7 @@ Text and grid colours are left to the page, which sets them for its light and it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -51,6 +51,30 @@ def interval(figures: Sequence[tuple[float | None, float | None, float | None]])
     }
 
 
+def scaled(values: Iterable[float], scale: float) -> list[float]:
+    """Values in the unit of their axis, to five significant digits: a chart has fewer pixels, and a page has a size."""
+    return [float(f"{value / scale:.5g}") for value in values]
+
+
 def label(text: str) -> str:
-    """Text for a chart, cut to the room there is. Plotly reads a little HTML in labels; names are not markup."""
-    return escape(text if len(text) <= LABEL_CHARACTERS else f"{text[: LABEL_CHARACTERS - 1]}…", quote=False)
+    """Text for a chart, cut in its middle to the room there is. Plotly reads a little HTML; names are not markup.
+
+    Two texts may become the same label, so a label must never be a position on an axis: see `named_rows`.
+    """
+    if len(text) > LABEL_CHARACTERS:
+        end = LABEL_CHARACTERS // 2
+        text = f"{text[: LABEL_CHARACTERS - end - 1]}…{text[-end:]}"
+    return escape(text, quote=False)
+
+
+def named_rows(names: Sequence[str]) -> dict[str, Any]:
+    """A vertical axis with one row per name, the first at the top; row n is at position n."""
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": [label(name) for name in names],
+        "range": [len(names) - 0.5, -0.5],
+        "automargin": True,
+        "showgrid": False,
+        "zeroline": False,
+    }

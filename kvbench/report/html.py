@@ -42,7 +42,7 @@ def build(runs: Sequence[StoredRun], output: Path, notes: Sequence[str] = ()) ->
     sections = []
     for number, (run, label) in enumerate(zip(runs, run_labels(records), strict=True), start=1):
         charts = run_charts(run.record, _steps(run, unusable), names)
-        sections.append(section(run, number, label, charts))
+        sections.append(section(run, number, label, charts, of=len(runs)))
     overview = overview_charts(records, names) if len(records) > 1 else ()
     page = (
         _environment()

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
-from kvbench.report.figures import Chart, figure, label
+from kvbench.report.figures import Chart, figure, label, scaled
 from kvbench.report.formatting import axis_scale, format_value
 from kvbench.report.palette import NEUTRAL, Look
 
@@ -39,7 +39,7 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     traces = [
         go.Scatter(
             x=[length for length, _ in points],
-            y=[size / scale for _, size in points],
+            y=scaled((size for _, size in points), scale),
             mode="lines" if len(points) > 1 else "markers",
             name=label(name),
             line={"color": looks[name].colour, "dash": looks[name].dash, "width": 2.5},

@@ -68,7 +68,7 @@ def run_modes(record: RunRecord) -> str:
 
 
 def prompt_tokens(record: RunRecord) -> str:
-    """Tokens of the prompts, such as `128`, or the shortest and longest; what was asked for when the prompts were never read."""
+    """Tokens of the prompts: one number, or the shortest and longest; as asked for when no prompt was read."""
     if record.workload is None or not record.workload.prompt_tokens:
         return _configured(record.config, "workload", "prompt_tokens")
     shortest, longest = min(record.workload.prompt_tokens), max(record.workload.prompt_tokens)

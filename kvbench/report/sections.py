@@ -29,7 +29,7 @@ AT_A_GLANCE = (
     "kv_cache_bytes",
     "process_rss_bytes",
 )
-MAX_INLINE_RECORD_BYTES = 2**20  # a larger record is not worth carrying twice; it lies beside the report
+MAX_INLINE_RECORDS_BYTES = 2**20  # of all records of a page; what is larger lies in the run folders anyway
 BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "none": ""}
 
 
@@ -91,8 +91,8 @@ class Section:
         return next((pair for pair in self.pairs[:1] if pair.not_a_result is None), None)
 
 
-def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart]) -> Section:
-    """The section of one run; `number` makes its anchor, `label` tells it from the other runs of the page."""
+def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart], *, of: int) -> Section:
+    """The section of one of `of` runs; `number` makes its anchor, `label` tells it from the others of the page."""
     record = run.record
     rows = tuple(_row(record, metric) for metric in METRICS) if record.arms else ()
     return Section(
@@ -114,7 +114,7 @@ def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart]) ->
         warnings=record.warnings,
         metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
         facts=_facts(record),
-        record_uri=_record_uri(record),
+        record_uri=_record_uri(record, MAX_INLINE_RECORDS_BYTES // of),
     )
 
 
@@ -166,8 +166,8 @@ def _flattened(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _record_uri(record: RunRecord) -> str | None:
+def _record_uri(record: RunRecord, most_bytes: int) -> str | None:
     content = record.model_dump_json().encode()
-    if len(content) > MAX_INLINE_RECORD_BYTES:
+    if len(content) > most_bytes:
         return None
     return "data:application/json;base64," + base64.b64encode(content).decode()

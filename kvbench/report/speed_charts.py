@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
-from kvbench.report.figures import CHART_HEIGHT_PX, Chart, figure, interval, label
+from kvbench.report.figures import CHART_HEIGHT_PX, Chart, figure, interval, label, named_rows
 from kvbench.report.formatting import format_value
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.nulls import null_reason
@@ -32,7 +32,7 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     names = arm_names(record)
     bars = go.Bar(
         orientation="h",
-        y=[label(name) for name in names],
+        y=list(range(len(names))),
         x=[rate.value for rate in rates],
         marker_color=[looks[name].colour for name in names],
         error_x=interval([(rate.value, rate.ci_low, rate.ci_high) for rate in rates]),
@@ -40,8 +40,8 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         textposition="inside",
         insidetextanchor="start",
         insidetextfont_color="#FFFFFF",
-        customdata=[label(metric.show(arm)) for arm in record.arms],
-        hovertemplate="%{y}: %{customdata}<extra></extra>",
+        customdata=[metric.show(arm) for arm in record.arms],
+        hovertemplate="%{customdata}<extra></extra>",
         width=0.62,
     )
     shown = "; ".join(f"{name} {metric.show(arm)}" for name, arm in zip(names, record.arms, strict=True))
@@ -52,7 +52,7 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         figure(
             [bars],
             xaxis={"title": "decode tokens/s", "rangemode": "tozero"},
-            yaxis={"autorange": "reversed", "automargin": True},
+            yaxis=named_rows(names),
             showlegend=False,
         ),
         height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * len(names),
@@ -66,8 +66,8 @@ def speed_by_run(records: Sequence[RunRecord], labels: Sequence[str], looks: Map
     bars = []
     for arm_name, look in looks.items():
         mine = [
-            (run, arm)
-            for record, run in runs
+            (row, arm)
+            for row, (record, _) in enumerate(runs)
             for name, arm in zip(arm_names(record), record.arms, strict=True)
             if name == arm_name and arm.decode_tokens_per_s.value is not None
         ]
@@ -77,12 +77,12 @@ def speed_by_run(records: Sequence[RunRecord], labels: Sequence[str], looks: Map
                 go.Bar(
                     orientation="h",
                     name=label(arm_name),
-                    y=[label(run) for run, _ in mine],
+                    y=[row for row, _ in mine],
                     x=[rate.value for rate in rates],
                     marker_color=look.colour,
                     error_x=interval([(rate.value, rate.ci_low, rate.ci_high) for rate in rates]),
                     customdata=[BY_KEY["decode_tokens_per_s"].show(arm) for _, arm in mine],
-                    hovertemplate="%{y}: %{customdata}",
+                    hovertemplate="%{customdata}",
                 )
             )
     if not bars:
@@ -96,12 +96,7 @@ def speed_by_run(records: Sequence[RunRecord], labels: Sequence[str], looks: Map
         figure(
             bars,
             xaxis={"title": "decode tokens/s", "rangemode": "tozero"},
-            yaxis={
-                "automargin": True,
-                "categoryorder": "array",
-                "categoryarray": [label(run) for _, run in runs],
-                "autorange": "reversed",
-            },
+            yaxis=named_rows([name for _, name in runs]),
             showlegend=True,
         ),
         height_px=AXES_HEIGHT_PX + GROUPED_BAR_HEIGHT_PX * max(len(runs) * (len(bars) + 1), 6),

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
-from kvbench.report.figures import Chart, figure, label
+from kvbench.report.figures import Chart, figure, label, scaled
 from kvbench.report.formatting import axis_scale, format_value
 from kvbench.report.palette import Look
 from kvbench.report.series import StepSeries
@@ -33,7 +33,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
         traces.append(
             go.Scatter(
                 x=series.point_context_length,
-                y=[seconds / scale for seconds in series.point_s],
+                y=scaled(series.point_s, scale),
                 mode="markers",
                 marker={"color": look.colour, "size": 3, "opacity": 0.22},
                 showlegend=False,
@@ -44,7 +44,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
         traces.append(
             go.Scatter(
                 x=series.context_length,
-                y=[seconds / scale for seconds in series.median_s],
+                y=scaled(series.median_s, scale),
                 mode="lines" if len(series.context_length) > 1 else "markers",
                 line={"color": look.colour, "dash": look.dash, "width": 2.5},
                 marker={"color": look.colour, "symbol": look.marker, "size": 9},
@@ -75,8 +75,8 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
     scale, unit = axis_scale([max(_share_below(series, 0.5) for series in steps)], "s")
     traces = [
         go.Scatter(
-            x=[seconds / scale for seconds in series.quantile_s],
-            y=[100 * share for share in series.quantile],
+            x=scaled(series.quantile_s, scale),
+            y=scaled(series.quantile, 0.01),
             mode="lines",
             name=label(names[series.arm]),
             line={"color": looks[names[series.arm]].colour, "dash": looks[names[series.arm]].dash, "width": 2.5},

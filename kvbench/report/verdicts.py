@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvbench.printable import printable
-from kvbench.records.schema import Agreement, Comparison, RunRecord, Speedup
+from kvbench.records.schema import Comparison, RunRecord, Speedup
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level
 from kvbench.report.nulls import null_reason
@@ -77,7 +77,7 @@ def _pair(record: RunRecord, index: int, names: tuple[str, ...]) -> Pair:
         speedup=format_estimate(comparison.speedup, "times"),
         interval=_interval(record, comparison.speedup, f"{pointer}/speedup"),
         end_to_end=format_estimate(comparison.end_to_end_speedup, "times"),
-        agreement=_agreement_word(comparison.agreement),
+        agreement=comparison.agreement.verdict or UNKNOWN,
         agreement_detail=printable(comparison.agreement.detail),
         verdict=comparison.verdict,
         not_a_result=_not_a_result(record, comparison),
@@ -90,10 +90,6 @@ def _interval(record: RunRecord, speedup: Speedup, pointer: str) -> str:
         missing = "value" if speedup.value is None else "ci_low"
         return f"no interval over {blocks}: {null_reason(record, f'{pointer}/{missing}')}"
     return f"{format_level(speedup.level)} interval over {blocks}"
-
-
-def _agreement_word(agreement: Agreement) -> str:
-    return UNKNOWN if agreement.verdict is None else agreement.verdict.replace("_", " ")
 
 
 def _not_a_result(record: RunRecord, comparison: Comparison) -> str | None:

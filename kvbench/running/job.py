@@ -51,7 +51,7 @@ def run_job(plan: Plan, session: Session, emit: Emit) -> None:
 def _cold_visits(plan: Plan, session: Session, emit: Emit) -> None:
     for arm in range(len(plan.arms)):
         emit(Progress("first visit", arm, len(plan.arms)))
-        visits = [_visit(plan, session, arm, batch, "steps", None) for batch in range(len(session.batches))]
+        visits = [visit(plan, session, arm, batch, "steps", None) for batch in range(len(session.batches))]
         steps = sum(visit.steps for visit in visits)
         emit(
             ColdVisit(
@@ -86,7 +86,7 @@ def _warm_up(plan: Plan, session: Session, emit: Emit) -> None:
         emit(Progress("warm-up", number, count))
         for arm in range(len(plan.arms)):
             for batch in range(len(session.batches)):
-                _visit(plan, session, arm, batch, "throughput", None)
+                visit(plan, session, arm, batch, "throughput", None)
 
 
 def _blocks(plan: Plan, session: Session, emit: Emit) -> None:
@@ -112,7 +112,7 @@ def _block(plan: Plan, session: Session, index: int) -> Block:
     lanes = ("throughput", "steps") if plan.config.measure.step_lane else ("throughput",)
     order = plan.visiting_order(index)
     visits = tuple(
-        _visit(plan, session, arm, batch, lane, index)
+        visit(plan, session, arm, batch, lane, index)
         for lane in lanes
         for arm in order
         for batch in range(len(session.batches))
@@ -120,7 +120,8 @@ def _block(plan: Plan, session: Session, index: int) -> Block:
     return Block(index, order, started_at, (session.clock.now_ns() - began_ns) * 1e-9, visits)
 
 
-def _visit(plan: Plan, session: Session, arm: int, batch: int, lane: str, block: int | None) -> Visit:
+def visit(plan: Plan, session: Session, arm: int, batch: int, lane: str, block: int | None) -> Visit:
+    """Run one arm over one batch in one lane ("throughput" or "steps"); `block` is None outside of blocks."""
     decoder = session.decoder(arm)
     decoder.prepare(block)
     stopwatch = Stopwatch(session.clock, per_step=lane == "steps")

@@ -9,7 +9,7 @@
     const style = getComputedStyle(box);
     const [text, line, page] = [style.color, style.borderTopColor, style.backgroundColor];
     const colours = { gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line };
-    const axis = (own) => ({ ...colours, ...own, title: { ...own.title, font: { size: 13 } } });
+    const axis = (own) => ({ automargin: true, ...colours, ...own, title: { standoff: 10, ...own.title, font: { size: 13 } } });
     const layout = {
       ...figure.layout,
       paper_bgcolor: "rgba(0,0,0,0)",

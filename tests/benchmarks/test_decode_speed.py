@@ -1,0 +1,42 @@
+"""Both modes on the embedded model, for pytest-benchmark: save a baseline, fail on a regression.
+
+The time of a round is one whole visit of one prompt, prefill and decode, in the throughput lane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvbench.config.compose import load_config, sources
+from kvbench.plan import make_plan
+from kvbench.running.job import visit
+from kvbench.running.session import Session, open_backend
+
+MODES = ("nocache", "cached")
+NEW_TOKENS = 16
+ROUNDS = 5
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[Any, Session]:
+    """The plan and its session; the model is loaded once."""
+    overrides = ["workload.prompt_tokens=256", f"workload.new_tokens={NEW_TOKENS}", "device=cpu"]
+    plan = make_plan(load_config(overrides, sources()))
+    return plan, open_backend(plan).session(plan)
+
+
+@pytest.mark.benchmark(group="decode")
+@pytest.mark.parametrize("arm", range(len(MODES)), ids=MODES)
+def test_decoding(benchmark: Any, measured: tuple[Any, Session], arm: int) -> None:
+    plan, session = measured
+    last = benchmark.pedantic(
+        visit, args=(plan, session, arm, 0, "throughput", None), rounds=ROUNDS, warmup_rounds=1, iterations=1
+    )
+    memory = session.untimed(arm).memory
+    benchmark.extra_info["decode_tokens_per_s"] = (last.new_tokens - last.sequences) / last.decode_s
+    benchmark.extra_info["kv_cache_bytes"] = memory.kv_cache_bytes
+    benchmark.extra_info["process_rss_bytes"] = memory.process_rss_bytes
+    assert NEW_TOKENS == last.new_tokens
+    assert 0 == last.violations

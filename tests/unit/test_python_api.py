@@ -1,0 +1,68 @@
+"""`kvbench.measure` gives the same record as the command line, for a model that is already loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import kvbench
+from kvbench.errors import ConfigError
+from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.records.schema import RunRecord
+from kvbench.running.job import Progress
+
+
+@pytest.fixture
+def loaded(tiny_model: Callable[..., Any]) -> tuple[Any, Any]:
+    return tiny_model("llama", vocab_size=300), byte_tokenizer(300)
+
+
+class TestMeasure:
+    def test_returns_a_valid_record_of_both_modes(self, loaded: tuple[Any, Any]) -> None:
+        record = kvbench.measure(*loaded, "a prompt", new_tokens=6, blocks=5)
+        assert isinstance(record, RunRecord)
+        assert "ok" == record.status
+        assert ["nocache", "cached"] == [arm.mode for arm in record.arms]
+        assert record.arms[0].tokens == record.arms[1].tokens
+        assert record.arms[1].memory.kv_cache_bytes == record.arms[1].memory.kv_cache_predicted_bytes
+        assert record.comparison is not None
+        assert record.comparison.agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")
+
+    def test_measures_any_modes_prompts_and_batches(self, loaded: tuple[Any, Any]) -> None:
+        record = kvbench.measure(
+            *loaded, ["one", "another one", "三"], modes=("generate", "cached"), new_tokens=4, batch_size=2, blocks=5
+        )
+        assert record.workload is not None
+        assert 3 == len(record.workload.prompt_tokens) == len(record.arms[0].tokens)
+        assert ("generate", "cached") == (record.arms[0].mode, record.arms[1].mode)
+
+    def test_leaves_the_model_as_it_found_it(self, loaded: tuple[Any, Any]) -> None:
+        model, tokenizer = loaded
+        model.train()
+        before = model.config._attn_implementation
+        kvbench.measure(model, tokenizer, "a", modes=("cached",), new_tokens=3, blocks=1, attention="eager")
+        assert model.training
+        assert before == model.config._attn_implementation
+
+    def test_tells_of_its_progress(self, loaded: tuple[Any, Any]) -> None:
+        phases: list[str] = []
+        kvbench.measure(
+            *loaded,
+            "a",
+            new_tokens=3,
+            blocks=2,
+            on_event=lambda event: phases.append(event.phase) if isinstance(event, Progress) else None,
+        )
+        assert {"first visit", "memory and proof", "agreement", "warm-up", "blocks"} == set(phases)
+
+    def test_refuses_what_the_command_line_refuses(self, loaded: tuple[Any, Any]) -> None:
+        with pytest.raises(ConfigError, match=r"arms\[0\]\.mode=bogus"):
+            kvbench.measure(*loaded, "a", modes=("bogus",))
+        with pytest.raises(ConfigError, match=r"workload\.new_tokens=600"):
+            kvbench.measure(*loaded, "a", new_tokens=600)
+
+
+def test_the_package_offers_exactly_this() -> None:
+    assert ["measure"] == kvbench.__all__
