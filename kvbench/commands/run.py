@@ -17,7 +17,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str]) -> int:
     """Run what the arguments ask for; the exit code of the command table. Raises `BadInput` before anything ran."""
-    options = _parser().parse_args(list(argv))
+    options = _parser().parse_intermixed_args(list(argv))
     from kvbench.config.compose import load_config, sources, to_yaml
 
     where = sources(options.config_dir, options.config_path, options.config_name)
@@ -28,9 +28,11 @@ def main(argv: Sequence[str]) -> int:
         from kvbench.commands.sweep import run_sweep
 
         return run_sweep(options.overrides, where)
+    config = load_config(options.overrides, where)
+    # Imported only now: a bad override is answered without waiting for numpy and its kin.
     from kvbench.commands.single import run_single
 
-    return run_single(load_config(options.overrides, where))
+    return run_single(config)
 
 
 def _parser() -> argparse.ArgumentParser:
