@@ -7,15 +7,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from kvbench.commands import SUBCOMMANDS
 from kvbench.errors import KvbenchError
 
-SUBCOMMANDS = {
-    "report": "build one HTML report over any number of runs",
-    "show": "a run or a folder of runs in the terminal",
-    "export": "runs as csv, json, parquet, md or pytest-benchmark",
-    "doctor": "what this machine can measure, what is missing and how to get it",
-}
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 Command = Callable[[list[str]], int]
 
@@ -28,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KvbenchError as error:
         print(f"kvbench: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone, as `| head` does: nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

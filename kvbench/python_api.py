@@ -31,7 +31,7 @@ def measure(
     *,
     modes: Sequence[str] = ("nocache", "cached"),
     prompt_tokens: int | None = None,
-    new_tokens: int = 48,
+    new_tokens: int = 64,
     batch_size: int = 1,
     stop: str | Sequence[int] = "ignore",
     blocks: int = 8,

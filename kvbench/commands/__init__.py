@@ -1,1 +1,8 @@
-"""The command line, one file a command."""
+"""The command line, one file a command. A run is what there is without a subcommand."""
+
+SUBCOMMANDS = {
+    "report": "build one HTML report over any number of runs",
+    "show": "a run or a folder of runs in the terminal",
+    "export": "runs as csv, json, parquet, md or pytest-benchmark",
+    "doctor": "what this machine can measure, what is missing and how to get it",
+}

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kvbench
-from kvbench.__main__ import SUBCOMMANDS
 from kvbench.capabilities import ATTENTIONS, MODES
+from kvbench.commands import SUBCOMMANDS
 from kvbench.config.checks import settings
 from kvbench.config.locations import conf_folder
 from kvbench.config.schema import Config

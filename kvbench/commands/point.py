@@ -11,7 +11,7 @@ from kvbench.analysis.assemble import assemble
 from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
-from kvbench.errors import BadInput, KvbenchError, RunFailed
+from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
 from kvbench.measuring.samples import Block, HostReading, Prepared, RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord, Status
@@ -30,6 +30,11 @@ class Ended:
     record: RunRecord
     folder: RunFolder
     error: BaseException | None
+
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether bad input ended the run before anything was known; then there is nothing to keep."""
+        return isinstance(self.error, BadInput) and self.record.model is None
 
     @property
     def exit_code(self) -> int:
@@ -61,10 +66,11 @@ def measure_point(config: Config, runner: Runner, results_dir: Path, display: Di
     samples = RunSamples()
     with display.showing(plan, folder.path / LOG):
         error = _measure(plan, runner, folder, samples, display)
-        record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error))
-        _write(folder, plan, samples, record)
-        display.outcome(record)
-    return Ended(record, folder, error)
+        ended = Ended(assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error)), folder, error)
+        _write(folder, plan, samples, ended.record)
+        if not ended.measured_nothing:
+            display.outcome(ended.record)
+    return ended
 
 
 def _measure(
@@ -94,7 +100,7 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
         return None
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "stopped by Ctrl-C; the finished blocks are kept"
-    if isinstance(error, BadInput):
+    if isinstance(error, BadInput) and not isinstance(error, RecordError):
         return "refused", str(error)
     status: Status = error.status if isinstance(error, RunFailed) else "failed"  # type: ignore[assignment]
     return status, str(error)

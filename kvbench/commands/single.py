@@ -22,8 +22,9 @@ def run_single(config: Config) -> int:
         ended = measure_point(config, runner, Path(config.results_dir), display)
     finally:
         runner.close()
-    if isinstance(ended.error, BadInput):
+    if ended.measured_nothing:
         ended.folder.discard()
+    if isinstance(ended.error, BadInput):
         raise ended.error
     display.report([StoredRun(ended.record, ended.folder.path)], ended.folder.path / REPORT, config.report)
     return ended.exit_code

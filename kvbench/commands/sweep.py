@@ -71,6 +71,8 @@ def _measured(
         raise  # a folder that cannot be written is no fault of this point
     except BadInput as error:
         return _refusal(point, error, root, display)
+    if ended.measured_nothing:
+        display.say(f"refused: {ended.error}")
     return StoredRun(ended.record, ended.folder.path)
 
 

@@ -84,7 +84,7 @@ class WorkloadConfig:
 
     prompts: str | None = setting(None, "file of prompts: text, one a line, or JSONL with the key prompt")
     prompt_tokens: int | None = setting(None, "cut or repeat the bundled text to exactly this many tokens", minimum=1)
-    new_tokens: int = setting(48, "tokens that each sequence gets, the first one included", minimum=2)
+    new_tokens: int = setting(64, "tokens that each sequence gets, the first one included", minimum=2)
     batch_size: int = setting(1, "sequences decoded together", minimum=1)
     stop: Any = setting("ignore", "ignore: exactly new_tokens come out; tokenizer: stop at its end token; or [ids]")
     chat_template: bool = setting(False, "wrap each prompt with the tokenizer's chat template")

@@ -46,7 +46,7 @@ def torch_environment(device: torch.device, sensors: DeviceSensors) -> dict[str,
     on_gpu = device.type == "cuda"
     return {
         **base_environment(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of torch's own would import it where this is unpickled
         "transformers": transformers.__version__,
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import psutil
 import torch
@@ -41,12 +40,17 @@ class MemoryMeter:
         """Held by tensors now."""
         return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else None
 
-    def readings(self) -> dict[str, Any]:
-        """The fields of `ArmMemory` that are the same for every kind of decoder."""
+    def in_use(self) -> dict[str, int | None]:
+        """Device and process memory now; read it while the cache is alive."""
+        return {
+            "device_used_bytes": self._sensors.used_bytes(),
+            "process_rss_bytes": self._process.memory_info().rss,
+        }
+
+    def peaks(self) -> dict[str, int | None]:
+        """The allocator's high-water marks since `reset`."""
         on_gpu = self._device.type == "cuda"
         return {
             "peak_allocated_bytes": torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(self._device) if on_gpu else None,
-            "device_used_bytes": self._sensors.used_bytes(),
-            "process_rss_bytes": self._process.memory_info().rss,
         }

@@ -6,8 +6,15 @@ numbers, strings, lists and dicts. Units are in the names. `None` means unknown,
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+
+def tokens_sha256(ids: list[list[int]]) -> str:
+    """A digest of the new ids of one batch: equal digests, equal tokens."""
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,13 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import GemmaConfig, GemmaForCausalLM
 
-from kvbench.models.embedded_card import card
+from kvbench.models.embedded_card import Outcome, Recipe, card
 from kvbench.models.embedded_text import addition, corpus, is_held_out, pair, text_example, training_addition
 from kvbench.models.embedded_tokenizer import train_tokenizer
 from kvbench.models.quiet import quietly
@@ -26,28 +25,6 @@ TEXT_TOKENS = 192
 WARM_UP_STEPS = 100
 REPORT_EVERY_S = 5.0
 EXAMINED = 1000  # held-out sums per number of digits
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One training run; the defaults made the model that is kept here."""
-
-    seed: int = 0
-    steps: int = 1500
-    batch: int = 320
-    learning_rate: float = 2e-3
-    threads: int = 2
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training run measured."""
-
-    parameters: int
-    minutes: float
-    sum_loss: float
-    text_loss: float
-    accuracy: dict[int, float]  # digits -> share of held-out sums answered exactly
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +49,7 @@ def train(recipe: Recipe, folder: Path) -> Outcome:
     started = time.monotonic()
     sum_loss, text_loss = _learn(model, tokenizer, recipe, dice)
     minutes = (time.monotonic() - started) / 60
+    model.to(torch.bfloat16).to(torch.float32)  # what the file will hold is what is examined
     accuracy = {digits: held_out_accuracy(model, tokenizer, digits, EXAMINED) for digits in (2, 3)}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     outcome = Outcome(parameters, minutes, sum_loss, text_loss, accuracy)
@@ -168,7 +146,7 @@ def _loss(model: Any, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
 
 
 def _smoothed(average: float, loss: torch.Tensor) -> float:
-    value = float(loss)
+    value = float(loss.detach())
     return value if math.isnan(average) else 0.98 * average + 0.02 * value
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from kvbench.measuring.lanes import Stopwatch
-from kvbench.measuring.samples import Block, ColdVisit, Sample, Stopped, UntimedPass, Visit
+from kvbench.measuring.samples import Block, ColdVisit, Sample, Stopped, UntimedPass, Visit, tokens_sha256
 from kvbench.measuring.stopping import stopping_rule
 from kvbench.plan import Plan
 from kvbench.running.session import Session
@@ -155,8 +153,3 @@ def _decode_seconds(block: Block, arms: int) -> list[float]:
         if visit.lane == "throughput":
             seconds[visit.arm] += visit.decode_s
     return seconds
-
-
-def tokens_sha256(ids: list[list[int]]) -> str:
-    """A digest of the new ids of one batch: equal digests, equal tokens."""
-    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()

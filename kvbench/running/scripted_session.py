@@ -15,10 +15,18 @@ from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
 from kvbench.measuring.environment import base_environment
-from kvbench.measuring.samples import AgreementFigures, ArmMemory, MemoryAtStep, Prepared, Proof, Shapes, UntimedPass
+from kvbench.measuring.samples import (
+    AgreementFigures,
+    ArmMemory,
+    MemoryAtStep,
+    Prepared,
+    Proof,
+    Shapes,
+    UntimedPass,
+    tokens_sha256,
+)
 from kvbench.models.facts import ModelFacts, facts_from_config, kv_cache_bytes
 from kvbench.plan import Arm, Plan
-from kvbench.running.job import tokens_sha256
 
 VOCABULARY = 256
 NO_DEVICE = "the scripted model uses no device"

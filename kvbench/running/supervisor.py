@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -61,7 +62,7 @@ class Supervisor:
                     continue
                 try:
                     message = connection.recv()
-                except EOFError as error:
+                except (EOFError, ConnectionResetError) as error:
                     process.join(GOODBYE_S)
                     raise WorkerCrashed(_last_words(process)) from error
                 if isinstance(message, Done):
@@ -119,11 +120,13 @@ class InlineRunner:
     def __init__(self) -> None:
         self._workshop = Workshop()
 
-    def measure(self, plan: Plan, log: Path, listen: Listen) -> None:  # noqa: ARG002 - output stays on the terminal
-        """See `Runner.measure`."""
+    def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
+        """See `Runner.measure`. What libraries print stays on the terminal."""
         try:
             self._workshop.measure(plan, listen)
         except Exception as error:
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
             raise fault_of(error).error() from error
 
     def close(self) -> None:

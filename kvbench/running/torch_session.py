@@ -23,18 +23,27 @@ from kvbench.decoding.witness import Witness
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import MemoryMeter
-from kvbench.measuring.samples import AgreementFigures, ArmMemory, MemoryAtStep, Prepared, Proof, Shapes, UntimedPass
+from kvbench.measuring.samples import (
+    AgreementFigures,
+    ArmMemory,
+    MemoryAtStep,
+    Prepared,
+    Proof,
+    Shapes,
+    UntimedPass,
+    tokens_sha256,
+)
 from kvbench.measuring.sensors import open_sensors
 from kvbench.models.devices import resolve
 from kvbench.models.facts import kv_cache_bytes
 from kvbench.models.loading import LoadedModel, load
 from kvbench.plan import Plan
 from kvbench.running import preconditions
-from kvbench.running.job import tokens_sha256
 from kvbench.running.shapes import prefill_shapes, step_shapes
 from kvbench.workloads.tokens import tokenise
 
 LOOPS: dict[str, Callable[..., Loop]] = {"nocache": NoCacheLoop, "nocache_naive": NaiveLoop, "cached": CachedLoop}
+DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
 SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be waited for
 
@@ -57,8 +66,7 @@ class TorchBackend:
 def load_backend(config: Config) -> TorchBackend:
     """Load the model that a configuration names. Raises as `open_backend` does."""
     device = resolve(config.device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
     return TorchBackend(load(config.model, device), device)
 
 
@@ -151,9 +159,9 @@ class TorchSession:
             proofs.append(self.proof(arm, batch.index, witness.passes))
             if batch is largest:
                 cache_bytes = self._cache_bytes(arm, batch, decoded)
+                in_use = self._meter.in_use()
                 by_step = _memory_by_step(batch, witness)
             del decoded  # its cache must not be counted for the next batch
-        readings = self._meter.readings()  # after the last batch: the marks are of the whole pass
         return UntimedPass(
             arm=arm,
             tokens=tuple(map(tuple, tokens)),
@@ -163,7 +171,8 @@ class TorchSession:
             memory=ArmMemory(
                 weights_bytes=self._facts.weight_bytes,
                 **cache_bytes,
-                **readings,
+                **in_use,
+                **self._meter.peaks(),
                 null_reasons=self._memory_reasons(cache_bytes),
             ),
             memory_by_step=by_step,

@@ -51,9 +51,8 @@ def main() -> None:
         "bare cached": lambda: bare_cached(model, batch.input_ids, new_tokens, session.clock),
     }
     device = session.prepared.environment["device_name"]
-    print(
-        f"{plan.model_name} on {device}: {batch.input_ids.shape[1]} prompt tokens, {new_tokens} new, {options.blocks} blocks"
-    )
+    print(f"{plan.model_name} on {device}, {options.blocks} blocks")
+    print(f"{batch.input_ids.shape[1]} prompt tokens, {new_tokens} new tokens")
     seconds = measure(contenders, options.blocks)
     for name, samples in seconds.items():
         print(f"  {name:<14} {sorted(samples)[len(samples) // 2] / (new_tokens - 1) * 1e3:8.3f} ms a step (median)")
