@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kvbench.commands import SUBCOMMANDS
 from kvbench.errors import KvbenchError
+from kvbench.printable import printable
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except KvbenchError as error:
-        print(f"kvbench: {error}", file=sys.stderr)  # noqa: T201
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -40,9 +41,14 @@ def _dispatch(arguments: list[str]) -> int:
         return _command("help")(arguments)
     if first and "=" not in first and not first.startswith(("-", "~", "+")):
         known = ", ".join(SUBCOMMANDS)
-        print(f"kvbench: {first}: no such command; there are {known}; a run takes KEY=VALUE", file=sys.stderr)  # noqa: T201
+        _complain(f"{first}: no such command; there are {known}; a run takes KEY=VALUE")
         return EXIT_BAD_INPUT
     return _command("run")(arguments)
+
+
+def _complain(message: str) -> None:
+    line = printable(message).replace("\n", " ")
+    print(f"kvbench: {line}", file=sys.stderr)  # noqa: T201 - what went wrong, where errors go
 
 
 def _command(name: str) -> Command:

@@ -48,6 +48,11 @@ def cache_conflict(mode: str, cache: str) -> str | None:
     return f"mode {mode} goes with cache {' or '.join(allowed)}, not {cache}"
 
 
+def takes_masks(attention: str, device_type: str) -> bool:
+    """Whether this attention can leave padding out: SDPA's flash backend takes no mask on a GPU."""
+    return attention != "flash" or device_type == "cpu"
+
+
 def attention_conflict(attention: str, device_type: str) -> str | None:
     """Why `attention` cannot run on a device of this type ("cpu", "cuda", "mps"), or None when it can."""
     if attention in CUDA_ONLY_ATTENTION and device_type != "cuda":

@@ -77,7 +77,7 @@ def assemble(
         "memory_timeline": tuple(_host_sample(reading) for reading in _thinned(samples.host_readings)),
     }
     record = RunRecord(**data)
-    return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(samples))})
+    return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(plan, samples))})
 
 
 def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: str) -> RunRecord:
@@ -191,9 +191,11 @@ def _workload(plan: Plan, samples: RunSamples) -> Workload | None:
     )
 
 
-def _known_reasons(samples: RunSamples) -> dict[str, str]:
+def _known_reasons(plan: Plan, samples: RunSamples) -> dict[str, str]:
     """Reasons that came with the samples: of the model's facts and of each arm's memory."""
     known: dict[str, str] = {}
+    if len(plan.arms) > 1:
+        known["/comparison"] = "the run ended before there was anything to compare"
     if samples.prepared is not None:
         reasons = samples.prepared.model.get("null_reasons", {})
         known |= {f"/model/{field}": sentence for field, sentence in reasons.items()}

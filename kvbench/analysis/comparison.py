@@ -49,7 +49,8 @@ def compare_arms(
 def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None]) -> Speedup:
     """Candidate over baseline of paired rates, one pair per block; null when a block lacks one."""
     pairs = list(zip(baseline, candidate, strict=True))
-    ratios = [new / old for old, new in pairs if old is not None and new is not None]
+    # A rate of 0 is a visit without tokens: its run is invalid, and a ratio of it says nothing.
+    ratios = [new / old for old, new in pairs if old and new]
     if not ratios or len(ratios) < len(pairs):
         return Speedup(estimator=RATIO, value=None, n_blocks=len(ratios))
     if len(ratios) == 1:

@@ -85,6 +85,6 @@ def _figures(visits: Sequence[Visit]) -> BlockFigures:
     return BlockFigures(
         ttft_s=ttft_s / len(visits),
         itl_s=decode_s / steps if steps else None,
-        decode_tokens_per_s=after_first / decode_s if after_first and decode_s > 0 else None,
+        decode_tokens_per_s=after_first / decode_s if after_first > 0 and decode_s > 0 else None,
         end_to_end_tokens_per_s=tokens / (ttft_s + decode_s),
     )

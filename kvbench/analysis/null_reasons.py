@@ -50,9 +50,13 @@ def null_reasons(record: Mapping[str, Any], known: Mapping[str, str]) -> dict[st
     """JSON pointer to sentence for every null outside the configuration; `known` reasons win over the rules."""
     parts = {key: value for key, value in record.items() if key not in ("config", "null_reasons")}
     reasons: dict[str, str] = {}
+    without_value = {pointer.rpartition("/")[0] for pointer in _nulls(parts, "") if pointer.endswith("/value")}
     for pointer in _nulls(parts, ""):
         series = SERIES.match(pointer)
-        reasons.setdefault(series[1] if series else pointer, known.get(pointer) or _by_rule(pointer))
+        figure, _, part = pointer.rpartition("/")
+        # Without a figure there is no interval either, whatever the number of blocks.
+        ruling = f"{figure}/value" if part in ("ci_low", "ci_high", "level") and figure in without_value else pointer
+        reasons.setdefault(series[1] if series else pointer, known.get(pointer) or _by_rule(ruling))
     return reasons
 
 

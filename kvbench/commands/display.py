@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +25,16 @@ from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
 
 LOG_WIDTH = 100
+
+
+class _PatientConsole(Console):
+    """Goes on in silence when its reader has left, as `| head` does: the measurement and its record go on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
 
 
@@ -29,7 +42,9 @@ class Display:
     """Lines, streamed text and one live progress bar; without a terminal, plain lines."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=False)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal without our characters still gets the figures
+        self._console = console or _PatientConsole(highlight=False)
         self._log: Console | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None

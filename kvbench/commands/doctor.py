@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import shutil
@@ -12,6 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+
+from kvbench.commands.arguments import Parser
 
 EXTRAS = (("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),)
 
@@ -28,7 +29,7 @@ class Finding:
 
 def main(argv: Sequence[str]) -> int:
     """Look and tell; always 0."""
-    parser = argparse.ArgumentParser(prog="kvbench doctor", description=__doc__)
+    parser = Parser(prog="kvbench doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="machine-readable")
     options = parser.parse_args(list(argv))
     if not options.json and sys.stdout.isatty():

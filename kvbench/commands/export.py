@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+
+from kvbench.commands.arguments import Parser
 
 EXIT_PARTLY_UNREADABLE = 2
 # In the order of their usefulness; kept here so that --help needs no records. `report.export` holds their writers.
@@ -36,8 +37,8 @@ def main(argv: list[str]) -> int:
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kvbench export", description=DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench export", description=DESCRIPTION)
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
     )

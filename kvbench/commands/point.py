@@ -17,6 +17,7 @@ from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table
 from kvbench.records.store import LOG, RunFolder
+from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
 
@@ -51,7 +52,7 @@ def open_runner(config: Config) -> Runner:
 
 def new_run_id() -> str:
     """Sorts by time; the tail keeps two runs of one second apart."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def measure_point(config: Config, runner: Runner, results_dir: Path, display: Display) -> Ended:
@@ -66,8 +67,10 @@ def measure_point(config: Config, runner: Runner, results_dir: Path, display: Di
     samples = RunSamples()
     with display.showing(plan, folder.path / LOG):
         error = _measure(plan, runner, folder, samples, display)
-        ended = Ended(assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error)), folder, error)
-        _write(folder, plan, samples, ended.record)
+        with uninterrupted():  # a second Ctrl-C must not cost the record
+            record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error))
+            _write(folder, plan, samples, record)
+        ended = Ended(record, folder, error)
         if not ended.measured_nothing:
             display.outcome(ended.record)
     return ended
@@ -78,15 +81,17 @@ def _measure(
 ) -> BaseException | None:
     def listen(message: Message) -> None:
         display.hear(message)
-        if isinstance(message, HostReading):
-            samples.host_readings.append(message)
-        elif not isinstance(message, (Progress, Text)):
-            samples.add(message)
         if isinstance(message, Prepared):
             folder.write_config(to_yaml(plan.config))
             folder.write_prompts(message.prompts)
-        elif isinstance(message, Block):
-            folder.append_block(message)
+        if isinstance(message, Block):
+            with uninterrupted():  # a block counts when it is on the disk, and only then
+                folder.append_block(message)
+                samples.add(message)
+        elif isinstance(message, HostReading):
+            samples.host_readings.append(message)
+        elif not isinstance(message, (Progress, Text)):
+            samples.add(message)
 
     try:
         runner.measure(plan, folder.path / LOG, listen)

@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from kvbench.commands.arguments import Parser
+
 EXIT_PARTLY_UNREADABLE = 2
 PATIENCE_S = 2.0  # a person waits so long without being told what for
 
@@ -38,8 +40,8 @@ def main(argv: list[str]) -> int:
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kvbench report", description=DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench report", description=DESCRIPTION)
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
     )

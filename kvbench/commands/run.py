@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from kvbench.errors import ConfigError
+from kvbench.commands.arguments import Parser
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise ConfigError(f"{message}; `python -m kvbench --help` shows what there is")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
     return run_single(config)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="kvbench", usage=USAGE, add_help=False, allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench", usage=USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-cd", "--config-dir")

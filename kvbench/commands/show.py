@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kvbench.commands.arguments import Parser
 
 if TYPE_CHECKING:
     from kvbench.records.schema import RunRecord
@@ -32,8 +33,8 @@ def main(argv: list[str]) -> int:
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kvbench show", description=DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench show", description=DESCRIPTION)
     parser.add_argument("path", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above")
     parser.add_argument(
         "--json", action="store_true", help="print the record of a run, or the list of records of a folder of runs"

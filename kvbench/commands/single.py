@@ -7,7 +7,6 @@ from pathlib import Path
 from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point, open_runner
 from kvbench.config.schema import Config
-from kvbench.errors import BadInput
 from kvbench.records.store import REPORT, StoredRun
 
 
@@ -23,8 +22,8 @@ def run_single(config: Config) -> int:
     finally:
         runner.close()
     if ended.measured_nothing:
+        assert ended.error is not None
         ended.folder.discard()
-    if isinstance(ended.error, BadInput):
         raise ended.error
     display.report([StoredRun(ended.record, ended.folder.path)], ended.folder.path / REPORT, config.report)
     return ended.exit_code

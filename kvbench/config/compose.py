@@ -23,6 +23,8 @@ from kvbench.config.locations import conf_folder
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 
+ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -84,6 +86,8 @@ def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str
     except HydraException as error:
         raise _in_one_line(error) from error
     for override in parsed:
+        if override.key_or_group in ONCE_PER_SWEEP and override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: a sweep has one {override.key_or_group}; give one value")
         if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
             raise ConfigError(
                 f"{override.input_line}: kvbench runs the points of a sweep one after another on one device,"

@@ -31,6 +31,10 @@ class Comparable(Protocol):
     def dtype(self) -> str:
         """The type that the model computes in."""
 
+    @property
+    def takes_masks(self) -> bool:
+        """Whether the first arm's attention can leave padding out."""
+
     def decoder(self, arm: int, forced: Forced | None = None) -> Decoder:
         """The decoder of an arm, on a forced path."""
 
@@ -116,10 +120,10 @@ def _noise(session: Comparable, batch: PromptBatch, path: torch.Tensor, referenc
     """
     rows = batch.input_ids.shape[0]
     doubled = _forced_logits(session, 0, _doubled(batch), path.repeat(2, 1))
-    padded = _forced_logits(session, 0, _padded(batch), path)
-    return max(
-        _largest_difference(reference, [step[:rows] for step in doubled]), _largest_difference(reference, padded)
-    )
+    noise = _largest_difference(reference, [step[:rows] for step in doubled])
+    if session.takes_masks:
+        noise = max(noise, _largest_difference(reference, _forced_logits(session, 0, _padded(batch), path)))
+    return noise
 
 
 def _doubled(batch: PromptBatch) -> PromptBatch:

@@ -23,8 +23,6 @@ class MemoryMeter:
         if device.type != "cuda":
             reason = NO_ALLOCATOR.format(device=device.type)
             self.null_reasons |= {"peak_allocated_bytes": reason, "peak_reserved_bytes": reason}
-        if sensors.reason is not None:
-            self.null_reasons["device_used_bytes"] = sensors.reason
 
     def reset(self) -> None:
         """Empty the allocator's cache and start its high-water marks anew."""
@@ -42,8 +40,11 @@ class MemoryMeter:
 
     def in_use(self) -> dict[str, int | None]:
         """Device and process memory now; read it while the cache is alive."""
+        used = self._sensors.used_bytes()
+        if used is None:
+            self.null_reasons["device_used_bytes"] = self._sensors.reason or "the device does not tell"
         return {
-            "device_used_bytes": self._sensors.used_bytes(),
+            "device_used_bytes": used,
             "process_rss_bytes": self._process.memory_info().rss,
         }
 

@@ -19,7 +19,7 @@ NVML_REASONS = {
 class DeviceSensors(Protocol):
     """Readings of one device."""
 
-    reason: str | None  # why readings are None, when they are
+    reason: str | None  # why the last reading of memory was None, when it was
 
     def used_bytes(self) -> int | None:
         """Memory in use on the whole device, by every process."""
@@ -56,16 +56,21 @@ class NvmlSensors:
 
     def used_bytes(self) -> int | None:
         """See `DeviceSensors`."""
-        info = self._ask(self._nvml.nvmlDeviceGetMemoryInfo)
-        return None if info is None else int(info.used)
+        try:
+            used = int(self._nvml.nvmlDeviceGetMemoryInfo(self._device).used)
+        except self._nvml.NVMLError as error:
+            self.reason = nvml_reason(error)
+            return None
+        self.reason = None
+        return used
 
     def facts(self) -> dict[str, Any]:
-        """See `DeviceSensors`; watts and MHz."""
+        """See `DeviceSensors`; watts and MHz. What the device does not tell is None."""
         nvml = self._nvml
         milliwatts = self._ask(nvml.nvmlDeviceGetPowerManagementLimit)
         ecc = self._ask(nvml.nvmlDeviceGetEccMode)
         return {
-            "driver": nvml.nvmlSystemGetDriverVersion(),
+            "driver": self._ask(lambda _device: nvml.nvmlSystemGetDriverVersion()),
             "power_limit_w": None if milliwatts is None else milliwatts / 1000,
             "sm_clock_mhz": self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             "max_sm_clock_mhz": self._ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
@@ -76,8 +81,7 @@ class NvmlSensors:
     def _ask(self, query: Any, *arguments: Any) -> Any:
         try:
             return query(self._device, *arguments)
-        except self._nvml.NVMLError as error:
-            self.reason = nvml_reason(error)
+        except self._nvml.NVMLError:
             return None
 
 

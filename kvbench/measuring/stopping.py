@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,6 +70,8 @@ class Precision:
 
     def _widest(self, decode_s: Sequence[Sequence[float]]) -> float:
         widths = []
+        if min(map(min, decode_s)) <= 0:  # sequences that ended with their first token have no speed to compare
+            return math.inf
         for arm in range(1, len(decode_s[0])):
             interval = ratio_interval([block[0] / block[arm] for block in decode_s])
             widths.append((interval.high - interval.low) / (2 * interval.value))

@@ -1,20 +1,41 @@
-"""The embedded model's card, written from what its training measured."""
+"""What a training run depends on, what it measured, and the card that states both."""
 
 from __future__ import annotations
 
+import math
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import tokenizers
+import torch
+import transformers
+
+from kvbench.models.embedded_sums import HELD_OUT_SHARE
+from kvbench.models.embedded_tokenizer import POSITIONS
+
+TEXT_EVERY_STEPS = 2  # sums are harder than text and are learned from at every step
+TEXT_SHAPES = ((8, 256), (2, 1024))  # rows, tokens: taken in turn, so that long contexts stay readable
+EXAMINED_SUMS = 500  # of each shape
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run; the defaults made the model that is kept here."""
+    """What a training run depends on; the defaults made the model that is kept here."""
 
     seed: int = 0
-    steps: int = 1500
-    batch: int = 320
-    learning_rate: float = 2e-3
+    steps: int = 1300
+    batch_sums: int = 256
+    learning_rate: float = 3e-3
     threads: int = 2
+
+
+@dataclass
+class Losses:
+    """Running means in nats per learned token."""
+
+    sums: float = math.nan
+    text: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -22,38 +43,60 @@ class Outcome:
     """What a training run measured."""
 
     parameters: int
-    minutes: float
-    sum_loss: float
-    text_loss: float
-    accuracy: dict[int, float]  # digits -> share of held-out sums answered exactly
+    training_s: float
+    processor_s: float  # summed over the threads
+    losses: Losses
+    accuracies: Mapping[tuple[int, int], float]  # digits of the summands -> share of sums answered exactly
+    answers: Mapping[str, str]
 
 
 def card(recipe: Recipe, outcome: Outcome) -> str:
-    """Markdown: what it is, how it was made, how well it adds."""
-    two, three = outcome.accuracy[2], outcome.accuracy[3]
-    rows = (
-        ("data", "made by `kvbench/models/embedded_text.py`: sentences, questions with answers, sums like `37+48=85`"),
-        ("held out", "5 % of all pairs of summands, by digest; never seen in training"),
-        ("seed, steps", f"{recipe.seed}, {recipe.steps} of {recipe.batch} sums each; every fourth also of 16 texts"),
-        ("final loss", f"{outcome.sum_loss:.4f} on sums, {outcome.text_loss:.3f} on text (nats per token, smoothed)"),
-        ("held-out sums answered exactly", f"{two:.1%} of two digits, {three:.1%} of three (1000 each, greedy)"),
-        (
-            "training time",
-            f"{outcome.minutes:.1f} minutes with {recipe.threads} threads on an {platform.machine()} CPU",
-        ),
-        ("weights", "bfloat16 in the file, decoded in float32 unless told otherwise"),
-        ("positions", "4096; texts seen in training have up to 192 tokens"),
-    )
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    return f"""# The embedded model
+    """The model card, in Markdown."""
+    text_rows = ", in turn with ".join(f"{rows} rows of {tokens} tokens" for rows, tokens in TEXT_SHAPES)
+    answers = "\n".join(f"| `{prompt}` | `{text}` |" for prompt, text in outcome.answers.items())
+    return f"""\
+# The embedded model
 
-A Gemma-architecture language model of {outcome.parameters:,} parameters that comes with kvbench, so that a benchmark
-runs without a download. It is trained, not random: it finishes short sentences about decoding in English and Chinese,
-adds numbers of two and three digits, and ends its answers by itself. It knows nothing else.
+A Gemma-architecture language model of {outcome.parameters:,} parameters that comes with kvbench, so that a
+benchmark runs without a download. It is trained, not random: it talks about decoding in short English and
+Chinese sentences, adds numbers of two and three digits, and ends its answers by itself. It knows no more.
 
 | | |
 | --- | --- |
-{table}
+| data | made by the training script: sentences and questions from templates, sums such as `37+48=85` |
+| held out | {HELD_OUT_SHARE:.0%} of all pairs of summands, chosen by their digest and never trained on |
+| seed | {recipe.seed} |
+| steps | {recipe.steps}, each of {recipe.batch_sums} sums; one in {TEXT_EVERY_STEPS} also of text |
+| text | {text_rows} |
+| optimiser | Muon and AdamW, learning rate {recipe.learning_rate:g}, products in bfloat16 |
+| final loss | {losses_in_words(outcome.losses)} (running means, nats per learned token) |
+| held-out accuracy | {accuracies_in_words(outcome.accuracies)} |
+| examination | {EXAMINED_SUMS} held-out sums each, greedy; right is the exact answer, then the stop token |
+| training time | {outcome.training_s / 60:.1f} minutes ({outcome.processor_s / 60:.1f} of processor time) |
+| hardware | {recipe.threads} cores of an {platform.machine().replace("_", "-")} CPU |
+| weights | float32 |
+| positions | {POSITIONS} |
 
-Made by `python -m kvbench.models.train_embedded --seed {recipe.seed} --steps {recipe.steps}`.
+What greedy decoding writes, up to its stop token:
+
+| prompt | answer |
+| --- | --- |
+{answers}
+
+Made by
+
+    python -m kvbench.models.train_embedded --seed {recipe.seed} --steps {recipe.steps}
+
+with torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}.
+The same command with the same versions on the same kind of CPU makes the same model.
 """
+
+
+def accuracies_in_words(accuracies: Mapping[tuple[int, int], float]) -> str:
+    """One share for each shape of sums."""
+    return "; ".join(f"{a} + {b} digits: {share:.1%}" for (a, b), share in accuracies.items())
+
+
+def losses_in_words(losses: Losses) -> str:
+    """Both means."""
+    return f"{losses.sums:.4f} on sums, {losses.text:.4f} on text"

@@ -63,6 +63,7 @@ class RunFolder:
 
     def __init__(self, results_dir: Path, name: str, run_id: str) -> None:
         self.path = results_dir / name / run_id
+        self._made = [self.path, *(parent for parent in self.path.parents if not parent.exists())]
         try:
             self.path.mkdir(parents=True)
         except FileExistsError as error:
@@ -75,12 +76,11 @@ class RunFolder:
             ) from error
 
     def discard(self) -> None:
-        """Remove the folder of a run that turned out not to be one, and the folders above that it leaves empty."""
+        """Remove the folder of a run that turned out not to be one, and those above it that were made for it."""
         for file in self.path.iterdir():
             file.unlink()
-        self.path.rmdir()
-        for folder in (self.path.parent, self.path.parent.parent):
-            if any(folder.iterdir()):
+        for folder in self._made:
+            if any(folder.iterdir()):  # another run has moved in
                 break
             folder.rmdir()
 
@@ -154,6 +154,8 @@ def read_record(path: Path) -> RunRecord:
         raise RecordError(f"{path}: not UTF-8 text, so not a record") from error
     except json.JSONDecodeError as error:
         raise RecordError(f"{path}: not complete JSON (line {error.lineno}): truncated or edited") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a record: numbers or nesting beyond reason") from error
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RecordError(f"{path}: not a kvbench record (no schema_version)")
     if data["schema_version"] != SCHEMA_VERSION:
@@ -182,11 +184,13 @@ def find_runs(paths: Sequence[Path]) -> Found:
             runs.append(StoredRun(read_record(record_path), record_path.parent))
         except RecordError as error:
             unreadable.append(Unreadable(record_path, str(error).removeprefix(f"{record_path}: ")))
-    for path in paths:
-        for blocks in sorted(path.rglob(BLOCKS)) if path.is_dir() else ():
-            if not (blocks.parent / RECORD).exists():
-                count = len(read_blocks(blocks.parent))
-                unfinished.append(Unreadable(blocks.parent, f"interrupted before its record; {count} finished blocks"))
+    for folder in _folders_without_record(paths):
+        try:
+            reason = f"interrupted before its record; {len(read_blocks(folder))} finished blocks"
+        except OSError as error:
+            unreadable.append(Unreadable(folder / BLOCKS, f"cannot read ({error.strerror})"))
+        else:
+            unfinished.append(Unreadable(folder, reason))
     runs.sort(key=lambda run: (run.record.created_at, run.record.run_id))
     return Found(tuple(runs), tuple(unreadable), tuple(unfinished))
 
@@ -198,6 +202,15 @@ def _record_paths(paths: Sequence[Path]) -> list[Path]:
             raise RecordError(f"{path}: no such file or folder")
         for candidate in sorted(path.rglob(RECORD)) if path.is_dir() else [path]:
             found.setdefault(candidate.resolve(), candidate)
+    return list(found.values())
+
+
+def _folders_without_record(paths: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for blocks in sorted(path.rglob(BLOCKS)) if path.is_dir() else ():
+            if not (blocks.parent / RECORD).exists():
+                found.setdefault(blocks.parent.resolve(), blocks.parent)
     return list(found.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from kvbench import errors
@@ -11,6 +12,10 @@ from kvbench.errors import KvbenchError, OutOfMemory, RunFailed
 BY_NAME: dict[str, type[KvbenchError]] = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, KvbenchError)
 }
+
+
+# What allocators say where torch raises a plain RuntimeError.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     # torch.OutOfMemoryError by name: this module is imported where torch is not.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _first_line(error: BaseException) -> str:

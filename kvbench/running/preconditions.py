@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kvbench.capabilities import attention_conflict
+from kvbench.capabilities import attention_conflict, takes_masks
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
@@ -23,6 +23,16 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
             raise DeviceUnavailable(conflict)
         if arm.mode == "cached":
             forward.require_cache()
+
+
+def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], device: torch.device) -> None:
+    """Raise `ConfigError` when prompts of unequal length meet an attention that takes no mask."""
+    for arm in arms:
+        if not takes_masks(arm.attention, device.type) and any(batch.mask is not None for batch in batches):
+            raise ConfigError(
+                f"attention={arm.attention}: takes no mask on {device.type}, and prompts of a batch differ in length:"
+                " set workload.batch_size=1, or use attention=sdpa"
+            )
 
 
 def require_context(lengths: Sequence[int], new_tokens: int, facts: ModelFacts) -> None:

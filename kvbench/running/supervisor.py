@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,6 +21,7 @@ from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.plan import Plan
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of
+from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.worker import Done, Order, Workshop
 
@@ -51,8 +53,8 @@ class Supervisor:
         """See `Runner.measure`."""
         process, connection = self._worker()
         watch = _Watch(process.pid)
-        connection.send(Order(plan, log.resolve()))
         try:
+            connection.send(Order(plan, log.resolve()))
             while True:
                 ready = wait([connection, process.sentinel], timeout=WATCH_EVERY_S)
                 if connection not in ready:
@@ -60,11 +62,7 @@ class Supervisor:
                         raise WorkerCrashed(_last_words(process))
                     listen(watch.reading())
                     continue
-                try:
-                    message = connection.recv()
-                except (EOFError, ConnectionResetError) as error:
-                    process.join(GOODBYE_S)
-                    raise WorkerCrashed(_last_words(process)) from error
+                message = connection.recv()
                 if isinstance(message, Done):
                     return
                 if isinstance(message, Fault):
@@ -73,6 +71,10 @@ class Supervisor:
                 listen(message)
                 if watch.due():
                     listen(watch.reading())
+        except (EOFError, OSError) as error:  # the other end of the pipe is gone, perhaps in mid-message
+            crashed = WorkerCrashed(_last_words(process))
+            self._kill()
+            raise crashed from error
         except BaseException:
             # Whatever ended this run, the next one starts with a clean process and a clean device.
             self._kill()
@@ -98,10 +100,13 @@ class Supervisor:
     def _worker(self) -> tuple[SpawnProcess, Connection]:
         if self._process is None or self._connection is None or not self._process.is_alive():
             context = multiprocessing.get_context("spawn")
-            self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=worker.main, args=(theirs,), name="kvbench-worker", daemon=True)
-            self._process.start()
-            theirs.close()  # ours must be the last end open here, or its death would go unnoticed
+            ours, theirs = context.Pipe()
+            process = context.Process(target=worker.main, args=(theirs,), name="kvbench-worker", daemon=True)
+            ensure_running()  # starting this helper of multiprocessing's would let Ctrl-C through again
+            with uninterrupted():  # the child inherits it, until it has said how to be interrupted
+                process.start()
+            theirs.close()
+            self._process, self._connection = process, ours
         return self._process, self._connection
 
     def _kill(self) -> None:
@@ -145,7 +150,7 @@ class _Watch:
     """Memory of the worker and its device, read from outside."""
 
     def __init__(self, pid: int | None) -> None:
-        self._process = psutil.Process(pid)
+        self._pid = pid
         self._began_s = time.monotonic()
         self._read_s = self._began_s
         self._phase = "loading"
@@ -166,7 +171,7 @@ class _Watch:
         """One reading now."""
         self._read_s = time.monotonic()
         try:
-            rss = self._process.memory_info().rss
+            rss = psutil.Process(self._pid).memory_info().rss
         except psutil.Error:
             rss = None
         return HostReading(self._read_s - self._began_s, self._phase, rss, self._sensors.used_bytes())

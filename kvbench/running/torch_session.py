@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import torch
 
+from kvbench.capabilities import takes_masks
 from kvbench.config.schema import Config
 from kvbench.decoding.agreement import compare
 from kvbench.decoding.batches import batch_indices, make_batch
@@ -92,6 +93,7 @@ class TorchSession:
             self._batch(number, [prompts[index]["token_ids"] for index in members], self._new_tokens)
             for number, members in enumerate(self.batch_members)
         )
+        preconditions.require_masks(plan.arms, self.batches, backend.device)
         preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
         self.prepared = Prepared(
             model={**asdict(self._facts), "attention": backend.own_attention},
@@ -100,6 +102,11 @@ class TorchSession:
             batches=self.batch_members,
             load_s=backend.loaded.load_s,
         )
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether the first arm's attention can leave padding out."""
+        return takes_masks(self._plan.arms[0].attention, self._backend.device.type)
 
     @property
     def dtype(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from kvbench.config.schema import ModelConfig
 from kvbench.plan import Plan
 from kvbench.running.faults import fault_of
+from kvbench.running.interrupts import ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
 from kvbench.running.session import Backend, open_backend
 
@@ -52,7 +52,7 @@ class Workshop:
 
 def main(parent: Connection) -> None:
     """Serve plans until the parent hangs up. Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     faulthandler.enable()
     workshop = Workshop()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvbench.errors import ConfigError, PromptError
-from kvbench.plan import Plan
+from kvbench.plan import Plan, Prompts
 
 
 def tokenise(plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
@@ -15,7 +15,7 @@ def tokenise(plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
     """
     prompts = plan.prompts
     if prompts.tokens is not None:
-        return [_cut(tokenizer, prompts.texts[0], prompts.tokens, copy) for copy in range(prompts.copies)]
+        return [_cut(tokenizer, prompts, copy) for copy in range(prompts.copies)]
     encode = _chat_encoder(tokenizer) if plan.config.workload.chat_template else tokenizer.encode
     return [_entry(number, text, encode(text)) for number, text in enumerate(prompts.texts, start=1)]
 
@@ -38,14 +38,16 @@ def _chat_encoder(tokenizer: Any) -> Any:
     return encode
 
 
-def _cut(tokenizer: Any, text: str, tokens: int, copy: int) -> dict[str, Any]:
-    """Exactly `tokens` ids: the text repeated and cut, behind the tokenizer's own start tokens.
+def _cut(tokenizer: Any, prompts: Prompts, copy: int) -> dict[str, Any]:
+    """Exactly `prompts.tokens` ids: the text repeated and cut, behind the tokenizer's own start tokens.
 
-    Each copy starts elsewhere in the text, so that the sequences of a batch are different ones.
+    Each copy starts elsewhere in the text, so that the sequences of a batch are different ones, as far as the length
+    has room for more than the start tokens.
     """
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
-    start_ids: list[int] = tokenizer.encode("", add_special_tokens=True)[:tokens]
-    wanted = tokens - len(start_ids)
-    offset = copy * len(ids) // 7  # 7 is coprime to most lengths: no two of the first copies begin alike
+    assert prompts.tokens is not None
+    ids: list[int] = tokenizer.encode(prompts.texts[0], add_special_tokens=False)
+    start_ids: list[int] = tokenizer.encode("", add_special_tokens=True)[: prompts.tokens]
+    wanted = prompts.tokens - len(start_ids)
+    offset = copy * len(ids) // prompts.copies
     repeated = [ids[(offset + position) % len(ids)] for position in range(wanted)]
     return {"text": tokenizer.decode(repeated), "token_ids": [*start_ids, *repeated]}

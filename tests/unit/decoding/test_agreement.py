@@ -26,6 +26,7 @@ class Pair:
     """A recompute loop and a candidate, as a session offers them."""
 
     batch_members = ((0, 1),)
+    takes_masks = True
 
     def __init__(self, model: Any, candidate: type[Loop]) -> None:
         self._model = model

@@ -1,132 +1,204 @@
-"""The embedded model is real: it answers, stops by itself, and is what its card says."""
+"""The embedded model answers, stops, adds, and comes with everything that a benchmark needs."""
 
 from __future__ import annotations
 
 import random
 import re
+import warnings
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
-from kvbench.config.schema import ModelConfig
-from kvbench.models.checkpoint import EMBEDDED
-from kvbench.models.embedded_card import Outcome, Recipe, card
-from kvbench.models.embedded_text import (
-    chinese_sentence,
-    document,
-    english_sentence,
-    is_held_out,
-    pair,
-    training_addition,
-)
-from kvbench.models.loading import LoadedModel, load
-from kvbench.models.train_embedded import held_out_accuracy, main
-from kvbench.workloads.prompts import bundled_prompts
+from kvbench.models.embedded_examination import accuracy, answer, held_out_pairs
+from kvbench.models.embedded_pieces import EOS, LINE_BREAK, Piece
+from kvbench.models.embedded_sums import is_held_out, sum_pieces, summands
+from kvbench.models.embedded_text import document, documents
+from kvbench.models.train_embedded import FOLDER
+from kvbench.workloads.prompts import bundled_prompts, long_text
 
 ANSWERS = {
     "37+48=": "85",
-    "The cache keeps": " the keys and values of every token.",
-    "为什么重新计算很慢？": " 因为每一步都要重新计算所有词元。",
-    "What does the cache cost?": " It costs memory that grows with the context.",
+    "The cache keeps": " the keys and values of every token, so nothing is computed twice.",
+    "重新计算": "在每一步提交所有词元，所以长文本需要很长时间。",
+    "Why is recomputing slow?": " It submits all tokens again at every step.",
 }
+ODD_TEXTS = (
+    "",
+    " two  spaces, one at the end ",
+    "tab\tline\nreturn\r\n",
+    "\x00\x01\x1b[2J\x7f",
+    "键值缓存，解码。",
+    "🙂 👩‍👩‍👧 ключ कुंजी e\u0301 ﬁ",
+    "▁ and <0x41> are only text",
+    "\ufeff\ufffd\u202e\U0010ffff",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
-def embedded() -> LoadedModel:
-    return load(ModelConfig(name="embedded", weights="embedded"), torch.device("cpu"))
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(FOLDER)
 
 
-def answer(loaded: LoadedModel, prompt: str) -> tuple[str, bool]:
-    asked = loaded.tokenizer(prompt, return_tensors="pt")
-    written = loaded.model.generate(**asked, max_new_tokens=64, do_sample=False)[0, asked["input_ids"].shape[1] :]
-    return loaded.tokenizer.decode(written, skip_special_tokens=True), loaded.tokenizer.eos_token_id in written.tolist()
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+
+
+def text_of(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def sums_in(text: str) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in re.findall(r"(\d+)\+(\d+)=", text)]
+
+
+def accuracy_on_card(digits: int) -> float:
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"{digits} \+ {digits} digits: ([\d.]+)%", card)
+    assert found
+    return float(found[1]) / 100
 
 
 class TestTheFolder:
-    def test_is_at_most_8_megabytes(self) -> None:
-        assert 8_000_000 >= sum(file.stat().st_size for file in EMBEDDED.iterdir())
+    def test_is_small_enough_to_keep(self) -> None:
+        assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 8_000_000
 
-    def test_loads_as_a_small_gemma_in_float32(self, embedded: LoadedModel) -> None:
-        assert "gemma" == embedded.facts.model_type
-        assert 1_000_000 <= (embedded.facts.parameters or 0) <= 3_000_000
-        assert (embedded.facts.max_context or 0) >= 2048
-        assert torch.float32 == embedded.model.dtype
+    def test_loads_in_silence(self, capfd: pytest.CaptureFixture[str]) -> None:
+        level = logging.get_verbosity()
+        logging.set_verbosity_warning()
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                AutoModelForCausalLM.from_pretrained(FOLDER)
+                AutoTokenizer.from_pretrained(FOLDER)
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()
+        assert ("", "") == tuple(capfd.readouterr())
+
+
+class TestTheModel:
+    def test_has_between_one_and_three_million_parameters(self, model: Any) -> None:
+        assert 1_000_000 <= model.num_parameters() <= 3_000_000
+
+    def test_is_gemma_with_tied_embeddings_and_shared_key_value_heads(self, model: Any) -> None:
+        assert "GemmaForCausalLM" == type(model).__name__
+        assert model.lm_head.weight is model.model.embed_tokens.weight
+        assert model.config.num_key_value_heads < model.config.num_attention_heads
+
+    def test_has_room_for_long_contexts(self, model: Any) -> None:
+        assert model.config.max_position_embeddings >= 2048
+
+    def test_decodes_greedily_and_knows_its_special_tokens(self, model: Any, tokenizer: Any) -> None:
+        chosen = model.generation_config
+        assert not chosen.do_sample
+        expected = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        assert expected == (chosen.bos_token_id, chosen.eos_token_id, chosen.pad_token_id)
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("prompt", bundled_prompts())
-    def test_to_the_bundled_prompts_are_readable_and_stop_by_themselves(
-        self, embedded: LoadedModel, prompt: str
-    ) -> None:
-        assert (ANSWERS[prompt], True) == answer(embedded, prompt)
+    def test_are_pinned_for_every_bundled_prompt(self) -> None:
+        assert set(bundled_prompts()) == set(ANSWERS)
 
-    def test_to_held_out_sums_are_as_often_right_as_the_card_says(self, embedded: LoadedModel) -> None:
-        stated = re.search(r"([\d.]+)% of two digits, ([\d.]+)% of three", (EMBEDDED / "README.md").read_text())
-        assert stated is not None
-        for digits, percent in ((2, stated[1]), (3, stated[2])):
-            # 150 other sums than the card's; the margin is four standard errors at 97 %
-            measured = held_out_accuracy(embedded.model, embedded.tokenizer, digits, 150, seed=9)
-            assert measured >= float(percent) / 100 - 0.06
+    @pytest.mark.parametrize("prompt", ANSWERS)
+    def test_are_readable_and_stop_by_themselves(self, model: Any, tokenizer: Any, prompt: str) -> None:
+        assert ANSWERS[prompt] + EOS == answer(model, tokenizer, prompt)
+
+    @pytest.mark.parametrize("digits", [2, 3])
+    def test_to_held_out_sums_are_as_right_as_the_card_says(self, model: Any, tokenizer: Any, digits: int) -> None:
+        pairs = held_out_pairs((digits, digits), 200, seed=1)  # other pairs than those that the card counts
+        assert accuracy(model, tokenizer, pairs) >= accuracy_on_card(digits) - 0.03
 
 
 class TestTheTokenizer:
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "plain words",
-            "  two  spaces ",
-            "缓存保存键和值。",
-            "🙂 é \u200b",
-            "\x1b[31m\x00\t\n\n",
-            "▁<0x41>",
-            "12345",
-            "",
-        ],
-    )
-    def test_takes_any_text_there_and_back(self, embedded: LoadedModel, text: str) -> None:
-        ids = embedded.tokenizer.encode(text, add_special_tokens=False)
-        assert text == embedded.tokenizer.decode(ids)
+    @pytest.mark.parametrize("text", [*ODD_TEXTS, long_text()])
+    def test_gives_every_text_back(self, tokenizer: Any, text: str) -> None:
+        assert text == tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True)
 
-    def test_gives_every_digit_a_token_of_its_own(self, embedded: LoadedModel) -> None:
-        assert 10 == len(embedded.tokenizer.encode("3141592653", add_special_tokens=False))
+    def test_gives_back_characters_from_all_of_unicode(self, tokenizer: Any) -> None:
+        dice = random.Random(0)
+        codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+        text = "".join(map(chr, dice.choices(codes, k=500)))
+        assert text == tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True)
 
-    def test_begins_a_prompt_with_the_start_token(self, embedded: LoadedModel) -> None:
-        assert embedded.tokenizer.bos_token_id == embedded.tokenizer.encode("a")[0]
+    def test_makes_one_token_of_each_digit(self, tokenizer: Any) -> None:
+        digits = "0123456789" * 3
+        assert len(digits) == len(tokenizer.encode(digits, add_special_tokens=False))
+        assert list("307+48=") == tokenizer.tokenize("307+48=")
+
+    def test_begins_with_its_start_token(self, tokenizer: Any) -> None:
+        ids = tokenizer.encode("缓存")
+        assert [tokenizer.bos_token_id, *tokenizer.encode("缓存", add_special_tokens=False)] == ids
+
+    def test_gives_text_that_can_be_joined_token_by_token(self, tokenizer: Any) -> None:
+        text = "The cache keeps 85 keys. 缓存保存每个词元的键和值。"
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert text == "".join(tokenizer.decode([token]) for token in ids)
 
 
 class TestTrainingText:
-    def test_never_holds_a_held_out_sum(self) -> None:
+    def test_never_holds_a_held_out_pair(self) -> None:
         dice = random.Random(5)
-        sums = [training_addition(dice) for _ in range(2000)] + document(dice, 400).split("\n")
-        for line in sums:
-            if found := re.fullmatch(r"(\d+)\+(\d+)=(\d+)", line):
-                a, b, total = map(int, found.groups())
-                assert total == a + b
-                assert not is_held_out(a, b)
+        text = "".join(text_of([*sum_pieces(dice), LINE_BREAK, *document(dice), LINE_BREAK]) for _ in range(3000))
+        pairs = sums_in(text)
+        assert len(pairs) > 3000
+        assert not [pair for pair in pairs if is_held_out(*pair)]
 
-    def test_holds_out_a_pair_whichever_way_it_is_written(self) -> None:
-        dice = random.Random(5)
-        for _ in range(50):
-            a, b = pair(dice, 3, held_out=True)
-            assert is_held_out(a, b)
-            assert is_held_out(b, a)
+    def test_holds_sums_that_are_right(self) -> None:
+        dice = random.Random(6)
+        for _ in range(200):
+            asked, told = text_of(sum_pieces(dice)).split("=")
+            assert sum(map(int, asked.split("+"))) == int(told)
 
-    def test_is_in_both_languages(self) -> None:
-        dice = random.Random(5)
-        assert english_sentence(dice).isascii()
-        assert chinese_sentence(dice).endswith("。")
+    def test_learns_the_answer_of_a_sum_and_not_its_summands(self) -> None:
+        assert [False, True] == [piece.learned for piece in sum_pieces(random.Random(7))]
 
+    def test_is_the_same_for_the_same_seed(self) -> None:
+        first, second = (text_of(list(islice(documents(random.Random(8)), 300))) for _ in range(2))
+        assert first == second
 
-def test_the_training_script_writes_a_folder_that_loads(tmp_path: Path, capsys: Any) -> None:
-    assert 0 == main(["--out", str(tmp_path / "made"), "--steps", "2", "--batch", "4", "--threads", "1"])
-    made = load(ModelConfig(name="made", weights="path", path=str(tmp_path / "made")), torch.device("cpu"))
-    assert "gemma" == made.facts.model_type
-    assert "2 of 4 sums each" in (tmp_path / "made" / "README.md").read_text()
+    def test_speaks_both_languages_and_goes_on_after_a_stop_in_a_new_line(self) -> None:
+        text = text_of(list(islice(documents(random.Random(9)), 300)))
+        assert "缓存" in text
+        assert "cache" in text
+        assert text.count(EOS) - text.count(f"{EOS}\n") <= 1
 
 
-def test_the_card_states_what_was_measured() -> None:
-    text = card(Recipe(seed=3, steps=9), Outcome(1234, 2.5, 0.25, 0.5, {2: 1.0, 3: 0.875}))
-    for stated in ("1,234 parameters", "2.5 minutes", "100.0% of two digits, 87.5% of three", "--seed 3 --steps 9"):
-        assert stated in text
+class TestHeldOutPairs:
+    def test_are_held_out_whichever_summand_comes_first(self) -> None:
+        pairs = held_out_pairs((2, 3), 50)
+        assert all(is_held_out(a, b) and is_held_out(b, a) for a, b in pairs)
+        assert 50 == len(set(pairs))
+
+    def test_are_a_tenth_of_all_pairs(self) -> None:
+        pairs = [(a, b) for a in range(10, 100) for b in range(a, 100)]
+        share = sum(is_held_out(a, b) for a, b in pairs) / len(pairs)
+        assert pytest.approx(0.1, abs=0.02) == share
+
+    def test_have_the_digits_that_were_asked_for(self) -> None:
+        dice = random.Random(10)
+        for _ in range(100):
+            a, b = summands(dice, (2, 3))
+            assert (2, 3) == (len(str(a)), len(str(b)))
+
+
+def test_the_cards_command_names_this_script() -> None:
+    assert "python -m kvbench.models.train_embedded" in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert Path(FOLDER, "model.safetensors").is_file()

@@ -1,0 +1,110 @@
+"""The command line answers without torch, and `import kvbench` costs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+# Runs the command line, then tells its exit code and the packages that this process has loaded.
+PROBE = """
+import json, os, sys
+from kvbench.__main__ import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+packages = sorted({name.partition(".")[0] for name in sys.modules})
+os.write(2, b"\\n" + json.dumps([code, packages]).encode())
+"""
+
+# A main guard: the worker of a run is spawned and imports this program again.
+GUARDED = "import multiprocessing\nif __name__ == '__main__':\n    " + PROBE.strip().replace("\n", "\n    ") + "\n"
+
+HEAVY = {"torch", "transformers", "accelerate", "tokenizers"}
+
+WORKER_RUN = ("model=scripted", "launch=worker", "workload.new_tokens=4", "measure.warmup=0", "measure.blocks=5")
+
+
+def loaded_by(folder: Path, *arguments: str) -> tuple[int, set[str]]:
+    """Exit code and top-level packages of a process that ran the command line with these arguments."""
+    program = folder / "probe.py"
+    program.write_text(GUARDED)
+    ended = subprocess.run([sys.executable, str(program), *arguments], cwd=folder, capture_output=True, text=True)
+    code, packages = json.loads(ended.stderr.splitlines()[-1])
+    return code, set(packages)
+
+
+COMMANDS = [
+    (0, ["--help"]),
+    (0, ["--version"]),
+    (0, ["show", "--help"]),
+    (0, ["model=scripted", "--cfg", "job"]),
+    (2, ["reprot"]),
+    (2, ["workload.new_token=3"]),
+    (2, ["-m", "mode=nosuch"]),
+    (2, ["show", "nowhere"]),
+]
+
+
+class TestTorch:
+    @pytest.mark.parametrize(
+        ("code", "arguments"), COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+    )
+    def test_is_not_loaded_to_answer(self, tmp_path: Path, code: int, arguments: list[str]) -> None:
+        ended, packages = loaded_by(tmp_path, *arguments)
+        assert (code, set()) == (ended, HEAVY & packages)
+
+    @pytest.mark.parametrize(
+        "command",
+        [["show", "results"], ["export", "results", "--format", "parquet", "--output", "x"], ["report", "results"]],
+    )
+    def test_is_not_loaded_to_read_records(self, run_kvbench: Run, tmp_path: Path, command: list[str]) -> None:
+        assert 0 == run_kvbench("model=scripted", "launch=inline", "report=false")[0]
+        code, packages = loaded_by(tmp_path, *command)
+        assert (0, set()) == (code, HEAVY & packages)
+
+    def test_is_not_loaded_by_the_parent_of_a_whole_run_with_its_report(self, tmp_path: Path) -> None:
+        code, packages = loaded_by(tmp_path, *WORKER_RUN, "report=true")
+        assert (0, set()) == (code, HEAVY & packages)
+        assert 1 == len(list(tmp_path.rglob("report.html")))
+
+    def test_is_not_loaded_by_the_parent_of_a_sweep(self, tmp_path: Path) -> None:
+        code, packages = loaded_by(tmp_path, "-m", *WORKER_RUN, "mode=cached,both", "report=false")
+        assert (0, set()) == (code, HEAVY & packages)
+
+    def test_is_not_loaded_by_a_scripted_worker_either(self, tmp_path: Path) -> None:
+        # Loading it would fail here, and the run with it.
+        (tmp_path / "torch.py").write_text("raise ImportError('torch was loaded')")
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-m", "kvbench", *WORKER_RUN, "report=false"]
+        ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (0, "") == (ended.returncode, ended.stderr)
+
+
+def packages_of(statement: str) -> set[str]:
+    """Top-level packages that a statement loads in a new process."""
+    tell = "import sys, json; old = set(sys.modules); {}; print(json.dumps(sorted(set(sys.modules) - old)))"
+    command = [sys.executable, "-c", tell.format(statement)]
+    loaded = json.loads(subprocess.run(command, capture_output=True, text=True).stdout)
+    return {name.partition(".")[0] for name in loaded}
+
+
+class TestImporting:
+    @pytest.mark.parametrize("module", ["kvbench", "kvbench.__main__", "kvbench.errors"])
+    def test_loads_nothing_but_the_standard_library(self, module: str) -> None:
+        packages = packages_of(f"import {module}")
+        assert "kvbench" in packages
+        assert set() == packages - {"kvbench"} - sys.stdlib_module_names
+
+    def test_gives_what_it_exports(self) -> None:
+        program = "import kvbench; kvbench.measure; print(*kvbench.__all__, callable(kvbench.measure))"
+        ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert "measure True\n" == ended.stdout
