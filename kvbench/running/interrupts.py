@@ -13,7 +13,7 @@ from typing import Any
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until the end of the block, and a process that is started inside does not get it.
 
-    The handler keeps it from this process, whichever of its threads the system picks; the mask is what a child inherits.
+    The handler keeps it from this process, whichever of its threads the system picks; a child inherits the mask.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Ctrl-C is raised in the main thread only
