@@ -10,6 +10,11 @@ from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.schema import Check, RunWarning
 
+RANDOM_WEIGHTS = (
+    "the weights are random: times and bytes are those of the real shape, but such a model hardly looks at its context,"
+    " so the agreement verdict would hardly notice a broken cache"
+)
+
 
 def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     """Every check that this run can be put to."""
@@ -28,6 +33,8 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
         warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
     warnings += _varying_tokens(plan, samples)
     warnings += _busy_host(samples)
+    if plan.config.model.weights == "random":
+        warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
     return tuple(warnings)
 
 
