@@ -6,6 +6,8 @@ import os
 
 # Before transformers is imported: a test that asks the hub by mistake fails at once instead of after retries.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tiny models gain nothing from threads, and threads that spin at barriers lose minutes on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from pathlib import Path

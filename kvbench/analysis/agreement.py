@@ -22,6 +22,7 @@ LEAST_NOISE = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3, "bfloat16": 8
 # 64 steps, with room: 7e-6, 4e-3 and 3e-2).
 OUTER_GATE = {"float64": 1e-6, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
 
+NOT_FINITE = "not judged: the logits are not finite numbers; try model.dtype=float32 or bfloat16"
 NOT_CHECKED = Agreement(
     verdict=None,
     first_divergence=None,
@@ -36,8 +37,10 @@ NOT_CHECKED = Agreement(
 
 def judge(figures: AgreementFigures | None) -> Agreement:
     """The verdict with the figures it rests on."""
-    if figures is None or figures.max_rel_logit_diff is None or figures.noise_rel is None:
+    if figures is None:
         return NOT_CHECKED
+    if figures.max_rel_logit_diff is None or figures.noise_rel is None:
+        return NOT_CHECKED.model_copy(update={"steps": figures.steps, "detail": NOT_FINITE})
     verdict = _verdict(figures.max_rel_logit_diff, figures.noise_rel, figures.dtype)
     return Agreement(
         verdict=verdict,

@@ -43,6 +43,8 @@ def run_sweep(overrides: Sequence[str], where: Sources) -> int:
         for number, (point, config) in enumerate(zip(points, configs, strict=True), start=1):
             display.say(f"\n[{number}/{len(points)}] {' '.join(point)}")
             runs.append(_measured(point, config, runner, root, display))
+            if first.report == "true":
+                display.report([runs[-1]], runs[-1].folder / REPORT, first.report)
             if runs[-1].record.status == "interrupted":
                 break
     finally:

@@ -157,6 +157,6 @@ class Config:
     name: str | None = setting(None, "folder under results_dir (default: the model's name)")
     report: str = setting(
         "auto",
-        "write report.html: auto (a sweep writes one at its root), true, false",
+        "write report.html: auto (a sweep: one at its root), true (and one a point), false",
         choices=("auto", "true", "false"),
     )

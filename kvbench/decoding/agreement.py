@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,12 +76,12 @@ def compare(
     return AgreementFigures(
         candidate_arm=candidate,
         steps=steps,
-        max_abs_logit_diff=difference,
-        max_rel_logit_diff=difference / scale,
-        kl=max(_kl(a, b) for a, b in zip(reference, judged, strict=True)),
+        max_abs_logit_diff=_finite(difference),
+        max_rel_logit_diff=_finite(difference / scale),
+        kl=_finite(max(_kl(a, b) for a, b in zip(reference, judged, strict=True))),
         argmax_flips=sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in zip(reference, judged, strict=True)),
-        noise_abs=noise,
-        noise_rel=noise / scale,
+        noise_abs=_finite(noise),
+        noise_rel=_finite(noise / scale),
         first_divergence=None if divergence is None else divergence.step,
         divergence_sequence=None if divergence is None else divergence.sequence,
         top2_margin=None if divergence is None else _margin(reference, divergence, members),
@@ -147,7 +148,13 @@ def _padded(batch: PromptBatch) -> PromptBatch:
 
 
 def _largest_difference(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
+    # torch's max keeps a NaN, Python's would lose it.
+    return float(torch.stack([(a - b).abs().max() for a, b in zip(first, second, strict=True)]).max())
+
+
+def _finite(value: float) -> float | None:
+    """None for what overflowed to infinity or NaN: such logits cannot be compared."""
+    return value if math.isfinite(value) else None
 
 
 def _kl(reference: torch.Tensor, judged: torch.Tensor) -> float:

@@ -110,6 +110,15 @@ def test_an_arm_is_identical_to_itself(tiny_model: Callable[..., Any]) -> None:
     assert Pair(tiny_model("gemma"), NoCacheLoop).verdict() == "IDENTICAL"
 
 
+def test_logits_that_overflow_are_not_judged(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    model.lm_head.weight.data[0] = torch.inf
+    figures = compare(Pair(model, CachedLoop), 1, [[3] * 12] * 2, [[3] * 12] * 2, "few")
+    judged = judge(figures)
+    assert judged.verdict is None
+    assert "not finite" in judged.detail
+
+
 class TestNoise:
     def test_is_measured_without_the_candidate(
         self, tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
