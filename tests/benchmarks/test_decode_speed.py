@@ -16,7 +16,7 @@ from kvbench.running.session import Session, open_backend
 
 MODES = ("nocache", "cached")
 NEW_TOKENS = 16
-ROUNDS = 5
+ROUNDS = 20  # the minimum of 5 rounds moved more between two sessions of one machine
 
 
 @pytest.fixture(scope="module")
