@@ -72,6 +72,8 @@ def _detail(figures: AgreementFigures, verdict: Verdict) -> str:
         f"largest relative logit difference {figures.max_rel_logit_diff:.1e} over {figures.steps} steps on one token"
         f" path; rounding alone {figures.noise_rel:.1e}, allowed {limit:.1e}"
     )
+    if figures.argmax_flips:
+        text += f"; the likeliest token differs {figures.argmax_flips} times"
     if figures.first_divergence is None:
         return text + "; free runs give the same tokens"
     margin = "" if figures.top2_margin is None else f" where the two best logits are {figures.top2_margin:.1e} apart"

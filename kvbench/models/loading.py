@@ -33,12 +33,11 @@ class LoadedModel:
     load_s: float
 
 
-def load(spec: ModelConfig, device: torch.device, extra_bytes: int = 0) -> LoadedModel:
+def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     """Load what `spec` names onto `device`, or over all devices with `spec.device_map`.
 
-    `extra_bytes`, a KV cache say, must fit beside the weights. Raises `ModelUnavailable` for anything that the user
-    can mend, `DeviceUnavailable` for a dtype that the device lacks, `Infeasible` when weights and extra bytes are
-    predicted not to fit; nothing has been allocated then.
+    Raises `ModelUnavailable` for anything that the user can mend, `DeviceUnavailable` for a dtype that the device
+    lacks, `Infeasible` when the weights are predicted not to fit; nothing has been allocated then.
     """
     started = time.perf_counter()
     require_dtype(spec.dtype, device)
@@ -46,7 +45,7 @@ def load(spec: ModelConfig, device: torch.device, extra_bytes: int = 0) -> Loade
     with quietly(), explained(name, spec.revision):
         checkpoint = open_checkpoint(spec)
         dtype = checkpoint.dtype(_wanted_dtype(spec), device)
-        _check_memory(spec, checkpoint, dtype, device, extra_bytes)
+        _check_memory(spec, checkpoint, dtype, device)
         if checkpoint.folder is None:
             model = random_model(checkpoint.config, dtype, device, spec.seed, trust_remote_code=spec.trust_remote_code)
             tokenizer: Any = byte_tokenizer(checkpoint.config.get_text_config().vocab_size)
@@ -73,12 +72,10 @@ def _wanted_dtype(spec: ModelConfig) -> str:
     return "float32" if spec.weights == "embedded" and spec.dtype == "auto" else spec.dtype
 
 
-def _check_memory(
-    spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, extra_bytes: int
-) -> None:
+def _check_memory(spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
     size = checkpoint.predicted_size(dtype, trust_remote_code=spec.trust_remote_code)
-    needed = (size.bytes if size else checkpoint.stored_bytes()) + extra_bytes
-    what = f"{label(spec)} in {_name(dtype)}" + (" with its KV cache" if extra_bytes else "")
+    needed = size.bytes if size else checkpoint.stored_bytes()
+    what = f"{label(spec)} in {_name(dtype)}"
     if spec.device_map is None:
         require_fit(needed, device, what)
     else:
