@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
+from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import require_dtype
-from kvbench.models.facts import ModelFacts, facts_from_config
 from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
 from kvbench.models.hub_errors import explained
 from kvbench.models.quiet import quietly

@@ -11,7 +11,7 @@ from kvbench.capabilities import attention_conflict, takes_masks
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
-from kvbench.models.facts import ModelFacts, kv_cache_bytes
+from kvbench.model_facts import ModelFacts, kv_cache_bytes
 from kvbench.models.fitting import require_fit
 from kvbench.plan import Arm, Plan
 

@@ -25,7 +25,7 @@ from kvbench.measuring.samples import (
     UntimedPass,
     tokens_sha256,
 )
-from kvbench.models.facts import ModelFacts, facts_from_config, kv_cache_bytes
+from kvbench.model_facts import ModelFacts, facts_from_config, kv_cache_bytes
 from kvbench.plan import Arm, Plan
 
 VOCABULARY = 256

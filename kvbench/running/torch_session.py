@@ -35,8 +35,8 @@ from kvbench.measuring.samples import (
     tokens_sha256,
 )
 from kvbench.measuring.sensors import open_sensors
+from kvbench.model_facts import kv_cache_bytes
 from kvbench.models.devices import resolve
-from kvbench.models.facts import kv_cache_bytes
 from kvbench.models.loading import LoadedModel, load
 from kvbench.plan import Plan
 from kvbench.running import preconditions

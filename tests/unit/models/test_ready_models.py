@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig
 
 from kvbench.config.compose import conf_folder, load_config, sources
-from kvbench.models.facts import facts_from_config
+from kvbench.model_facts import facts_from_config
 from kvbench.models.sizing import predicted_weight_size
 
 FILES = sorted((conf_folder() / "model").glob("*.yaml"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from kvbench.models.facts import facts_from_config, kv_cache_bytes
+from kvbench.model_facts import facts_from_config, kv_cache_bytes
 
 
 def facts(config, dtype="float32"):
@@ -114,5 +114,5 @@ class TestWhatIsUnknownIsNoneWithAReason:
 
 
 def test_facts_are_known_without_torch_and_transformers():
-    code = "import sys, kvbench.models.facts; assert not {'torch', 'transformers'} & sys.modules.keys()"
+    code = "import sys, kvbench.model_facts; assert not {'torch', 'transformers'} & sys.modules.keys()"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
