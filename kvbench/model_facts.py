@@ -44,6 +44,7 @@ OTHER_CACHES = {
     "add_cross_attention": "it may also cache another model's keys and values",
 }
 LAYER_WORDS = {"full_attention": "full", "sliding_attention": "sliding"}
+YUAN = "yuan"  # its layers are "hybrid": keys and values as in full attention, and the states of its filter
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class ModelFacts:
     layer_types: tuple[str, ...]
     tied_embeddings: bool | None
     kv_bytes_per_token: int | None
+    fixed_cache_bytes: (
+        int | None
+    )  # of one sequence, whatever its length: states besides keys and values
     null_reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,7 +95,7 @@ def kv_cache_bytes(facts: ModelFacts, batch: int, tokens: int) -> int | None:
     kept_by_sliding = tokens if window is None else min(tokens, window - 1)
     per_layer_and_token = facts.kv_bytes_per_token // len(facts.layer_types)
     kept = sum(kept_by_sliding if kind == "sliding" else tokens for kind in facts.layer_types)
-    return per_layer_and_token * kept * batch
+    return (per_layer_and_token * kept + (facts.fixed_cache_bytes or 0)) * batch
 
 
 def facts_from_config(
@@ -138,6 +142,7 @@ def facts_from_config(
     }
     unknown = _no_prediction(text, facts)
     facts["kv_bytes_per_token"] = None if unknown else _kv_bytes_per_token(facts)
+    facts["fixed_cache_bytes"] = None if unknown else _fixed_cache_bytes(text, facts)
     return ModelFacts(**facts, null_reasons=_null_reasons(facts, unknown))
 
 
@@ -146,12 +151,22 @@ def _kv_bytes_per_token(facts: dict[str, Any]) -> int:
     return int(keys_and_values * DTYPE_BYTES[facts["dtype"]] * len(facts["layer_types"]))
 
 
+def _fixed_cache_bytes(config: Any, facts: dict[str, Any]) -> int:
+    if facts["model_type"] != YUAN:
+        return 0
+    # Each layer keeps its last two normed inputs, and one int64 where <eod> separates documents.
+    separates = _get(config, "reset_attention_mask") and _get(config, "reset_position_ids")
+    inputs = 2 * facts["hidden_size"] * DTYPE_BYTES[facts["dtype"]]
+    return int(inputs + (8 if separates else 0)) * len(facts["layer_types"])
+
+
 def _no_prediction(config: Any, facts: dict[str, Any]) -> str | None:
     """Why the cache's bytes do not follow from layers, heads and head width, or None when they do."""
     for key, why in OTHER_CACHES.items():
         if _get(config, key):
             return f"not predicted for this architecture: {why} ({key})"
-    other = sorted({kind for kind in facts["layer_types"] if kind not in LAYER_WORDS.values()})
+    known = {*LAYER_WORDS.values(), *(["hybrid"] if facts["model_type"] == YUAN else [])}
+    other = sorted(set(facts["layer_types"]) - known)
     if other:
         return f"not predicted for this architecture: it has layers of type {', '.join(other)}"
     if not facts["layer_types"] or None in (facts["kv_heads"], facts["head_dim"]):
@@ -168,6 +183,7 @@ def _null_reasons(facts: dict[str, Any], unknown: str | None) -> dict[str, str]:
         "max_context": "the config states no longest context",
         "sliding_window": "no layer has a sliding window",
         "kv_bytes_per_token": unknown or "",
+        "fixed_cache_bytes": unknown or "",
     }
     return {key: reasons.get(key, "the config does not state it") for key, value in facts.items() if value is None}
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from kvbench.decoding.cache_bytes import logical_bytes
 from kvbench.model_facts import facts_from_config, kv_cache_bytes
+from kvbench.models.yuan_config import YuanConfig
 
 
 def facts(config, dtype="float32"):
@@ -34,6 +36,18 @@ class TestPredictedCacheBytesAreTheBytesOfARealCache:
                 model(input_ids=torch.ones(2, submitted, dtype=torch.long), past_key_values=cache, use_cache=True)
             seen += submitted
             assert walked_bytes(cache) == kv_cache_bytes(known, batch=2, tokens=seen)
+
+    @pytest.mark.parametrize("resets", [True, False])
+    def test_of_yuan_with_the_states_of_its_filter(self, resets):
+        config = YuanConfig(
+            vocab_size=50, hidden_size=24, intermediate_size=32, num_hidden_layers=3, num_attention_heads=3,
+            eod_token=7, pad_token_id=7, reset_attention_mask=resets, reset_position_ids=resets, dtype="float32",
+        )  # fmt: skip
+        model = AutoModelForCausalLM.from_config(config).eval()
+        cache = DynamicCache(config=config)
+        for tokens, seen in ((1, 1), (4, 5), (1, 6)):
+            model(torch.ones((2, tokens), dtype=torch.long), past_key_values=cache)
+            assert kv_cache_bytes(facts(config), 2, seen) == logical_bytes(cache)
 
     def test_one_more_token_below_the_window_adds_kv_bytes_per_token(self, tiny_config):
         known = facts(tiny_config("gemma3_text"))

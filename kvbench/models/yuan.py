@@ -1,0 +1,405 @@
+"""Yuan 2.0 with localized filtering-based attention (LFA), as a native transformers model.
+
+From the paper, "YUAN 2.0: A Large Language Model with Localized Filtering-based Attention" (arXiv:2311.15786), and the
+tensors of the published checkpoint. A layer filters its normed input with two causal convolutions of width 2 before it
+makes queries and keys; values come from the unfiltered input. So a layer's state is more than keys and values, and all
+of it lives in the caller's transformers cache (layers of type "hybrid"):
+
+- keys and values, (batch, heads, seq, head_dim);
+- convolution state 0: the last two normed inputs, (batch, hidden, 2), what the two convolutions together look back on;
+- convolution state 1, when `<eod>` separates documents: the first column that the next token may see, (batch, 1, 1).
+  Every layer holds it although one would do: stock caches crop and reorder all states of all layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from kvbench.models.yuan_config import YuanConfig
+
+FILTER_EPS = 1e-6  # of the filter's norm, whatever `rms_norm_eps` says
+LOOK_BACK = 2  # normed inputs before a token that its filter depends on: one for each convolution
+INPUTS, FIRST_VISIBLE = 0, 1  # convolution states of a cache layer
+
+
+class YuanRMSNorm(nn.Module):
+    """Root mean square norm (arXiv:1910.07467), computed in float32 or wider."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Any shape (..., size) to the same."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+class YuanRotary(nn.Module):
+    """Rotary position embedding in half-rotation form (arXiv:2104.09864)."""
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__()
+        self.head_dim, self.theta = config.head_dim, config.rope_theta
+        self.inv_freq = nn.Buffer(self.frequencies(), persistent=False)
+
+    def frequencies(self) -> torch.Tensor:
+        """Angles per position, (head_dim / 2,)."""
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+        return 1.0 / self.theta**exponents
+
+    def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """`positions` (batch or 1, seq) to cosines and sines, each (batch or 1, 1, seq, head_dim)."""
+        angles = positions[:, None, :, None].float() * self.inv_freq.float()
+        angles = torch.cat([angles, angles], dim=-1)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class YuanPairConv(nn.Conv2d):
+    """A causal convolution of width 2 as one matrix product over pairs of neighbours.
+
+    The parameter keeps the checkpoint's shape (out, in, 2, 1). A convolution kernel would plan anew for every length;
+    and with channels last in memory the matrix is a view of the parameter.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, kernel_size=(2, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, seq + 1, in) to (batch, seq, out): the output at i comes from the inputs i and i + 1."""
+        pairs = torch.cat([x[:, :-1], x[:, 1:]], dim=-1)
+        return functional.linear(pairs, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+
+
+class YuanFilter(nn.Module):
+    """Localized filtering: two causal convolutions of width 2, a residual, a norm."""
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.conv1 = YuanPairConv(size, size // 2)
+        self.conv2 = YuanPairConv(size // 2, size)
+        self.output_layernorm = YuanRMSNorm(size, FILTER_EPS)
+
+    def forward(self, x: torch.Tensor, before: torch.Tensor | None, real: torch.Tensor | None) -> torch.Tensor:
+        """(batch, seq, hidden) to the same.
+
+        `before` (batch, 2, hidden) are the inputs that went before, zeros where there were none, or None at the very
+        beginning. `real` (batch, 1 + seq, 1) is 0 where a token, from the one before the first on, is padding.
+        """
+        if before is None:
+            inner = self.conv1(functional.pad(x, (0, 0, 1, 0)))
+            inner = functional.pad(inner, (0, 0, 1, 0))  # nothing lies before the first token: zero, not conv1's bias
+        else:
+            inner = self.conv1(torch.cat([before, x], dim=1))
+        if real is not None:
+            inner = inner * real
+        filtered: torch.Tensor = self.output_layernorm(self.conv2(inner) + x)
+        return filtered
+
+
+class YuanAttention(nn.Module):
+    """Queries and keys of the filtered input, values of the unfiltered one."""
+
+    def __init__(self, config: YuanConfig, layer_idx: int) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.scaling = config.head_dim**-0.5
+        self.is_causal = True
+        self.q_proj = nn.Linear(size, size, bias=False)
+        self.k_proj = nn.Linear(size, size, bias=False)
+        self.v_proj = nn.Linear(size, size, bias=False)
+        self.o_proj = nn.Linear(size, size, bias=False)
+        self.lf_gate = YuanFilter(config)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        mask: Any,
+        real: torch.Tensor | None,
+        cache: Cache | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(batch, seq, hidden) to the same, and the attention weights where the implementation has them."""
+        batch, seq, size = x.shape
+        if real is not None:
+            x = x * real[:, 1:]
+        filtered = self.lf_gate(x, _remember(cache, self.layer_idx, x), real)
+        # Queries and keys are laid side by side before they are cut into heads: a head of queries is made of both.
+        mixed = torch.cat([self.q_proj(filtered), self.k_proj(filtered)], dim=-1)
+        queries, keys = mixed.view(batch, seq, -1, 2 * self.head_dim).transpose(1, 2).chunk(2, dim=-1)
+        queries, keys = _rotate(queries, *rotary), _rotate(keys, *rotary)
+        values = self.v_proj(x).view(batch, seq, -1, self.head_dim).transpose(1, 2)
+        if cache is not None:
+            keys, values = cache.update(keys, values, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, _eager_attention)
+        output, weights = attend(self, queries, keys, values, mask, dropout=0.0, scaling=self.scaling, **kwargs)
+        return self.o_proj(output.reshape(batch, seq, size)), weights
+
+
+def _remember(cache: Cache | None, layer_idx: int, x: torch.Tensor) -> torch.Tensor | None:
+    """Add `x` to the layer's state; what lay before it, (batch, 2, hidden), or None at the beginning."""
+    if cache is None:
+        return None
+    begun = cache.has_previous_state(layer_idx, INPUTS)
+    seen = cache.update_conv_state(x.transpose(1, 2), layer_idx, state_idx=INPUTS, conv_kernel_size=LOOK_BACK)
+    before = seen.shape[-1] - x.shape[1]
+    if not begun or not before:
+        return None
+    # A cache that records its past keeps more than two, or at first fewer.
+    last = seen[..., max(0, before - LOOK_BACK) : before].transpose(1, 2)
+    return functional.pad(last, (0, 0, LOOK_BACK - last.shape[1], 0))
+
+
+def _eager_attention(
+    module: nn.Module,  # noqa: ARG001 - the interface's shape
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    **kwargs: Any,  # noqa: ARG001
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = queries @ keys.transpose(2, 3) * scaling
+    if mask is not None:
+        scores = scores + mask
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(dim=-1, dtype=wide).to(queries.dtype)
+    return (weights @ values).transpose(1, 2), weights
+
+
+class YuanMLP(nn.Module):
+    """A gated feed-forward layer; unlike elsewhere the activation is on the up projection, not on the gate."""
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__()
+        size, inner = config.hidden_size, config.intermediate_size
+        self.up_proj = nn.Linear(size, inner, bias=False)
+        self.gate_proj = nn.Linear(size, inner, bias=False)
+        self.down_proj = nn.Linear(inner, size, bias=False)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, seq, hidden) to the same."""
+        output: torch.Tensor = self.down_proj(self.gate_proj(x) * self.activation(self.up_proj(x)))
+        return output
+
+
+class YuanDecoderLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward, each behind a norm and with a residual."""
+
+    def __init__(self, config: YuanConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.self_attn = YuanAttention(config, layer_idx)
+        self.mlp = YuanMLP(config)
+        self.input_layernorm = YuanRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = YuanRMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """(batch, seq, hidden) to the same; `kwargs` are `YuanAttention.forward`'s."""
+        attended, _ = self.self_attn(self.input_layernorm(x), **kwargs)
+        x = x + attended
+        output: torch.Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return output
+
+
+class YuanPreTrainedModel(PreTrainedModel):
+    """What transformers wants to know about Yuan's modules."""
+
+    config: YuanConfig
+    config_class = YuanConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["YuanDecoderLayer"]  # noqa: RUF012 - transformers reads these from the class
+    _skip_keys_device_placement = ["cache"]  # noqa: RUF012
+    # The published checkpoint stores each layer's rotary frequencies, which follow from the config.
+    _keys_to_ignore_on_load_unexpected = [r"self_attn\.rotary_emb\.inv_freq$"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _is_stateful = True  # a cache without recorded past cannot be cropped
+    _can_record_outputs = {"hidden_states": YuanDecoderLayer, "attentions": YuanAttention}  # noqa: RUF012
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, YuanRotary):
+            init.copy_(module.inv_freq, module.frequencies())
+
+
+class YuanModel(YuanPreTrainedModel):
+    """The decoder without its head."""
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.layers = nn.ModuleList(YuanDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = YuanRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary = YuanRotary(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """`input_ids` (batch, seq); `attention_mask` (batch, past + seq), 0 where a token is padding.
+
+        Raises `ValueError` for a cache that was not built from this model's config, a mask of another rank, or
+        embeddings in place of ids where `<eod>` must be recognised.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if attention_mask is not None and attention_mask.ndim != 2:
+            raise ValueError("attention_mask must be (batch, past + seq): the filter has to know what is padding")
+        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        cache = DynamicCache(config=self.config) if use_cache and past_key_values is None else past_key_values
+        if cache is not None and not hasattr(next(iter(cache.layers), None), "conv_states"):
+            raise ValueError("build the cache from this model's config, such as DynamicCache(config=model.config)")
+        past = 0 if cache is None else cache.get_seq_length()
+        columns = past + torch.arange(x.shape[1], device=x.device)
+        if position_ids is None:
+            position_ids = columns.unsqueeze(0)
+        mask = self._mask(input_ids, x, attention_mask, cache, columns)
+        real = None
+        if attention_mask is not None:
+            around = torch.cat([(columns[:1] - 1).clamp(min=0), columns])
+            real = attention_mask.index_select(1, around).unsqueeze(-1).to(x.dtype)
+        rotary = self.rotary(position_ids, x.dtype)
+        for layer in self.layers:
+            x = layer(x, rotary=rotary, mask=mask, real=real, cache=cache, **kwargs)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=cache)
+
+    def _mask(
+        self,
+        input_ids: torch.Tensor | None,
+        x: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        cache: Cache | None,
+        columns: torch.Tensor,
+    ) -> Any:
+        """The causal mask, and where `<eod>` separates documents, within the document.
+
+        It is then always a tensor: to leave it out where no `<eod>` is in sight, the host would have to look.
+        """
+        within = None
+        if self.config.separates_documents:
+            if input_ids is None:
+                raise ValueError("inputs_embeds do not tell where <eod> is: give input_ids")
+            first = _first_visible(input_ids == self.config.eod_token, columns, cache)
+
+            def within(row: Any, head: Any, query: Any, key: Any) -> Any:  # noqa: ARG001 - transformers' shape
+                return key >= first[row, query - columns[0]]
+
+        return create_causal_mask(
+            config=self.config,
+            inputs_embeds=x,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            and_mask_function=within,
+        )
+
+
+def _first_visible(ends: torch.Tensor, columns: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """The first column that each token may see, (batch, seq), from where `<eod>`s are; the cache carries it on.
+
+    An `<eod>` itself still belongs to the document that it ends.
+    """
+    # The first column that may be seen *after* each token.
+    after = torch.where(ends, columns + 1, 0).cummax(dim=1).values
+    carried = after.new_zeros((len(after), 1))
+    if cache is not None:
+        if cache.has_previous_state(0, FIRST_VISIBLE):
+            state = cast(Any, cache.layers[0]).conv_states[FIRST_VISIBLE]
+            carried = torch.cat([carried, state[:, 0]], dim=1).amax(dim=1, keepdim=True)
+        after = torch.maximum(after, carried)
+        for layer_idx in range(len(cache.layers)):
+            cache.update_conv_state(after.unsqueeze(1), layer_idx, state_idx=FIRST_VISIBLE, conv_kernel_size=1)
+    return torch.cat([carried, after[:, :-1]], dim=1)
+
+
+class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
+    """Yuan 2.0 with its language modelling head, tied to the embeddings where the config says so."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: YuanConfig) -> None:
+        super().__init__(config)
+        self.model = YuanModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """As `YuanModel.forward`; `logits_to_keep` positions from the end get logits, 0 means all.
+
+        `labels` (batch, seq) give the mean cross entropy of predicting each next token; -100 is left out.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @staticmethod
+    def create_masks_for_generate(attention_mask: torch.Tensor | None, **kwargs: Any) -> torch.Tensor | None:  # noqa: ARG004
+        """Leaves `generate`'s mask as it is: the filter has to know what is padding."""
+        return attention_mask
