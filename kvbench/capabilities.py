@@ -7,24 +7,66 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mode:
-    """A way of decoding: what it submits at each step and which caches it can hold."""
+    """A way of decoding: what it submits at each step, which caches it can hold, which habits it has by itself."""
 
     name: str
     summary: str
     caches: tuple[str, ...]  # the first one is the default
+    habits: tuple[str, ...] = ()
+    ours: bool = True  # whether the loop is kvbench's own, so that it can be interrupted and take habits
+
+
+@dataclass(frozen=True)
+class Habit:
+    """Something that hand-written loops do at every step without need, and the modes that can be seen doing it."""
+
+    name: str
+    summary: str
+    modes: tuple[str, ...] = ("nocache", "cached")
 
 
 MODES = {
     mode.name: mode
     for mode in (
         Mode("nocache", "resubmits all output_ids at every step, last position's logits only", ("none",)),
-        Mode("nocache_naive", "the same as people first write it: all logits, a cache built and dropped", ("none",)),
+        Mode(
+            "nocache_naive",
+            "the same as people first write it: all logits, a cache built and dropped",
+            ("none",),
+            habits=("all_logits", "dropped_cache"),
+        ),
         Mode("cached", "submits the newest token and the cache", ("dynamic",)),
-        Mode("generate", "transformers' generate() with its cache, as the reference", ("dynamic",)),
-        Mode("generate_nocache", "transformers' generate(use_cache=False), as the reference", ("none",)),
+        Mode("generate", "transformers' generate() with its cache, as the reference", ("dynamic",), ours=False),
+        Mode("generate_nocache", "transformers' generate(use_cache=False), as the reference", ("none",), ours=False),
+        Mode(
+            "interrupted",
+            "loses its cache at interrupt.steps and resubmits all output_ids with an empty one",
+            ("dynamic",),
+        ),
+        Mode("resumed", "appends what is inserted at interrupt.steps to the cache it has kept", ("dynamic",)),
     )
 }
-BOTH = ("nocache", "cached")
+
+# A mode that is a question about two ways of decoding runs both, the baseline first.
+MODE_ARMS = {
+    "both": ("nocache", "cached"),
+    "interrupted": ("nocache", "cached", "interrupted"),
+    "resumed": ("interrupted", "resumed"),
+}
+INTERRUPTED = ("interrupted", "resumed")  # the modes that are about interrupt.steps
+
+HABITS = {
+    habit.name: habit
+    for habit in (
+        Habit("autograd", "no torch.no_grad: every step builds the graph of a backward pass that never comes"),
+        Habit("all_logits", "logits of every position, of which one is used"),
+        Habit("dropped_cache", "use_cache left on: a cache is built at every step and dropped", ("nocache",)),
+        Habit("python_list", "the input tensor is rebuilt from a Python list of ids"),
+        Habit("host_read", "the newest token is read on the host"),
+        Habit("whole_text", "the whole text is decoded again at every stream.interval tokens"),
+    )
+}
+ALL_HABITS = "all"  # every habit at once, as the walk-through's loop has them
 CACHES = {"dynamic": "grows by concatenation at every step", "none": "keeps nothing"}
 ENGINES = {"eager": "plain PyTorch, one kernel launch after another"}
 ATTENTIONS = {
@@ -46,6 +88,20 @@ def cache_conflict(mode: str, cache: str) -> str | None:
     if cache in allowed:
         return None
     return f"mode {mode} goes with cache {' or '.join(allowed)}, not {cache}"
+
+
+def habits_of(mode: str, habit: str) -> frozenset[str]:
+    """The habits of an arm: those of its mode, and the one that is looked at, or all."""
+    looked_at = tuple(HABITS) if habit == ALL_HABITS else () if habit == "none" else (habit,)
+    return frozenset((*MODES[mode].habits, *looked_at))
+
+
+def habit_conflict(mode: str, habit: str) -> str | None:
+    """Why `mode` cannot have `habit`, or None when it can."""
+    for name in habits_of(mode, habit) - set(MODES[mode].habits):
+        if mode not in HABITS[name].modes:
+            return f"mode {mode} cannot have the habit {name}, which is one of {' and '.join(HABITS[name].modes)}"
+    return None
 
 
 def takes_masks(attention: str, device_type: str) -> bool:

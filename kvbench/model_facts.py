@@ -76,9 +76,7 @@ class ModelFacts:
     layer_types: tuple[str, ...]
     tied_embeddings: bool | None
     kv_bytes_per_token: int | None
-    fixed_cache_bytes: (
-        int | None
-    )  # of one sequence, whatever its length: states besides keys and values
+    fixed_cache_bytes: int | None  # of one sequence, whatever its length: states besides keys and values
     null_reasons: dict[str, str] = field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kvbench import capabilities
 from kvbench.config.schema import Config
+from kvbench.interruptions import default_steps
 from kvbench.workloads.prompts import bundled_prompts, long_text, read_prompts
 
 
@@ -19,6 +20,7 @@ class Arm:
     cache: str
     engine: str
     attention: str
+    habit: str = "none"
 
     @property
     def keeps_past(self) -> bool:
@@ -46,8 +48,16 @@ class Plan:
     prompts: Prompts
 
     @property
-    def stop_rule(self) -> str | tuple[int, ...]:
-        """ "ignore", "tokenizer", or the token ids that end a sequence."""
+    def interrupt_steps(self) -> tuple[int, ...]:
+        """Indices of the new tokens before which every arm of this run is interrupted; empty when none is."""
+        if not any(arm.mode in capabilities.INTERRUPTED for arm in self.arms):
+            return ()
+        steps = self.config.interrupt.steps
+        return default_steps(self.config.workload.new_tokens) if steps is None else tuple(sorted(set(steps)))
+
+    @property
+    def stop_rule(self) -> str | tuple[int | str, ...]:
+        """ "ignore", "tokenizer", or the tokens that end a sequence, as ids or as text."""
         stop = self.config.workload.stop
         return tuple(stop) if isinstance(stop, list) else str(stop)
 
@@ -80,10 +90,10 @@ def _model_name(config: Config) -> str:
 def _arms(config: Config) -> tuple[Arm, ...]:
     if config.arms is not None:
         return tuple(
-            Arm(arm.mode, arm.cache or capabilities.MODES[arm.mode].caches[0], arm.engine, arm.attention)
+            Arm(arm.mode, arm.cache or capabilities.MODES[arm.mode].caches[0], arm.engine, arm.attention, arm.habit)
             for arm in config.arms
         )
-    modes = capabilities.BOTH if config.mode == "both" else (config.mode,)
+    modes = capabilities.MODE_ARMS.get(config.mode, (config.mode,))
     return tuple(
         Arm(
             mode,
@@ -99,4 +109,6 @@ def _prompts(config: Config) -> Prompts:
     workload = config.workload
     if workload.prompt_tokens is not None:
         return Prompts((long_text(),), workload.prompt_tokens, workload.batch_size)
+    if workload.prompt is not None:
+        return Prompts((workload.prompt,))
     return Prompts(read_prompts(Path(workload.prompts)) if workload.prompts else bundled_prompts())

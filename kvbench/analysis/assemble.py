@@ -13,6 +13,7 @@ from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.null_reasons import null_reasons
+from kvbench.analysis.turns import turns
 from kvbench.config.compose import to_dict
 from kvbench.measuring.samples import ColdVisit, HostReading, RunSamples, UntimedPass
 from kvbench.plan import Plan
@@ -122,6 +123,7 @@ def _arm(plan: Plan, samples: RunSamples, arm: int) -> ArmRecord:
         cache=spec.cache,
         engine=spec.engine,
         attention=spec.attention,
+        habit=spec.habit,
         cold=_cold(cold, samples),
         ttft_s=estimate([block.ttft_s for block in figures]),
         itl_s=estimate([block.itl_s for block in figures]),
@@ -137,6 +139,7 @@ def _arm(plan: Plan, samples: RunSamples, arm: int) -> ArmRecord:
         texts=untimed.texts if untimed else (),
         finish_reason=untimed.finish_reasons if untimed else (),
         proof=_proof(samples, untimed, arm),
+        turns=turns(plan, samples, arm),
     )
 
 

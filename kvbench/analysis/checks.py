@@ -23,6 +23,10 @@ def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
         checks.append(_enough_blocks(samples))
         if plan.config.check.agreement != "none":
             checks.append(_agreement(plan, samples))
+    uninterrupted = _modes(plan, "cached") or _modes(plan, "resumed")
+    checks += [
+        _uninterrupted(plan, samples, arm, uninterrupted[0]) for arm in _modes(plan, "interrupted") if uninterrupted
+    ]
     return tuple(checks)
 
 
@@ -96,6 +100,27 @@ def _agreement(plan: Plan, samples: RunSamples) -> Check:
         passed=not wrong,
         detail=details if not wrong else "; ".join(f"{plan.arms[arm].mode}: {verdicts[arm].detail}" for arm in wrong),
         advice="" if not wrong else "a cache that changes the output, or was not compared, has no speed to speak of",
+    )
+
+
+def _modes(plan: Plan, mode: str) -> list[int]:
+    return [index for index, arm in enumerate(plan.arms) if arm.mode == mode]
+
+
+def _uninterrupted(plan: Plan, samples: RunSamples, interrupted: int, kept: int) -> Check:
+    """Whether the arm that lost its cache wrote what the one that kept it wrote."""
+    tokens = {untimed.arm: untimed.tokens for untimed in samples.untimed}
+    figures = {each.candidate_arm: each for each in samples.agreement}
+    names = f"{plan.arms[interrupted].mode} and {plan.arms[kept].mode}"
+    if tokens.get(interrupted) == tokens.get(kept):
+        return Check(name="interruption", passed=True, detail=f"{names} wrote the same tokens", advice="")
+    # Both were held against the first arm: where they part at a near-tie, that verdict is the judge.
+    wrong = any(judge(figures[arm]).verdict == "MISMATCH" for arm in (interrupted, kept) if arm in figures)
+    return Check(
+        name="interruption",
+        passed=bool(figures) and not wrong,
+        detail=f"{names} wrote different tokens{'' if wrong or not figures else ', within what rounding does'}",
+        advice="what is rebuilt after an interruption is not what was lost" if wrong or not figures else "",
     )
 
 

@@ -29,6 +29,12 @@ RULES = tuple(
         (r"/arms/\d+/memory_by_context/.*", "allocated_bytes: torch keeps no allocator statistics on this device"),
         (r"/arms/\d+/[a-z_]+/(ci_low|ci_high|level)", "an exact interval of a median needs at least 6 blocks"),
         (r"/arms/\d+/[a-z_]+/value", "no block has this figure"),
+        (
+            r"/arms/\d+/turns/\d+/paid_back_after_tokens",
+            "asked of mode interrupted beside mode nocache only, where a step without a cache is the slower one",
+        ),
+        (r"/arms/\d+/turns/\d+/ttft_s/value", "the per-token lane has no such step (measure.step_lane)"),
+        (r"/arms/\d+/turns/\d+/ttft_s/.*", "an exact interval of a median needs at least 6 blocks"),
         (r"/comparisons?(/\d+)?/break_even_context", "needs measurements at several context lengths"),
         (r"/comparisons?(/\d+)?/extra_memory_bytes", "the memory of one of the arms is not known"),
         (

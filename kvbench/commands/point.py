@@ -113,7 +113,8 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
 
 def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
     folder.write_config(to_yaml(plan.config))
-    if samples.prepared is not None and plan.config.measure.step_lane and samples.blocks:
-        prompt_tokens = [len(prompt["token_ids"]) for prompt in samples.prepared.prompts]
-        folder.write_steps(step_table(samples.blocks, samples.prepared.batches, prompt_tokens))
+    prepared = samples.prepared
+    if prepared is not None and plan.config.measure.step_lane and samples.blocks:
+        prompt_tokens = [len(prompt["token_ids"]) for prompt in prepared.prompts]
+        folder.write_steps(step_table(samples.blocks, prepared.batches, prompt_tokens, prepared.interruptions))
     folder.write_record(record)

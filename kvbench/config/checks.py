@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any
 
-from kvbench.capabilities import cache_conflict
+from kvbench.capabilities import INTERRUPTED, MODE_ARMS, MODES, cache_conflict, habit_conflict
 from kvbench.config.schema import Config, ModelConfig
 from kvbench.errors import ConfigError
 
@@ -31,6 +31,7 @@ def check(config: Config) -> None:
     _check_model(config.model)
     _check_workload(config)
     _check_arms(config)
+    _check_interruptions(config)
     _check_measure(config)
     _check_places(config)
 
@@ -92,21 +93,25 @@ def _check_model(model: ModelConfig) -> None:
 
 def _check_workload(config: Config) -> None:
     workload = config.workload
-    if workload.prompts is not None and workload.prompt_tokens is not None:
-        raise ConfigError(
-            f"workload.prompts={workload.prompts} and workload.prompt_tokens={workload.prompt_tokens}: give one of"
-            " them; prompt_tokens cuts the bundled text"
-        )
+    sources = {name: getattr(workload, name) for name in ("prompt", "prompts", "prompt_tokens")}
+    given = [f"workload.{name}={value}" for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)}: give one of them; prompt_tokens cuts the bundled text")
+    if workload.prompt == "":
+        raise ConfigError("workload.prompt is empty: write some text")
     if workload.chat_template and workload.prompt_tokens is not None:
         raise ConfigError(
             "workload.chat_template=true: not with workload.prompt_tokens, which sets the length exactly; leave one out"
         )
     stop = workload.stop
-    is_ids = isinstance(stop, list) and stop and all(type(item) is int and item >= 0 for item in stop)
-    if stop not in ("ignore", "tokenizer") and not is_ids:
-        raise ConfigError(f"workload.stop={stop}: not known; allowed: ignore, tokenizer, or token ids such as [1,107]")
-    if config.model.weights == "scripted" and stop == "tokenizer":
-        raise ConfigError("workload.stop=tokenizer: the scripted model has no tokenizer; allowed: ignore or [ids]")
+    tokens = stop if isinstance(stop, list) else []
+    is_tokens = tokens and all((type(item) is int and item >= 0) or (type(item) is str and item) for item in tokens)
+    if stop not in ("ignore", "tokenizer") and not is_tokens:
+        raise ConfigError(
+            f"workload.stop={stop}: not known; allowed: ignore, tokenizer, or tokens such as [1,107] or ['<eod>']"
+        )
+    if config.model.weights == "scripted" and (stop == "tokenizer" or any(type(item) is str for item in tokens)):
+        raise ConfigError(f"workload.stop={stop}: the scripted model has no tokenizer; allowed: ignore or [ids]")
 
 
 def _check_arms(config: Config) -> None:
@@ -114,16 +119,47 @@ def _check_arms(config: Config) -> None:
         raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
     for index, arm in enumerate(config.arms or ()):
         conflict = cache_conflict(arm.mode, arm.cache) if arm.cache is not None else None
+        conflict = conflict or habit_conflict(arm.mode, arm.habit)
         if conflict:
             raise ConfigError(f"arms[{index}]: {conflict}")
+
+
+def _modes(config: Config) -> tuple[str, ...]:
+    """The mode of every arm."""
+    if config.arms is not None:
+        return tuple(arm.mode for arm in config.arms)
+    return MODE_ARMS.get(config.mode, (config.mode,))
+
+
+def _check_interruptions(config: Config) -> None:
+    steps, message = config.interrupt.steps, config.interrupt.message
+    modes = _modes(config)
+    if not set(modes) & set(INTERRUPTED):
+        if steps is not None or message is not None:
+            key = "steps" if steps is not None else "message"
+            raise ConfigError(f"interrupt.{key}: no arm is interrupted; set mode=interrupted or mode=resumed")
+        return
+    last = config.workload.new_tokens - 1
+    outside = next((step for step in steps or () if not 1 <= step <= last), None)
+    if outside is not None:
+        raise ConfigError(
+            f"interrupt.steps={steps}: {outside} is outside the run; with workload.new_tokens={last + 1} a step is"
+            f" from 1 to {last}"
+        )
+    if steps == []:
+        raise ConfigError("interrupt.steps=[]: name at least one step, or leave it out")
+    if message == "" or (message is None and "resumed" in modes):
+        raise ConfigError("interrupt.message: mode=resumed needs a text to go on with, such as interrupt.message=Why?")
+    foreign = next((mode for mode in modes if not MODES[mode].ours), None)
+    if message is not None and foreign is not None:
+        raise ConfigError(f"interrupt.message: mode {foreign} cannot take a message in mid-run; leave that arm out")
 
 
 def _check_measure(config: Config) -> None:
     measure = config.measure
     if measure.stopping != "fixed" and measure.max_blocks < measure.blocks:
         raise ConfigError(f"measure.max_blocks={measure.max_blocks}: must be at least measure.blocks={measure.blocks}")
-    single_arm = len(config.arms) == 1 if config.arms is not None else config.mode != "both"
-    if measure.stopping == "precision" and single_arm:
+    if measure.stopping == "precision" and len(_modes(config)) == 1:
         raise ConfigError("measure.stopping=precision: needs two arms, its target is the speed-up's interval")
 
 

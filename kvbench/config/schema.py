@@ -11,6 +11,7 @@ MODES = tuple(capabilities.MODES)
 CACHES = tuple(capabilities.CACHES)
 ENGINES = tuple(capabilities.ENGINES)
 ATTENTIONS = tuple(capabilities.ATTENTIONS)
+HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "scripted")
 FAILURES = ("error", "oom", "crash")
@@ -76,6 +77,7 @@ class ArmConfig:
     cache: str | None = setting(None, "kind of cache", choices=CACHES)
     engine: str = setting("eager", "how the step is executed", choices=ENGINES)
     attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
+    habit: str = setting("none", "a habit of hand-written loops to look at, or all of them", choices=HABITS)
 
 
 @dataclass
@@ -83,10 +85,13 @@ class WorkloadConfig:
     """What is decoded from, and how far."""
 
     prompts: str | None = setting(None, "file of prompts: text, one a line, or JSONL with the key prompt")
+    prompt: str | None = setting(None, "one prompt, as text")
     prompt_tokens: int | None = setting(None, "cut or repeat the bundled text to exactly this many tokens", minimum=1)
     new_tokens: int = setting(64, "tokens that each sequence gets, the first one included", minimum=2)
     batch_size: int = setting(1, "sequences decoded together", minimum=1)
-    stop: Any = setting("ignore", "ignore: exactly new_tokens come out; tokenizer: stop at its end token; or [ids]")
+    stop: Any = setting(
+        "ignore", "ignore: exactly new_tokens come out; tokenizer: stop at its end token; or [tokens], ids or texts"
+    )
     chat_template: bool = setting(False, "wrap each prompt with the tokenizer's chat template")
 
 
@@ -94,11 +99,21 @@ class WorkloadConfig:
 class SamplingConfig:
     """How the next token is chosen."""
 
-    temperature: float = setting(0.0, "0 is greedy", minimum=0)
-    top_p: float = setting(1.0, "nucleus sampling; 1 keeps all", above=0, maximum=1)
+    temperature: float = setting(0.0, "below 1e-5 is greedy", minimum=0)
+    top_p: float = setting(1.0, "nucleus sampling; 1 keeps all, below 1e-8 is greedy", minimum=0, maximum=1)
     top_k: int = setting(0, "sample among the k likeliest tokens; 0 keeps all", minimum=0)
     repetition_penalty: float = setting(1.0, "divides the scores of tokens already seen; 1 does nothing", above=0)
     seed: int = setting(0, "seed of the draws, the same for every arm", minimum=0)
+
+
+@dataclass
+class InterruptConfig:
+    """Where mode=interrupted and mode=resumed are interrupted, and by what."""
+
+    steps: list[int] | None = setting(
+        None, "new tokens before which it happens (default: after a quarter, a half, three quarters of them)"
+    )
+    message: str | None = setting(None, "text inserted there; null: nothing is, the cache is merely lost")
 
 
 @dataclass
@@ -145,6 +160,7 @@ class Config:
     arms: list[ArmConfig] | None = setting(None, "list of {mode, cache, engine, attention}; the first is the baseline")
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    interrupt: InterruptConfig = field(default_factory=InterruptConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)

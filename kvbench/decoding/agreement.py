@@ -53,18 +53,18 @@ def compare(
     candidate: int,
     baseline_tokens: Sequence[Sequence[int]],
     candidate_tokens: Sequence[Sequence[int]],
-    extent: str,
+    extent: int | None,
 ) -> AgreementFigures:
     """Teacher-force arm 0 and the candidate along arm 0's tokens and compare their logits step by step.
 
-    `extent` is "few" or "full". The batch with the first divergence in free running is the one compared, up to that
-    step at least; without a divergence it is the first batch.
+    `extent` is the number of steps, None for all. The batch with the first divergence in free running is the one
+    compared, up to that step at least; without a divergence it is the first batch.
     """
     divergence = first_divergence(baseline_tokens, candidate_tokens)
     number = 0 if divergence is None else _batch_of(session, divergence.sequence)
     batch, members = session.batches[number], session.batch_members[number]
     longest_path = min(len(baseline_tokens[index]) for index in members)
-    steps = longest_path if extent == "full" else min(FEW_STEPS, longest_path)
+    steps = longest_path if extent is None else min(extent, longest_path)
     if divergence is not None:
         steps = min(longest_path, max(steps, divergence.step + 1))
     path = batch.input_ids.new_tensor([list(baseline_tokens[index][:steps]) for index in members])

@@ -1,4 +1,4 @@
-"""The hand-written loops: one shape, three ways of making the next logits."""
+"""The hand-written loops: one shape, and what each mode does with its past."""
 
 from __future__ import annotations
 
@@ -10,54 +10,82 @@ import torch
 from transformers import DynamicCache
 
 from kvbench.decoding.forward import Forward
+from kvbench.decoding.habits import NO_HABITS, Habits
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
 from kvbench.decoding.setting import TorchSetting
+from kvbench.interruptions import NONE, Interruptions
 
 
 class Loop(ABC):
     """Prefill and decode steps around `_next_logits`, which is all that the modes differ in.
 
-    Tokens stay on the device. Without stop ids nothing here waits for it; with them the host reads one flag a step.
+    Tokens stay on the device. Without stop ids and habits nothing here waits for it; with stop ids the host reads one
+    flag a step. At an interruption the message is put behind the tokens so far, in every mode alike.
     """
 
-    def __init__(self, forward: Forward, chooser: Chooser, setting: TorchSetting, pad_id: int) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        chooser: Chooser,
+        setting: TorchSetting,
+        pad_id: int,
+        *,
+        habits: Habits = NO_HABITS,
+        interruptions: Interruptions = NONE,
+    ) -> None:
         self._forward = forward
         self._chooser = chooser
         self._setting = setting
         self._pad_id = pad_id
+        self._habits = habits
+        self._interruptions = interruptions
 
     def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
         """See `Decoder.prepare`."""
         self._setting.apply(self._forward.model)
+        if self._habits.gradients:
+            for parameter in self._forward.model.parameters():
+                parameter.requires_grad_(parameter.is_floating_point())
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
         """See `Decoder.run`."""
-        with torch.inference_mode(), self._setting.pinned_backend():
+        with self._habits.context(), self._setting.pinned_backend():
             return self._decode(batch, new_tokens, observer, stop_ids)
 
     def _decode(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int]) -> Decoded:
         rows, prompt = batch.input_ids.shape
-        ids = batch.input_ids.new_empty((rows, prompt + new_tokens))
+        ids = batch.input_ids.new_empty((rows, self._interruptions.context(prompt, new_tokens)))
         ids[:, :prompt] = batch.input_ids
+        new_ids = batch.input_ids.new_empty((rows, new_tokens))
+        message = batch.input_ids.new_tensor(self._interruptions.message_ids)
         cache = self._new_cache()
         ending = _Ending(batch.input_ids.new_tensor(stop_ids), rows, self._pad_id) if stop_ids else None
         passes: list[Pass] = []
         length = prompt
         for index in range(new_tokens):
+            if index in self._interruptions.steps:
+                ids[:, length : length + len(message)] = message
+                length += len(message)
+                cache = self._after_interruption(cache)
             logits, made = self._next_logits(ids, batch, length, cache)
             passes.append(made)
             token = self._chooser.choose(ids[:, :length], logits)
             if ending is not None:
                 token = ending.apply(token)
             ids[:, length] = token
+            new_ids[:, index] = token
             length += 1
+            self._habits.after_token(index, ids[:, :length], token)
             observer.on_token(index, token)
             if ending is not None and ending.reached():
                 break
-        return Decoded(ids[:, prompt:length], passes, cache)
+        return Decoded(new_ids[:, : len(passes)], passes, cache)
 
     def _new_cache(self) -> Any | None:
         return None
+
+    def _after_interruption(self, cache: Any | None) -> Any | None:
+        return cache
 
     @abstractmethod
     def _next_logits(
@@ -67,7 +95,7 @@ class Loop(ABC):
 
 
 class NoCacheLoop(Loop):
-    """Submits all tokens at every step, keeps nothing, and asks for the last position's logits only."""
+    """Submits all tokens at every step, keeps nothing, and without habits asks for the last position's logits only."""
 
     def _next_logits(
         self,
@@ -76,31 +104,19 @@ class NoCacheLoop(Loop):
         length: int,
         cache: Any | None,  # noqa: ARG002 - this mode has none
     ) -> tuple[torch.Tensor, Pass]:
-        submitted = ids[:, :length]
-        return self._forward.last_logits(submitted, batch, length), Pass(submitted.shape[1], None, None)
-
-
-class NaiveLoop(Loop):
-    """The same as people first write it: logits for every position, and a cache built and dropped at each step."""
-
-    def _next_logits(
-        self,
-        ids: torch.Tensor,
-        batch: PromptBatch,
-        length: int,
-        cache: Any | None,  # noqa: ARG002 - this mode has none
-    ) -> tuple[torch.Tensor, Pass]:
-        submitted = ids[:, :length]
-        logits = self._forward.last_logits(submitted, batch, length, use_cache=True, all_logits=True)
+        submitted = self._habits.submitted(ids[:, :length])
+        logits = self._forward.last_logits(
+            submitted, batch, length, use_cache=self._habits.builds_cache, all_logits=self._habits.all_logits
+        )
         return logits, Pass(submitted.shape[1], None, None)
 
 
 class CachedLoop(Loop):
-    """Submits the prompt once, then one token a step with a `DynamicCache`."""
+    """Submits the prompt once, then with a `DynamicCache` what is new: one token a step, and any message before it."""
 
-    def __init__(self, forward: Forward, chooser: Chooser, setting: TorchSetting, pad_id: int) -> None:
+    def __init__(self, forward: Forward, *arguments: Any, **named: Any) -> None:
         forward.require_cache()
-        super().__init__(forward, chooser, setting, pad_id)
+        super().__init__(forward, *arguments, **named)
 
     def _new_cache(self) -> DynamicCache:
         # Without the config sliding-window layers would be stored at full length.
@@ -111,9 +127,18 @@ class CachedLoop(Loop):
     ) -> tuple[torch.Tensor, Pass]:
         assert cache is not None
         before = int(cache.get_seq_length())
-        newest = ids[:, before:length]
-        logits = self._forward.last_logits(newest, batch, length, cache=cache, use_cache=True)
+        newest = self._habits.submitted(ids[:, before:length])
+        logits = self._forward.last_logits(
+            newest, batch, length, cache=cache, use_cache=True, all_logits=self._habits.all_logits
+        )
         return logits, Pass(newest.shape[1], before, int(cache.get_seq_length()))
+
+
+class InterruptedLoop(CachedLoop):
+    """Loses its cache at every interruption: the next pass submits everything to an empty one."""
+
+    def _after_interruption(self, cache: Any | None) -> DynamicCache:  # noqa: ARG002 - what is lost is not looked at
+        return self._new_cache()
 
 
 class _Ending:

@@ -5,28 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.decoding.protocol import Pass
+from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.samples import Proof
 
 
-def prove(passes: Sequence[Pass], prompt: int, keeps_past: bool) -> Proof:
+def prove(
+    passes: Sequence[Pass],
+    prompt: int,
+    keeps_past: bool,
+    interruptions: Interruptions = NONE,
+    *,
+    loses_past: bool = False,
+) -> Proof:
     """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
 
-    Recompute submits the whole context with no past. Cached submits what the past lacks: the prompt, then one token,
-    and the past grows by exactly that.
+    Recompute submits the whole context with no past. Cached submits what the past lacks: the prompt, then one token
+    and what was inserted before it, and the past grows by exactly that. A mode that `loses_past` submits everything to
+    an empty past at each interruption.
     """
     broken = [
         f"pass {index}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
         for index, made in enumerate(passes)
-        if made != _promised(index, prompt, keeps_past)
+        if made != _promised(index, prompt, keeps_past, interruptions, loses_past)
     ]
     return Proof(len(passes), len(broken), broken[0] if broken else None)
 
 
-def _promised(index: int, prompt: int, keeps_past: bool) -> Pass:
-    context = prompt + index
+def _promised(index: int, prompt: int, keeps_past: bool, interruptions: Interruptions, loses_past: bool) -> Pass:
+    context = interruptions.context(prompt, index)
     if not keeps_past:
         return Pass(context, None, None)
-    return Pass(prompt, 0, prompt) if index == 0 else Pass(1, context - 1, context)
+    if index == 0 or (loses_past and index in interruptions.steps):
+        return Pass(context, 0, context)
+    past = interruptions.context(prompt, index - 1)
+    return Pass(context - past, past, context)
 
 
 def together(proofs: Sequence[Proof]) -> Proof:

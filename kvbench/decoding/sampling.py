@@ -16,11 +16,20 @@ from transformers import (
 
 from kvbench.config.schema import SamplingConfig
 
+# Below these a draw could only give the likeliest token, but for rounding.
+GREEDY_TEMPERATURE = 1e-5
+GREEDY_TOP_P = 1e-8
+
+
+def is_greedy(sampling: SamplingConfig) -> bool:
+    """Whether the likeliest token is taken instead of a draw."""
+    return sampling.temperature < GREEDY_TEMPERATURE or sampling.top_p < GREEDY_TOP_P
+
 
 def generate_arguments(sampling: SamplingConfig) -> dict[str, Any]:
     """The same settings as keyword arguments of `generate`; all are given, since an unset `top_k` means 50 there."""
     penalty = {"repetition_penalty": sampling.repetition_penalty}
-    if sampling.temperature == 0:
+    if is_greedy(sampling):
         return {"do_sample": False, **penalty}
     return {
         "do_sample": True,
@@ -32,10 +41,10 @@ def generate_arguments(sampling: SamplingConfig) -> dict[str, Any]:
 
 
 class Sampler:
-    """Greedy at temperature 0, else a draw from the processed distribution with torch's global generator."""
+    """Greedy where `is_greedy`, else a draw from the processed distribution with torch's global generator."""
 
     def __init__(self, sampling: SamplingConfig) -> None:
-        self._draws = sampling.temperature > 0
+        self._draws = not is_greedy(sampling)
         self._processors: Any = LogitsProcessorList()
         if sampling.repetition_penalty != 1.0:
             self._processors.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
@@ -72,5 +81,5 @@ class Forced:
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the protocol's shape
         """The path's next token ids (batch,)."""
-        self.logits.append(logits.to(torch.float32))
+        self.logits.append(logits.detach().to(torch.float32))
         return self.path[:, len(self.logits) - 1]

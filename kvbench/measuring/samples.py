@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvbench.interruptions import NONE, Interruptions
+
 
 def tokens_sha256(ids: list[list[int]]) -> str:
     """A digest of the new ids of one batch: equal digests, equal tokens."""
@@ -140,6 +142,7 @@ class Prepared:
     prompts: tuple[dict[str, Any], ...]  # {"text", "token_ids"}
     batches: tuple[tuple[int, ...], ...]  # indices into prompts
     load_s: float
+    interruptions: Interruptions = NONE
 
 
 @dataclass(frozen=True)

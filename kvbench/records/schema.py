@@ -107,6 +107,21 @@ class ProofResult(Part):
     violations: int
 
 
+class Turn(Part):
+    """The pass after one interruption: a rebuilt cache, or an inserted message appended to the one that was kept.
+
+    `ttft_s` is its latency in the per-token lane, from the interruption to the first token after it.
+    `paid_back_after_tokens` counts new tokens from this one on, after which rebuilding has cost less time than going on
+    without a cache (the run's nocache arm at the same context).
+    """
+
+    step: int  # index of the new token that the pass makes
+    context_length: int
+    submitted_tokens: int
+    ttft_s: Estimate
+    paid_back_after_tokens: int | None
+
+
 class ArmRecord(Part):
     """One way of decoding and everything measured of it."""
 
@@ -114,6 +129,7 @@ class ArmRecord(Part):
     cache: str
     engine: str
     attention: str
+    habit: str = "none"
     cold: Cold
     ttft_s: Estimate
     itl_s: Estimate
@@ -129,6 +145,7 @@ class ArmRecord(Part):
     texts: tuple[str, ...]
     finish_reason: tuple[str, ...]
     proof: ProofResult
+    turns: tuple[Turn, ...] = ()
 
 
 class Agreement(Part):

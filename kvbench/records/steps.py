@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kvbench.interruptions import Interruptions
 from kvbench.measuring.samples import Block
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def step_table(
-    blocks: Sequence[Block], batches: Sequence[Sequence[int]], prompt_tokens: Sequence[int]
+    blocks: Sequence[Block],
+    batches: Sequence[Sequence[int]],
+    prompt_tokens: Sequence[int],
+    interruptions: Interruptions,
 ) -> pyarrow.Table:
     """Columns: block, arm, batch, prompt (index of the batch's first prompt), step (1 is the first after the prefill),
     context_length (tokens visible to the step, of the batch's longest sequence), latency_s.
@@ -24,7 +28,7 @@ def step_table(
     }
     for block in blocks:
         for visit in block.visits:
-            first_context = max(prompt_tokens[index] for index in batches[visit.batch])
+            prompt = max(prompt_tokens[index] for index in batches[visit.batch])
             for step, latency_s in enumerate(visit.step_s or (), start=1):
                 row = (
                     block.index,
@@ -32,7 +36,7 @@ def step_table(
                     visit.batch,
                     batches[visit.batch][0],
                     step,
-                    first_context + step,
+                    interruptions.context(prompt, step),
                     latency_s,
                 )
                 for name, value in zip(columns, row, strict=True):

@@ -17,6 +17,7 @@ from kvbench.report.formatting import UNKNOWN
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
+from kvbench.report.turns import CAPTION, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, pairs, run_word, status_reason
 
 # The rows of the comparison: what the measurement is about, and what it costs.
@@ -41,7 +42,7 @@ def comparison_table(record: RunRecord) -> RenderableType:
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)
     table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
-    return Group(table, *_notes(record), *(_statement(pair) for pair in pairs(record)))
+    return Group(table, *_notes(record), *_turns(record), *(_statement(pair) for pair in pairs(record)))
 
 
 def verdict_panel(record: RunRecord) -> RenderableType:
@@ -112,6 +113,25 @@ def _notes(record: RunRecord) -> list[Text]:
         if all(unknown(metric, arm) for arm in record.arms):
             reasons.setdefault(null_reason(record, metric.pointer(0)), []).append(metric.title)
     return [Text(f"{', '.join(titles)}: not known, {reason}", style=GREYED) for reason, titles in reasons.items()]
+
+
+def _turns(record: RunRecord) -> list[RenderableType]:
+    """What each interruption cost; nothing for a run without any."""
+    names = turn_arms(record)
+    if not names:
+        return []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{CAPTION}"), title_justify="left", title_style="")
+    for title in ("at new token", "context"):
+        table.add_column(title, justify="right", overflow="fold")
+    for name in names:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    rows = turn_rows(record)
+    asked = any(row.paid_back != UNKNOWN for row in rows)
+    if asked:
+        table.add_column("paid back after", justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(row.step, row.context, *map(Text, row.cells), *([row.paid_back] if asked else []))
+    return [table]
 
 
 def _statement(pair: Pair) -> Text:

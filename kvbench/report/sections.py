@@ -18,6 +18,7 @@ from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
 from kvbench.report.texts import Produced, produced_texts
+from kvbench.report.turns import TurnRow, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, pairs, run_word, status_reason
 
 # The rows that stand beside the verdict; the full table is further down.
@@ -78,6 +79,8 @@ class Section:
     pairs: tuple[Pair, ...]
     glance: tuple[Row, ...]
     charts: tuple[Chart, ...]
+    turn_arms: tuple[str, ...]
+    turns: tuple[TurnRow, ...]
     produced: Produced
     checks: tuple[Check, ...]
     warnings: tuple[RunWarning, ...]
@@ -109,6 +112,8 @@ def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart], *,
         pairs=pairs(record),
         glance=tuple(row for metric, row in zip(METRICS, rows, strict=False) if metric.key in AT_A_GLANCE),
         charts=tuple(charts),
+        turn_arms=turn_arms(record),
+        turns=turn_rows(record),
         produced=produced_texts(run),
         checks=record.checks,
         warnings=record.warnings,

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from kvbench.capabilities import attention_conflict, takes_masks
+from kvbench.capabilities import MODES, attention_conflict, takes_masks
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
+from kvbench.interruptions import NONE, Interruptions
 from kvbench.model_facts import ModelFacts, kv_cache_bytes
 from kvbench.models.fitting import require_fit
 from kvbench.plan import Arm, Plan
@@ -21,7 +22,7 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
     for arm in arms:
         if conflict := attention_conflict(arm.attention, device.type):
             raise DeviceUnavailable(conflict)
-        if arm.mode == "cached":
+        if arm.keeps_past and MODES[arm.mode].ours:
             forward.require_cache()
 
 
@@ -35,8 +36,10 @@ def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], device: t
             )
 
 
-def require_context(lengths: Sequence[int], new_tokens: int, facts: ModelFacts) -> None:
-    """Raise `PromptError` or `ConfigError` when prompts and new tokens exceed the model's context."""
+def require_context(
+    lengths: Sequence[int], new_tokens: int, facts: ModelFacts, interruptions: Interruptions = NONE
+) -> None:
+    """Raise `PromptError` or `ConfigError` when prompts, new tokens and inserted messages exceed the context."""
     limit = facts.max_context
     if limit is None:
         return
@@ -45,6 +48,12 @@ def require_context(lengths: Sequence[int], new_tokens: int, facts: ModelFacts) 
         raise PromptError(
             f"prompt {lengths.index(longest) + 1} has {longest} tokens, {facts.name} reads at most {limit}:"
             " shorten it, or lower workload.prompt_tokens"
+        )
+    inserted = interruptions.context(0, new_tokens) - new_tokens
+    if inserted and longest + new_tokens + inserted > limit:
+        raise ConfigError(
+            f"interrupt.message: inserted {len(interruptions.steps)} times it adds {inserted} tokens to"
+            f" {longest + new_tokens}, and {facts.name} reads at most {limit}: use fewer interrupt.steps"
         )
     if longest + new_tokens > limit:
         raise ConfigError(
@@ -68,14 +77,24 @@ def stop_ids_of(plan: Plan, model: Any, tokenizer: Any, vocab_size: int | None) 
     if rule == "ignore":
         return ()
     if isinstance(rule, tuple):
-        beyond = next((token for token in rule if vocab_size is not None and token >= vocab_size), None)
+        tokens = tuple(token if isinstance(token, int) else _id_of(token, tokenizer) for token in rule)
+        beyond = next((token for token in tokens if vocab_size is not None and token >= vocab_size), None)
         if beyond is not None:
             raise ConfigError(f"workload.stop={list(rule)}: {beyond} is past the vocabulary of {vocab_size} tokens")
-        return rule
+        return tokens
     ids = end_ids(model, tokenizer)
     if not ids:
         raise ConfigError("workload.stop=tokenizer: this tokenizer names no end token; give ids, such as [2]")
     return ids
+
+
+def _id_of(token: str, tokenizer: Any) -> int:
+    number = tokenizer.get_vocab().get(token)
+    if number is None:
+        ends = tokenizer.eos_token
+        hint = f"its end token is {ends}" if ends else "give ids, such as [2]"
+        raise ConfigError(f"workload.stop=['{token}']: this tokenizer has no such token; {hint}")
+    return int(number)
 
 
 def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from kvbench.config.schema import ModelConfig
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
+from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
 from kvbench.measuring.environment import base_environment
 from kvbench.measuring.samples import (
@@ -86,9 +87,10 @@ class ScriptedBackend:
 class ScriptedDecoder:
     """Writes letters that depend on their position alone, so every mode writes the same."""
 
-    def __init__(self, backend: ScriptedBackend, arm: Arm) -> None:
+    def __init__(self, backend: ScriptedBackend, arm: Arm, interruptions: Interruptions = NONE) -> None:
         self._backend = backend
         self._arm = arm
+        self._interruptions = interruptions
         self._factor = 1.0
 
     def prepare(self, block: int | None) -> None:
@@ -98,26 +100,32 @@ class ScriptedDecoder:
     def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
         """See `Decoder.run`."""
         spec, prompt, rows = self._backend.spec, batch.longest, len(batch.token_ids)
-        base_s = spec.cached_step_s if self._arm.keeps_past else spec.nocache_step_s
         ids: list[int] = []
         passes = []
         for index in range(new_tokens):
+            made = self._pass(prompt, index)
+            context = self._interruptions.context(prompt, index)
             if index == 0:
                 self._backend.spend(spec.prefill_s * self._factor)
+            elif made.past_before:
+                self._backend.step(spec.cached_step_s, context, self._factor)
             else:
-                self._backend.step(base_s, prompt + index, self._factor)
-            passes.append(self._pass(prompt, index))
-            ids.append(ord("a") + (prompt + index) % 26)
+                self._backend.step(spec.nocache_step_s, context, self._factor)
+            passes.append(made)
+            ids.append(ord("a") + context % 26)
             observer.on_token(index, [ids[-1]] * rows)
             if ids[-1] in stop_ids:
                 break
         return Decoded([list(ids) for _ in range(rows)], passes, None)
 
     def _pass(self, prompt: int, index: int) -> Pass:
-        context = prompt + index
+        context = self._interruptions.context(prompt, index)
         if not self._arm.keeps_past:
             return Pass(context, None, None)
-        return Pass(prompt, 0, prompt) if index == 0 else Pass(1, context - 1, context)
+        if index == 0 or (self._arm.mode == "interrupted" and index in self._interruptions.steps):
+            return Pass(context, 0, context)
+        past = self._interruptions.context(prompt, index - 1)
+        return Pass(context - past, past, context)
 
 
 class ScriptedSession:
@@ -127,7 +135,8 @@ class ScriptedSession:
         self._backend = backend
         self._plan = plan
         self.clock: Clock = backend.clock
-        self.stop_ids = plan.stop_rule if isinstance(plan.stop_rule, tuple) else ()
+        rule = plan.stop_rule
+        self.stop_ids = tuple(map(int, rule)) if isinstance(rule, tuple) else ()
         prompts = _prompts(plan)
         size = plan.config.workload.batch_size
         indices = tuple(tuple(range(start, min(start + size, len(prompts)))) for start in range(0, len(prompts), size))
@@ -136,17 +145,20 @@ class ScriptedSession:
             for number, members in enumerate(indices)
         )
         self._facts = _facts(plan)
+        message = plan.config.interrupt.message or ""
+        self._interruptions = Interruptions(plan.interrupt_steps, tuple(message.encode()))
         self.prepared = Prepared(
             model=asdict(self._facts),
             environment={**base_environment(), "device": "scripted", "device_name": "scripted"},
             prompts=tuple(prompts),
             batches=indices,
             load_s=0.0,
+            interruptions=self._interruptions,
         )
 
     def decoder(self, arm: int) -> ScriptedDecoder:
         """See `Session.decoder`."""
-        return ScriptedDecoder(self._backend, self._plan.arms[arm])
+        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions)
 
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
@@ -155,7 +167,8 @@ class ScriptedSession:
 
     def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
-        return prove(passes, self.batches[batch].longest, self._plan.arms[arm].keeps_past)
+        spec, loses_past = self._plan.arms[arm], self._plan.arms[arm].mode == "interrupted"
+        return prove(passes, self.batches[batch].longest, spec.keeps_past, self._interruptions, loses_past=loses_past)
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """See `Session.show_text`; the letters cost no time when nobody times them."""
@@ -201,7 +214,7 @@ class ScriptedSession:
 
     def _memory(self, arm: int) -> ArmMemory:
         batch = max(self.batches, key=lambda each: each.longest * len(each.token_ids))
-        held = batch.longest + self._plan.config.workload.new_tokens - 1
+        held = self._interruptions.context(batch.longest, self._plan.config.workload.new_tokens - 1)
         kv = self._kv_bytes(arm, held, len(batch.token_ids))
         fields = (
             "weights_bytes",
@@ -214,7 +227,8 @@ class ScriptedSession:
 
     def _memory_by_step(self, arm: int) -> tuple[MemoryAtStep, ...]:
         batch = self.batches[0]
-        contexts = range(batch.longest, batch.longest + self._plan.config.workload.new_tokens)
+        passes = range(self._plan.config.workload.new_tokens)
+        contexts = [self._interruptions.context(batch.longest, index) for index in passes]
         return tuple(
             MemoryAtStep(context, self._kv_bytes(arm, context, len(batch.token_ids)), None) for context in contexts
         )

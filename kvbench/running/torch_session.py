@@ -7,20 +7,22 @@ from dataclasses import asdict
 
 import torch
 
-from kvbench.capabilities import takes_masks
+from kvbench.capabilities import MODES, habits_of, takes_masks
 from kvbench.config.schema import Config
-from kvbench.decoding.agreement import compare
+from kvbench.decoding.agreement import FEW_STEPS, compare
 from kvbench.decoding.batches import batch_indices, make_batch
 from kvbench.decoding.cache_bytes import logical_bytes, storage_bytes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.generate import Generate
-from kvbench.decoding.loops import CachedLoop, Loop, NaiveLoop, NoCacheLoop
+from kvbench.decoding.habits import Habits
+from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Decoder, Pass, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.streaming import IncrementalText, TextObserver
 from kvbench.decoding.witness import Witness
+from kvbench.interruptions import Interruptions
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import MemoryMeter
@@ -41,9 +43,15 @@ from kvbench.models.loading import LoadedModel, load
 from kvbench.plan import Plan
 from kvbench.running import preconditions
 from kvbench.running.shapes import prefill_shapes, step_shapes
-from kvbench.workloads.tokens import tokenise
+from kvbench.workloads.tokens import message_ids, tokenise
 
-LOOPS: dict[str, Callable[..., Loop]] = {"nocache": NoCacheLoop, "nocache_naive": NaiveLoop, "cached": CachedLoop}
+LOOPS: dict[str, Callable[..., Loop]] = {
+    "nocache": NoCacheLoop,
+    "nocache_naive": NoCacheLoop,
+    "cached": CachedLoop,
+    "interrupted": InterruptedLoop,
+    "resumed": CachedLoop,
+}
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
 SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be waited for
@@ -87,7 +95,9 @@ class TorchSession:
         self._pad_id = preconditions.pad_id_of(self._tokenizer)
         self.stop_ids = preconditions.stop_ids_of(plan, self._model, self._tokenizer, self._facts.vocab_size)
         prompts = tokenise(plan, self._tokenizer)
-        preconditions.require_context([len(p["token_ids"]) for p in prompts], self._new_tokens, self._facts)
+        self._interruptions = Interruptions(plan.interrupt_steps, message_ids(plan, self._tokenizer))
+        lengths = [len(prompt["token_ids"]) for prompt in prompts]
+        preconditions.require_context(lengths, self._new_tokens, self._facts, self._interruptions)
         self.batch_members = batch_indices(len(prompts), plan.config.workload.batch_size)
         self.batches = tuple(
             self._batch(number, [prompts[index]["token_ids"] for index in members], self._new_tokens)
@@ -100,6 +110,7 @@ class TorchSession:
             environment=torch_environment(backend.device, backend.sensors),
             prompts=tuple(prompts),
             batches=self.batch_members,
+            interruptions=self._interruptions,
             load_s=backend.loaded.load_s,
         )
 
@@ -118,8 +129,15 @@ class TorchSession:
         spec = self._plan.arms[arm]
         sampling = self._plan.config.sampling
         setting = TorchSetting(spec.attention, self._backend.own_attention, sampling.seed)
-        if spec.mode in LOOPS:
-            return LOOPS[spec.mode](self._backend.forward, forced or Sampler(sampling), setting, self._pad_id)
+        if MODES[spec.mode].ours:
+            return LOOPS[spec.mode](
+                self._backend.forward,
+                forced or Sampler(sampling),
+                setting,
+                self._pad_id,
+                habits=Habits(habits_of(spec.mode, spec.habit), self._text, max(1, self._plan.config.stream.interval)),
+                interruptions=self._interruptions,
+            )
         arguments = generate_arguments(sampling)
         return Generate(self._model, arguments, setting, self._pad_id, use_cache=spec.keeps_past, forced=forced)
 
@@ -129,7 +147,9 @@ class TorchSession:
 
     def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
-        return prove(passes, self.batches[batch].input_ids.shape[1], self._plan.arms[arm].keeps_past)
+        spec, prompt = self._plan.arms[arm], self.batches[batch].input_ids.shape[1]
+        loses_past = spec.mode == "interrupted"
+        return prove(passes, prompt, spec.keeps_past, self._interruptions, loses_past=loses_past)
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """See `Session.show_text`. Stops at the tokenizer's end, whatever the timed runs do: it is for reading."""
@@ -167,7 +187,7 @@ class TorchSession:
             if batch is largest:
                 cache_bytes = self._cache_bytes(arm, batch, decoded)
                 in_use = self._meter.in_use()
-                by_step = _memory_by_step(batch, witness)
+                by_step = self._memory_by_step(batch, witness)
             del decoded  # its cache must not be counted for the next batch
         return UntimedPass(
             arm=arm,
@@ -188,10 +208,14 @@ class TorchSession:
 
     def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
         """See `Session.agreement`."""
-        return compare(self, candidate, passes[0].tokens, passes[candidate].tokens, self._plan.config.check.agreement)
+        # The passes after an interruption are what an interrupted arm is about.
+        few = max(FEW_STEPS, *(step + 2 for step in self._interruptions.steps), 0)
+        extent = few if self._plan.config.check.agreement == "few" else None
+        return compare(self, candidate, passes[0].tokens, passes[candidate].tokens, extent)
 
     def _batch(self, number: int, token_ids: Sequence[Sequence[int]], new_tokens: int) -> PromptBatch:
-        return make_batch(number, token_ids, new_tokens, self._backend.device)
+        room = self._interruptions.context(0, new_tokens)
+        return make_batch(number, token_ids, room, self._backend.device)
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -211,7 +235,8 @@ class TorchSession:
 
     def _cache_bytes(self, arm: int, batch: PromptBatch, decoded: Decoded) -> dict[str, int | None]:
         cache = decoded.cache
-        held = batch.input_ids.shape[1] + decoded.new_ids.shape[1] - 1  # the newest token was never submitted
+        passes = decoded.new_ids.shape[1]
+        held = self._interruptions.context(batch.input_ids.shape[1], passes - 1)  # the newest was never submitted
         predicted = kv_cache_bytes(self._facts, len(batch.lengths), held) if self._plan.arms[arm].keeps_past else 0
         return {
             "kv_cache_bytes": 0 if cache is None else logical_bytes(cache),
@@ -226,10 +251,9 @@ class TorchSession:
             reasons["kv_cache_predicted_bytes"] = self._facts.null_reasons.get("kv_bytes_per_token", unknown)
         return reasons
 
-
-def _memory_by_step(batch: PromptBatch, witness: Witness) -> tuple[MemoryAtStep, ...]:
-    prompt = batch.input_ids.shape[1]
-    return tuple(
-        MemoryAtStep(prompt + index, kv, allocated)
-        for index, (kv, allocated) in enumerate(zip(witness.kv_bytes, witness.allocated, strict=True))
-    )
+    def _memory_by_step(self, batch: PromptBatch, witness: Witness) -> tuple[MemoryAtStep, ...]:
+        prompt = batch.input_ids.shape[1]
+        return tuple(
+            MemoryAtStep(self._interruptions.context(prompt, index), kv, allocated)
+            for index, (kv, allocated) in enumerate(zip(witness.kv_bytes, witness.allocated, strict=True))
+        )

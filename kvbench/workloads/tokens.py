@@ -20,6 +20,12 @@ def tokenise(plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
     return [_entry(number, text, encode(text)) for number, text in enumerate(prompts.texts, start=1)]
 
 
+def message_ids(plan: Plan, tokenizer: Any) -> tuple[int, ...]:
+    """Ids of what is inserted at every interruption; none when nothing is."""
+    message = plan.config.interrupt.message
+    return () if message is None else tuple(tokenizer.encode(message, add_special_tokens=False))
+
+
 def _entry(number: int, text: str, ids: list[int]) -> dict[str, Any]:
     if not ids:
         raise PromptError(f"prompt {number} has no tokens for this tokenizer: write some text")

@@ -55,3 +55,17 @@ class TestPrompts:
 
     def test_are_the_bundled_ones_otherwise(self) -> None:
         assert len(plan().prompts.texts) > 1
+
+
+class TestInterruptions:
+    def test_come_after_each_quarter_of_the_new_tokens_unless_they_are_given(self) -> None:
+        assert plan("mode=interrupted").interrupt_steps == (16, 32, 48)
+        assert plan("mode=interrupted", "workload.new_tokens=2").interrupt_steps == (1,)
+        assert plan("mode=interrupted", "interrupt.steps=[9,3,9]").interrupt_steps == (3, 9)
+
+    def test_are_none_where_no_arm_is_about_them(self) -> None:
+        assert plan().interrupt_steps == ()
+
+    def test_bring_the_arms_that_answer_the_question(self) -> None:
+        assert [arm.mode for arm in plan("mode=interrupted").arms] == ["nocache", "cached", "interrupted"]
+        assert [arm.mode for arm in plan("mode=resumed").arms] == ["interrupted", "resumed"]

@@ -11,7 +11,7 @@ import torch
 from kvbench.analysis.agreement import judge
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding import agreement
-from kvbench.decoding.agreement import Divergence, compare, first_divergence
+from kvbench.decoding.agreement import FEW_STEPS, Divergence, compare, first_divergence
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
@@ -45,7 +45,7 @@ class Pair:
         return ids
 
     def verdict(self) -> str | None:
-        return judge(compare(self, 1, self.tokens(0), self.tokens(1), "few")).verdict
+        return judge(compare(self, 1, self.tokens(0), self.tokens(1), FEW_STEPS)).verdict
 
 
 class WrongPosition(CachedLoop):
@@ -113,7 +113,7 @@ def test_an_arm_is_identical_to_itself(tiny_model: Callable[..., Any]) -> None:
 def test_logits_that_overflow_are_not_judged(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     model.lm_head.weight.data[0] = torch.inf
-    figures = compare(Pair(model, CachedLoop), 1, [[3] * 12] * 2, [[3] * 12] * 2, "few")
+    figures = compare(Pair(model, CachedLoop), 1, [[3] * 12] * 2, [[3] * 12] * 2, FEW_STEPS)
     judged = judge(figures)
     assert judged.verdict is None
     assert "not finite" in judged.detail
@@ -126,7 +126,7 @@ class TestNoise:
         model = tiny_model("llama")
         sound, broken = Pair(model, CachedLoop), Pair(model, WrongPosition)
         path = sound.tokens(0)
-        figures = [compare(pair, 1, path, path, "few") for pair in (sound, broken)]
+        figures = [compare(pair, 1, path, path, FEW_STEPS) for pair in (sound, broken)]
         assert figures[0].noise_abs == figures[1].noise_abs
 
     def test_shapes_other_than_the_measured_ones_are_used(self) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from kvbench.capabilities import habits_of
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.generate import Generate
-from kvbench.decoding.loops import CachedLoop, NaiveLoop, NoCacheLoop
+from kvbench.decoding.habits import Habits
+from kvbench.decoding.loops import CachedLoop, NoCacheLoop
 from kvbench.decoding.proof import prove
 from kvbench.decoding.protocol import Decoder, Unobserved
 from kvbench.decoding.sampling import Sampler, generate_arguments
@@ -40,10 +42,13 @@ NEW_TOKENS = 14
 def decoders(model: Any, sampling: SamplingConfig) -> dict[str, Decoder]:
     forward = Forward(model)
     setting = TorchSetting("auto", model.config._attn_implementation, sampling.seed)
-    loops = {"nocache": NoCacheLoop, "nocache_naive": NaiveLoop, "cached": CachedLoop}
+    loops = {"nocache": NoCacheLoop, "nocache_naive": NoCacheLoop, "cached": CachedLoop}
     arguments = generate_arguments(sampling)
     return {
-        **{name: loop(forward, Sampler(sampling), setting, pad_id=0) for name, loop in loops.items()},
+        **{
+            name: loop(forward, Sampler(sampling), setting, 0, habits=Habits(habits_of(name, "none")))
+            for name, loop in loops.items()
+        },
         "generate": Generate(model, arguments, setting, 0, use_cache=True),
         "generate_nocache": Generate(model, arguments, setting, 0, use_cache=False),
     }
