@@ -26,14 +26,16 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
             forward.require_cache()
 
 
-def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], device: torch.device) -> None:
-    """Raise `ConfigError` when prompts of unequal length meet an attention that takes no mask."""
+def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], model: Any, device: torch.device) -> None:
+    """Raise `ConfigError` when an attention that takes no mask meets prompts or a model that need one."""
+    masked = None
+    if getattr(model.config, "separates_documents", False):
+        masked = "this model masks what lies before an end of document: use attention=sdpa"
+    elif any(batch.mask is not None for batch in batches):
+        masked = "prompts of a batch differ in length: set workload.batch_size=1, or use attention=sdpa"
     for arm in arms:
-        if not takes_masks(arm.attention, device.type) and any(batch.mask is not None for batch in batches):
-            raise ConfigError(
-                f"attention={arm.attention}: takes no mask on {device.type}, and prompts of a batch differ in length:"
-                " set workload.batch_size=1, or use attention=sdpa"
-            )
+        if masked and not takes_masks(arm.attention, device.type):
+            raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {masked}")
 
 
 def require_context(

@@ -103,7 +103,7 @@ class TorchSession:
             self._batch(number, [prompts[index]["token_ids"] for index in members], self._new_tokens)
             for number, members in enumerate(self.batch_members)
         )
-        preconditions.require_masks(plan.arms, self.batches, backend.device)
+        preconditions.require_masks(plan.arms, self.batches, self._model, backend.device)
         preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
         self.prepared = Prepared(
             model={**asdict(self._facts), "attention": backend.own_attention},
