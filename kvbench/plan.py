@@ -23,6 +23,11 @@ class Arm:
     habit: str = "none"
 
     @property
+    def label(self) -> str:
+        """The mode, and the habit if it has one: what a sentence calls this arm."""
+        return self.mode if self.habit == "none" else f"{self.mode} with {self.habit}"
+
+    @property
     def keeps_past(self) -> bool:
         """Whether a step relies on what earlier steps left behind."""
         return self.cache != "none"

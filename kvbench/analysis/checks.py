@@ -50,7 +50,7 @@ def _mode_proof(plan: Plan, samples: RunSamples) -> Check:
     ]
     steps = sum(untimed.proof.steps_checked for untimed in samples.untimed)
     first = next((untimed.proof.first_violation for untimed in samples.untimed if untimed.proof.first_violation), "")
-    broken = [plan.arms[arm].mode for arm, count in enumerate(per_arm) if count]
+    broken = [plan.arms[arm].label for arm, count in enumerate(per_arm) if count]
     if not broken:
         return Check(
             name="mode_proof", passed=True, detail=f"{steps} steps submitted what their mode promises", advice=""
@@ -94,11 +94,11 @@ def _agreement(plan: Plan, samples: RunSamples) -> Check:
     figures = {each.candidate_arm: each for each in samples.agreement}
     verdicts = {arm: judge(figures.get(arm)) for arm in range(1, len(plan.arms))}
     wrong = [arm for arm, agreement in verdicts.items() if agreement.verdict in (None, "MISMATCH")]
-    details = "; ".join(f"{plan.arms[arm].mode} {agreement.verdict}" for arm, agreement in verdicts.items())
+    details = "; ".join(f"{plan.arms[arm].label} {agreement.verdict}" for arm, agreement in verdicts.items())
     return Check(
         name="agreement",
         passed=not wrong,
-        detail=details if not wrong else "; ".join(f"{plan.arms[arm].mode}: {verdicts[arm].detail}" for arm in wrong),
+        detail=details if not wrong else "; ".join(f"{plan.arms[arm].label}: {verdicts[arm].detail}" for arm in wrong),
         advice="" if not wrong else "a cache that changes the output, or was not compared, has no speed to speak of",
     )
 
@@ -111,7 +111,7 @@ def _uninterrupted(plan: Plan, samples: RunSamples, interrupted: int, kept: int)
     """Whether the arm that lost its cache wrote what the one that kept it wrote."""
     tokens = {untimed.arm: untimed.tokens for untimed in samples.untimed}
     figures = {each.candidate_arm: each for each in samples.agreement}
-    names = f"{plan.arms[interrupted].mode} and {plan.arms[kept].mode}"
+    names = f"{plan.arms[interrupted].label} and {plan.arms[kept].label}"
     if tokens.get(interrupted) == tokens.get(kept):
         return Check(name="interruption", passed=True, detail=f"{names} wrote the same tokens", advice="")
     # Both were held against the first arm: where they part at a near-tie, that verdict is the judge.
@@ -135,7 +135,7 @@ def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:
     return [
         RunWarning(
             code="tokens_vary",
-            detail=f"{plan.arms[arm].mode}: a timed visit gave other tokens than the untimed pass, so its kernels are"
+            detail=f"{plan.arms[arm].label}: a timed visit gave other tokens than the untimed pass, so its kernels are"
             " not deterministic or the run leaks state",
         )
         for arm in sorted(varying)

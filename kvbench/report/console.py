@@ -18,11 +18,13 @@ from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
 from kvbench.report.turns import CAPTION, turn_arms, turn_rows
-from kvbench.report.verdicts import Pair, pairs, run_word, status_reason
+from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
 
 # The rows of the comparison: what the measurement is about, and what it costs.
 SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
 MEMORY_ROWS = ("weights_bytes", "peak_allocated_bytes", "device_used_bytes", "process_rss_bytes")
+MOST_COLUMNS = 4  # arms side by side on eighty characters
+NARROW_COLUMNS = ("ttft_s", "itl_s", "peak_allocated_bytes", "kv_cache_bytes")
 STYLES = {"VALID": "green", "FASTER": "green", "INVALID": "red", "SLOWER": "red", "AMBIGUOUS": "yellow"}
 GREYED = "dim"
 
@@ -31,10 +33,14 @@ def comparison_table(record: RunRecord) -> RenderableType:
     """One column per arm with its figures, and below what every pair of arms says about the speed-up."""
     if not record.arms:
         return Text("nothing was measured", style=GREYED)
-    names = arm_names(record)
+    table = _arms_as_columns(record) if len(record.arms) <= MOST_COLUMNS else _arms_as_rows(record)
+    return Group(table, *_notes(record), *_turns(record), *_statements(pairs(record)))
+
+
+def _arms_as_columns(record: RunRecord) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
-    for name in names:
+    for name in arm_names(record):
         table.add_column(Text(name), justify="right", overflow="fold")
     for key in SPEED_ROWS:
         _add_metric(table, record, key)
@@ -42,7 +48,23 @@ def comparison_table(record: RunRecord) -> RenderableType:
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)
     table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
-    return Group(table, *_notes(record), *_turns(record), *(_statement(pair) for pair in pairs(record)))
+    return table
+
+
+def _arms_as_rows(record: RunRecord) -> Table:
+    """Fewer figures, for more arms than a terminal is wide."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", overflow="fold")
+    shown = [
+        metric
+        for metric in map(BY_KEY.__getitem__, NARROW_COLUMNS)
+        if not all(unknown(metric, arm) for arm in record.arms)
+    ]
+    for metric in shown:
+        table.add_column(metric.title, justify="right", overflow="fold")
+    for name, arm in zip(arm_names(record), record.arms, strict=True):
+        table.add_row(Text(name), *(Text(metric.show(arm)) for metric in shown))
+    return table
 
 
 def verdict_panel(record: RunRecord) -> RenderableType:
@@ -132,6 +154,21 @@ def _turns(record: RunRecord) -> list[RenderableType]:
     for row in rows:
         table.add_row(row.step, row.context, *map(Text, row.cells), *([row.paid_back] if asked else []))
     return [table]
+
+
+def _statements(shown: Sequence[Pair]) -> list[RenderableType]:
+    if not as_table(shown):
+        return [_statement(pair) for pair in shown]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(Text(f"against {shown[0].baseline}"), overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for title in ("decode speed", "end to end"):
+        table.add_column(title, justify="right", overflow="fold")
+    table.add_column("output", overflow="fold")
+    for pair in shown:
+        verdict = Text(pair.verdict, style=STYLES.get(pair.verdict, ""))
+        table.add_row(Text(pair.candidate), verdict, Text(pair.speedup), Text(pair.end_to_end), pair.agreement)
+    return [table, Text(f"decode speed with its {shown[0].interval}\n", style=GREYED)]
 
 
 def _statement(pair: Pair) -> Text:

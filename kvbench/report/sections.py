@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord, RunWarning
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
@@ -19,7 +20,7 @@ from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_mode
 from kvbench.report.nulls import null_reason
 from kvbench.report.texts import Produced, produced_texts
 from kvbench.report.turns import TurnRow, turn_arms, turn_rows
-from kvbench.report.verdicts import Pair, pairs, run_word, status_reason
+from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
 
 # The rows that stand beside the verdict; the full table is further down.
 AT_A_GLANCE = (
@@ -81,12 +82,23 @@ class Section:
     charts: tuple[Chart, ...]
     turn_arms: tuple[str, ...]
     turns: tuple[TurnRow, ...]
+    inserted: str  # the message that interruptions insert; empty when they insert none
     produced: Produced
     checks: tuple[Check, ...]
     warnings: tuple[RunWarning, ...]
     metrics: tuple[tuple[str, tuple[Row, ...]], ...]
     facts: tuple[Facts, ...]
     record_uri: str | None
+
+    @property
+    def pairs_as_table(self) -> bool:
+        """Whether the pairs are rows of a table instead of sentences."""
+        return as_table(self.pairs)
+
+    @property
+    def paid_back(self) -> bool:
+        """Whether any interruption has an answer to when it was paid back."""
+        return any(row.paid_back != UNKNOWN for row in self.turns)
 
     @property
     def headline(self) -> Pair | None:
@@ -114,6 +126,7 @@ def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart], *,
         charts=tuple(charts),
         turn_arms=turn_arms(record),
         turns=turn_rows(record),
+        inserted=printable(str((record.config.get("interrupt") or {}).get("message") or "")),
         produced=produced_texts(run),
         checks=record.checks,
         warnings=record.warnings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvbench.printable import printable
@@ -11,6 +12,7 @@ from kvbench.report.formatting import UNKNOWN, format_estimate, format_level
 from kvbench.report.nulls import null_reason
 
 VALID = "VALID"
+MOST_SENTENCES = 3  # pairs of arms; more are easier to read as rows of a table
 
 MEANING = {
     "FASTER": "the whole interval lies above the band that counts as no change",
@@ -66,6 +68,11 @@ def pairs(record: RunRecord) -> tuple[Pair, ...]:
     """Every comparison of the run."""
     names = arm_names(record)
     return tuple(_pair(record, index, names) for index in range(len(record.comparisons)))
+
+
+def as_table(shown: Sequence[Pair]) -> bool:
+    """Whether these pairs are shown as rows of a table instead of sentences; never when one is not a result."""
+    return len(shown) > MOST_SENTENCES and all(pair.not_a_result is None for pair in shown)
 
 
 def _pair(record: RunRecord, index: int, names: tuple[str, ...]) -> Pair:

@@ -119,6 +119,7 @@ def test_each_habit_is_an_arm_that_is_compared_with_the_loop_without_it(run_kvbe
         arm["habit"] for arm in run["arms"]
     ]
     assert len({str(arm["tokens"]) for arm in run["arms"]}) == 1
+    assert "against nocache" in said
     assert "habit autograd" in said
 
 
