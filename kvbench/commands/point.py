@@ -113,7 +113,8 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
 
 def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
     folder.write_config(to_yaml(plan.config))
-    if samples.prepared is not None and plan.config.measure.step_lane and samples.blocks:
+    timed_steps = plan.config.measure.step_lane and samples.blocks
+    if samples.prepared is not None and (timed_steps or samples.traced):
         prompt_tokens = [len(prompt["token_ids"]) for prompt in samples.prepared.prompts]
-        folder.write_steps(step_table(samples.blocks, samples.prepared.batches, prompt_tokens))
+        folder.write_steps(step_table(samples.blocks, samples.prepared.batches, prompt_tokens, samples.traced))
     folder.write_record(record)

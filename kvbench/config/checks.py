@@ -32,6 +32,7 @@ def check(config: Config) -> None:
     _check_workload(config)
     _check_arms(config)
     _check_measure(config)
+    _check_trace(config)
     _check_places(config)
 
 
@@ -125,6 +126,18 @@ def _check_measure(config: Config) -> None:
     single_arm = len(config.arms) == 1 if config.arms is not None else config.mode != "both"
     if measure.stopping == "precision" and single_arm:
         raise ConfigError("measure.stopping=precision: needs two arms, its target is the speed-up's interval")
+
+
+def _check_trace(config: Config) -> None:
+    if not config.trace.probabilities:
+        return
+    if config.model.weights == "scripted":
+        raise ConfigError("trace.probabilities=true: the scripted model has no probabilities; leave it out")
+    if not config.measure.step_lane:
+        raise ConfigError(
+            "trace.probabilities=true: not with measure.step_lane=false, the throughput lane is never traced;"
+            " set measure.step_lane=true"
+        )
 
 
 def _check_places(config: Config) -> None:

@@ -22,6 +22,7 @@ from kvbench.measuring.samples import (
     Prepared,
     Proof,
     Shapes,
+    TracedPass,
     UntimedPass,
     tokens_sha256,
 )
@@ -144,7 +145,7 @@ class ScriptedSession:
             load_s=0.0,
         )
 
-    def decoder(self, arm: int) -> ScriptedDecoder:
+    def decoder(self, arm: int, *, traced: bool = False) -> ScriptedDecoder:  # noqa: ARG002 - refused before it
         """See `Session.decoder`."""
         return ScriptedDecoder(self._backend, self._plan.arms[arm])
 
@@ -186,6 +187,10 @@ class ScriptedSession:
             memory_by_step=self._memory_by_step(arm),
             proof=together(proofs),
         )
+
+    def traced(self, arm: int) -> TracedPass:
+        """A script has no probabilities; the configuration's check refuses to ask for them."""
+        raise NotImplementedError
 
     def shapes(self) -> Shapes:
         """No tensors, no shapes."""
