@@ -158,11 +158,13 @@ def _doubts(trace: pyarrow.Table, names: Sequence[str]) -> tuple[Doubt, ...]:
 def _doubt(trace: pyarrow.Table, rows: Sequence[Row], names: Sequence[str]) -> Doubt:
     row = rows[0]
     return Doubt(
-        arms=", ".join(names[arm] for arm in sorted(each["arm"] for each in rows)),
+        arms="all"
+        if len(rows) == len(names)
+        else ", ".join(names[arm] for arm in sorted(each["arm"] for each in rows)),
         prompt=row["prompt"] + 1,
         step=row["step"],
         before=_text_before(trace, row),
-        token=row["token_text"] or _name(row),
+        token=_in_one_line(row["token_text"] or _name(row)),
         probability=_share(row["probability"]),
         rank=f"{row['rank']:,}",
         entropy=_nats(row["entropy_nats"]),
@@ -175,7 +177,7 @@ def _text_before(trace: pyarrow.Table, row: Row) -> str:
 
     same = and_(equal(trace["arm"], row["arm"]), equal(trace["prompt"], row["prompt"]))
     before = trace.filter(and_(same, less(trace["step"], row["step"]))).sort_by("step")
-    text = "".join(before["token_text"].to_pylist())
+    text = _in_one_line("".join(before["token_text"].to_pylist()))
     return text if len(text) <= CONTEXT_CHARACTERS else f"…{text[-CONTEXT_CHARACTERS:]}"
 
 
@@ -212,7 +214,11 @@ def _alternatives(row: Row) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"“{text}”".replace("\n", "⏎").replace("\t", "⇥")
+    return f"“{_in_one_line(text)}”"
+
+
+def _in_one_line(text: str) -> str:
+    return text.replace("\n", "⏎").replace("\t", "⇥")
 
 
 def _share(probability: float | None) -> str:
@@ -221,10 +227,10 @@ def _share(probability: float | None) -> str:
         return UNKNOWN
     percent = probability * 100
     if percent == 0 or 1 <= percent <= 99:
-        return f"{percent:.1f} %"
+        return f"{percent:.1f}\u00a0%"
     if percent < 1:
-        return f"{percent:.2g} %"
-    return "100 %" if percent == 100 else f"{min(percent, 99.999):.3f} %"
+        return f"{percent:.2g}\u00a0%"
+    return "100\u00a0%" if percent == 100 else f"{min(percent, 99.999):.3f}\u00a0%"
 
 
 def _nats(entropy: float | None) -> str:
