@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from kvbench.measuring.samples import Block, TracedPass
@@ -31,10 +32,12 @@ def step_table(
     import pyarrow
 
     schema = _schema()
-    rows = [*_timed(blocks, batches, prompt_tokens), *_traced(traced, batches, prompt_tokens)]
     if not traced:
         schema = pyarrow.schema(list(schema)[: schema.get_field_index("lane") + 1])
-    columns = {field.name: pyarrow.array([row.get(field.name) for row in rows], field.type) for field in schema}
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    for row in chain(_timed(blocks, batches, prompt_tokens), _traced(traced, batches, prompt_tokens)):
+        for name, column in columns.items():
+            column.append(row.get(name))
     return pyarrow.table(columns, schema=schema)
 
 
@@ -102,8 +105,5 @@ def _traced(
                     "probability": token.probability,
                     "rank": token.rank,
                     "entropy_nats": token.entropy_nats,
-                    "alternatives": [
-                        {"token_id": other, "token_text": text, "probability": share}
-                        for other, text, share in token.alternatives
-                    ],
+                    "alternatives": token.alternatives,
                 }
