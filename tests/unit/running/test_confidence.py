@@ -17,7 +17,7 @@ from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
 from kvbench.running.confidence import TokenTexts, traced_sequences
-from kvbench.running.job import run_job
+from kvbench.running.job import Progress, Text, run_job
 from kvbench.running.torch_session import TorchBackend
 
 
@@ -79,13 +79,11 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
     samples = RunSamples()
     plan = make_plan(config, Prompts(texts))
     backend = TorchBackend(adopt(model.eval(), tokenizer, "m"), torch.device("cpu"))
-    kinds = tuple(RunSamples.__dataclass_fields__)
 
     def keep(message: Any) -> None:
-        if type(message).__name__ not in ("Progress", "Text"):
+        if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    assert kinds
     run_job(plan, backend.session(plan), keep)
     return samples
 
