@@ -10,7 +10,7 @@ from typing import Any
 import kvbench
 from kvbench.analysis.checks import failed, run_checks, run_warnings
 from kvbench.analysis.comparison import compare_arms
-from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles
+from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles, trace_cost
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.null_reasons import null_reasons
 from kvbench.analysis.turns import turns
@@ -131,6 +131,7 @@ def _arm(plan: Plan, samples: RunSamples, arm: int) -> ArmRecord:
         end_to_end_tokens_per_s=estimate([block.end_to_end_tokens_per_s for block in figures]),
         itl_percentiles_s=token_percentiles(blocks, arm),
         step_lane_cost=step_lane_cost(blocks, arm),
+        trace_cost=trace_cost(blocks, arm),
         memory=_memory(untimed),
         memory_by_context=_memory_by_context(untimed),
         energy=Energy(joules_per_token=None, idle_watts=None, window_s=None),

@@ -63,10 +63,19 @@ def token_percentiles(blocks: Sequence[Block], arm: int) -> TokenPercentiles:
 
 def step_lane_cost(blocks: Sequence[Block], arm: int) -> float | None:
     """What watching every step costs: median over blocks of decode time in the steps lane over throughput, minus 1."""
+    return _lane_cost(blocks, arm, "steps")
+
+
+def trace_cost(blocks: Sequence[Block], arm: int) -> float | None:
+    """What tracing token confidence costs: the same of the trace lane; None without one."""
+    return _lane_cost(blocks, arm, "trace")
+
+
+def _lane_cost(blocks: Sequence[Block], arm: int, lane: str) -> float | None:
     ratios = []
     for block in blocks:
         plain = sum(visit.decode_s for visit in block.visits if _timed(visit, arm, "throughput"))
-        watched = sum(visit.decode_s for visit in block.visits if _timed(visit, arm, "steps"))
+        watched = sum(visit.decode_s for visit in block.visits if _timed(visit, arm, lane))
         if plain > 0 and watched > 0:
             ratios.append(watched / plain - 1)
     return median(ratios) if ratios else None

@@ -23,6 +23,7 @@ RULES = tuple(
         (r"/arms/\d+/cold/.*", "the run ended before the first visit"),
         (r"/arms/\d+/itl_percentiles_s/.*", "too few steps: p50 needs 1, p90 64, p95 130, p99 662 (measure.step_lane)"),
         (r"/arms/\d+/step_lane_cost", "the per-step lane was not measured"),
+        (r"/arms/\d+/trace_cost", "token confidence was not traced in the blocks (trace.probabilities)"),
         (r"/arms/\d+/energy/.*", "energy is not measured: it needs a window of seconds of its own"),
         (r"/arms/\d+/limit/.*", "the ceilings of this machine are not measured"),
         (r"/arms/\d+/memory/.*", "the run ended before the memory pass"),

@@ -114,7 +114,7 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
 def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
     folder.write_config(to_yaml(plan.config))
     prepared = samples.prepared
-    if prepared is not None and plan.config.measure.step_lane and samples.blocks:
-        prompt_tokens = [len(prompt["token_ids"]) for prompt in prepared.prompts]
-        folder.write_steps(step_table(samples.blocks, prepared.batches, prompt_tokens, prepared.interruptions))
+    timed_steps = plan.config.measure.step_lane and samples.blocks
+    if prepared is not None and (timed_steps or samples.traced):
+        folder.write_steps(step_table(samples.blocks, prepared, samples.traced))
     folder.write_record(record)

@@ -33,6 +33,7 @@ def check(config: Config) -> None:
     _check_arms(config)
     _check_interruptions(config)
     _check_measure(config)
+    _check_trace(config)
     _check_places(config)
 
 
@@ -161,6 +162,18 @@ def _check_measure(config: Config) -> None:
         raise ConfigError(f"measure.max_blocks={measure.max_blocks}: must be at least measure.blocks={measure.blocks}")
     if measure.stopping == "precision" and len(_modes(config)) == 1:
         raise ConfigError("measure.stopping=precision: needs two arms, its target is the speed-up's interval")
+
+
+def _check_trace(config: Config) -> None:
+    if not config.trace.probabilities:
+        return
+    if config.model.weights == "scripted":
+        raise ConfigError("trace.probabilities=true: the scripted model has no probabilities; leave it out")
+    if not config.measure.step_lane:
+        raise ConfigError(
+            "trace.probabilities=true: not with measure.step_lane=false, the throughput lane is never traced;"
+            " set measure.step_lane=true"
+        )
 
 
 def _check_places(config: Config) -> None:

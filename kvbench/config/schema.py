@@ -133,6 +133,16 @@ class CheckConfig:
 
 
 @dataclass
+class TraceConfig:
+    """What is written down of every new token besides its id; off because it costs, and the cost is measured."""
+
+    probabilities: bool = setting(
+        False, "token confidence: probability of each new token, its rank, entropy and the likeliest alternatives"
+    )
+    top_k: int = setting(5, "likeliest tokens that the trace keeps of every step", minimum=0)
+
+
+@dataclass
 class MeasureConfig:
     """How often, and until when."""
 
@@ -163,6 +173,7 @@ class Config:
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
+    trace: TraceConfig = field(default_factory=TraceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
     threads: int | None = setting(None, "CPU threads of torch (default: its own choice)", minimum=1)

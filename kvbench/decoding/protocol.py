@@ -36,11 +36,15 @@ class PromptBatch:
 
 @dataclass
 class Decoded:
-    """What a run of a decoder left: new ids (batch, steps + 1) still on the device, the passes, and the cache."""
+    """What a run of a decoder left: new ids (batch, steps + 1) still on the device, the passes, and the cache.
+
+    `trace` holds a traced run's token confidence (`tracing.Traced`), already on the host.
+    """
 
     new_ids: Any
     passes: Sequence[Pass]
     cache: Any | None
+    trace: Any | None = None
 
 
 class Observer(Protocol):

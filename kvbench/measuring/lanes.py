@@ -1,4 +1,4 @@
-"""The two timed lanes, as observers of a decoder: where each measurement begins and ends is decided here."""
+"""The timed lanes, as observers of a decoder: where each measurement begins and ends is decided here."""
 
 from __future__ import annotations
 

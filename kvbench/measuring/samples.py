@@ -29,7 +29,8 @@ class Visit:
 
     arm: int
     batch: int
-    lane: str  # "throughput": no synchronisation between the steps; "steps": one mark per step
+    # "throughput": no synchronisation between the steps; "steps": one mark per step; "trace": with token confidence
+    lane: str
     ttft_s: float
     decode_s: float
     decode_device_s: float | None
@@ -99,6 +100,30 @@ class UntimedPass:
     memory: ArmMemory
     memory_by_step: tuple[MemoryAtStep, ...]
     proof: Proof
+
+
+@dataclass(frozen=True)
+class TracedToken:
+    """What the model thought of one new token, by its raw logits (softmax in float32, before any sampling setting).
+
+    `text` is a piece of the sequence's text: joined, the pieces are the text, so a token that holds a part of a
+    character has none until the one that completes it. None: the model gave no finite figure.
+    """
+
+    token_id: int
+    text: str
+    probability: float | None
+    rank: int  # 1 is the likeliest
+    entropy_nats: float | None
+    alternatives: tuple[tuple[int, str, float], ...]  # likeliest first: id, the token's own text, probability
+
+
+@dataclass(frozen=True)
+class TracedPass:
+    """Token confidence of one arm, from an untimed pass of its own: per prompt, in prompt order, the new tokens."""
+
+    arm: int
+    sequences: tuple[tuple[TracedToken, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -177,7 +202,7 @@ class HostReading:
     device_used_bytes: int | None
 
 
-Sample = Prepared | ColdVisit | UntimedPass | Shapes | AgreementFigures | Block | Stopped | Warned
+Sample = Prepared | ColdVisit | UntimedPass | TracedPass | Shapes | AgreementFigures | Block | Stopped | Warned
 
 
 @dataclass
@@ -188,6 +213,7 @@ class RunSamples:
     shapes: Shapes | None = None
     cold: list[ColdVisit] = field(default_factory=list)
     untimed: list[UntimedPass] = field(default_factory=list)
+    traced: list[TracedPass] = field(default_factory=list)
     agreement: list[AgreementFigures] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     stopped: Stopped | None = None
@@ -205,6 +231,8 @@ class RunSamples:
                 self.cold.append(sample)
             case UntimedPass():
                 self.untimed.append(sample)
+            case TracedPass():
+                self.traced.append(sample)
             case AgreementFigures():
                 self.agreement.append(sample)
             case Block():

@@ -137,6 +137,7 @@ class ArmRecord(Part):
     end_to_end_tokens_per_s: Estimate
     itl_percentiles_s: TokenPercentiles
     step_lane_cost: float | None  # decode time of the per-token lane over the throughput lane's, minus 1
+    trace_cost: float | None = None  # the same of the lane with token confidence; records of before it lack the field
     memory: Memory
     memory_by_context: tuple[MemoryPoint, ...]
     energy: Energy

@@ -47,6 +47,8 @@ def _arms_as_columns(record: RunRecord) -> Table:
     table.add_section()
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)
+    if not all(unknown(BY_KEY["trace_cost"], arm) for arm in record.arms):
+        _add_metric(table, record, "trace_cost")
     table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
     return table
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,6 +16,7 @@ import kvbench
 from kvbench.errors import RecordError
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
+from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun, read_steps, replace_file
 from kvbench.report.arms import arm_names
 from kvbench.report.charts import overview_charts, run_charts
@@ -26,6 +27,9 @@ from kvbench.report.palette import looks
 from kvbench.report.sections import Section, section
 from kvbench.report.series import StepSeries, step_series
 from kvbench.report.verdicts import pairs
+
+if TYPE_CHECKING:
+    import pyarrow
 
 # JSON inside a script element must not end it, open a comment, or break a line of JavaScript.
 SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
@@ -41,8 +45,9 @@ def build(runs: Sequence[StoredRun], output: Path, notes: Sequence[str] = ()) ->
     unusable: list[str] = []
     sections = []
     for number, (run, label) in enumerate(zip(runs, run_labels(records), strict=True), start=1):
-        charts = run_charts(run.record, _steps(run, unusable), names)
-        sections.append(section(run, number, label, charts, of=len(runs)))
+        table = _step_table(run, unusable)
+        charts = run_charts(run.record, _steps(run, table), names)
+        sections.append(section(run, number, label, charts, table, of=len(runs)))
     overview = overview_charts(records, names) if len(records) > 1 else ()
     page = (
         _environment()
@@ -78,14 +83,17 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _steps(run: StoredRun, unusable: list[str]) -> tuple[StepSeries, ...]:
-    """The per-step series; a broken table costs the run its charts of steps, not the report."""
+def _step_table(run: StoredRun, unusable: list[str]) -> pyarrow.Table | None:
+    """The per-step table; a broken one costs the run its charts of steps and its heat maps, not the report."""
     try:
-        table = read_steps(run.folder)
+        return read_steps(run.folder)
     except RecordError as error:
         unusable.append(str(error))
-        return ()
-    return () if table is None else step_series(table, len(run.record.arms))
+        return None
+
+
+def _steps(run: StoredRun, table: pyarrow.Table | None) -> tuple[StepSeries, ...]:
+    return () if table is None else step_series(lane_rows(table, "steps"), len(run.record.arms))
 
 
 def _title(records: Sequence[RunRecord]) -> str:

@@ -160,6 +160,15 @@ METRICS: tuple[Metric, ...] = (
         "step_lane_cost",
     ),
     Metric(
+        "trace_cost",
+        "cost of token confidence",
+        "ratio",
+        "none",
+        "single steps",
+        "Decode time of the lane that traces token confidence ÷ that of the throughput lane, minus 1.",
+        "trace_cost",
+    ),
+    Metric(
         "weights_bytes",
         "weights",
         "bytes",

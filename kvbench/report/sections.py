@@ -7,20 +7,25 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord, RunWarning
+from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
+from kvbench.report.confidence import Confidence, confidence
 from kvbench.report.figures import Chart
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
-from kvbench.report.texts import Produced, produced_texts
+from kvbench.report.texts import Produced, produced_texts, prompt_texts
 from kvbench.report.turns import TurnRow, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
+
+if TYPE_CHECKING:
+    import pyarrow
 
 # The rows that stand beside the verdict; the full table is further down.
 AT_A_GLANCE = (
@@ -84,6 +89,7 @@ class Section:
     turns: tuple[TurnRow, ...]
     inserted: str  # the message that interruptions insert; empty when they insert none
     produced: Produced
+    confidence: Confidence | None
     checks: tuple[Check, ...]
     warnings: tuple[RunWarning, ...]
     metrics: tuple[tuple[str, tuple[Row, ...]], ...]
@@ -106,8 +112,13 @@ class Section:
         return next((pair for pair in self.pairs[:1] if pair.not_a_result is None), None)
 
 
-def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart], *, of: int) -> Section:
-    """The section of one of `of` runs; `number` makes its anchor, `label` tells it from the others of the page."""
+def section(
+    run: StoredRun, number: int, label: str, charts: Sequence[Chart], steps: pyarrow.Table | None, *, of: int
+) -> Section:
+    """The section of one of `of` runs; `number` makes its anchor, `label` tells it from the others of the page.
+
+    `steps` is the run's per-step table, None when it has none.
+    """
     record = run.record
     rows = tuple(_row(record, metric) for metric in METRICS) if record.arms else ()
     return Section(
@@ -128,6 +139,7 @@ def section(run: StoredRun, number: int, label: str, charts: Sequence[Chart], *,
         turns=turn_rows(record),
         inserted=printable(str((record.config.get("interrupt") or {}).get("message") or "")),
         produced=produced_texts(run),
+        confidence=None if steps is None else confidence(record, lane_rows(steps, "trace"), prompt_texts(run), of=of),
         checks=record.checks,
         warnings=record.warnings,
         metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),

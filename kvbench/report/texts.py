@@ -44,10 +44,10 @@ def produced_texts(run: StoredRun) -> Produced:
     count = max((len(arm.texts) for arm in record.arms), default=0)
     if not count:
         return Produced((), "No text was produced: the run ended before its untimed pass.")
-    prompts = _prompts(run)
+    prompts = prompt_texts(run)
     exchanges = tuple(
         Exchange(
-            prompt=_shortened(prompts[index]) if index < len(prompts) else None,
+            prompt=prompts[index] if index < len(prompts) else None,
             completions=_completions(run, index),
         )
         for index in range(min(count, MAX_PROMPTS))
@@ -75,10 +75,11 @@ def _note(run: StoredRun, count: int) -> str:
     return " ".join([*parts, "From an untimed generation of the whole length."])
 
 
-def _prompts(run: StoredRun) -> list[str]:
+def prompt_texts(run: StoredRun) -> list[str]:
+    """The first prompts as the page shows them; none where the run folder does not hold them."""
     try:
         with (run.folder / PROMPTS).open(encoding="utf-8", errors="replace") as lines:
-            return [str(json.loads(line)["text"]) for line in islice(lines, MAX_PROMPTS)]
+            return [_shortened(str(json.loads(line)["text"])) for line in islice(lines, MAX_PROMPTS)]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # a report without its prompts is better than none
 

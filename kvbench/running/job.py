@@ -42,6 +42,7 @@ def run_job(plan: Plan, session: Session, emit: Emit) -> None:
     emit(session.shapes())
     passes = _untimed_passes(plan, session, emit)
     _agreements(plan, session, passes, emit)
+    _traced_passes(plan, session, emit)
     _warm_up(plan, session, emit)
     _blocks(plan, session, emit)
 
@@ -78,6 +79,14 @@ def _agreements(plan: Plan, session: Session, passes: list[UntimedPass], emit: E
         emit(session.agreement(candidate, passes))
 
 
+def _traced_passes(plan: Plan, session: Session, emit: Emit) -> None:
+    if not plan.config.trace.probabilities:
+        return
+    for arm in range(len(plan.arms)):
+        emit(Progress("token confidence", arm, len(plan.arms)))
+        emit(session.traced(arm))
+
+
 def _warm_up(plan: Plan, session: Session, emit: Emit) -> None:
     count = plan.config.measure.warmup
     for number in range(count):
@@ -107,7 +116,11 @@ def _blocks(plan: Plan, session: Session, emit: Emit) -> None:
 def _block(plan: Plan, session: Session, index: int) -> Block:
     started_at = datetime.now(UTC).isoformat()
     began_ns = session.clock.now_ns()
-    lanes = ("throughput", "steps") if plan.config.measure.step_lane else ("throughput",)
+    lanes = ["throughput"]
+    if plan.config.measure.step_lane:
+        lanes.append("steps")
+    if plan.config.trace.probabilities:
+        lanes.append("trace")
     order = plan.visiting_order(index)
     visits = tuple(
         visit(plan, session, arm, batch, lane, index)
@@ -119,8 +132,8 @@ def _block(plan: Plan, session: Session, index: int) -> Block:
 
 
 def visit(plan: Plan, session: Session, arm: int, batch: int, lane: str, block: int | None) -> Visit:
-    """Run one arm over one batch in one lane ("throughput" or "steps"); `block` is None outside of blocks."""
-    decoder = session.decoder(arm)
+    """Run one arm over one batch in a lane ("throughput", "steps" or "trace"); `block` is None outside of blocks."""
+    decoder = session.decoder(arm, traced=lane == "trace")
     decoder.prepare(block)
     stopwatch = Stopwatch(session.clock, per_step=lane == "steps")
     # The timed region begins with `start` and ends with `finish`: nothing else belongs between them.

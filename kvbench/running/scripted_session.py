@@ -23,6 +23,7 @@ from kvbench.measuring.samples import (
     Prepared,
     Proof,
     Shapes,
+    TracedPass,
     UntimedPass,
     tokens_sha256,
 )
@@ -156,7 +157,7 @@ class ScriptedSession:
             interruptions=self._interruptions,
         )
 
-    def decoder(self, arm: int) -> ScriptedDecoder:
+    def decoder(self, arm: int, *, traced: bool = False) -> ScriptedDecoder:  # noqa: ARG002 - refused before it
         """See `Session.decoder`."""
         return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions)
 
@@ -199,6 +200,10 @@ class ScriptedSession:
             memory_by_step=self._memory_by_step(arm),
             proof=together(proofs),
         )
+
+    def traced(self, arm: int) -> TracedPass:
+        """A script has no probabilities; the configuration's check refuses to ask for them."""
+        raise NotImplementedError
 
     def shapes(self) -> Shapes:
         """No tensors, no shapes."""

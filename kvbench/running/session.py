@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from kvbench.decoding.protocol import Decoder, Pass
 from kvbench.measuring.clocks import Clock
-from kvbench.measuring.samples import AgreementFigures, Prepared, Proof, Shapes, UntimedPass
+from kvbench.measuring.samples import AgreementFigures, Prepared, Proof, Shapes, TracedPass, UntimedPass
 from kvbench.plan import Plan
 
 
@@ -30,8 +30,8 @@ class Session(Protocol):
     def stop_ids(self) -> tuple[int, ...]:
         """What ends a sequence in the timed runs; empty when nothing does."""
 
-    def decoder(self, arm: int) -> Decoder:
-        """The decoder of an arm, with the sampling settings of the plan."""
+    def decoder(self, arm: int, *, traced: bool = False) -> Decoder:
+        """The decoder of an arm, with the sampling settings of the plan; `traced` with token confidence."""
 
     def new_ids(self, decoded: Any) -> list[list[int]]:
         """New token ids of each sequence, up to and including its stop id. Reads from the device."""
@@ -44,6 +44,9 @@ class Session(Protocol):
 
     def untimed(self, arm: int) -> UntimedPass:
         """Run an arm over every batch with its memory and its proof observed instead of its time."""
+
+    def traced(self, arm: int) -> TracedPass:
+        """Run an arm over every batch with the confidence of each new token observed instead of its time."""
 
     def shapes(self) -> Shapes:
         """Shapes of one prefill and of one step of each mode; runs a few steps, so it comes after the first visits."""

@@ -17,10 +17,11 @@ from kvbench.decoding.generate import Generate
 from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.proof import prove, together
-from kvbench.decoding.protocol import Decoded, Decoder, Pass, PromptBatch, Unobserved
+from kvbench.decoding.protocol import Chooser, Decoded, Decoder, Pass, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.streaming import IncrementalText, TextObserver
+from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
@@ -33,6 +34,8 @@ from kvbench.measuring.samples import (
     Prepared,
     Proof,
     Shapes,
+    TracedPass,
+    TracedToken,
     UntimedPass,
     tokens_sha256,
 )
@@ -42,6 +45,7 @@ from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
 from kvbench.plan import Plan
 from kvbench.running import preconditions
+from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.shapes import prefill_shapes, step_shapes
 from kvbench.workloads.tokens import message_ids, tokenise
 
@@ -124,15 +128,24 @@ class TorchSession:
         """The type that the model computes in."""
         return str(self._model.dtype).removeprefix("torch.")
 
-    def decoder(self, arm: int, forced: Forced | None = None) -> Decoder:
+    def decoder(self, arm: int, forced: Forced | None = None, *, traced: bool = False) -> Decoder:
         """See `Session.decoder`; `forced` follows a given path instead of sampling."""
+        if not traced:
+            return self._decoder(arm, forced or Sampler(self._plan.config.sampling), forced)
+        trace = Trace(self._plan.config.trace.top_k)
+        if self._plan.arms[arm].mode in LOOPS:
+            chooser = TracingChooser(forced or Sampler(self._plan.config.sampling), trace)
+            return TracedDecoder(self._decoder(arm, chooser), trace)
+        return TracedDecoder(WatchedDecoder(self.decoder(arm, forced), self._model, trace), trace)
+
+    def _decoder(self, arm: int, chooser: Chooser, forced: Forced | None = None) -> Decoder:
         spec = self._plan.arms[arm]
         sampling = self._plan.config.sampling
         setting = TorchSetting(spec.attention, self._backend.own_attention, sampling.seed)
         if MODES[spec.mode].ours:
             return LOOPS[spec.mode](
                 self._backend.forward,
-                forced or Sampler(sampling),
+                chooser,
                 setting,
                 self._pad_id,
                 habits=Habits(habits_of(spec.mode, spec.habit), self._text, max(1, self._plan.config.stream.interval)),
@@ -205,6 +218,18 @@ class TorchSession:
             memory_by_step=by_step,
             proof=together(proofs),
         )
+
+    def traced(self, arm: int) -> TracedPass:
+        """See `Session.traced`."""
+        sequences: list[tuple[TracedToken, ...]] = []
+        texts = TokenTexts(self._tokenizer)
+        for batch in self.batches:
+            decoder = self.decoder(arm, traced=True)
+            decoder.prepare(None)
+            decoded = decoder.run(batch, self._new_tokens, Unobserved(), self.stop_ids)
+            assert decoded.trace is not None
+            sequences += traced_sequences(self.new_ids(decoded), decoded.trace, texts)
+        return TracedPass(arm, tuple(sequences))
 
     def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
         """See `Session.agreement`."""

@@ -151,7 +151,9 @@ class TestTheBlocks:
         run_kvbench(*NO_REPORT, "workload.prompts=p.txt", "workload.batch_size=2", "measure.blocks=6")
         table = read_steps(the_run(tmp_path / "results").folder)
         assert table is not None
-        assert ["block", "arm", "batch", "prompt", "step", "context_length", "latency_s"] == table.column_names
+        timed = ["block", "arm", "batch", "prompt", "step", "context_length", "latency_s"]
+        assert [*timed, "lane"] == table.column_names
+        assert {"steps"} == set(table["lane"].to_pylist())
         assert 6 * 2 * 2 * 3 == table.num_rows
         # the second batch begins with the third prompt, of 3 tokens
         assert {(0, 3), (2, 4)} == {

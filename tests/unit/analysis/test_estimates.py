@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles
+from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles, trace_cost
 from kvbench.measuring.samples import Block, Visit
 
 
@@ -125,3 +125,11 @@ class TestTheCostOfWatching:
 
     def test_is_unknown_without_the_lane_of_steps(self) -> None:
         assert step_lane_cost([block(visit())], 0) is None
+
+    def test_of_a_trace_is_its_own_lane_s(self) -> None:
+        blocks = [
+            block(visit(decode_s=2.0), visit(lane="steps", decode_s=9.0), visit(lane="trace", decode_s=traced))
+            for traced in (2.5, 3.0, 40.0)
+        ]
+        assert 0.5 == pytest.approx(trace_cost(blocks, 0))
+        assert trace_cost([block(visit(), visit(lane="steps"))], 0) is None
