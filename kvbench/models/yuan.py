@@ -8,7 +8,7 @@ of it lives in the caller's transformers cache (layers of type "hybrid"):
 - keys and values, (batch, heads, seq, head_dim);
 - convolution state 0: the last two normed inputs, (batch, hidden, 2), what the two convolutions together look back on;
 - convolution state 1, when `<eod>` separates documents: the first column that the next token may see, (batch, 1, 1).
-  Every layer holds it although one would do: stock caches crop and reorder all states of all layers.
+  The first layer's is the one that counts; the others hold one because stock caches crop all states of all layers.
 """
 
 from __future__ import annotations
@@ -35,21 +35,6 @@ LOOK_BACK = 2  # normed inputs before a token that its filter depends on: one fo
 INPUTS, FIRST_VISIBLE = 0, 1  # convolution states of a cache layer
 
 
-class YuanRMSNorm(nn.Module):
-    """Root mean square norm (arXiv:1910.07467), computed in float32 or wider."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape (..., size) to the same."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
-
-
 class YuanRotary(nn.Module):
     """Rotary position embedding in half-rotation form (arXiv:2104.09864)."""
 
@@ -64,15 +49,18 @@ class YuanRotary(nn.Module):
         return 1.0 / self.theta**exponents
 
     def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """`positions` (batch or 1, seq) to cosines and sines, each (batch or 1, 1, seq, head_dim)."""
-        angles = positions[:, None, :, None].float() * self.inv_freq.float()
-        angles = torch.cat([angles, angles], dim=-1)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
+        """`positions` (batch or 1, seq) to cosines and sines, each (batch or 1, seq, 1, 1, head_dim).
+
+        The first half of the sines is negated, for `_rotate`.
+        """
+        angles = positions[:, :, None, None, None].float() * self.inv_freq.float()
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+    """(…, head_dim): each number is turned with the one half a head away, x·cos + swapped(x)·sin."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 class YuanPairConv(nn.Conv2d):
@@ -99,19 +87,20 @@ class YuanFilter(nn.Module):
         size = config.hidden_size
         self.conv1 = YuanPairConv(size, size // 2)
         self.conv2 = YuanPairConv(size // 2, size)
-        self.output_layernorm = YuanRMSNorm(size, FILTER_EPS)
+        self.output_layernorm = nn.RMSNorm(size, FILTER_EPS)
 
-    def forward(self, x: torch.Tensor, before: torch.Tensor | None, real: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, window: torch.Tensor | None, real: torch.Tensor | None) -> torch.Tensor:
         """(batch, seq, hidden) to the same.
 
-        `before` (batch, 2, hidden) are the inputs that went before, zeros where there were none, or None at the very
-        beginning. `real` (batch, 1 + seq, 1) is 0 where a token, from the one before the first on, is padding.
+        `window` (batch, 2 + seq, hidden) is `x` behind the two inputs that went before, zeros where there were none; it
+        is None at the very beginning. `real` (batch, 1 + seq, 1) is 0 where a token, from the one before the first on,
+        is padding.
         """
-        if before is None:
+        if window is None:
             inner = self.conv1(functional.pad(x, (0, 0, 1, 0)))
             inner = functional.pad(inner, (0, 0, 1, 0))  # nothing lies before the first token: zero, not conv1's bias
         else:
-            inner = self.conv1(torch.cat([before, x], dim=1))
+            inner = self.conv1(window)
         if real is not None:
             inner = inner * real
         filtered: torch.Tensor = self.output_layernorm(self.conv2(inner) + x)
@@ -151,8 +140,8 @@ class YuanAttention(nn.Module):
         filtered = self.lf_gate(x, _remember(cache, self.layer_idx, x), real)
         # Queries and keys are laid side by side before they are cut into heads: a head of queries is made of both.
         mixed = torch.cat([self.q_proj(filtered), self.k_proj(filtered)], dim=-1)
-        queries, keys = mixed.view(batch, seq, -1, 2 * self.head_dim).transpose(1, 2).chunk(2, dim=-1)
-        queries, keys = _rotate(queries, *rotary), _rotate(keys, *rotary)
+        rotated = _rotate(mixed.view(batch, seq, -1, 2, self.head_dim), *rotary)
+        queries, keys = rotated.transpose(1, 2).unbind(3)
         values = self.v_proj(x).view(batch, seq, -1, self.head_dim).transpose(1, 2)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer_idx)
@@ -162,7 +151,7 @@ class YuanAttention(nn.Module):
 
 
 def _remember(cache: Cache | None, layer_idx: int, x: torch.Tensor) -> torch.Tensor | None:
-    """Add `x` to the layer's state; what lay before it, (batch, 2, hidden), or None at the beginning."""
+    """Add `x` to the layer's state; the filter's window, (batch, 2 + seq, hidden), or None at the beginning."""
     if cache is None:
         return None
     begun = cache.has_previous_state(layer_idx, INPUTS)
@@ -171,8 +160,9 @@ def _remember(cache: Cache | None, layer_idx: int, x: torch.Tensor) -> torch.Ten
     if not begun or not before:
         return None
     # A cache that records its past keeps more than two, or at first fewer.
-    last = seen[..., max(0, before - LOOK_BACK) : before].transpose(1, 2)
-    return functional.pad(last, (0, 0, LOOK_BACK - last.shape[1], 0))
+    if before < LOOK_BACK:
+        seen = functional.pad(seen, (LOOK_BACK - before, 0))
+    return seen[..., -(LOOK_BACK + x.shape[1]) :].transpose(1, 2)
 
 
 def _eager_attention(
@@ -216,8 +206,8 @@ class YuanDecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         self.self_attn = YuanAttention(config, layer_idx)
         self.mlp = YuanMLP(config)
-        self.input_layernorm = YuanRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = YuanRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """(batch, seq, hidden) to the same; `kwargs` are `YuanAttention.forward`'s."""
@@ -239,7 +229,6 @@ class YuanPreTrainedModel(PreTrainedModel):
     # The published checkpoint stores each layer's rotary frequencies, which follow from the config.
     _keys_to_ignore_on_load_unexpected = [r"self_attn\.rotary_emb\.inv_freq$"]  # noqa: RUF012
     _supports_sdpa = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     _is_stateful = True  # a cache without recorded past cannot be cropped
@@ -258,7 +247,7 @@ class YuanModel(YuanPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList(YuanDecoderLayer(config, index) for index in range(config.num_hidden_layers))
-        self.norm = YuanRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = YuanRotary(config)
         self.gradient_checkpointing = False
         self.post_init()
@@ -314,22 +303,36 @@ class YuanModel(YuanPreTrainedModel):
 
         It is then always a tensor: to leave it out where no `<eod>` is in sight, the host would have to look.
         """
-        within = None
         if self.config.separates_documents:
             if input_ids is None:
                 raise ValueError("inputs_embeds do not tell where <eod> is: give input_ids")
             first = _first_visible(input_ids == self.config.eod_token, columns, cache)
-
-            def within(row: Any, head: Any, query: Any, key: Any) -> Any:  # noqa: ARG001 - transformers' shape
-                return key >= first[row, query - columns[0]]
-
+            return self._document_mask(first, columns, attention_mask, cache, x.dtype)
         return create_causal_mask(
-            config=self.config,
-            inputs_embeds=x,
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            and_mask_function=within,
+            config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache
         )
+
+    def _document_mask(
+        self,
+        first: torch.Tensor,
+        columns: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        cache: Cache | None,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """What each token sees, (batch, 1, seq, keys): boolean, or for eager attention what is added to the scores."""
+        seq = len(columns)
+        length = seq if cache is None else cache.get_mask_sizes(seq, 0)[0]  # a static cache has room to come
+        keys = torch.arange(length, device=columns.device)
+        seen = (keys <= columns[:, None]) & (keys >= first[:, :, None])
+        if attention_mask is not None:
+            real = functional.pad(attention_mask.bool(), (0, max(0, length - attention_mask.shape[1])))[:, :length]
+            # Padding sees itself: a row of attention with nothing to see would not be a number.
+            seen = seen & (real[:, None, :] | (keys == columns[:, None]))
+        seen = seen[:, None]
+        if self.config._attn_implementation == "eager":
+            return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+        return seen
 
 
 def _first_visible(ends: torch.Tensor, columns: torch.Tensor, cache: Cache | None) -> torch.Tensor:
@@ -346,7 +349,8 @@ def _first_visible(ends: torch.Tensor, columns: torch.Tensor, cache: Cache | Non
             carried = torch.cat([carried, state[:, 0]], dim=1).amax(dim=1, keepdim=True)
         after = torch.maximum(after, carried)
         for layer_idx in range(len(cache.layers)):
-            cache.update_conv_state(after.unsqueeze(1), layer_idx, state_idx=FIRST_VISIBLE, conv_kernel_size=1)
+            if layer_idx == 0 or not cache.has_previous_state(layer_idx, FIRST_VISIBLE):
+                cache.update_conv_state(after.unsqueeze(1), layer_idx, state_idx=FIRST_VISIBLE, conv_kernel_size=1)
     return torch.cat([carried, after[:, :-1]], dim=1)
 
 
