@@ -19,7 +19,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
-from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -35,27 +34,22 @@ LOOK_BACK = 2  # normed inputs before a token that its filter depends on: one fo
 INPUTS, FIRST_VISIBLE = 0, 1  # convolution states of a cache layer
 
 
-class YuanRotary(nn.Module):
-    """Rotary position embedding in half-rotation form (arXiv:2104.09864)."""
+def rotary_frequencies(config: YuanConfig, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Angles per position of rotary position embedding (arXiv:2104.09864), (head_dim / 2,)."""
+    exponents = torch.arange(0, config.head_dim, 2, device=device, dtype=dtype) / config.head_dim
+    return config.rope_theta**-exponents
 
-    def __init__(self, config: YuanConfig) -> None:
-        super().__init__()
-        self.head_dim, self.theta = config.head_dim, config.rope_theta
-        self.inv_freq = nn.Buffer(self.frequencies(), persistent=False)
 
-    def frequencies(self) -> torch.Tensor:
-        """Angles per position, (head_dim / 2,)."""
-        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
-        return 1.0 / self.theta**exponents
+def _rotation(positions: torch.Tensor, config: YuanConfig, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """`positions` (batch or 1, seq) to cosines and sines, each (batch or 1, seq, 1, 1, head_dim).
 
-    def forward(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """`positions` (batch or 1, seq) to cosines and sines, each (batch or 1, seq, 1, 1, head_dim).
-
-        The first half of the sines is negated, for `_rotate`.
-        """
-        angles = positions[:, :, None, None, None].float() * self.inv_freq.float()
-        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
-        return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+    The first half of the sines is negated, for `_rotate`. The frequencies are made anew, in float32 or wider: as a
+    buffer they would be rounded by `model.half()`.
+    """
+    wide = torch.promote_types(dtype, torch.float32)
+    angles = positions[:, :, None, None, None] * rotary_frequencies(config, positions.device, wide)
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -234,11 +228,6 @@ class YuanPreTrainedModel(PreTrainedModel):
     _is_stateful = True  # a cache without recorded past cannot be cropped
     _can_record_outputs = {"hidden_states": YuanDecoderLayer, "attentions": YuanAttention}  # noqa: RUF012
 
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, YuanRotary):
-            init.copy_(module.inv_freq, module.frequencies())
-
 
 class YuanModel(YuanPreTrainedModel):
     """The decoder without its head."""
@@ -248,7 +237,6 @@ class YuanModel(YuanPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList(YuanDecoderLayer(config, index) for index in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.rotary = YuanRotary(config)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -286,7 +274,7 @@ class YuanModel(YuanPreTrainedModel):
         if attention_mask is not None:
             around = torch.cat([(columns[:1] - 1).clamp(min=0), columns])
             real = attention_mask.index_select(1, around).unsqueeze(-1).to(x.dtype)
-        rotary = self.rotary(position_ids, x.dtype)
+        rotary = _rotation(position_ids, self.config, x.dtype)
         for layer in self.layers:
             x = layer(x, rotary=rotary, mask=mask, real=real, cache=cache, **kwargs)
         return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=cache)
