@@ -138,7 +138,8 @@ RULES: tuple[tuple[Matcher, str], ...] = (
     ),
     (
         _is(ValueError, "is required to read", "sentencepiece or tiktoken"),
-        "the tokenizer of {model} cannot be read: it needs a tokenizer.json, or the packages sentencepiece or tiktoken",
+        "the tokenizer of {model} cannot be read: it has no tokenizer.json, and its sentencepiece file needs two"
+        " packages: pip install sentencepiece protobuf",
     ),
     (_is(StrictDataclassError), "the config of {model} has a value that transformers refuses: {detail}"),
     (
