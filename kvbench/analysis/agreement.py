@@ -16,11 +16,12 @@ NOISE_MARGIN = 5.0
 
 # Rounding may happen to be invisible in the shapes tried; a few units in the last place of the largest logit are
 # always allowed, accumulated over the layers.
-LEAST_NOISE = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
+# Activations in 8 bits move in steps of 1/127 of a row's largest, so a step's half decides many roundings.
+LEAST_NOISE = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3, "int8": 8e-3}
 
 # Whatever the noise: beyond these relative differences no sound computation in this type lands (worst seen over
 # 64 steps, with room: 7e-6, 4e-3 and 3e-2).
-OUTER_GATE = {"float64": 1e-6, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+OUTER_GATE = {"float64": 1e-6, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 
 NOT_FINITE = "not judged: the logits are not finite numbers; try model.dtype=float32 or bfloat16"
 NOT_CHECKED = Agreement(

@@ -180,7 +180,7 @@ def _model(plan: Plan, samples: RunSamples) -> dict[str, Any] | None:
     if samples.prepared is None:
         return None
     facts = {key: value for key, value in samples.prepared.model.items() if key != "null_reasons"}
-    return {**facts, "name": plan.model_name}
+    return {**facts, "name": plan.model_name, "quantization": plan.config.model.quantization}
 
 
 def _workload(plan: Plan, samples: RunSamples) -> Workload | None:

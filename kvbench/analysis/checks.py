@@ -10,6 +10,7 @@ from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.schema import Check, RunWarning
 
+MOST_NAMES = 3  # of tensors in a warning
 RANDOM_WEIGHTS = (
     "the weights are random: times and bytes are those of the real shape, but such a model hardly looks at its context,"
     " so the agreement verdict would hardly notice a broken cache"
@@ -35,6 +36,7 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in samples.warnings]
     if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
         warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
+    warnings += _unused_tensors(samples)
     warnings += _varying_tokens(plan, samples)
     warnings += _busy_host(samples)
     if plan.config.model.weights == "random":
@@ -139,6 +141,19 @@ def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:
             " not deterministic or the run leaks state",
         )
         for arm in sorted(varying)
+    ]
+
+
+def _unused_tensors(samples: RunSamples) -> list[RunWarning]:
+    names = samples.prepared.unused_tensors if samples.prepared else ()
+    if not names:
+        return []
+    shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    return [
+        RunWarning(
+            code="unused_tensors",
+            detail=f"the checkpoint has {len(names)} tensors that the architecture has no place for: {shown}",
+        )
     ]
 
 

@@ -14,7 +14,12 @@ from importlib.util import find_spec
 
 from kvbench.commands.arguments import Parser
 
-EXTRAS = (("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),)
+EXTRAS = (
+    ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
+    ("bitsandbytes", "model.quantization=int8 and nf4", "pip install 'kvbench[bitsandbytes]'"),
+    ("torchao", "model.quantization=int8_weight_only", "pip install 'kvbench[torchao]'"),
+    ("sentencepiece", "tokenizers that come as tokenizer.model", "pip install 'kvbench[sentencepiece]'"),
+)
 
 
 @dataclass(frozen=True)

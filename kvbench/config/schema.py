@@ -9,6 +9,7 @@ from kvbench import capabilities
 
 MODES = tuple(capabilities.MODES)
 CACHES = tuple(capabilities.CACHES)
+QUANTIZATIONS = tuple(capabilities.QUANTIZATIONS)
 ENGINES = tuple(capabilities.ENGINES)
 ATTENTIONS = tuple(capabilities.ATTENTIONS)
 HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
@@ -47,7 +48,7 @@ class ModelConfig:
     weights: str = setting("hub", "where the weights come from; random needs no download", choices=SOURCES)
     path: str | None = setting(None, "a transformers folder, for model=path or model.weights=path")
     dtype: str = setting("auto", "type of the weights; auto: what the checkpoint states", choices=DTYPES)
-    quantization: str = setting("none", "quantisation of the weights", choices=("none",))
+    quantization: str = setting("none", "weights of linear layers in fewer bits", choices=QUANTIZATIONS)
     device_map: str | None = setting(
         None, "auto spreads the weights over the devices through accelerate", choices=("auto",)
     )

@@ -168,6 +168,7 @@ class Prepared:
     batches: tuple[tuple[int, ...], ...]  # indices into prompts
     load_s: float
     interruptions: Interruptions = NONE
+    unused_tensors: tuple[str, ...] = ()  # of the checkpoint, which the architecture has no place for
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from kvbench.errors import ModelUnavailable
 SPECIAL = ("<bos>", "<eos>", "<pad>")  # ids 256, 257 and 258, after the bytes
 
 
-def byte_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+def byte_tokenizer(vocab_size: int, end: tuple[str, int] | None = None) -> PreTrainedTokenizerFast:
     """Bytes are ids 0 to 255; the special tokens follow; no chat template.
+
+    `end` gives the end-of-text token the name and the id that the architecture has for it; it is the padding then too.
 
     Text only ever becomes bytes. The remaining ids up to `vocab_size`, which random weights do choose, decode to
     their number, such as `<4711>`. Bytes that are not UTF-8 decode to U+FFFD. Raises `ModelUnavailable` when the
@@ -24,10 +26,12 @@ def byte_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
             f"vocab_size={vocab_size}: random weights come with a tokenizer of bytes, which needs at least {smallest}"
         )
     tokens = [*_byte_letters(), *SPECIAL, *(f"<{index}>" for index in range(smallest, vocab_size))]
+    bos, eos, pad = SPECIAL
+    if end is not None and smallest <= end[1] < vocab_size:
+        eos = pad = tokens[end[1]] = end[0]
     tokenizer = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    bos, eos, pad = SPECIAL
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=bos,

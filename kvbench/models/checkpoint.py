@@ -45,11 +45,13 @@ class Checkpoint:
             return stated
         return torch.bfloat16 if self.folder is None and device.type == "cuda" else torch.float32
 
-    def predicted_size(self, dtype: torch.dtype, *, trust_remote_code: bool) -> WeightSize | None:
+    def predicted_size(
+        self, dtype: torch.dtype, *, bits: int | None = None, trust_remote_code: bool
+    ) -> WeightSize | None:
         """The weights' size before they are loaded, or None when only the files can tell (see `stored_bytes`)."""
         if self.folder is not None and (trust_remote_code or getattr(self.config, "quantization_config", None)):
             return None
-        return predicted_weight_size(self.config, dtype, trust_remote_code=trust_remote_code)
+        return predicted_weight_size(self.config, dtype, bits=bits, trust_remote_code=trust_remote_code)
 
     def stored_bytes(self) -> int:
         """Bytes of the weight files, 0 for random weights."""

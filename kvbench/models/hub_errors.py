@@ -139,7 +139,7 @@ RULES: tuple[tuple[Matcher, str], ...] = (
     (
         _is(ValueError, "is required to read", "sentencepiece or tiktoken"),
         "the tokenizer of {model} cannot be read: it has no tokenizer.json, and its sentencepiece file needs two"
-        " packages: pip install sentencepiece protobuf",
+        " packages: pip install 'kvbench[sentencepiece]'",
     ),
     (_is(StrictDataclassError), "the config of {model} has a value that transformers refuses: {detail}"),
     (

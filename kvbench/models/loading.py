@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, facts_from_config
@@ -18,6 +19,7 @@ from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import require_dtype
 from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
 from kvbench.models.hub_errors import explained
+from kvbench.models.quantization import quantization_config, require_quantization
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_size
@@ -31,6 +33,7 @@ class LoadedModel:
     tokenizer: Any
     facts: ModelFacts
     load_s: float
+    unused_tensors: tuple[str, ...] = ()  # in the checkpoint, but not of this architecture
 
 
 def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
@@ -41,22 +44,28 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     """
     started = time.perf_counter()
     require_dtype(spec.dtype, device)
+    require_quantization(spec.quantization, device)
     name = label(spec)
     with quietly(), explained(name, spec.revision):
         checkpoint = open_checkpoint(spec)
         dtype = checkpoint.dtype(_wanted_dtype(spec), device)
         _check_memory(spec, checkpoint, dtype, device)
+        quantization = quantization_config(spec.quantization, dtype)
+        unused: tuple[str, ...] = ()
         if checkpoint.folder is None:
             model = random_model(checkpoint.config, dtype, device, spec.seed, trust_remote_code=spec.trust_remote_code)
-            tokenizer: Any = byte_tokenizer(checkpoint.config.get_text_config().vocab_size)
+            if quantization is not None:
+                model = _quantised(model, quantization, device)
+            tokenizer: Any = _stand_in_tokenizer(checkpoint.config)
         else:
-            model = _stored_model(spec, checkpoint.folder, device)
+            model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+    _lay_out(model)
     model.requires_grad_(False).eval()
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the weights have arrived, not only been sent
     facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
-    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started)
+    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 
 def adopt(model: Any, tokenizer: Any, name: str) -> LoadedModel:
@@ -73,22 +82,55 @@ def _wanted_dtype(spec: ModelConfig) -> str:
 
 
 def _check_memory(spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
-    size = checkpoint.predicted_size(dtype, trust_remote_code=spec.trust_remote_code)
+    bits = QUANTIZATIONS[spec.quantization].bits
+    size = checkpoint.predicted_size(dtype, bits=bits, trust_remote_code=spec.trust_remote_code)
     needed = size.bytes if size else checkpoint.stored_bytes()
-    what = f"{label(spec)} in {_name(dtype)}"
+    what = f"{label(spec)} in {_name(dtype) if bits is None else spec.quantization}"
+    if bits is not None and checkpoint.folder is None:
+        whole = checkpoint.predicted_size(dtype, trust_remote_code=spec.trust_remote_code)
+        needed += whole.bytes if whole else 0
+        what += ", beside the random weights that it is made from"
     if spec.device_map is None:
         require_fit(needed, device, what)
     else:
         check_fit(needed, free_bytes_everywhere(), what, "all devices together")
 
 
-def _stored_model(spec: ModelConfig, folder: Path, device: torch.device) -> Any:
+def _quantised(model: Any, quantization: Any, device: torch.device) -> Any:
+    """A model that was built in memory, taken through the road of stored ones: building ignores quantisation."""
+    return type(model).from_pretrained(
+        None,
+        config=model.config,
+        state_dict=model.state_dict(),
+        quantization_config=quantization,
+        dtype=model.dtype,
+        device_map=device,
+    )
+
+
+def _stand_in_tokenizer(config: Any) -> Any:
+    end = getattr(config, "eod_token", None)
+    return byte_tokenizer(config.get_text_config().vocab_size, None if end is None else ("<eod>", end))
+
+
+def _lay_out(model: Any) -> None:
+    """Channels last for weights of four dimensions, Yuan's convolutions: their matrix is then a view of the weight."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def _stored_model(
+    spec: ModelConfig, folder: Path, device: torch.device, quantization: Any | None
+) -> tuple[Any, tuple[str, ...]]:
+    """The model and the names of the tensors that it has no place for."""
     wanted = _wanted_dtype(spec)
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=DTYPES.get(wanted, "auto"),
-        # Straight onto an accelerator; on the CPU no map is needed, nor the packages behind it.
-        device_map=spec.device_map or (None if device.type == "cpu" else device),
+        # Straight onto an accelerator; on the CPU no map is needed but by quantisers, nor the packages behind it.
+        device_map=spec.device_map or (None if device.type == "cpu" and quantization is None else device),
+        **({} if quantization is None else {"quantization_config": quantization}),
         use_safetensors=True,
         trust_remote_code=spec.trust_remote_code,
         output_loading_info=True,
@@ -101,7 +143,7 @@ def _stored_model(spec: ModelConfig, folder: Path, device: torch.device) -> Any:
             f"the weights of {label(spec)} lack {len(missing)} tensors that its config.json asks for, such as"
             f" {missing[0]}: one of the two is wrong"
         )
-    return model
+    return model, tuple(sorted(report["unexpected_keys"]))
 
 
 def _facts(model: Any, name: str, source: str, id: str | None = None, revision: str | None = None) -> ModelFacts:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import torch
 
-from kvbench.capabilities import MODES, habits_of, takes_masks
+from kvbench.capabilities import MODES, QUANTIZATIONS, habits_of, takes_masks
 from kvbench.config.schema import Config
 from kvbench.decoding.agreement import FEW_STEPS, compare
 from kvbench.decoding.batches import batch_indices, make_batch
@@ -116,6 +116,7 @@ class TorchSession:
             batches=self.batch_members,
             interruptions=self._interruptions,
             load_s=backend.loaded.load_s,
+            unused_tensors=backend.loaded.unused_tensors,
         )
 
     @property
@@ -125,8 +126,9 @@ class TorchSession:
 
     @property
     def dtype(self) -> str:
-        """The type that the model computes in."""
-        return str(self._model.dtype).removeprefix("torch.")
+        """The type whose rounding shows in the logits."""
+        arithmetic = QUANTIZATIONS[self._plan.config.model.quantization].arithmetic
+        return arithmetic or str(self._model.dtype).removeprefix("torch.")
 
     def decoder(self, arm: int, forced: Forced | None = None, *, traced: bool = False) -> Decoder:
         """See `Session.decoder`; `forced` follows a given path instead of sampling."""
