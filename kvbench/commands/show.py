@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvbench.commands.arguments import Parser
+from kvbench.errors import RecordError
 
 if TYPE_CHECKING:
     from kvbench.records.schema import RunRecord
@@ -26,7 +27,9 @@ def main(argv: list[str]) -> int:
 
     found = gather([arguments.path])
     records = [run.record for run in found.runs]
-    if arguments.json:
+    if arguments.shapes:
+        _print_shapes(records, as_json=arguments.json)
+    elif arguments.json:
         _print_json(records, alone=_is_run(arguments.path))
     else:
         _print_tables(records)
@@ -38,6 +41,9 @@ def _parser() -> Parser:
     parser.add_argument("path", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above")
     parser.add_argument(
         "--json", action="store_true", help="print the record of a run, or the list of records of a folder of runs"
+    )
+    parser.add_argument(
+        "--shapes", action="store_true", help="print what the model returned for one prefill and one step of each mode"
     )
     return parser
 
@@ -55,6 +61,29 @@ def _print_json(records: Sequence[RunRecord], *, alone: bool) -> None:
 
     plain = [record.model_dump(mode="json") for record in records]
     write_stdout(record_json(plain[0] if alone else plain))
+
+
+def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
+    from kvbench.report.export import record_json
+    from kvbench.report.outputs import say, write_stdout
+
+    if len(records) != 1:
+        raise RecordError(f"--shapes is about one run and there are {len(records)}: name one run folder")
+    shapes = records[0].shapes
+    if not shapes:
+        raise RecordError(f"run {records[0].run_id} has no shapes: it ended before them, or its model has no tensors")
+    if as_json:
+        write_stdout(record_json(shapes))
+        return
+    from rich.console import Console
+
+    from kvbench.report.console import shapes_table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        for name, parts in shapes.items():
+            console.print(shapes_table("prefill" if name == "prefill" else f"one step of {name}", parts))
+    say(captured.get())
 
 
 def _print_tables(records: Sequence[RunRecord]) -> None:

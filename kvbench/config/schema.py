@@ -125,6 +125,14 @@ class StreamConfig:
 
 
 @dataclass
+class ShapesConfig:
+    """What else the model is asked to return in the one untimed run that shapes are read from."""
+
+    hidden_states: bool = setting(False, "shapes: also of every layer's hidden states")
+    attentions: bool = setting(False, "shapes: also of the attention weights, which takes eager attention for that run")
+
+
+@dataclass
 class CheckConfig:
     """What is verified besides the always-on proofs."""
 
@@ -173,6 +181,7 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
+    shapes: ShapesConfig = field(default_factory=ShapesConfig)
     check: CheckConfig = field(default_factory=CheckConfig)
     trace: TraceConfig = field(default_factory=TraceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)

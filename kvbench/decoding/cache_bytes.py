@@ -23,17 +23,6 @@ def storage_bytes(cache: Any) -> int:
     return sum(storages.values())
 
 
-def layer_shapes(cache: Any) -> list[dict[str, Any]]:
-    """Shape and dtype of keys and values of each layer: (batch, kv_heads, seq, head_dim)."""
-    shapes = []
-    for layer in cache.layers:
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        if isinstance(keys, torch.Tensor) and isinstance(values, torch.Tensor):
-            dtype = str(keys.dtype).removeprefix("torch.")
-            shapes.append({"keys": list(keys.shape), "values": list(values.shape), "dtype": dtype})
-    return shapes
-
-
 def _tensors(cache: Any) -> Iterator[torch.Tensor]:
     for layer in cache.layers:
         yield from _inside(vars(layer))

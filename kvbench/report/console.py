@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -17,6 +18,7 @@ from kvbench.report.formatting import UNKNOWN
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
+from kvbench.report.shapes import shape_rows
 from kvbench.report.turns import CAPTION, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
 
@@ -110,6 +112,19 @@ def runs_table(records: Sequence[RunRecord]) -> RenderableType:
         if not record.valid and record.status_reason
     ]
     return Group(table, *reasons)
+
+
+def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
+    """What the model returned in one pass."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{title}", style="bold"), title_justify="left")
+    table.add_column("", overflow="fold")
+    for name in ("shape", "dimensions"):
+        table.add_column(name, overflow="fold")
+    table.add_column("type", no_wrap=True)
+    table.add_column("bytes", justify="right", overflow="fold")
+    for row in shape_rows(parts):
+        table.add_row(*map(Text, (row.name, row.shape, printable(row.meaning), row.dtype, row.size)))
+    return table
 
 
 def _add_metric(table: Table, record: RunRecord, key: str) -> None:

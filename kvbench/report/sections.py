@@ -20,6 +20,7 @@ from kvbench.report.formatting import UNKNOWN
 from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
+from kvbench.report.shapes import shape_rows
 from kvbench.report.texts import Produced, produced_texts, prompt_texts
 from kvbench.report.turns import TurnRow, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
@@ -178,11 +179,16 @@ def _facts(record: RunRecord) -> tuple[Facts, ...]:
         ("Model", record.model),
         ("Environment", record.environment),
         ("Configuration", record.config),
-        ("Tensor shapes", record.shapes),
+        ("What the model returned", _shapes(record)),
         ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
         ("Keys", record.keys.model_dump()),
     )
     return tuple(Facts(title, tuple(_flattened(source, ""))) for title, source in sources if source)
+
+
+def _shapes(record: RunRecord) -> dict[str, dict[str, str]]:
+    """Pass by pass, tensor by tensor."""
+    return {name: {row.name: row.line for row in shape_rows(parts)} for name, parts in (record.shapes or {}).items()}
 
 
 def _flattened(value: Any, name: str) -> Iterator[tuple[str, str]]:

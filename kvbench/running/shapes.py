@@ -1,53 +1,93 @@
-"""Shapes and bytes of one prefill and of one step of each mode, with the meaning of every dimension."""
+"""What the model returned for one prefill and one step, read off its real outputs in an untimed run."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
-from kvbench.decoding.cache_bytes import layer_shapes
-from kvbench.decoding.forward import Forward
-from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
-from kvbench.plan import Arm
+# Dimensions by what a cache layer calls its tensors, and by rank for what it calls otherwise.
+KEYS_AND_VALUES = ["batch", "kv_heads", "seq", "head_dim"]
+CONVOLUTION = ["batch", "channels", "kernel"]
+NO_LABELS = "no labels were given, so there is no loss"
+NOT_ASKED = "not asked for (shapes.{0}=true)"
+NOT_RETURNED = "asked for, but this architecture or way of decoding returns none"
 
 
-def prefill_shapes(batch: PromptBatch, vocab_size: int | None, dtype: torch.dtype) -> dict[str, Any]:
-    """Of the pass over the whole prompt, which every mode begins with."""
-    rows, prompt = batch.input_ids.shape
+class Returned:
+    """A context in which the first two passes of `model` are described as they come back.
+
+    `passes` holds the prefill and the first step. With `hidden_states` and `attentions` the model is asked for them.
+    """
+
+    def __init__(self, model: Any, *, hidden_states: bool, attentions: bool) -> None:
+        self._model = model
+        self._asked = {"output_hidden_states": hidden_states, "output_attentions": attentions}
+        self.passes: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self._hooks = [
+            self._model.register_forward_pre_hook(self._ask, with_kwargs=True),
+            self._model.register_forward_hook(self._see, with_kwargs=True),
+        ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _ask(self, model: Any, args: Any, kwargs: dict[str, Any]) -> Any:  # noqa: ARG002 - torch's shape
+        wanted = {name: True for name, asked in self._asked.items() if asked}
+        return (args, {**kwargs, **wanted}) if wanted else None
+
+    def _see(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG002
+        if len(self.passes) < 2:
+            self.passes.append(self._described(kwargs["input_ids"], output))
+
+    def _described(self, input_ids: torch.Tensor, output: Any) -> dict[str, Any]:
+        cache = getattr(output, "past_key_values", None)
+        parts: dict[str, Any] = {
+            "input_ids": _tensor(input_ids, ["batch", "submitted"]),
+            "loss": None,
+            "loss_reason": NO_LABELS,
+            "logits": _tensor(output.logits, ["batch", "positions", "vocabulary"]),
+            "cache_layers": [_layer(index, layer) for index, layer in enumerate(cache.layers)] if cache else [],
+        }
+        for name, dimensions in (
+            ("hidden_states", ["batch", "submitted", "hidden"]),
+            ("attentions", ["batch", "heads", "submitted", "seq"]),
+        ):
+            returned = getattr(output, name, None) if self._asked[f"output_{name}"] else None
+            tensors = [each for each in returned or () if each is not None]
+            parts[name] = [_tensor(each, dimensions) for each in tensors] or None
+            if not tensors:
+                asked = self._asked[f"output_{name}"]
+                parts[f"{name}_reason"] = NOT_RETURNED if asked else NOT_ASKED.format(name)
+        return parts
+
+
+def _tensor(tensor: torch.Tensor, dimensions: list[str]) -> dict[str, Any]:
     return {
-        "input_ids": {"shape": [rows, prompt], "dimensions": ["batch", "prompt"]},
-        "logits": _last_logits(rows, vocab_size, dtype),
+        "shape": list(tensor.shape),
+        "dimensions": dimensions if len(dimensions) == tensor.ndim else [f"dimension {n}" for n in range(tensor.ndim)],
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "bytes": tensor.numel() * tensor.element_size(),
     }
 
 
-def step_shapes(
-    arm: Arm, decoder: Decoder, forward: Forward, batch: PromptBatch, vocab_size: int | None, dtype: torch.dtype
-) -> dict[str, Any]:
-    """Of the first step after the prefill; the cache's layers are read from one that the arm has filled."""
-    rows, prompt = batch.input_ids.shape
-    submitted = 1 if arm.keeps_past else prompt + 1
-    layers: list[dict[str, Any]] = []
-    if arm.keeps_past:
-        decoder.prepare(None)
-        cache = decoder.run(batch, 2, Unobserved()).cache
-        layers = [{**layer, "dimensions": ["batch", "kv_heads", "seq", "head_dim"]} for layer in layer_shapes(cache)]
-    logits = _last_logits(rows, vocab_size, dtype)
-    if arm.mode == "nocache_naive" or (forward.full_logits and not arm.keeps_past):
-        logits = _all_logits(rows, submitted, vocab_size, dtype)
-    return {
-        "input_ids": {"shape": [rows, submitted], "dimensions": ["batch", "submitted"]},
-        "logits": logits,
-        "cache_layers": layers,
-    }
+def _layer(index: int, layer: Any) -> dict[str, Any]:
+    tensors = dict(_named_tensors(vars(layer)))
+    return {"layer": index, "kind": type(layer).__name__, "tensors": tensors}
 
 
-def _last_logits(rows: int, vocab_size: int | None, dtype: torch.dtype) -> dict[str, Any]:
-    size = rows * (vocab_size or 0) * dtype.itemsize
-    return {"shape": [rows, vocab_size], "dimensions": ["batch", "vocabulary"], "bytes": size or None}
-
-
-def _all_logits(rows: int, submitted: int, vocab_size: int | None, dtype: torch.dtype) -> dict[str, Any]:
-    size = rows * submitted * (vocab_size or 0) * dtype.itemsize
-    dimensions = ["batch", "submitted", "vocabulary"]
-    return {"shape": [rows, submitted, vocab_size], "dimensions": dimensions, "bytes": size or None}
+def _named_tensors(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, value in attributes.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, torch.Tensor):
+            yield full, _tensor(value, CONVOLUTION if full.startswith("conv_states") else KEYS_AND_VALUES)
+        elif isinstance(value, dict):
+            yield from _named_tensors({str(key): item for key, item in value.items()}, f"{full}.")

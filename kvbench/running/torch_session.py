@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ from kvbench.models.loading import LoadedModel, load
 from kvbench.plan import Plan
 from kvbench.running import preconditions
 from kvbench.running.confidence import TokenTexts, traced_sequences
-from kvbench.running.shapes import prefill_shapes, step_shapes
+from kvbench.running.shapes import Returned
 from kvbench.workloads.tokens import message_ids, tokenise
 
 LOOPS: dict[str, Callable[..., Loop]] = {
@@ -253,12 +254,21 @@ class TorchSession:
 
     def shapes(self) -> Shapes:
         """See `Session.shapes`."""
-        batch, vocab_size, dtype = self.batches[0], self._facts.vocab_size, self._model.dtype
-        shapes = {"prefill": prefill_shapes(batch, vocab_size, dtype)}
+        wanted = self._plan.config.shapes
+        found: dict[str, Any] = {}
+        prefills: dict[bool, dict[str, Any]] = {}
         for number, arm in enumerate(self._plan.arms):
-            forward = self._backend.forward
-            shapes[arm.mode] = step_shapes(arm, self.decoder(number), forward, batch, vocab_size, dtype)
-        return Shapes(shapes)
+            decoder = self.decoder(number)
+            decoder.prepare(None)
+            if wanted.attentions:  # no other implementation returns them; the next `prepare` puts it back
+                self._model.set_attn_implementation("eager")
+            with Returned(self._model, hidden_states=wanted.hidden_states, attentions=wanted.attentions) as returned:
+                decoder.run(self.batches[0], 2, Unobserved())
+            prefill, step = returned.passes
+            prefills.setdefault(arm.keeps_past, prefill)
+            found[arm.label if arm.label not in found else f"{arm.label} #{number + 1}"] = step
+        # The one that leaves a cache behind says more.
+        return Shapes({"prefill": prefills.get(True, prefills.get(False)), **found})
 
     def _cache_bytes(self, arm: int, batch: PromptBatch, decoded: Decoded) -> dict[str, int | None]:
         cache = decoded.cache
