@@ -78,5 +78,8 @@ def _detail(figures: AgreementFigures, verdict: Verdict) -> str:
     if figures.first_divergence is None:
         return text + "; free runs give the same tokens"
     margin = "" if figures.top2_margin is None else f" where the two best logits are {figures.top2_margin:.1e} apart"
-    cause = "a cache bug or another computation" if verdict == "MISMATCH" else "a near-tie"
+    if verdict == "MISMATCH":
+        cause = "a cache bug or another computation"
+    else:
+        cause = "a draw that rounding tipped" if figures.sampled else "a near-tie"
     return f"{text}; free runs part at new token {figures.first_divergence}{margin}: {cause}"

@@ -156,6 +156,7 @@ class AgreementFigures:
     divergence_sequence: int | None
     top2_margin: float | None  # baseline's, at the first divergence
     dtype: str = "float32"
+    sampled: bool = False  # whether the free runs draw their tokens
 
 
 @dataclass(frozen=True)

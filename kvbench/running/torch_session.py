@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder, Pass, PromptBatch, Unobserved
-from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
+from kvbench.decoding.sampling import Forced, Sampler, generate_arguments, is_greedy
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.streaming import IncrementalText, TextObserver
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
@@ -239,7 +239,8 @@ class TorchSession:
         # The passes after an interruption are what an interrupted arm is about.
         few = max(FEW_STEPS, *(step + 2 for step in self._interruptions.steps), 0)
         extent = few if self._plan.config.check.agreement == "few" else None
-        return compare(self, candidate, passes[0].tokens, passes[candidate].tokens, extent)
+        figures = compare(self, candidate, passes[0].tokens, passes[candidate].tokens, extent)
+        return replace(figures, sampled=not is_greedy(self._plan.config.sampling))
 
     def _batch(self, number: int, token_ids: Sequence[Sequence[int]], new_tokens: int) -> PromptBatch:
         room = self._interruptions.context(0, new_tokens)
