@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -56,7 +57,6 @@ class Loop(ABC):
         rows, prompt = batch.input_ids.shape
         ids = batch.input_ids.new_empty((rows, self._interruptions.context(prompt, new_tokens)))
         ids[:, :prompt] = batch.input_ids
-        new_ids = batch.input_ids.new_empty((rows, new_tokens))
         message = batch.input_ids.new_tensor(self._interruptions.message_ids)
         cache = self._new_cache()
         ending = _Ending(batch.input_ids.new_tensor(stop_ids), rows, self._pad_id) if stop_ids else None
@@ -73,13 +73,19 @@ class Loop(ABC):
             if ending is not None:
                 token = ending.apply(token)
             ids[:, length] = token
-            new_ids[:, index] = token
             length += 1
             self._habits.after_token(index, ids[:, :length], token)
             observer.on_token(index, token)
             if ending is not None and ending.reached():
                 break
-        return Decoded(new_ids[:, : len(passes)], passes, cache)
+        return Decoded(self._without_messages(ids, prompt, len(passes)), passes, cache)
+
+    def _without_messages(self, ids: torch.Tensor, prompt: int, count: int) -> torch.Tensor:
+        """The first `count` new ids, (batch, count), in slices: an index would have to be copied to the device."""
+        bounds = [0, *(step for step in self._interruptions.steps if step < count), count]
+        starts = [self._interruptions.context(prompt, first) for first in bounds[:-1]]
+        lengths = [last - first for first, last in pairwise(bounds)]
+        return torch.cat([ids[:, start : start + length] for start, length in zip(starts, lengths, strict=True)], dim=1)
 
     def _new_cache(self) -> Any | None:
         return None
