@@ -27,6 +27,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "quantization": config.model.quantization,
         "device_name": environment.get("device_name", config.device),
         "workload": to_dict(config)["workload"],
+        "interruptions": {"steps": plan.interrupt_steps, "message": config.interrupt.message},
         "sampling": to_dict(config)["sampling"],
         "arms": [asdict(arm) for arm in plan.arms],
     }

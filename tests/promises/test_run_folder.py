@@ -99,7 +99,8 @@ class TestTheConfiguration:
         assert 0.7 == run.record.config["sampling"]["temperature"] == config.sampling.temperature
 
     @pytest.mark.parametrize(
-        "change", ["workload.new_tokens=5", "sampling.seed=1", "mode=cached", "check.agreement=none"]
+        "change",
+        ["workload.new_tokens=5", "sampling.seed=1", "mode=cached", "mode=interrupted", "check.agreement=none"],
     )
     def test_that_differs_has_another_resume_key(self, run_kvbench: Run, tmp_path: Path, change: str) -> None:
         run_kvbench(*NO_REPORT)
