@@ -18,7 +18,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 
 from kvbench.errors import ModelUnavailable
 from kvbench.models.hub_errors import no_connection
-from kvbench.models.weight_files import INDEX, SINGLE, is_complete, weight_files
+from kvbench.models.weight_files import NO_WEIGHTS, is_complete, weight_files, weight_format
 
 # The hub answers within a fraction of a second; a person who is offline should not wait for its client's retries.
 PROBE_S = 3.0
@@ -31,11 +31,11 @@ Answer = TypeVar("Answer")
 
 
 def hub_folder(id: str, revision: str | None, *, code: bool = False) -> Path:
-    """The snapshot of a repository with its config, tokenizer and safetensors weights; its name is the commit.
+    """The snapshot of a repository with its config, tokenizer and weights; its name is the commit.
 
     `code` also fetches the repository's Python files. A pinned commit that is in the cache needs no connection.
     Raises `ModelUnavailable` when the hub cannot be reached within about 3 s and the cache has no whole copy, or when
-    the repository has no safetensors. Other refusals are the hub client's own errors (see `hub_errors`).
+    the repository has no weights that are loaded. Other refusals are the hub client's own errors (see `hub_errors`).
     """
     cached = _cached_folder(id, revision)
     if cached is not None and not is_complete(cached):
@@ -101,11 +101,12 @@ def _cached_folder(id: str, revision: str | None) -> Path | None:
 
 def _weights(id: str, revision: str | None, files: list[str]) -> list[str]:
     """The weight files that transformers will read, named one by one: repositories hold other copies besides."""
-    if SINGLE in files:
-        return [SINGLE]
-    if INDEX not in files:
-        raise ModelUnavailable(f"{id} has no safetensors weights, and only safetensors weights are loaded")
-    index = Path(hf_hub_download(id, INDEX, revision=revision))
+    found = weight_format(files)
+    if found is None:
+        raise ModelUnavailable(NO_WEIGHTS.format(model=id))
+    if found.single in files:
+        return [found.single]
+    index = Path(hf_hub_download(id, found.index, revision=revision))
     return sorted(file.name for file in weight_files(index.parent))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 from collections.abc import Callable, Iterator
+from pickle import UnpicklingError
 
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's or httpx2's
     DisabledRepoError,
@@ -152,6 +153,11 @@ RULES: tuple[tuple[Matcher, str], ...] = (
     ),
     (_is(json.JSONDecodeError), "a JSON file of {model} is damaged ({detail}): restore it or download it again"),
     (_is(SafetensorError), "a safetensors file of {model} is damaged ({detail}): restore it or download it again"),
+    (
+        _is(UnpicklingError),
+        "a weight file of {model} is damaged, or holds more than tensors and is not loaded: restore it, or download"
+        " it again",
+    ),
     (
         _is(RuntimeError, "ignore_mismatched_sizes"),
         "the weights of {model} do not have the shapes that its config.json states: one of the two is wrong",

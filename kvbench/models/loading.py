@@ -23,6 +23,7 @@ from kvbench.models.quantization import quantization_config, require_quantizatio
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_size
+from kvbench.models.weight_files import SAFETENSORS, folder_format
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _stored_model(
         # Straight onto an accelerator; on the CPU no map is needed but by quantisers, nor the packages behind it.
         device_map=spec.device_map or (None if device.type == "cpu" and quantization is None else device),
         **({} if quantization is None else {"quantization_config": quantization}),
-        use_safetensors=True,
+        use_safetensors=folder_format(folder) == SAFETENSORS,
         trust_remote_code=spec.trust_remote_code,
         output_loading_info=True,
     )

@@ -83,10 +83,15 @@ class TestOnlyWhatIsNeededIsFetched:
     def test_the_config_alone_for_random_weights(self, repository):
         assert names(hub_config_folder(ID, None)) == {"config.json"}
 
-    def test_a_repository_without_safetensors_is_refused_before_any_download(self, repository):
+    def test_pytorch_weights_where_there_are_no_others(self, repository):
         for file in repository.folder.glob("model*"):
             file.unlink()
-        with pytest.raises(ModelUnavailable, match="only safetensors weights are loaded"):
+        assert "pytorch_model.bin" in names(hub_folder(ID, None))
+
+    def test_a_repository_without_weights_is_refused_before_any_download(self, repository):
+        for file in (*repository.folder.glob("model*"), repository.folder / "pytorch_model.bin"):
+            file.unlink()
+        with pytest.raises(ModelUnavailable, match=r"neither model\.safetensors nor pytorch_model\.bin"):
             hub_folder(ID, None)
         assert not [path for path in repository.requests if "/resolve/" in path]
 

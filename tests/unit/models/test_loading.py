@@ -99,9 +99,14 @@ class TestAFolderIsRefused:
     def test_without_a_config(self, tmp_path):
         assert "has no config.json" in refusal(lambda: from_path(tmp_path))
 
-    def test_with_pickled_weights_only(self, llama_folder):
-        (llama_folder / "model.safetensors").rename(llama_folder / "pytorch_model.bin")
-        assert "only safetensors weights are loaded" in refusal(lambda: from_path(llama_folder))
+    def test_without_weights(self, llama_folder):
+        (llama_folder / "model.safetensors").rename(llama_folder / "consolidated.pth")
+        assert "neither model.safetensors nor pytorch_model.bin" in refusal(lambda: from_path(llama_folder))
+
+    def test_with_pickled_weights_that_are_more_than_tensors(self, llama_folder):
+        (llama_folder / "model.safetensors").unlink()
+        torch.save({"lm_head.weight": Path("a program could be here")}, llama_folder / "pytorch_model.bin")
+        assert "holds more than tensors and is not loaded" in refusal(lambda: from_path(llama_folder))
 
     def test_with_a_missing_shard_which_is_named(self, sharded_folder):
         shards = sorted(sharded_folder.glob("model-*"))
@@ -274,3 +279,14 @@ def test_an_error_nobody_foresaw_is_not_dressed_up(saved_llama: Path, monkeypatc
     monkeypatch.setattr("kvbench.models.loading.AutoTokenizer.from_pretrained", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         from_path(saved_llama)
+
+
+def test_pytorch_weights_are_loaded_where_there_are_no_safetensors(llama_folder):
+    from safetensors.torch import load_file
+
+    tensors = load_file(llama_folder / "model.safetensors")
+    expected = from_path(llama_folder).model.state_dict()
+    torch.save(tensors, llama_folder / "pytorch_model.bin")
+    (llama_folder / "model.safetensors").unlink()
+    got = from_path(llama_folder).model.state_dict()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
