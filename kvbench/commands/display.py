@@ -179,7 +179,7 @@ def _log_console(file: IO[str]) -> Console:
 
 def _headline(plan: Plan) -> str:
     workload = plan.config.workload
-    arms = " vs ".join(arm.mode for arm in plan.arms)
+    arms = " vs ".join(arm.label for arm in plan.arms)
     if plan.prompts.tokens is not None:
         prompts = f"{plan.prompts.copies} prompt(s) of {plan.prompts.tokens} tokens"
     else:

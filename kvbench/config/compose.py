@@ -141,6 +141,8 @@ def _sentence(message: str, key: str) -> str:
     """OmegaConf's complaint about one key in our words."""
     if found := re.search(r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<type>\w+)", message):
         return f"{key}={found['value']}: must be of type {found['type'].lower()}"
+    if "is not a ListConfig" in message:
+        return f"{key}: must be a list, such as [1,2]"
     if "Incompatible value 'None'" in message or "is not Optional" in message:
         return f"{key}=null: needs a value"
     if "not in '" in message:

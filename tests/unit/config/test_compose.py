@@ -73,6 +73,7 @@ def test_bad_input_is_refused_in_one_line_that_names_the_key(override: str, mess
         ),
         (["mode=interrupted", "interrupt.steps=[0]"], "0 is outside the run"),
         (["mode=interrupted", "interrupt.steps=[]"], "name at least one step"),
+        (["mode=interrupted", "interrupt.steps=5"], r"interrupt\.steps: must be a list, such as \[1,2\]"),
         (["mode=resumed", "interrupt.message=null"], "mode=resumed needs a text"),
         (["arms=[{mode: generate},{mode: resumed}]", "interrupt.message=Why?"], "mode generate cannot take a message"),
         (["arms=[{mode: cached, habit: dropped_cache}]"], "mode cached cannot have the habit dropped_cache"),
