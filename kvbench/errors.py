@@ -10,7 +10,8 @@
     └── RunFailed                exit code 1   a measurement began and did not end; carries its status
         ├── Infeasible                         predicted not to fit, with the bytes
         ├── OutOfMemory                        the device ran out of memory
-        └── WorkerCrashed                      the worker process ended without an answer
+        ├── WorkerCrashed                      the worker process ended without an answer
+        └── TimedOut                           the run took longer than it was given
 
 Third-party errors become one of these in one place each: Hydra's in `config.compose`, the hub's in
 `models.hub_errors`, torch's in `running.faults`.
@@ -65,6 +66,12 @@ class OutOfMemory(RunFailed):
     """The device ran out of memory."""
 
     status = "oom"
+
+
+class TimedOut(RunFailed):
+    """The run took longer than `measure.timeout_s`; its worker was killed."""
+
+    status = "timeout"
 
 
 class WorkerCrashed(RunFailed):

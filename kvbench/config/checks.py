@@ -34,6 +34,7 @@ def check(config: Config) -> None:
     _check_interruptions(config)
     _check_measure(config)
     _check_trace(config)
+    _check_launch(config)
     _check_places(config)
 
 
@@ -175,6 +176,14 @@ def _check_trace(config: Config) -> None:
         raise ConfigError(
             "trace.probabilities=true: not with measure.step_lane=false, the throughput lane is never traced;"
             " set measure.step_lane=true"
+        )
+
+
+def _check_launch(config: Config) -> None:
+    if config.measure.timeout_s is not None and config.launch == "inline":
+        raise ConfigError(
+            f"measure.timeout_s={config.measure.timeout_s:g}: not with launch=inline, where nothing could end the run;"
+            " leave one of them out"
         )
 
 

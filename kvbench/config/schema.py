@@ -163,6 +163,9 @@ class MeasureConfig:
     budget_s: float = setting(
         60.0, "stopping=budget and precision: seconds of measuring after which no block starts", above=0
     )
+    timeout_s: float | None = setting(
+        None, "seconds, loading included, after which a run is ended and its worker killed (default: never)", above=0
+    )
     step_lane: bool = setting(True, "also measure every step by itself, in visits of their own")
     seed: int = setting(0, "seed of the order in which a block visits the arms", minimum=0)
 

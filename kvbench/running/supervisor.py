@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 import traceback
@@ -15,7 +16,7 @@ from typing import Protocol, Self
 
 import psutil
 
-from kvbench.errors import WorkerCrashed
+from kvbench.errors import TimedOut, WorkerCrashed
 from kvbench.measuring.samples import HostReading, Prepared, Sample
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.plan import Plan
@@ -53,10 +54,12 @@ class Supervisor:
         """See `Runner.measure`."""
         process, connection = self._worker()
         watch = _Watch(process.pid)
+        deadline = _Deadline(plan.config.measure.timeout_s)
         try:
             connection.send(Order(plan, log.resolve()))
             while True:
-                ready = wait([connection, process.sentinel], timeout=WATCH_EVERY_S)
+                deadline.require()
+                ready = wait([connection, process.sentinel], timeout=min(WATCH_EVERY_S, deadline.left_s()))
                 if connection not in ready:
                     if process.sentinel in ready:
                         raise WorkerCrashed(_last_words(process))
@@ -144,6 +147,27 @@ class InlineRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Deadline:
+    """The wall clock of one run, from the moment that the worker gets it."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        self._began_s = time.monotonic()
+
+    def left_s(self) -> float:
+        """Seconds until the run is ended; infinite without a limit."""
+        if self._timeout_s is None:
+            return math.inf
+        return max(0.0, self._began_s + self._timeout_s - time.monotonic())
+
+    def require(self) -> None:
+        """Raise `TimedOut` when no time is left."""
+        if self.left_s() == 0:
+            raise TimedOut(
+                f"ended after {self._timeout_s:g} s (measure.timeout_s) by killing its worker; finished blocks are kept"
+            )
 
 
 class _Watch:
