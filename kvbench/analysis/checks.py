@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from kvbench.analysis.agreement import judge
 from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.analysis.drift import drift
+from kvbench.analysis.estimates import block_figures
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.schema import Check, RunWarning
@@ -38,6 +40,7 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
         warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
     warnings += _unused_tensors(samples)
     warnings += _varying_tokens(plan, samples)
+    warnings += _drifting(plan, samples)
     warnings += _busy_host(samples)
     if plan.config.model.weights == "random":
         warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
@@ -155,6 +158,24 @@ def _unused_tensors(samples: RunSamples) -> list[RunWarning]:
             detail=f"the checkpoint has {len(names)} tensors that the architecture has no place for: {shown}",
         )
     ]
+
+
+def _drifting(plan: Plan, samples: RunSamples) -> list[RunWarning]:
+    warnings = []
+    for number, arm in enumerate(plan.arms):
+        steps = [figures.itl_s for figures in block_figures(samples.blocks, number)]
+        found = drift([step for step in steps if step is not None])
+        if found is not None:
+            word = "slower" if found.change > 0 else "faster"
+            warnings.append(
+                RunWarning(
+                    code="drift",
+                    detail=f"{arm.label} became {abs(found.change):.1%} {word} from the first blocks to the last"
+                    f" (Kendall's tau {found.tau:.2f}, p = {found.p:.1g}): its median is of no one state; the speed-up"
+                    " compares within blocks and hardly feels it",
+                )
+            )
+    return warnings
 
 
 def _busy_host(samples: RunSamples) -> list[RunWarning]:

@@ -171,3 +171,20 @@ def test_the_same_script_in_a_worker_process_gives_the_same_record(run_kvbench: 
         run = record(tmp_path / launch)
         figures.append([run["arms"], run["comparison"], run["checks"], run["workload"], run["keys"]["compare_key"]])
     assert figures[0] == figures[1]
+
+
+class TestDrift:
+    def test_is_told_and_leaves_the_speedup_alone(self, run_kvbench: Run, tmp_path: Path) -> None:
+        run_kvbench(*SCRIPT, "model.drift=0.02", "workload.prompt_tokens=100", "launch=inline")
+        run = record(tmp_path / "results")
+        drifting = [warning["detail"] for warning in run["warnings"] if warning["code"] == "drift"]
+        assert [True, True] == [
+            detail.startswith(mode) for detail, mode in zip(drifting, ("nocache", "cached"), strict=True)
+        ]
+        # first blocks 0 and 1, last blocks 6 and 7: factors 1.01 and 1.13
+        assert all("became 11.9% slower" in detail for detail in drifting)
+        assert run["comparison"]["speedup"]["value"] == pytest.approx(5.0)
+
+    def test_of_nothing_is_not_told(self, run_kvbench: Run, tmp_path: Path) -> None:
+        run_kvbench(*SCRIPT, "workload.prompt_tokens=100", "launch=inline")
+        assert "drift" not in [warning["code"] for warning in record(tmp_path / "results")["warnings"]]
