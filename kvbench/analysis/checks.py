@@ -41,7 +41,7 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     warnings += _unused_tensors(samples)
     warnings += _varying_tokens(plan, samples)
     warnings += _drifting(plan, samples)
-    warnings += _busy_host(samples)
+    warnings += _host(samples)
     if plan.config.model.weights == "random":
         warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
     return tuple(warnings)
@@ -178,18 +178,36 @@ def _drifting(plan: Plan, samples: RunSamples) -> list[RunWarning]:
     return warnings
 
 
-def _busy_host(samples: RunSamples) -> list[RunWarning]:
+def _host(samples: RunSamples) -> list[RunWarning]:
+    """What the machine was like when the run began, as far as it bears on times; silence is no warning."""
     environment = samples.prepared.environment if samples.prepared else {}
     load, cores = environment.get("load_average_1m"), environment.get("logical_cores")
-    if load is None or cores is None or load <= cores / 2:
-        return []
-    return [
-        RunWarning(
-            code="host_load",
-            detail=f"the load average was {load:.1f} on {cores} logical cores when the run began: other programs may"
-            " have slowed it",
-        )
-    ]
+    governor = environment.get("cpu_governor")
+    conditions = (
+        (
+            "host_load",
+            load is not None and cores is not None and load > cores / 2,
+            f"the load average was {load or 0:.1f} on {cores} logical cores when the run began: other programs may have"
+            " slowed it",
+        ),
+        (
+            "cpu_governor",
+            governor not in (None, "performance"),
+            f"the CPU's clock follows its load (governor {governor}), so short steps may run below full speed:"
+            " `cpupower frequency-set -g performance` holds it",
+        ),
+        (
+            "on_battery",
+            environment.get("on_battery") is True,
+            "the machine runs on its battery, which may hold its clocks down: plug it in",
+        ),
+        (
+            "debug_build",
+            environment.get("torch_debug") is True,
+            "this torch is a debug build, several times slower than a release: install a release",
+        ),
+    )
+    return [RunWarning(code=code, detail=detail) for code, holds, detail in conditions if holds]
 
 
 def failed(checks: Sequence[Check]) -> tuple[str, ...]:

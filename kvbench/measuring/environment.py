@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
 
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
 def base_environment() -> dict[str, Any]:
     """What is known without torch: Python, machine, this process, the code's commit."""
     commit, dirty = _git_state(Path(kvbench.__file__).parent)
@@ -30,6 +33,8 @@ def base_environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "logical_cores": os.cpu_count(),
+        "cpu_governor": _cpu_governor(GOVERNOR),
+        "on_battery": _on_battery(),
         "memory_bytes": psutil.virtual_memory().total,
         "worker": {
             "pid": os.getpid(),
@@ -47,6 +52,7 @@ def torch_environment(device: torch.device, sensors: DeviceSensors) -> dict[str,
     return {
         **base_environment(),
         "torch": str(torch.__version__),  # a class of torch's own would import it where this is unpickled
+        "torch_debug": bool(torch.version.debug),
         "transformers": transformers.__version__,
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,
@@ -68,6 +74,21 @@ def device_uuid(device: torch.device) -> str | None:
     if device.type != "cuda" or torch.version.hip is not None:
         return None
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def _cpu_governor(file: Path) -> str | None:
+    """What sets the first core's clock on Linux, or None where the system does not tell, as in most containers."""
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def _on_battery() -> bool | None:
+    """Whether the power cord is out; None without a battery."""
+    sensor = getattr(psutil, "sensors_battery", None)
+    battery = sensor() if sensor is not None else None
+    return None if battery is None or battery.power_plugged is None else not battery.power_plugged
 
 
 def _cpu_name() -> str:

@@ -166,6 +166,24 @@ class TestAWarning:
         assert ["tokens_vary"] == [each.code for each in run_warnings(plan, varying)]
         assert "ok" == status(plan, varying)[0]
 
+    @pytest.mark.parametrize(
+        ("facts", "codes"),
+        [
+            ({"cpu_governor": "powersave"}, ["cpu_governor"]),
+            ({"cpu_governor": "performance", "on_battery": False, "torch_debug": False}, []),
+            ({"cpu_governor": None, "on_battery": None}, []),
+            ({"on_battery": True}, ["on_battery"]),
+            ({"torch_debug": True}, ["debug_build"]),
+        ],
+    )
+    def test_tells_of_a_machine_that_holds_its_clocks_down(self, facts: dict[str, object], codes: list[str]) -> None:
+        plan, samples = measured()
+        assert samples.prepared is not None
+        environment = {**samples.prepared.environment, "load_average_1m": None, **facts}
+        slow = replace(samples, prepared=replace(samples.prepared, environment=environment))
+        assert codes == [each.code for each in run_warnings(plan, slow)]
+        assert "ok" == status(plan, slow)[0]
+
     @pytest.mark.parametrize(("load", "warned"), [(2.0, False), (2.1, True), (None, False)])
     def test_tells_of_a_busy_host(self, load: float | None, warned: bool) -> None:
         plan, samples = measured()
