@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kvbench
-from kvbench.capabilities import ATTENTIONS, MODES
+from kvbench.capabilities import ATTENTIONS, HABITS, MODE_ARMS, MODES, QUANTIZATIONS, Mode
 from kvbench.commands import SUBCOMMANDS
 from kvbench.config.checks import settings
 from kvbench.config.locations import conf_folder
@@ -18,6 +18,8 @@ EXAMPLES = (
     ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
     ("python -m kvbench model=hub model.id=Qwen/Qwen3-0.6B", "any causal model of the hub"),
     ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
+    ("python -m kvbench experiment=habits", "what each habit of hand-written loops costs"),
+    ("python -m kvbench mode=resumed", "a conversation: what does a kept cache save at every turn?"),
     ("python -m kvbench experiment=all_modes", "the hand-written loops against transformers' own"),
     ("python -m kvbench --config-path RUN_FOLDER", "repeat a run from its config.yaml"),
 )
@@ -37,10 +39,10 @@ def _page() -> Iterator[str]:
     yield "single token and the cache (cached), in interleaved blocks. The speed-up comes with an interval."
     yield from _section("examples", EXAMPLES)
     yield from _section("commands", (("[KEY=VALUE ...]", "measure; -m sweeps over KEY=A,B,C"), *SUBCOMMANDS.items()))
-    yield from _section(
-        "mode=", (("both", "nocache and cached"), *((mode.name, mode.summary) for mode in MODES.values()))
-    )
+    yield from _section("mode=", (("both", _beside("both")), *((mode.name, _summary(mode)) for mode in MODES.values())))
     yield from _section("attention=", ATTENTIONS.items())
+    yield from _section("model.quantization=", ((route.name, route.summary) for route in QUANTIZATIONS.values()))
+    yield from _section("arms=[{mode: nocache, habit: …}]", ((habit.name, habit.summary) for habit in HABITS.values()))
     yield ""
     yield f"model=   {' '.join(_files('model'))}"
     for group in ("workload", "sampling", "measure", "experiment"):
@@ -50,6 +52,15 @@ def _page() -> Iterator[str]:
     yield "options: -m, --multirun   --config-dir DIR (your own YAML files)   --config-path DIR   --config-name NAME"
     yield "         --cfg job (print the configuration, run nothing)   --version"
     yield "exit codes: 0 valid, 1 failed, 2 bad input, 3 measured but INVALID, 130 Ctrl-C"
+
+
+def _beside(mode: str) -> str:
+    return f"runs {', '.join(MODE_ARMS[mode])}"
+
+
+def _summary(mode: Mode) -> str:
+    """What the mode does; as a setting of its own it may bring other arms along."""
+    return f"{mode.summary}; {_beside(mode.name)}" if mode.name in MODE_ARMS else mode.summary
 
 
 def _section(title: str, rows: object) -> Iterator[str]:

@@ -179,7 +179,9 @@ class Config:
     cache: str = setting("dynamic", "kind of cache of the arms that keep one", choices=("dynamic",))
     engine: str = setting("eager", "how a step is executed", choices=ENGINES)
     attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
-    arms: list[ArmConfig] | None = setting(None, "list of {mode, cache, engine, attention}; the first is the baseline")
+    arms: list[ArmConfig] | None = setting(
+        None, "list of {mode, cache, engine, attention, habit}; the first is the baseline"
+    )
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
