@@ -52,7 +52,7 @@ class TestATrace:
             "launch=inline",
             "threads=1",
         )
-        assert (0, "") == (code, err)
+        assert code == 0, err
         assert "cost of token" in out
         (run,) = find_runs([tmp_path / "results"]).runs
         table = read_steps(run.folder)
