@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # Before transformers is imported: a test that asks the hub by mistake fails at once instead of after retries.
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# torchao, where it is installed, has torch complain on standard error while transformers is imported.
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 TINY = {
     "vocab_size": 97,
