@@ -18,7 +18,7 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
-from kvbench.measuring.samples import HostReading, RunSamples
+from kvbench.measuring.samples import HostReading, RunSamples, Watching
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import Emit, Progress, Text, run_job
@@ -79,6 +79,8 @@ def _measured(
     model: Any, tokenizer: Any, config: Config, texts: tuple[str, ...] | None, on_event: Emit | None
 ) -> RunRecord:
     # Here, not at the top: `import kvbench` and the command line start without torch.
+    from kvbench.measuring.environment import device_uuid
+    from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
     from kvbench.running.torch_session import TorchBackend
 
@@ -90,10 +92,11 @@ def _measured(
     def emit(message: Any) -> None:
         if on_event is not None:
             on_event(message)
-        if not isinstance(message, (Progress, Text, HostReading)):
+        if not isinstance(message, (Progress, Text, HostReading, Watching)):
             samples.add(message)
 
-    backend = TorchBackend(adopt(model.eval(), tokenizer, plan.model_name), device)
+    sensors = open_sensors(device_uuid(device))
+    backend = TorchBackend(adopt(model.eval(), tokenizer, plan.model_name), device, sensors)
     created_at = datetime.now(UTC).isoformat()
     try:
         run_job(plan, backend.session(plan), emit)

@@ -8,32 +8,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import kvbench
-from kvbench.analysis.checks import failed, run_checks, run_warnings
+from kvbench.analysis.arms import arm_record
+from kvbench.analysis.audits import audits
+from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.comparison import compare_arms
-from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles, trace_cost
+from kvbench.analysis.device_during import device_during
+from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.null_reasons import null_reasons
-from kvbench.analysis.turns import turns
+from kvbench.analysis.series import thinned
+from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import to_dict
-from kvbench.measuring.samples import ColdVisit, HostReading, RunSamples, UntimedPass
+from kvbench.measuring.samples import HostReading, RunSamples
 from kvbench.plan import Plan
-from kvbench.records.schema import (
-    ArmRecord,
-    Cold,
-    Energy,
-    HostSample,
-    Keys,
-    Limit,
-    Memory,
-    MemoryPoint,
-    ProofResult,
-    RunRecord,
-    Status,
-    Stopping,
-    Workload,
-)
-
-MAX_POINTS = 400  # of a memory series in the record: more than a chart has pixels for
+from kvbench.records.evidence import Phase
+from kvbench.records.schema import HostSample, Keys, RunRecord, Status, Stopping, Workload
 
 
 def assemble(
@@ -47,7 +36,7 @@ def assemble(
     """The record; `ended` is (status, reason) of a run that did not come to its end, else the checks decide."""
     prepared = samples.prepared
     figures = [block_figures(samples.blocks, arm) for arm in range(len(plan.arms))]
-    arms = tuple(_arm(plan, samples, arm) for arm in range(len(plan.arms))) if prepared else ()
+    arms = tuple(arm_record(plan, samples, arm) for arm in range(len(plan.arms))) if prepared else ()
     checks = run_checks(plan, samples) if ended is None else ()
     broken = failed(checks) if ended is None else (f"{ended[0]}: {ended[1]}",)
     agreement = {each.candidate_arm: each for each in samples.agreement}
@@ -75,7 +64,10 @@ def assemble(
         "comparison": comparisons[0] if comparisons else None,
         "checks": checks,
         "warnings": run_warnings(plan, samples),
-        "memory_timeline": tuple(_host_sample(reading) for reading in _thinned(samples.host_readings)),
+        "memory_timeline": tuple(_host_sample(reading) for reading in thinned(samples.host_readings)),
+        "phases": tuple(Phase(name=each.phase, seconds=each.seconds) for each in samples.phases),
+        "device_during": device_during(samples.all_blocks),
+        "audits": audits(plan, samples),
     }
     record = RunRecord(**data)
     return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(plan, samples))})
@@ -112,70 +104,6 @@ def _judged(broken: tuple[str, ...]) -> tuple[Status, str]:
     return "ok", "measured, and every check passed"
 
 
-def _arm(plan: Plan, samples: RunSamples, arm: int) -> ArmRecord:
-    spec = plan.arms[arm]
-    blocks = samples.blocks
-    figures = block_figures(blocks, arm)
-    untimed = next((each for each in samples.untimed if each.arm == arm), None)
-    cold = next((each for each in samples.cold if each.arm == arm), None)
-    return ArmRecord(
-        mode=spec.mode,
-        cache=spec.cache,
-        engine=spec.engine,
-        attention=spec.attention,
-        habit=spec.habit,
-        cold=_cold(cold, samples),
-        ttft_s=estimate([block.ttft_s for block in figures]),
-        itl_s=estimate([block.itl_s for block in figures]),
-        decode_tokens_per_s=estimate([block.decode_tokens_per_s for block in figures]),
-        end_to_end_tokens_per_s=estimate([block.end_to_end_tokens_per_s for block in figures]),
-        itl_percentiles_s=token_percentiles(blocks, arm),
-        step_lane_cost=step_lane_cost(blocks, arm),
-        trace_cost=trace_cost(blocks, arm),
-        memory=_memory(untimed),
-        memory_by_context=_memory_by_context(untimed),
-        energy=Energy(joules_per_token=None, idle_watts=None, window_s=None),
-        limit=Limit(floor_s=None, bound=None, mbu=None, mfu=None, launch_s=None),
-        tokens=untimed.tokens if untimed else (),
-        texts=untimed.texts if untimed else (),
-        finish_reason=untimed.finish_reasons if untimed else (),
-        proof=_proof(samples, untimed, arm),
-        turns=turns(plan, samples, arm),
-    )
-
-
-def _cold(cold: ColdVisit | None, samples: RunSamples) -> Cold:
-    load_s = samples.prepared.load_s if samples.prepared else None
-    if cold is None:
-        return Cold(ttft_s=None, itl_s=None, load_s=load_s, compile_s=None)
-    return Cold(ttft_s=cold.ttft_s, itl_s=cold.itl_s, load_s=load_s, compile_s=None)
-
-
-def _memory(untimed: UntimedPass | None) -> Memory:
-    values = {name: getattr(untimed.memory, name) if untimed else None for name in Memory.model_fields}
-    return Memory(**values)
-
-
-def _memory_by_context(untimed: UntimedPass | None) -> tuple[MemoryPoint, ...]:
-    points = untimed.memory_by_step if untimed else ()
-    return tuple(
-        MemoryPoint(
-            context_length=point.context_length,
-            kv_cache_bytes=point.kv_cache_bytes,
-            allocated_bytes=point.allocated_bytes,
-        )
-        for point in _thinned(points)
-    )
-
-
-def _proof(samples: RunSamples, untimed: UntimedPass | None, arm: int) -> ProofResult:
-    timed = [visit for block in samples.blocks for visit in block.visits if visit.arm == arm]
-    return ProofResult(
-        steps_checked=(untimed.proof.steps_checked if untimed else 0) + sum(visit.passes_checked for visit in timed),
-        violations=(untimed.proof.violations if untimed else 0) + sum(visit.violations for visit in timed),
-    )
-
-
 def _model(plan: Plan, samples: RunSamples) -> dict[str, Any] | None:
     if samples.prepared is None:
         return None
@@ -207,6 +135,13 @@ def _known_reasons(plan: Plan, samples: RunSamples) -> dict[str, str]:
         known |= {
             f"/arms/{untimed.arm}/memory/{field}": sentence for field, sentence in untimed.memory.null_reasons.items()
         }
+    for window in samples.energy:
+        if window.reason is not None:
+            fields = ("joules_per_token", "idle_watts", "window_s", "new_tokens")
+            known |= {f"/arms/{window.arm}/energy/{field}": window.reason for field in fields}
+    for evidence in samples.cold_evidence:
+        if evidence.reason is not None:
+            known[f"/arms/{evidence.arm}/cold/probes"] = evidence.reason
     return known
 
 
@@ -217,9 +152,3 @@ def _host_sample(reading: HostReading) -> HostSample:
         process_rss_bytes=reading.process_rss_bytes,
         device_used_bytes=reading.device_used_bytes,
     )
-
-
-def _thinned(points: Any) -> Any:
-    """At most `MAX_POINTS` of a series, evenly spaced, the last one included."""
-    stride = -(-len(points) // MAX_POINTS) or 1
-    return [*points[:-1:stride], *points[-1:]]

@@ -1,22 +1,17 @@
-"""The lines behind VALID and INVALID, and the warnings that are neither."""
+"""The lines behind VALID and INVALID."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from kvbench.analysis.agreement import judge
+from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import MIN_BLOCKS
-from kvbench.analysis.drift import drift
-from kvbench.analysis.estimates import block_figures
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
-from kvbench.records.schema import Check, RunWarning
+from kvbench.records.schema import Check
 
-MOST_NAMES = 3  # of tensors in a warning
-RANDOM_WEIGHTS = (
-    "the weights are random: times and bytes are those of the real shape, but such a model hardly looks at its context,"
-    " so the agreement verdict would hardly notice a broken cache"
-)
+MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more
 
 
 def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
@@ -30,21 +25,9 @@ def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     checks += [
         _uninterrupted(plan, samples, arm, uninterrupted[0]) for arm in _modes(plan, "interrupted") if uninterrupted
     ]
+    checks += _throttling(samples)
+    checks += audit_checks(plan, samples)
     return tuple(checks)
-
-
-def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
-    """What a reader should know besides."""
-    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in samples.warnings]
-    if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
-        warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
-    warnings += _unused_tensors(samples)
-    warnings += _varying_tokens(plan, samples)
-    warnings += _drifting(plan, samples)
-    warnings += _host(samples)
-    if plan.config.model.weights == "random":
-        warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
-    return tuple(warnings)
 
 
 def _mode_proof(plan: Plan, samples: RunSamples) -> Check:
@@ -95,6 +78,28 @@ def _enough_blocks(samples: RunSamples) -> Check:
     )
 
 
+def _throttling(samples: RunSamples) -> list[Check]:
+    """A line only where the device could be asked."""
+    if not any(block.device_after for block in samples.all_blocks):
+        return []
+    counting = samples.blocks
+    standing = [block for block in counting if block.throttled]
+    repeated = len(samples.all_blocks) - len(counting)
+    causes = ", ".join(sorted({cause for block in samples.all_blocks for cause in block.throttled}))
+    passed = len(standing) <= MOST_THROTTLED * len(counting)
+    detail = f"{len(standing)} of {len(counting)} blocks throttled"
+    if repeated:
+        detail += f", after {repeated} were measured again"
+    return [
+        Check(
+            name="throttling",
+            passed=passed,
+            detail=detail + (f" ({causes})" if causes else ""),
+            advice="" if passed else "the device slows itself down: cool it, or let it rest, and measure again",
+        )
+    ]
+
+
 def _agreement(plan: Plan, samples: RunSamples) -> Check:
     figures = {each.candidate_arm: each for each in samples.agreement}
     verdicts = {arm: judge(figures.get(arm)) for arm in range(1, len(plan.arms))}
@@ -127,87 +132,6 @@ def _uninterrupted(plan: Plan, samples: RunSamples, interrupted: int, kept: int)
         detail=f"{names} wrote different tokens{'' if wrong or not figures else ', within what rounding does'}",
         advice="what is rebuilt after an interruption is not what was lost" if wrong or not figures else "",
     )
-
-
-def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:
-    expected = {untimed.arm: untimed.tokens_sha256 for untimed in samples.untimed}
-    varying = {
-        visit.arm
-        for block in samples.blocks
-        for visit in block.visits
-        if visit.arm in expected and expected[visit.arm][visit.batch] != visit.tokens_sha256
-    }
-    return [
-        RunWarning(
-            code="tokens_vary",
-            detail=f"{plan.arms[arm].label}: a timed visit gave other tokens than the untimed pass, so its kernels are"
-            " not deterministic or the run leaks state",
-        )
-        for arm in sorted(varying)
-    ]
-
-
-def _unused_tensors(samples: RunSamples) -> list[RunWarning]:
-    names = samples.prepared.unused_tensors if samples.prepared else ()
-    if not names:
-        return []
-    shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
-    return [
-        RunWarning(
-            code="unused_tensors",
-            detail=f"the checkpoint has {len(names)} tensors that the architecture has no place for: {shown}",
-        )
-    ]
-
-
-def _drifting(plan: Plan, samples: RunSamples) -> list[RunWarning]:
-    warnings = []
-    for number, arm in enumerate(plan.arms):
-        steps = [figures.itl_s for figures in block_figures(samples.blocks, number)]
-        found = drift([step for step in steps if step is not None])
-        if found is not None:
-            word = "slower" if found.change > 0 else "faster"
-            warnings.append(
-                RunWarning(
-                    code="drift",
-                    detail=f"{arm.label} became {abs(found.change):.1%} {word} from the first blocks to the last"
-                    f" (Kendall's tau {found.tau:.2f}, p = {found.p:.1g}): its median is of no one state; the speed-up"
-                    " compares within blocks and hardly feels it",
-                )
-            )
-    return warnings
-
-
-def _host(samples: RunSamples) -> list[RunWarning]:
-    """What the machine was like when the run began, as far as it bears on times; silence is no warning."""
-    environment = samples.prepared.environment if samples.prepared else {}
-    load, cores = environment.get("load_average_1m"), environment.get("logical_cores")
-    governor = environment.get("cpu_governor")
-    conditions = (
-        (
-            "host_load",
-            load is not None and cores is not None and load > cores / 2,
-            f"the load average was {load or 0:.1f} on {cores} logical cores when the run began: other programs may have"
-            " slowed it",
-        ),
-        (
-            "cpu_governor",
-            governor not in (None, "performance"),
-            f"the CPU's clock follows its load (governor {governor}), so short steps may run below full speed:"
-            " `cpupower frequency-set -g performance` holds it",
-        ),
-        (
-            "on_battery",
-            environment.get("on_battery") is True,
-            "the machine runs on its battery, which may hold its clocks down: plug it in",
-        ),
-        (
-            "debug_build",
-            environment.get("torch_debug") is True,
-            "this torch is a debug build, several times slower than a release: install a release",
-        ),
-    )
-    return [RunWarning(code=code, detail=detail) for code, holds, detail in conditions if holds]
 
 
 def failed(checks: Sequence[Check]) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ MEDIAN = "median over blocks, exact order-statistic interval"
 # for the upper percentiles, two-sided; below that the figure is an accident of the extremes.
 PERCENTILE_SAMPLES = {"p50": 1, "p90": 64, "p95": 130, "p99": 662}
 
+OUTLIER_SCORE = 3.5
+FEWEST_FOR_OUTLIERS = 5
+
 
 @dataclass(frozen=True)
 class BlockFigures:
@@ -69,6 +72,21 @@ def step_lane_cost(blocks: Sequence[Block], arm: int) -> float | None:
 def trace_cost(blocks: Sequence[Block], arm: int) -> float | None:
     """What tracing token confidence costs: the same of the trace lane; None without one."""
     return _lane_cost(blocks, arm, "trace")
+
+
+def outliers(samples: Sequence[float]) -> tuple[int, ...]:
+    """Places of the samples that stand out: modified z-score over 3.5 (Iglewicz and Hoaglin, 1993).
+
+    0.6745 |x - median| / MAD; none when fewer than 5 samples or half of them are equal, for then the MAD is 0.
+    """
+    if len(samples) < FEWEST_FOR_OUTLIERS:
+        return ()
+    values = np.asarray(samples, dtype=float)
+    distances = np.abs(values - np.median(values))
+    spread = float(np.median(distances))
+    if spread == 0:
+        return ()
+    return tuple(int(place) for place in np.flatnonzero(0.6745 * distances / spread > OUTLIER_SCORE))
 
 
 def _lane_cost(blocks: Sequence[Block], arm: int, lane: str) -> float | None:

@@ -4,46 +4,75 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kvbench
 from kvbench.config.compose import to_dict
+from kvbench.measuring.environment import STABLE
 from kvbench.measuring.samples import Prepared
 from kvbench.plan import Plan
 from kvbench.records.schema import Keys
 
-STABLE_ENVIRONMENT = ("python", "torch", "transformers", "cuda", "driver", "device_name", "cpu", "threads")
+# Where results go, what is drawn of them and whether old ones count does not change them.
+NO_MATTER = ("results_dir", "name", "report", "resume")
+CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
 
 
 def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
     """Keys of a run; before the worker has answered, dtype and device are what the configuration asks for."""
     model = prepared.model if prepared else {}
     environment = prepared.environment if prepared else {}
-    config = plan.config
+    config = to_dict(plan.config)
     comparable = {
         "model": plan.model_name,
-        "dtype": model.get("dtype", config.model.dtype),
-        "quantization": config.model.quantization,
-        "device_name": environment.get("device_name", config.device),
-        "workload": to_dict(config)["workload"],
-        "interruptions": {"steps": plan.interrupt_steps, "message": config.interrupt.message},
-        "sampling": to_dict(config)["sampling"],
+        "dtype": model.get("dtype", plan.config.model.dtype),
+        "quantization": plan.config.model.quantization,
+        "device_name": environment.get("device_name", plan.config.device),
+        "workload": config["workload"],
+        "interruptions": {"steps": plan.interrupt_steps, "message": plan.config.interrupt.message},
+        "sampling": config["sampling"],
         "arms": [asdict(arm) for arm in plan.arms],
     }
-    everything = {
-        **comparable,
-        "config": _without_places(to_dict(config)),
-        "kvbench": kvbench.__version__,
-        "git_commit": environment.get("git_commit"),
-        "environment": {name: environment.get(name) for name in STABLE_ENVIRONMENT},
-    }
-    return Keys(compare_key=_digest(comparable), resume_key=_digest(everything))
+    return Keys(compare_key=_digest(comparable), resume_key=resume_key(plan, environment))
 
 
-def _without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Where results go does not change them."""
-    return {key: value for key, value in config.items() if key not in ("results_dir", "name", "report")}
+def resume_key(plan: Plan, environment: Mapping[str, Any]) -> str:
+    """The digest of a point before it is measured: configuration, prompts, a local model's files, code, environment.
+
+    `environment` needs the entries of `STABLE` alone. The code counts by its content, not its version or commit: an
+    edited line makes another key.
+    """
+    config = {key: value for key, value in to_dict(plan.config).items() if key not in NO_MATTER}
+    return _digest(
+        {
+            "config": config,
+            "prompts": asdict(plan.prompts),
+            "model_files": _files(Path(plan.config.model.path)) if plan.config.model.path else None,
+            "code": _code(),
+            "environment": {name: environment.get(name) for name in STABLE},
+        }
+    )
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change: hashing gigabytes of weights would take longer than many a run."""
+    files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+@cache
+def _code() -> str:
+    """Of every file that this process runs or decodes with, as they were when it was first asked."""
+    folder = Path(kvbench.__file__).parent
+    content = hashlib.sha256()
+    for path in sorted(path for pattern in CODE for path in folder.rglob(pattern)):
+        content.update(path.relative_to(folder).as_posix().encode())
+        content.update(path.read_bytes())
+    return content.hexdigest()
 
 
 def _digest(value: Any) -> str:

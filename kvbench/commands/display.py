@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -18,13 +18,14 @@ from kvbench.measuring.samples import Block, Prepared, Stopped
 from kvbench.plan import Plan
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
-from kvbench.records.store import StoredRun
-from kvbench.report.console import comparison_table, runs_table, verdict_panel
+from kvbench.records.store import RECORD, StoredRun, read_record
+from kvbench.report.console import RunRow, comparison_table, runs_table, verdict_panel
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
 
 LOG_WIDTH = 100
+Item = TypeVar("Item")
 
 
 class _PatientConsole(Console):
@@ -53,15 +54,17 @@ class Display:
     @contextmanager
     def showing(self, plan: Plan, log: Path) -> Iterator[None]:
         """For the time of one run: also write to its log."""
-        with log.open("a", encoding="utf-8") as file:
+        file = log.open("a", encoding="utf-8")
+        try:
             self._log = _log_console(file)
             self._phase = ""
             self.say(_headline(plan))
-            try:
-                yield
-            finally:
-                self._hide_bar()
-                self._log = None
+            yield
+        finally:
+            self._hide_bar()
+            self._log = None
+            with suppress(OSError):  # a full disk: what was measured is told and kept by others than the log
+                file.close()
 
     def hear(self, message: Message) -> None:
         """Show what is worth showing of a measurement's messages."""
@@ -79,15 +82,20 @@ class Display:
             case _:
                 pass
 
+    def earlier(self, run: StoredRun) -> None:
+        """A run that was measured before and need not be again."""
+        self.outcome(run.record)
+        self.say(f"measured before, nothing was measured now: {run.folder}; resume=false measures it again")
+
     def outcome(self, record: RunRecord) -> None:
         """The comparison table and the verdict."""
         if record.arms:
             self._print(comparison_table(record))
         self._print(verdict_panel(record))
 
-    def runs(self, records: Sequence[RunRecord]) -> None:
+    def runs(self, rows: Sequence[RunRow]) -> None:
         """One line per run of a sweep."""
-        self._print(runs_table(records))
+        self._print(runs_table(rows))
 
     def report(self, runs: Sequence[StoredRun], path: Path, wanted: str) -> None:
         """Write the HTML report unless the configuration says false, and tell where it is."""
@@ -101,6 +109,19 @@ class Display:
         self._hide_bar()
         self.say(f"report: {path}")
 
+    def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:
+        """The report over the runs in these folders, read back one by one."""
+        runs = [StoredRun(read_record(folder / RECORD), folder) for folder in folders] if wanted != "false" else []
+        self.report(runs, path, wanted)
+
+    def counted(self, items: Sequence[Item], phase: str) -> Iterator[Item]:
+        """The items, with a bar that counts them; on a terminal alone."""
+        for done, item in enumerate(items):
+            if self._console.is_terminal:
+                self._move_bar(PhaseProgress(phase, done, len(items)))
+            yield item
+        self._hide_bar()
+
     def say(self, line: str) -> None:
         """One line of our own."""
         self._print(RichText(printable(line)))
@@ -108,8 +129,14 @@ class Display:
     def _print(self, renderable: RenderableType) -> None:
         self._hide_bar()
         self._console.print(renderable)
+        self._write_log(renderable)
+
+    def _write_log(self, renderable: RenderableType, end: str = "\n", *, soft_wrap: bool = False) -> None:
         if self._log is not None:
-            self._log.print(renderable)
+            try:
+                self._log.print(renderable, end=end, soft_wrap=soft_wrap)
+            except OSError:  # the disk is full; the record will say so, or be the line that says it
+                self._log = None
 
     def _show_phase(self, progress: PhaseProgress) -> None:
         if not self._console.is_terminal:
@@ -141,9 +168,8 @@ class Display:
             self._piece("\n")
 
     def _piece(self, text: str, style: str = "") -> None:
-        for console in (self._console, self._log):
-            if console is not None:
-                console.print(RichText(text, style=style), end="", soft_wrap=True)
+        self._console.print(RichText(text, style=style), end="", soft_wrap=True)
+        self._write_log(RichText(text), end="", soft_wrap=True)
 
     def _move_bar(self, progress: PhaseProgress) -> None:
         if self._bar is None or self._task is None:

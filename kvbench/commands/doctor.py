@@ -81,7 +81,7 @@ def _devices() -> Iterator[Finding]:
 def _nvml() -> Iterator[Finding]:
     import pynvml
 
-    from kvbench.measuring.sensors import nvml_reason
+    from kvbench.measuring.nvml import nvml_reason
 
     try:
         pynvml.nvmlInit()

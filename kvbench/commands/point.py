@@ -12,7 +12,7 @@ from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
-from kvbench.measuring.samples import Block, HostReading, Prepared, RunSamples
+from kvbench.measuring.samples import Block, HostReading, Prepared, RunSamples, Watching
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table
@@ -37,12 +37,10 @@ class Ended:
         """Whether bad input ended the run before anything was known; then there is nothing to keep."""
         return isinstance(self.error, BadInput) and self.record.model is None
 
-    @property
-    def exit_code(self) -> int:
-        """By the command table."""
-        return {"ok": EXIT_OK, "invalid": EXIT_INVALID, "interrupted": EXIT_INTERRUPTED}.get(
-            self.record.status, EXIT_FAILED
-        )
+
+def exit_code(status: str) -> int:
+    """By the command table."""
+    return {"ok": EXIT_OK, "invalid": EXIT_INVALID, "interrupted": EXIT_INTERRUPTED}.get(status, EXIT_FAILED)
 
 
 def open_runner(config: Config) -> Runner:
@@ -59,7 +57,7 @@ def measure_point(config: Config, runner: Runner, results_dir: Path, display: Di
     """Measure one configuration and write its whole folder but the report.
 
     A run that ends early leaves its record too, with the finished blocks. Raises `BadInput`, with nothing left
-    behind, when the prompts or the folder are unusable.
+    behind, when the prompts or the folder are unusable, and `RunFailed` when the record cannot be written.
     """
     plan = make_plan(config)
     run_id, created_at = new_run_id(), datetime.now(UTC).isoformat()
@@ -69,7 +67,10 @@ def measure_point(config: Config, runner: Runner, results_dir: Path, display: Di
         error = _measure(plan, runner, folder, samples, display)
         with uninterrupted():  # a second Ctrl-C must not cost the record
             record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error))
-            _write(folder, plan, samples, record)
+            try:
+                _write(folder, plan, samples, record)
+            except RecordError as full:
+                raise RunFailed(f"{full}; {len(samples.all_blocks)} finished blocks are in {folder.path}") from full
         ended = Ended(record, folder, error)
         if not ended.measured_nothing:
             display.outcome(ended.record)
@@ -90,7 +91,7 @@ def _measure(
                 samples.add(message)
         elif isinstance(message, HostReading):
             samples.host_readings.append(message)
-        elif not isinstance(message, (Progress, Text)):
+        elif not isinstance(message, (Progress, Text, Watching)):
             samples.add(message)
 
     try:
@@ -112,9 +113,10 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
 
 
 def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
-    folder.write_config(to_yaml(plan.config))
     prepared = samples.prepared
-    timed_steps = plan.config.measure.step_lane and samples.blocks
+    if prepared is None:  # else it was written then
+        folder.write_config(to_yaml(plan.config))
+    timed_steps = plan.config.measure.step_lane and samples.all_blocks
     if prepared is not None and (timed_steps or samples.traced):
-        folder.write_steps(step_table(samples.blocks, prepared, samples.traced))
+        folder.write_steps(step_table(samples.all_blocks, prepared, samples.traced))
     folder.write_record(record)

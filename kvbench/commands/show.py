@@ -89,7 +89,7 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
 def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
-    from kvbench.report.console import comparison_table, runs_table, verdict_panel
+    from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
     from kvbench.report.names import run_name
     from kvbench.report.outputs import say
 
@@ -101,5 +101,5 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
             console.print(comparison_table(records[0]))
             console.print(verdict_panel(records[0]))
         else:
-            console.print(runs_table(records))
+            console.print(runs_table([run_row(record) for record in records]))
     say(captured.get())

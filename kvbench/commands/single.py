@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kvbench.commands.display import Display
-from kvbench.commands.point import measure_point, open_runner
+from kvbench.commands.point import exit_code, measure_point, open_runner
+from kvbench.commands.resume import Finished
 from kvbench.config.schema import Config
 from kvbench.records.store import REPORT, StoredRun
 
@@ -18,6 +19,10 @@ def run_single(config: Config) -> int:
     display = Display()
     runner = open_runner(config)
     try:
+        earlier = Finished(Path(config.results_dir), runner).run_of(config) if config.resume else None
+        if earlier is not None:
+            display.earlier(earlier)
+            return exit_code(earlier.record.status)
         ended = measure_point(config, runner, Path(config.results_dir), display)
     finally:
         runner.close()
@@ -26,4 +31,4 @@ def run_single(config: Config) -> int:
         ended.folder.discard()
         raise ended.error
     display.report([StoredRun(ended.record, ended.folder.path)], ended.folder.path / REPORT, config.report)
-    return ended.exit_code
+    return exit_code(ended.record.status)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,41 +18,38 @@ from kvbench.commands.point import (
     new_run_id,
     open_runner,
 )
+from kvbench.commands.resume import Finished
 from kvbench.config.compose import Sources, load_config, sweep_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, RecordError
-from kvbench.records.schema import RunRecord
-from kvbench.records.store import REPORT, RunFolder, StoredRun
+from kvbench.records.store import REPORT, RunFolder, StoredRun, alone_in
+from kvbench.report.console import RunRow, run_row
 from kvbench.running.supervisor import Runner
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What is kept of a point once its folder is written: a sweep of thousands must not hold their records."""
+
+    folder: Path
+    status: str
+    row: RunRow
 
 
 def run_sweep(overrides: Sequence[str], where: Sources) -> int:
     """Measure every point; a refused or failed one is a record and the rest go on.
 
-    Raises `ConfigError` when no point can be composed, `RecordError` when results cannot be written.
+    Raises `ConfigError` when no point can be composed, `RecordError` when results cannot be written, by this sweep
+    alone.
     """
+    display = Display()
     points = list(sweep_points(overrides, where))
-    configs = [_composed(point, where) for point in points]
+    configs = [_composed(point, where) for point in display.counted(points, "composing")]
     first = next((config for config in configs if isinstance(config, Config)), None)
     if first is None:
         raise next(error for error in configs if isinstance(error, ConfigError))
-    root = Path(first.results_dir) / f"sweep-{new_run_id()}"
-    display = Display()
-    runs: list[StoredRun] = []
-    runner = open_runner(first)
-    try:
-        for number, (point, config) in enumerate(zip(points, configs, strict=True), start=1):
-            display.say(f"\n[{number}/{len(points)}] {' '.join(point)}")
-            runs.append(_measured(point, config, runner, root, display))
-            if first.report == "true":
-                display.report([runs[-1]], runs[-1].folder / REPORT, first.report)
-            if runs[-1].record.status == "interrupted":
-                break
-    finally:
-        runner.close()
-    display.runs([run.record for run in runs])
-    display.report(runs, root / REPORT, first.report)
-    return _exit_code(run.record for run in runs)
+    with alone_in(Path(first.results_dir)):
+        return _Sweep(first, display).run(list(zip(points, configs, strict=True)))
 
 
 def _composed(point: Sequence[str], where: Sources) -> Config | ConfigError:
@@ -61,34 +59,69 @@ def _composed(point: Sequence[str], where: Sources) -> Config | ConfigError:
         return error
 
 
-def _measured(
-    point: Sequence[str], config: Config | ConfigError, runner: Runner, root: Path, display: Display
-) -> StoredRun:
-    """The point's run, or the record of its refusal."""
-    if isinstance(config, ConfigError):
-        return _refusal(point, config, root, display)
-    try:
-        ended = measure_point(config, runner, root, display)
-    except RecordError:
-        raise  # a folder that cannot be written is no fault of this point
-    except BadInput as error:
-        return _refusal(point, error, root, display)
-    if ended.measured_nothing:
-        display.say(f"refused: {ended.error}")
-    return StoredRun(ended.record, ended.folder.path)
+class _Sweep:
+    """One sweep in its folder."""
+
+    def __init__(self, first: Config, display: Display) -> None:
+        self._root = Path(first.results_dir) / f"sweep-{new_run_id()}"
+        self._report = first.report
+        self._display = display
+        self._runner: Runner = open_runner(first)
+        self._finished = Finished(Path(first.results_dir), self._runner)
+
+    def run(self, points: Sequence[tuple[Sequence[str], Config | ConfigError]]) -> int:
+        """Every point in its turn; the exit code."""
+        done: list[_Point] = []
+        left_out = 0
+        try:
+            for number, (point, config) in enumerate(points, start=1):
+                self._display.say(f"\n[{number}/{len(points)}] {' '.join(point)}")
+                earlier = self._finished.run_of(config) if isinstance(config, Config) else None
+                if earlier is not None:
+                    left_out += 1
+                    self._display.say(f"left out, measured before ({earlier.record.status}): {earlier.folder}")
+                run = earlier or self._measured(point, config)
+                done.append(_Point(run.folder, run.record.status, run_row(run.record)))
+                if run.record.status == "interrupted":
+                    break
+        finally:
+            self._runner.close()
+        self._display.runs([each.row for each in done])
+        if left_out:
+            self._display.say(
+                f"{left_out} of {len(done)} points were measured before and left out; resume=false measures them again"
+            )
+        self._root.mkdir(parents=True, exist_ok=True)  # a sweep that had nothing left to do has its report there
+        self._display.sweep_report([each.folder for each in done], self._root / REPORT, self._report)
+        return _exit_code({each.status for each in done})
+
+    def _measured(self, point: Sequence[str], config: Config | ConfigError) -> StoredRun:
+        """The point's run, or the record of its refusal."""
+        if isinstance(config, ConfigError):
+            return self._refusal(point, config)
+        try:
+            ended = measure_point(config, self._runner, self._root, self._display)
+        except RecordError:
+            raise  # a folder that cannot be written is no fault of this point
+        except BadInput as error:
+            return self._refusal(point, error)
+        if ended.measured_nothing:
+            self._display.say(f"refused: {ended.error}")
+        run = StoredRun(ended.record, ended.folder.path)
+        if config.report == "true":
+            self._display.report([run], run.folder / REPORT, config.report)
+        return run
+
+    def _refusal(self, point: Sequence[str], error: BadInput) -> StoredRun:
+        run_id = new_run_id()
+        folder = RunFolder(self._root, "refused", run_id)
+        record = refused(point, str(error), run_id=run_id, created_at=datetime.now(UTC).isoformat())
+        folder.write_record(record)
+        self._display.say(f"refused: {error}")
+        return StoredRun(record, folder.path)
 
 
-def _refusal(point: Sequence[str], error: BadInput, root: Path, display: Display) -> StoredRun:
-    run_id = new_run_id()
-    folder = RunFolder(root, "refused", run_id)
-    record = refused(point, str(error), run_id=run_id, created_at=datetime.now(UTC).isoformat())
-    folder.write_record(record)
-    display.say(f"refused: {error}")
-    return StoredRun(record, folder.path)
-
-
-def _exit_code(records: Iterable[RunRecord]) -> int:
-    statuses = {record.status for record in records}
+def _exit_code(statuses: set[str]) -> int:
     if "interrupted" in statuses:
         return EXIT_INTERRUPTED
     if statuses - {"ok", "invalid"}:

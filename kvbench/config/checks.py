@@ -89,6 +89,8 @@ def _check_model(model: ModelConfig) -> None:
         raise ConfigError("model.path is not set: name a transformers folder, such as model.path=./my-model")
     if model.weights == "random" and not (model.architecture or model.id or model.path):
         raise ConfigError("model.weights=random needs a shape: choose a ready model, or set model.id or model.path")
+    if model.sensors != "none" and not model.virtual_time:
+        raise ConfigError(f"model.sensors={model.sensors}: lives in virtual time; set model.virtual_time=true")
     if model.quantization != "none" and model.weights == "scripted":
         raise ConfigError(f"model.quantization={model.quantization}: the scripted model has no weights; leave it out")
     if model.device_map and model.weights in ("random", "scripted"):

@@ -16,6 +16,7 @@ HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "scripted")
 FAILURES = ("error", "oom", "crash")
+SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
 
 
 def setting(
@@ -62,12 +63,16 @@ class ModelConfig:
     per_token_s: float = setting(0.0, "scripted: seconds added to a decode step per token of context", minimum=0)
     drift: float = setting(0.0, "scripted: relative change of every time from one block to the next", above=-1)
     noise: float = setting(0.0, "scripted: relative standard deviation of each step", minimum=0)
+    unseen_length_s: float = setting(
+        0.0, "scripted: seconds added to a step at a length never seen before, unless attention is pinned", minimum=0
+    )
     seed: int = setting(0, "scripted and random: seed of the noise, of the weights", minimum=0)
     virtual_time: bool = setting(True, "scripted: advance a virtual clock; false sleeps for real")
     fail_at_step: int | None = setting(
         None, "scripted: fail at this decode step, counted over the whole run", minimum=1
     )
     fail_with: str = setting("error", "scripted: how to fail", choices=FAILURES)
+    sensors: str = setting("none", "scripted: the device's sensors, and how they misbehave", choices=SENSORS)
 
 
 @dataclass
@@ -166,6 +171,9 @@ class MeasureConfig:
     timeout_s: float | None = setting(
         None, "seconds, loading included, after which a run is ended and its worker killed (default: never)", above=0
     )
+    energy_s: float = setting(
+        3.0, "seconds of repeated generation per arm to read the energy counter over; 0: none", minimum=0
+    )
     step_lane: bool = setting(True, "also measure every step by itself, in visits of their own")
     seed: int = setting(0, "seed of the order in which a block visits the arms", minimum=0)
 
@@ -194,6 +202,12 @@ class Config:
     threads: int | None = setting(None, "CPU threads of torch (default: its own choice)", minimum=1)
     launch: str = setting(
         "worker", "worker: the model in a process of its own; inline: in this one", choices=("worker", "inline")
+    )
+    audit: bool = setting(
+        False, "also put the instrument to the test: the same arm twice, fresh prompts, the cost of watching"
+    )
+    resume: bool | None = setting(
+        None, "leave out what was measured before under the same resume_key (default: in a sweep)"
     )
     results_dir: str = setting("results", "where run folders go")
     name: str | None = setting(None, "folder under results_dir (default: the model's name)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ class Clock(Protocol):
 
     def now_ns(self) -> int:
         """Host time."""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass with nothing to do."""
 
     def synchronise(self) -> None:
         """Wait until the device has done everything submitted so far."""
@@ -35,6 +39,10 @@ class HostClock:
     def now_ns(self) -> int:
         """See `Clock`."""
         return time.perf_counter_ns()
+
+    def wait(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)
 
     def synchronise(self) -> None:
         """Nothing to wait for."""
@@ -64,6 +72,10 @@ class DeviceClock:
         """See `Clock`."""
         return time.perf_counter_ns()
 
+    def wait(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)
+
     def synchronise(self) -> None:
         """See `Clock`."""
         if self._device.type == "mps":
@@ -83,16 +95,23 @@ class DeviceClock:
 
 
 class ScriptedClock:
-    """Virtual time: it stands still until someone spends some."""
+    """Virtual time: it stands still until someone spends some. `on_spend` is told the seconds, and whether of work."""
 
     has_device_timeline = False
 
     def __init__(self) -> None:
         self._now_s = 0.0
+        self.on_spend: Callable[[float, bool], None] | None = None
 
-    def spend(self, seconds: float) -> None:
+    def spend(self, seconds: float, *, working: bool = True) -> None:
         """Let time pass."""
         self._now_s += seconds
+        if self.on_spend is not None:
+            self.on_spend(seconds, working)
+
+    def wait(self, seconds: float) -> None:
+        """See `Clock`."""
+        self.spend(seconds, working=False)
 
     def now_ns(self) -> int:
         """See `Clock`."""

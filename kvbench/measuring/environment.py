@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
+# What must be equal for a finished run to count as this one, and is known before a model is loaded.
+STABLE = ("python", "torch", "transformers", "cuda", "driver", "device_name", "cpu", "threads")
+# Variables that change what is computed or how fast, by prefix.
+SPEAKING = (
+    *("CUDA_", "CUBLAS", "CUDNN", "NVIDIA_TF32", "NVIDIA_VISIBLE", "TORCH", "PYTORCH_", "HIP_", "ROCR_"),
+    *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_"),
+)
+
+
 def base_environment() -> dict[str, Any]:
     """What is known without torch: Python, machine, this process, the code's commit."""
     commit, dirty = _git_state(Path(kvbench.__file__).parent)
@@ -33,9 +44,11 @@ def base_environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "logical_cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "cpu_governor": _cpu_governor(GOVERNOR),
         "on_battery": _on_battery(),
         "memory_bytes": psutil.virtual_memory().total,
+        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SPEAKING)},
         "worker": {
             "pid": os.getpid(),
             "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(),
@@ -54,8 +67,11 @@ def torch_environment(device: torch.device, sensors: DeviceSensors) -> dict[str,
         "torch": str(torch.__version__),  # a class of torch's own would import it where this is unpickled
         "torch_debug": bool(torch.version.debug),
         "transformers": transformers.__version__,
+        "accelerate": version("accelerate"),
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,
+        "cudnn": torch.backends.cudnn.version() if on_gpu else None,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
         "device_names": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
@@ -64,7 +80,15 @@ def torch_environment(device: torch.device, sensors: DeviceSensors) -> dict[str,
         "threads": torch.get_num_threads(),
         "load_average_1m": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         **sensors.facts(),
+        **neighbours(sensors),
     }
+
+
+def neighbours(sensors: DeviceSensors) -> dict[str, Any]:
+    """Processes that compute on the device; how many besides this one, None where ours is not among them."""
+    listed = sensors.processes()
+    known = listed is not None and os.getpid() in listed
+    return {"device_processes": listed, "other_device_processes": len(listed or ()) - 1 if known else None}
 
 
 def device_uuid(device: torch.device) -> str | None:
@@ -91,6 +115,7 @@ def _on_battery() -> bool | None:
     return None if battery is None or battery.power_plugged is None else not battery.power_plugged
 
 
+@cache
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -100,6 +125,7 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache  # what counts is the code as it was loaded
 def _git_state(folder: Path) -> tuple[str | None, bool | None]:
     """Commit and dirtiness of the checkout that the code runs from; (None, None) for an installed package."""
     try:

@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
+from functools import cache
 
 import psutil
 import torch
 
-from kvbench.measuring.sensors import DeviceSensors
+from kvbench.measuring.environment import device_uuid
+from kvbench.measuring.samples import Reconciliation
+from kvbench.measuring.sensors import DeviceSensors, open_sensors
 
 NO_ALLOCATOR = "torch keeps no allocator statistics on {device}"
+LOADED_BEFORE = "the model was on the device before its empty memory could be read"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Device memory in use before this process touched the device, and what starting CUDA added to it."""
+
+    elsewhere_bytes: int
+    context_bytes: int
+
+
+@cache
+def footprint(device: torch.device) -> Footprint | None:
+    """Start CUDA and see what that takes. Only the first call in a process can know: later ones get its answer.
+
+    None where there is no CUDA, no reading, or where torch has allocated already.
+    """
+    if device.type != "cuda" or torch.cuda.memory_reserved(device):
+        return None
+    sensors = open_sensors(device_uuid(device))
+    before = sensors.used_bytes()
+    torch.zeros(1, device=device)  # the context is made by the first kernel, not by asking for the device
+    torch.cuda.synchronize(device)
+    after = sensors.used_bytes()
+    if before is None or after is None:
+        return None
+    return Footprint(before, after - before - torch.cuda.memory_reserved(device))
 
 
 class MemoryMeter:
     """High-water marks of the allocator between `reset` and reading, and current process and device memory."""
 
-    def __init__(self, device: torch.device, sensors: DeviceSensors) -> None:
+    def __init__(self, device: torch.device, sensors: DeviceSensors, empty: Footprint | None = None) -> None:
         self._device = device
         self._sensors = sensors
+        self._empty = empty
+        self._outside_at_reset: int | None = None
         self._process = psutil.Process()
         self.null_reasons: dict[str, str] = {}
         if device.type != "cuda":
             reason = NO_ALLOCATOR.format(device=device.type)
-            self.null_reasons |= {"peak_allocated_bytes": reason, "peak_reserved_bytes": reason}
+            names = ("peak_allocated_bytes", "peak_reserved_bytes", "reconciliation")
+            self.null_reasons |= dict.fromkeys(names, reason)
+        elif empty is None:
+            self.null_reasons["reconciliation"] = sensors.reason or LOADED_BEFORE
 
     def reset(self) -> None:
         """Empty the allocator's cache and start its high-water marks anew."""
@@ -31,12 +67,24 @@ class MemoryMeter:
             torch.cuda.synchronize(self._device)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
+            self._outside_at_reset = self.outside_bytes()
         elif self._device.type == "mps":
             torch.mps.empty_cache()
 
     def allocated_bytes(self) -> int | None:
         """Held by tensors now."""
         return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else None
+
+    def outside_bytes(self) -> int | None:
+        """The device's memory in use that torch's allocator did not reserve: context, kernels, other processes."""
+        used = self._sensors.used_bytes() if self._device.type == "cuda" else None
+        return None if used is None else used - torch.cuda.memory_reserved(self._device)
+
+    def device_allocations(self) -> int | None:
+        """How often torch's allocator has asked the device for memory so far."""
+        if self._device.type != "cuda":
+            return None
+        return int(torch.cuda.memory_stats(self._device).get("num_device_alloc", 0))
 
     def in_use(self) -> dict[str, int | None]:
         """Device and process memory now; read it while the cache is alive."""
@@ -55,3 +103,25 @@ class MemoryMeter:
             "peak_allocated_bytes": torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(self._device) if on_gpu else None,
         }
+
+    def reconcile(self, weights_bytes: int | None, kv_cache_bytes: int | None) -> Reconciliation | None:
+        """Account for the device's memory now, before anything is given back; None with a reason when it cannot be."""
+        empty, outside = self._empty, self._outside_at_reset
+        used = self._sensors.used_bytes() if empty is not None else None
+        if empty is None or outside is None or used is None or weights_bytes is None or kv_cache_bytes is None:
+            self.null_reasons.setdefault("reconciliation", self._sensors.reason or "one of its parts is not known")
+            return None
+        peak = torch.cuda.max_memory_allocated(self._device)
+        reserved = torch.cuda.max_memory_reserved(self._device)
+        kernels = outside - empty.elsewhere_bytes - empty.context_bytes
+        return Reconciliation(
+            weights_bytes=weights_bytes,
+            kv_cache_bytes=kv_cache_bytes,
+            step_peak_bytes=peak - weights_bytes - kv_cache_bytes,
+            allocator_slack_bytes=reserved - peak,
+            device_context_bytes=empty.context_bytes,
+            kernels_bytes=kernels,
+            elsewhere_bytes=empty.elsewhere_bytes,
+            device_used_bytes=used,
+            unexplained_bytes=used - reserved - empty.context_bytes - kernels - empty.elsewhere_bytes,
+        )

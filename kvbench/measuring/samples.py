@@ -45,6 +45,17 @@ class Visit:
 
 
 @dataclass(frozen=True)
+class DeviceReading:
+    """One look at the device between two measurements. None is what it does not tell."""
+
+    sm_clock_mhz: int | None
+    power_w: float | None
+    temperature_c: int | None
+    limits: tuple[str, ...] | None  # what holds its clock down at this moment, in the words of `measuring.throttling`
+    limited_s: dict[str, float] | None  # seconds that each cause has held it down since the driver was loaded
+
+
+@dataclass(frozen=True)
 class Block:
     """One visit to every arm in random order, over every prompt batch and in every lane."""
 
@@ -53,6 +64,36 @@ class Block:
     started_at: str
     elapsed_s: float
     visits: tuple[Visit, ...]
+    device_before: DeviceReading | None = None
+    device_after: DeviceReading | None = None
+    throttled: tuple[str, ...] = ()  # why, when the device was slowed down while it ran
+    repeats: int | None = None  # the index of the throttled block that this one stands for
+    other_cores: float | None = None  # CPU cores kept busy by other processes meanwhile
+
+
+def counted(blocks: list[Block]) -> list[Block]:
+    """The blocks that figures are made of: all but the throttled ones that another stands for."""
+    replaced = {block.repeats for block in blocks}
+    return [block for block in blocks if block.index not in replaced]
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Where the device's memory went at the end of an arm's untimed pass, in bytes.
+
+    weights + cache + step peak + allocator slack is what torch's allocator had reserved; with the device context, the
+    kernels and what is elsewhere it should be what NVML reports. The rest is `unexplained_bytes`, of either sign.
+    """
+
+    weights_bytes: int
+    kv_cache_bytes: int  # of the storages behind the cache
+    step_peak_bytes: int  # the allocator's high-water mark over weights and cache: activations, prompts, workspaces
+    allocator_slack_bytes: int  # reserved and never in use at once
+    device_context_bytes: int  # what starting CUDA took, before anything was loaded
+    kernels_bytes: int  # what was added outside the allocator before this pass: kernel code, plans, handles
+    elsewhere_bytes: int  # in use before this process touched the device: the driver and other processes
+    device_used_bytes: int
+    unexplained_bytes: int
 
 
 @dataclass(frozen=True)
@@ -67,6 +108,7 @@ class ArmMemory:
     peak_reserved_bytes: int | None
     device_used_bytes: int | None
     process_rss_bytes: int | None
+    reconciliation: Reconciliation | None = None
     null_reasons: dict[str, str] = field(default_factory=dict)  # field name -> why it is None
 
 
@@ -133,7 +175,63 @@ class ColdVisit:
     arm: int
     ttft_s: float
     itl_s: float | None
-    step_s: tuple[float, ...]
+    step_s: tuple[tuple[float, ...], ...]  # per batch, one per step
+
+
+@dataclass(frozen=True)
+class LengthProbe:
+    """A few steps at context lengths that this attention has not seen in this process, twice in a row.
+
+    What the first time costs more than the second is paid for new lengths. Allocations are those that torch's allocator
+    made on the device, `driver_bytes` what the device's memory grew by outside of it (kernel code, plans).
+    """
+
+    attention: str
+    context_length: int  # of the first step
+    steps: int
+    first_ttft_s: float
+    second_ttft_s: float
+    first_itl_s: float
+    second_itl_s: float
+    first_allocations: int | None
+    second_allocations: int | None
+    first_driver_bytes: int | None
+    second_driver_bytes: int | None
+
+
+@dataclass(frozen=True)
+class ColdEvidence:
+    """What an arm's first visit paid for: its own attention and another one at unseen lengths; or why none was read."""
+
+    arm: int
+    probes: tuple[LengthProbe, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class EnergyWindow:
+    """The device's energy counter over repeated generations of one arm; `joules` is None with a reason."""
+
+    arm: int
+    joules: float | None
+    window_s: float | None
+    new_tokens: int
+    idle_watts: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class AuditBlock:
+    """One arm visited under several conditions in random order, in the throughput lane.
+
+    Conditions: "repeat" and "again" are the same visit twice; "fresh" has prompts of the same length never seen;
+    "unwatched" is without the parent's readings of memory. Seconds of prefill and of decoding by condition.
+    """
+
+    index: int
+    arm: int
+    ttft_s: dict[str, float]
+    decode_s: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -187,6 +285,21 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class PhaseTime:
+    """How long one phase of the run took, in the session's time."""
+
+    phase: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Whether the parent shall go on reading the worker's memory."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something a reader should know that does not invalidate the run."""
 
@@ -204,7 +317,21 @@ class HostReading:
     device_used_bytes: int | None
 
 
-Sample = Prepared | ColdVisit | UntimedPass | TracedPass | Shapes | AgreementFigures | Block | Stopped | Warned
+Sample = (
+    Prepared
+    | ColdVisit
+    | ColdEvidence
+    | UntimedPass
+    | TracedPass
+    | Shapes
+    | AgreementFigures
+    | EnergyWindow
+    | Block
+    | AuditBlock
+    | PhaseTime
+    | Stopped
+    | Warned
+)
 
 
 @dataclass
@@ -214,13 +341,22 @@ class RunSamples:
     prepared: Prepared | None = None
     shapes: Shapes | None = None
     cold: list[ColdVisit] = field(default_factory=list)
+    cold_evidence: list[ColdEvidence] = field(default_factory=list)
     untimed: list[UntimedPass] = field(default_factory=list)
     traced: list[TracedPass] = field(default_factory=list)
     agreement: list[AgreementFigures] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
+    energy: list[EnergyWindow] = field(default_factory=list)
+    all_blocks: list[Block] = field(default_factory=list)
+    audits: list[AuditBlock] = field(default_factory=list)
+    phases: list[PhaseTime] = field(default_factory=list)
     stopped: Stopped | None = None
     warnings: list[Warned] = field(default_factory=list)
     host_readings: list[HostReading] = field(default_factory=list)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks that figures are made of."""
+        return counted(self.all_blocks)
 
     def add(self, sample: Sample) -> None:
         """Keep one sample where it belongs."""
@@ -231,6 +367,8 @@ class RunSamples:
                 self.shapes = sample
             case ColdVisit():
                 self.cold.append(sample)
+            case ColdEvidence():
+                self.cold_evidence.append(sample)
             case UntimedPass():
                 self.untimed.append(sample)
             case TracedPass():
@@ -238,7 +376,13 @@ class RunSamples:
             case AgreementFigures():
                 self.agreement.append(sample)
             case Block():
-                self.blocks.append(sample)
+                self.all_blocks.append(sample)
+            case EnergyWindow():
+                self.energy.append(sample)
+            case AuditBlock():
+                self.audits.append(sample)
+            case PhaseTime():
+                self.phases.append(sample)
             case Stopped():
                 self.stopped = sample
             case Warned():

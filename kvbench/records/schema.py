@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Reconciliation
+from kvbench.records.part import Part, Speedup
 
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
-
-
-class Part(BaseModel):
-    """Base of the record's parts: immutable, no unknown fields, no NaN or infinity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Estimate(Part):
@@ -31,24 +28,18 @@ class Estimate(Part):
     n: int
 
 
-class Speedup(Part):
-    """Candidate over baseline: above 1 the candidate is faster."""
-
-    estimator: str
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    level: float | None = None
-    n_blocks: int
-
-
 class Cold(Part):
-    """The first visit of an arm."""
+    """The first visit of an arm: `step_s` are its decode steps per batch, each at a length never seen before.
+
+    `probes` tell what it paid for, where it cost much more than a warm one.
+    """
 
     ttft_s: float | None
     itl_s: float | None
     load_s: float | None
     compile_s: float | None
+    step_s: tuple[tuple[float, ...], ...] = ()
+    probes: tuple[LengthProbe, ...] | None = None
 
 
 class TokenPercentiles(Part):
@@ -72,6 +63,7 @@ class Memory(Part):
     peak_reserved_bytes: int | None
     device_used_bytes: int | None
     process_rss_bytes: int | None
+    reconciliation: Reconciliation | None = None
 
 
 class MemoryPoint(Part):
@@ -83,11 +75,15 @@ class MemoryPoint(Part):
 
 
 class Energy(Part):
-    """Energy of decoding, from the device's cumulative counter."""
+    """Energy of whole generations repeated over a window, from the device's cumulative counter.
+
+    Per new token, prefills and the device's idle power included; `idle_watts` was measured just before.
+    """
 
     joules_per_token: float | None
     idle_watts: float | None
     window_s: float | None
+    new_tokens: int | None = None
 
 
 class Limit(Part):
@@ -147,6 +143,7 @@ class ArmRecord(Part):
     finish_reason: tuple[str, ...]
     proof: ProofResult
     turns: tuple[Turn, ...] = ()
+    outlier_blocks: tuple[int, ...] = ()  # indices of blocks whose ITL stands out; labelled, never left out
 
 
 class Agreement(Part):
@@ -246,6 +243,9 @@ class RunRecord(Part):
     checks: tuple[Check, ...]
     warnings: tuple[RunWarning, ...]
     memory_timeline: tuple[HostSample, ...]
+    phases: tuple[Phase, ...] = ()
+    device_during: DeviceDuring | None = None
+    audits: tuple[Audit, ...] = ()
     null_reasons: dict[str, str] = Field(default_factory=dict)
 
     @property

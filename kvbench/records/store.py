@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,10 @@ CONFIG = "config.yaml"
 STEPS = "steps.parquet"
 REPORT = "report.html"
 LOG = "stdout.log"
+
+# Lines of run.json as it is written: JSON escapes line breaks, so no text inside a record can look like them.
+STATUS_LINE = re.compile(r'^ "status": "(\w+)"', re.MULTILINE)
+RESUME_LINE = re.compile(r'^  "resume_key": "(\w+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,7 @@ class RunFolder:
                 f"run folder {self.path} exists already: remove it or choose another results_dir"
             ) from error
         except OSError as error:
-            raise RecordError(
-                f"results_dir={results_dir}: cannot create {self.path} ({error.strerror}); choose one you can write to"
-            ) from error
+            raise _cannot_create(results_dir, self.path, error) from error
 
     def discard(self) -> None:
         """Remove the folder of a run that turned out not to be one, and those above it that were made for it."""
@@ -114,10 +118,13 @@ class RunFolder:
 
         temporary = self.path / f".{STEPS}.tmp"
         try:
-            pyarrow.parquet.write_table(table, temporary)
+            with temporary.open("wb") as file:
+                pyarrow.parquet.write_table(table, file)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(self.path / STEPS)
         except OSError as error:
-            raise RecordError(f"{self.path / STEPS}: cannot write ({error})") from error
+            raise RecordError(f"{self.path / STEPS}: cannot write ({error.strerror or error})") from error
 
     def _replace(self, name: str, content: bytes) -> None:
         replace_file(self.path / name, content)
@@ -169,6 +176,60 @@ def read_record(path: Path) -> RunRecord:
         first = error.errors()[0]
         where = "/".join(str(part) for part in first["loc"])
         raise RecordError(f"{path}: field {where}: {first['msg']}") from error
+
+
+def finished_runs(results_dir: Path) -> dict[str, Path]:
+    """The newest run of each `resume_key` below a folder that came to its end, VALID or not: key to run folder."""
+    finished: dict[str, Path] = {}
+    for path in sorted(results_dir.rglob(RECORD), key=lambda path: path.parent.name):
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        status, key = STATUS_LINE.search(text), RESUME_LINE.search(text)
+        if status and key and status[1] in ("ok", "invalid"):
+            finished[key[1]] = path.parent
+    return finished
+
+
+@contextmanager
+def alone_in(results_dir: Path) -> Iterator[None]:
+    """Hold a folder for one sweep; the system lets go of it however the process ends.
+
+    Raises `RecordError` when another sweep holds it, or when it cannot be made.
+    """
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(results_dir, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_create(results_dir, results_dir, error) from error
+    try:
+        _lock(folder, results_dir)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, results_dir: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: run ids keep two sweeps apart, only the warning is lost
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RecordError(
+            f"results_dir={results_dir}: another sweep is writing into it, and two would disturb each other's times;"
+            " wait for it, or choose another results_dir"
+        ) from error
+    except OSError:  # a file system without locks
+        return
+
+
+def _cannot_create(results_dir: Path, path: Path, error: OSError) -> RecordError:
+    return RecordError(
+        f"results_dir={results_dir}: cannot create {path} ({error.strerror}); choose one you can write to"
+    )
 
 
 def find_runs(paths: Sequence[Path]) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -25,6 +26,16 @@ from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reas
 # The rows of the comparison: what the measurement is about, and what it costs.
 SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
 MEMORY_ROWS = ("weights_bytes", "peak_allocated_bytes", "device_used_bytes", "process_rss_bytes")
+ACCOUNT = (
+    "weights_bytes",
+    "kv_cache_storage_bytes",
+    "step_peak_bytes",
+    "allocator_slack_bytes",
+    "device_context_bytes",
+    "kernels_bytes",
+    "elsewhere_bytes",
+    "unexplained_bytes",
+)
 MOST_COLUMNS = 4  # arms side by side on eighty characters
 NARROW_COLUMNS = ("ttft_s", "itl_s", "peak_allocated_bytes", "kv_cache_bytes")
 STYLES = {"VALID": "green", "FASTER": "green", "INVALID": "red", "SLOWER": "red", "AMBIGUOUS": "yellow"}
@@ -36,7 +47,7 @@ def comparison_table(record: RunRecord) -> RenderableType:
     if not record.arms:
         return Text("nothing was measured", style=GREYED)
     table = _arms_as_columns(record) if len(record.arms) <= MOST_COLUMNS else _arms_as_rows(record)
-    return Group(table, *_notes(record), *_turns(record), *_statements(pairs(record)))
+    return Group(table, *_notes(record), *_accounts(record), *_turns(record), *_statements(pairs(record)))
 
 
 def _arms_as_columns(record: RunRecord) -> Table:
@@ -49,8 +60,8 @@ def _arms_as_columns(record: RunRecord) -> Table:
     table.add_section()
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)
-    if not all(unknown(BY_KEY["trace_cost"], arm) for arm in record.arms):
-        _add_metric(table, record, "trace_cost")
+    for key in ("joules_per_token", "trace_cost"):
+        _add_metric(table, record, key)
     table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
     return table
 
@@ -86,8 +97,36 @@ def verdict_panel(record: RunRecord) -> RenderableType:
     return Panel(body, title=Text(word, style=f"bold {style}"), title_align="left", border_style=style)
 
 
-def runs_table(records: Sequence[RunRecord]) -> RenderableType:
-    """One row per run: what was decoded, the speed-up with its interval, and how it ended."""
+@dataclass(frozen=True)
+class RunRow:
+    """What a table of runs says of one: a sweep of thousands keeps this instead of the records."""
+
+    name: str
+    modes: str
+    prompt_tokens: str
+    new_tokens: str
+    batch_size: str
+    speedups: Text
+    word: str
+    reason: str  # why it is not VALID
+
+
+def run_row(record: RunRecord) -> RunRow:
+    """What was decoded, the speed-up with its interval, and how it ended."""
+    return RunRow(
+        run_name(record),
+        run_modes(record),
+        prompt_tokens(record),
+        new_tokens(record),
+        batch_size(record),
+        _speedups(record),
+        run_word(record),
+        "" if record.valid else status_reason(record),
+    )
+
+
+def runs_table(rows: Sequence[RunRow]) -> RenderableType:
+    """One row per run."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold", min_width=8)
     table.add_column("modes", overflow="fold", min_width=len("(dynamic)"))
@@ -95,22 +134,10 @@ def runs_table(records: Sequence[RunRecord]) -> RenderableType:
         table.add_column(title, justify="right", overflow="fold")
     table.add_column("speed-up", justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    for record in records:
-        word = run_word(record)
-        table.add_row(
-            Text(run_name(record)),
-            Text(run_modes(record)),
-            Text(prompt_tokens(record)),
-            Text(new_tokens(record)),
-            Text(batch_size(record)),
-            _speedups(record),
-            Text(word, style=STYLES.get(word, "red")),
-        )
-    reasons = [
-        Text.assemble((f"{run_name(record)} {run_word(record)}: ", "bold"), status_reason(record))
-        for record in records
-        if not record.valid and record.status_reason
-    ]
+    for row in rows:
+        told = (row.name, row.modes, row.prompt_tokens, row.new_tokens, row.batch_size)
+        table.add_row(*map(Text, told), row.speedups, Text(row.word, style=STYLES.get(row.word, "red")))
+    reasons = [Text.assemble((f"{row.name} {row.word}: ", "bold"), row.reason) for row in rows if row.reason]
     return Group(table, *reasons)
 
 
@@ -152,6 +179,17 @@ def _notes(record: RunRecord) -> list[Text]:
         if all(unknown(metric, arm) for arm in record.arms):
             reasons.setdefault(null_reason(record, metric.pointer(0)), []).append(metric.title)
     return [Text(f"{', '.join(titles)}: not known, {reason}", style=GREYED) for reason, titles in reasons.items()]
+
+
+def _accounts(record: RunRecord) -> list[Text]:
+    """Where the device's memory went, one line per arm that could be accounted for."""
+    lines = []
+    for name, arm in zip(arm_names(record), record.arms, strict=True):
+        if arm.memory.reconciliation is not None:
+            parts = " + ".join(f"{BY_KEY[key].title} {BY_KEY[key].show(arm)}" for key in ACCOUNT)
+            used = BY_KEY["device_used_bytes"].show(arm)
+            lines.append(Text(f"{name}: {parts} = {used} in use", style=GREYED))
+    return lines[:MOST_COLUMNS]
 
 
 def _turns(record: RunRecord) -> list[RenderableType]:

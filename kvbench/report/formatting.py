@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from kvbench.records.schema import Estimate, Speedup
+from kvbench.records.part import Speedup
+from kvbench.records.schema import Estimate
 
 Unit = Literal["s", "bytes", "tokens/s", "J/token", "W", "ratio", "times", "count"]
 

@@ -29,7 +29,7 @@ class Metric:
         """The figure of one arm; None when it is unknown."""
         value: object = arm
         for name in self.path.split("/"):
-            value = getattr(value, name)
+            value = None if value is None else getattr(value, name)
         return cast(Figure, value)
 
     def value(self, arm: ArmRecord) -> float | None:
@@ -241,6 +241,60 @@ METRICS: tuple[Metric, ...] = (
         "memory/process_rss_bytes",
     ),
     Metric(
+        "step_peak_bytes",
+        "step peak",
+        "bytes",
+        "none",
+        "memory",
+        "Peak allocated less weights and cache: activations, prompts and workspaces of a step.",
+        "memory/reconciliation/step_peak_bytes",
+    ),
+    Metric(
+        "allocator_slack_bytes",
+        "allocator slack",
+        "bytes",
+        "none",
+        "memory",
+        "Peak reserved less peak allocated: taken from the device and never in use at once.",
+        "memory/reconciliation/allocator_slack_bytes",
+    ),
+    Metric(
+        "device_context_bytes",
+        "device context",
+        "bytes",
+        "none",
+        "memory",
+        "What starting CUDA took on the device, before anything was loaded.",
+        "memory/reconciliation/device_context_bytes",
+    ),
+    Metric(
+        "kernels_bytes",
+        "kernels and plans",
+        "bytes",
+        "none",
+        "memory",
+        "What came to be outside the allocator before the pass: kernel code, plans, library handles.",
+        "memory/reconciliation/kernels_bytes",
+    ),
+    Metric(
+        "elsewhere_bytes",
+        "elsewhere",
+        "bytes",
+        "none",
+        "memory",
+        "In use on the device before this process touched it: its driver, other processes.",
+        "memory/reconciliation/elsewhere_bytes",
+    ),
+    Metric(
+        "unexplained_bytes",
+        "unexplained",
+        "bytes",
+        "none",
+        "memory",
+        "Device memory in use less all of the above, weights and cache.",
+        "memory/reconciliation/unexplained_bytes",
+    ),
+    Metric(
         "proof_steps_checked",
         "steps proved",
         "count",
@@ -264,7 +318,7 @@ METRICS: tuple[Metric, ...] = (
         "J/token",
         "lower",
         "energy",
-        "The device's cumulative energy counter over a window of seconds ÷ tokens decoded in it.",
+        "The device's energy counter over repeated generations, prefills and idle power included, ÷ new tokens.",
         "energy/joules_per_token",
     ),
     Metric(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord, RunWarning
@@ -15,12 +14,12 @@ from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.confidence import Confidence, confidence
+from kvbench.report.facts import Facts, facts
 from kvbench.report.figures import Chart
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
-from kvbench.report.shapes import shape_rows
 from kvbench.report.texts import Produced, produced_texts, prompt_texts
 from kvbench.report.turns import TurnRow, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
@@ -59,14 +58,6 @@ class Row:
     computed: str
     group: str
     cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """A table of names and values, such as the configuration."""
-
-    title: str
-    rows: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +135,7 @@ def section(
         checks=record.checks,
         warnings=record.warnings,
         metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
-        facts=_facts(record),
+        facts=facts(record),
         record_uri=_record_uri(record, MAX_INLINE_RECORDS_BYTES // of),
     )
 
@@ -172,34 +163,6 @@ def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
         ("batch", batch_size(record)),
     )
     return tuple((name, value) for name, value in candidates if value != UNKNOWN)
-
-
-def _facts(record: RunRecord) -> tuple[Facts, ...]:
-    sources: tuple[tuple[str, Any], ...] = (
-        ("Model", record.model),
-        ("Environment", record.environment),
-        ("Configuration", record.config),
-        ("What the model returned", _shapes(record)),
-        ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
-        ("Keys", record.keys.model_dump()),
-    )
-    return tuple(Facts(title, tuple(_flattened(source, ""))) for title, source in sources if source)
-
-
-def _shapes(record: RunRecord) -> dict[str, dict[str, str]]:
-    """Pass by pass, tensor by tensor."""
-    return {name: {row.name: row.line for row in shape_rows(parts)} for name, parts in (record.shapes or {}).items()}
-
-
-def _flattened(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Nested mappings as dotted names; everything else as its JSON, strings without their quotes."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flattened(item, f"{name}.{key}" if name else str(key))
-    elif value is None:
-        yield name, UNKNOWN
-    else:
-        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _record_uri(record: RunRecord, most_bytes: int) -> str | None:

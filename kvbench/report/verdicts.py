@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvbench.printable import printable
-from kvbench.records.schema import Comparison, RunRecord, Speedup
+from kvbench.records.part import Speedup
+from kvbench.records.schema import Comparison, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level
 from kvbench.report.nulls import null_reason

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from kvbench.measuring.lanes import Stopwatch
-from kvbench.measuring.samples import Block, ColdVisit, Sample, Stopped, UntimedPass, Visit, tokens_sha256
+from kvbench.measuring.energy import EnergyMeter
+from kvbench.measuring.samples import (
+    Block,
+    ColdVisit,
+    PhaseTime,
+    Sample,
+    Stopped,
+    UntimedPass,
+    Visit,
+    Watching,
+    counted,
+)
 from kvbench.measuring.stopping import stopping_rule
 from kvbench.plan import Plan
+from kvbench.running.audits import audit_blocks
+from kvbench.running.blocks import measure_block
+from kvbench.running.first_visits import evidence
 from kvbench.running.session import Session
+from kvbench.running.visits import visit
 
 
 @dataclass(frozen=True)
@@ -30,139 +43,154 @@ class Text:
     text: str
 
 
-Emit = Callable[[Sample | Progress | Text], None]
+Emit = Callable[[Sample | Progress | Text | Watching], None]
 
 
 def run_job(plan: Plan, session: Session, emit: Emit) -> None:
     """Measure every arm of the plan; everything that is learnt leaves through `emit` as soon as it is whole."""
-    emit(session.prepared)
-    _cold_visits(plan, session, emit)
-    if plan.config.stream.interval:
-        session.show_text(lambda kind, text: emit(Text(kind, text)))
-    emit(session.shapes())
-    passes = _untimed_passes(plan, session, emit)
-    _agreements(plan, session, passes, emit)
-    _traced_passes(plan, session, emit)
-    _warm_up(plan, session, emit)
-    _blocks(plan, session, emit)
+    _Job(plan, session, emit).run()
 
 
-def _cold_visits(plan: Plan, session: Session, emit: Emit) -> None:
-    for arm in range(len(plan.arms)):
-        emit(Progress("first visit", arm, len(plan.arms)))
-        visits = [visit(plan, session, arm, batch, "steps", None) for batch in range(len(session.batches))]
-        steps = sum(visit.steps for visit in visits)
-        emit(
-            ColdVisit(
-                arm=arm,
-                ttft_s=visits[0].ttft_s,
-                itl_s=sum(visit.decode_s for visit in visits) / steps if steps else None,
-                step_s=tuple(seconds for visit in visits for seconds in visit.step_s or ()),
+class _Job:
+    """The phases of one run, in their order, and what one hands to the next."""
+
+    def __init__(self, plan: Plan, session: Session, emit: Emit) -> None:
+        self.plan = plan
+        self.session = session
+        self.emit = emit
+        self.arms = range(len(plan.arms))
+        self.cold: list[ColdVisit] = []
+        self.passes: list[UntimedPass] = []
+        self.warm: list[list[Visit]] = []  # the last warm-up, by arm
+
+    def run(self) -> None:
+        self.emit(self.session.prepared)
+        for phase, work in (
+            ("first visit", self._cold_visits),
+            ("text", self._text),
+            ("shapes", self._shapes),
+            ("memory and proof", self._untimed_passes),
+            ("agreement", self._agreements),
+            ("token confidence", self._traced_passes),
+            ("warm-up", self._warm_up),
+            ("first visits explained", self._evidence),
+            ("blocks", self._blocks),
+            ("energy", self._energy),
+            ("audit", self._audit),
+        ):
+            began_ns = self.session.clock.now_ns()
+            work(phase)
+            self.emit(PhaseTime(phase, (self.session.clock.now_ns() - began_ns) * 1e-9))
+
+    def _cold_visits(self, phase: str) -> None:
+        for arm in self.arms:
+            self._tell(phase, arm)
+            visits = self._visits(arm, "steps")
+            steps = sum(visit.steps for visit in visits)
+            self.cold.append(
+                ColdVisit(
+                    arm=arm,
+                    ttft_s=visits[0].ttft_s,
+                    itl_s=sum(visit.decode_s for visit in visits) / steps if steps else None,
+                    step_s=tuple(visit.step_s or () for visit in visits),
+                )
             )
-        )
+            self.emit(self.cold[-1])
 
+    def _text(self, _phase: str) -> None:
+        if self.plan.config.stream.interval:
+            self.session.show_text(lambda kind, text: self.emit(Text(kind, text)))
 
-def _untimed_passes(plan: Plan, session: Session, emit: Emit) -> list[UntimedPass]:
-    passes = []
-    for arm in range(len(plan.arms)):
-        emit(Progress("memory and proof", arm, len(plan.arms)))
-        passes.append(session.untimed(arm))
-        emit(passes[-1])
-    return passes
+    def _shapes(self, _phase: str) -> None:
+        self.emit(self.session.shapes())
 
+    def _untimed_passes(self, phase: str) -> None:
+        for arm in self.arms:
+            self._tell(phase, arm)
+            self.passes.append(self.session.untimed(arm))
+            self.emit(self.passes[-1])
 
-def _agreements(plan: Plan, session: Session, passes: list[UntimedPass], emit: Emit) -> None:
-    if plan.config.check.agreement == "none":
-        return
-    for candidate in range(1, len(plan.arms)):
-        emit(Progress("agreement", candidate - 1, len(plan.arms) - 1))
-        emit(session.agreement(candidate, passes))
-
-
-def _traced_passes(plan: Plan, session: Session, emit: Emit) -> None:
-    if not plan.config.trace.probabilities:
-        return
-    for arm in range(len(plan.arms)):
-        emit(Progress("token confidence", arm, len(plan.arms)))
-        emit(session.traced(arm))
-
-
-def _warm_up(plan: Plan, session: Session, emit: Emit) -> None:
-    count = plan.config.measure.warmup
-    for number in range(count):
-        emit(Progress("warm-up", number, count))
-        for arm in range(len(plan.arms)):
-            for batch in range(len(session.batches)):
-                visit(plan, session, arm, batch, "throughput", None)
-
-
-def _blocks(plan: Plan, session: Session, emit: Emit) -> None:
-    rule = stopping_rule(plan.config.measure)
-    total = plan.config.measure.blocks if plan.config.measure.stopping == "fixed" else None
-    began_ns = session.clock.now_ns()
-    decode_s: list[list[float]] = []
-    while True:
-        elapsed_s = (session.clock.now_ns() - began_ns) * 1e-9
-        reason = rule.reason_to_stop(decode_s, elapsed_s)
-        if reason is not None:
-            emit(Stopped(reason))
+    def _agreements(self, phase: str) -> None:
+        if self.plan.config.check.agreement == "none":
             return
-        emit(Progress("blocks", len(decode_s), total))
-        block = _block(plan, session, len(decode_s))
-        emit(block)
-        decode_s.append(_decode_seconds(block, len(plan.arms)))
+        for candidate in self.arms[1:]:
+            self.emit(Progress(phase, candidate - 1, len(self.arms) - 1))
+            self.emit(self.session.agreement(candidate, self.passes))
 
+    def _traced_passes(self, phase: str) -> None:
+        if not self.plan.config.trace.probabilities:
+            return
+        for arm in self.arms:
+            self._tell(phase, arm)
+            self.emit(self.session.traced(arm))
 
-def _block(plan: Plan, session: Session, index: int) -> Block:
-    started_at = datetime.now(UTC).isoformat()
-    began_ns = session.clock.now_ns()
-    lanes = ["throughput"]
-    if plan.config.measure.step_lane:
-        lanes.append("steps")
-    if plan.config.trace.probabilities:
-        lanes.append("trace")
-    order = plan.visiting_order(index)
-    visits = tuple(
-        visit(plan, session, arm, batch, lane, index)
-        for lane in lanes
-        for arm in order
-        for batch in range(len(session.batches))
-    )
-    return Block(index, order, started_at, (session.clock.now_ns() - began_ns) * 1e-9, visits)
+    def _warm_up(self, phase: str) -> None:
+        count = self.plan.config.measure.warmup
+        for number in range(count):
+            self.emit(Progress(phase, number, count))
+            self.warm = [self._visits(arm, "throughput") for arm in self.arms]
 
+    def _evidence(self, phase: str) -> None:
+        for arm in self.arms:
+            warm = self.warm[arm] if self.warm else []
+            self.emit(evidence(self.plan, self.session, self.cold[arm], warm, lambda arm=arm: self._tell(phase, arm)))  # type: ignore[misc]
 
-def visit(plan: Plan, session: Session, arm: int, batch: int, lane: str, block: int | None) -> Visit:
-    """Run one arm over one batch in a lane ("throughput", "steps" or "trace"); `block` is None outside of blocks."""
-    decoder = session.decoder(arm, traced=lane == "trace")
-    decoder.prepare(block)
-    stopwatch = Stopwatch(session.clock, per_step=lane == "steps")
-    # The timed region begins with `start` and ends with `finish`: nothing else belongs between them.
-    stopwatch.start()
-    decoded = decoder.run(session.batches[batch], plan.config.workload.new_tokens, stopwatch, session.stop_ids)
-    timing = stopwatch.finish()
-    ids = session.new_ids(decoded)
-    proof = session.proof(arm, batch, decoded.passes)
-    return Visit(
-        arm=arm,
-        batch=batch,
-        lane=lane,
-        ttft_s=timing.ttft_s,
-        decode_s=timing.decode_s,
-        decode_device_s=timing.decode_device_s,
-        decode_enqueue_s=timing.decode_enqueue_s,
-        sequences=len(ids),
-        new_tokens=sum(map(len, ids)),
-        steps=max(map(len, ids)) - 1,
-        step_s=timing.step_s,
-        tokens_sha256=tokens_sha256(ids),
-        passes_checked=proof.steps_checked,
-        violations=proof.violations,
-    )
+    def _blocks(self, phase: str) -> None:
+        rule = stopping_rule(self.plan.config.measure)
+        total = self.plan.config.measure.blocks if self.plan.config.measure.stopping == "fixed" else None
+        began_ns = self.session.clock.now_ns()
+        blocks: list[Block] = []
+        repeats: int | None = None
+        while True:
+            standing = counted(blocks)
+            elapsed_s = (self.session.clock.now_ns() - began_ns) * 1e-9
+            reason = rule.reason_to_stop([_decode_seconds(block, len(self.arms)) for block in standing], elapsed_s)
+            if reason is not None and repeats is None:
+                self.emit(Stopped(reason))
+                return
+            self.emit(Progress(phase, len(standing) - (repeats is not None), total))
+            blocks.append(measure_block(self.plan, self.session, len(blocks), repeats))
+            self.emit(blocks[-1])
+            # A throttled block is measured again, once; the second time it stands, whatever it was.
+            repeats = blocks[-1].index if blocks[-1].throttled and repeats is None else None
+
+    def _energy(self, phase: str) -> None:
+        seconds = self.plan.config.measure.energy_s
+        meter = EnergyMeter(self.session.sensors, self.session.clock)
+        if not seconds:
+            meter.reason = "not measured (measure.energy_s=0)"
+        elif self.session.sensors.energy_j() is None:
+            meter.reason = self.session.sensors.reason or "the device has no energy counter"
+        measured = meter.reason is None
+        if measured:
+            self._tell(phase, 0)
+        idle_watts = meter.idle_watts() if measured else None
+        for arm in self.arms:
+            if measured:
+                self._tell(phase, arm)
+            self.emit(meter.window(arm, lambda arm=arm: self._tokens(arm), seconds, idle_watts))  # type: ignore[misc]
+
+    def _audit(self, phase: str) -> None:
+        if self.plan.config.audit:
+            count = self.plan.config.measure.blocks
+            for index in range(count):
+                self.emit(Progress(phase, index, count))
+                for block in audit_blocks(self.plan, self.session, index, self.emit):
+                    self.emit(block)
+
+    def _tokens(self, arm: int) -> int:
+        return sum(visit.new_tokens for visit in self._visits(arm, "throughput"))
+
+    def _visits(self, arm: int, lane: str) -> list[Visit]:
+        return [visit(self.plan, self.session, arm, batch, lane, None) for batch in self.session.batches]
+
+    def _tell(self, phase: str, arm: int) -> None:
+        self.emit(Progress(phase, arm, len(self.arms)))
 
 
 def _decode_seconds(block: Block, arms: int) -> list[float]:
     seconds = [0.0] * arms
-    for visit in block.visits:
-        if visit.lane == "throughput":
-            seconds[visit.arm] += visit.decode_s
+    for each in block.visits:
+        if each.lane == "throughput":
+            seconds[each.arm] += each.decode_s
     return seconds

@@ -15,7 +15,7 @@ from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
-from kvbench.measuring.environment import base_environment
+from kvbench.measuring.environment import base_environment, neighbours
 from kvbench.measuring.samples import (
     AgreementFigures,
     ArmMemory,
@@ -27,11 +27,14 @@ from kvbench.measuring.samples import (
     UntimedPass,
     tokens_sha256,
 )
+from kvbench.measuring.scripted_device import ScriptedSensors
+from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.model_facts import ModelFacts, facts_from_config, kv_cache_bytes
 from kvbench.plan import Arm, Plan
 
 VOCABULARY = 256
 NO_DEVICE = "the scripted model uses no device"
+UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class ScriptedBackend:
         self.dice = random.Random(spec.seed)  # noqa: S311 - noise, not a secret
         self.steps_taken = 0
         self.clock = ScriptedClock() if spec.virtual_time else HostClock()
+        self.sensors: ScriptedSensors | None = None
+        if spec.sensors != "none" and isinstance(self.clock, ScriptedClock):  # config.checks refuses another clock
+            self.sensors = ScriptedSensors(spec.sensors, self.clock)
+        self._seen: set[tuple[bool, int]] = set()  # lengths that a plan was built for, by mode
 
     def session(self, plan: Plan) -> ScriptedSession:
         """See `Backend.session`."""
@@ -66,6 +73,19 @@ class ScriptedBackend:
             self.clock.spend(seconds)
         else:
             time.sleep(seconds)
+
+    def enter(self, block: int | None) -> None:
+        """Tell the scripted device which block is being measured."""
+        if self.sensors is not None:
+            self.sensors.enter(block)
+
+    def plan_s(self, arm: Arm, attention: str, context: int) -> float:
+        """Seconds of building a plan for a length, the first time that a mode meets it under an unpinned attention."""
+        key = (arm.keeps_past, context)
+        if attention not in UNPINNED or key in self._seen:
+            return 0.0
+        self._seen.add(key)
+        return self.spec.unseen_length_s
 
     def step(self, base_s: float, context: int, factor: float) -> None:
         """Spend one decode step, or fail when the script says so."""
@@ -88,15 +108,19 @@ class ScriptedBackend:
 class ScriptedDecoder:
     """Writes letters that depend on their position alone, so every mode writes the same."""
 
-    def __init__(self, backend: ScriptedBackend, arm: Arm, interruptions: Interruptions = NONE) -> None:
+    def __init__(
+        self, backend: ScriptedBackend, arm: Arm, interruptions: Interruptions = NONE, attention: str | None = None
+    ) -> None:
         self._backend = backend
         self._arm = arm
+        self._attention = attention or arm.attention
         self._interruptions = interruptions
         self._factor = 1.0
 
     def prepare(self, block: int | None) -> None:
         """Drift is relative to the first block."""
         self._factor = 1.0 + self._backend.spec.drift * (block or 0)
+        self._backend.enter(block)
 
     def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
         """See `Decoder.run`."""
@@ -108,10 +132,10 @@ class ScriptedDecoder:
             context = self._interruptions.context(prompt, index)
             if index == 0:
                 self._backend.spend(spec.prefill_s * self._factor)
-            elif made.past_before:
-                self._backend.step(spec.cached_step_s, context, self._factor)
             else:
-                self._backend.step(spec.nocache_step_s, context, self._factor)
+                base_s = spec.cached_step_s if made.past_before else spec.nocache_step_s
+                base_s += self._backend.plan_s(self._arm, self._attention, context)
+                self._backend.step(base_s, context, self._factor)
             passes.append(made)
             ids.append(ord("a") + context % 26)
             observer.on_token(index, [ids[-1]] * rows)
@@ -145,31 +169,63 @@ class ScriptedSession:
             ScriptedBatch(number, tuple(tuple(prompts[index]["token_ids"]) for index in members))
             for number, members in enumerate(indices)
         )
+        self.sensors: DeviceSensors = backend.sensors or NullSensors(NO_DEVICE)
+        self._unseen = 0
         self._facts = _facts(plan)
         message = plan.config.interrupt.message or ""
         self._interruptions = Interruptions(plan.interrupt_steps, tuple(message.encode()))
         self.prepared = Prepared(
             model=asdict(self._facts),
-            environment={**base_environment(), "device": "scripted", "device_name": "scripted"},
+            environment={
+                **environment_of_script(),
+                **self.sensors.facts(),
+                **neighbours(self.sensors),
+            },
             prompts=tuple(prompts),
             batches=indices,
             load_s=0.0,
             interruptions=self._interruptions,
         )
 
-    def decoder(self, arm: int, *, traced: bool = False) -> ScriptedDecoder:  # noqa: ARG002 - refused before it
+    def decoder(self, arm: int, *, traced: bool = False, attention: str | None = None) -> ScriptedDecoder:  # noqa: ARG002 - a trace is refused before it
         """See `Session.decoder`."""
-        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions)
+        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions, attention)
 
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
         ids: list[list[int]] = decoded.new_ids
         return ids
 
-    def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
+    def proof(self, arm: int, batch: ScriptedBatch, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
         spec, loses_past = self._plan.arms[arm], self._plan.arms[arm].mode == "interrupted"
-        return prove(passes, self.batches[batch].longest, spec.keeps_past, self._interruptions, loses_past=loses_past)
+        return prove(passes, batch.longest, spec.keeps_past, self._interruptions, loses_past=loses_past)
+
+    def context_of(self, batch: ScriptedBatch) -> int:
+        """See `Session.context_of`."""
+        return batch.longest
+
+    def fresh_batch(self, batch: ScriptedBatch, seed: int) -> ScriptedBatch:
+        """See `Session.fresh_batch`."""
+        dice = random.Random(seed)  # noqa: S311 - an order, not a secret
+        return ScriptedBatch(batch.index, tuple(tuple(dice.sample(row, len(row))) for row in batch.token_ids))
+
+    def unseen_batch(self, arm: int, steps: int) -> ScriptedBatch | None:
+        """See `Session.unseen_batch`."""
+        if self._plan.arms[arm].mode == "interrupted":
+            return None
+        self._unseen += steps + 2
+        seen = max(batch.longest for batch in self.batches)
+        length = self._interruptions.context(seen, self._plan.config.workload.new_tokens) + self._unseen - steps
+        return ScriptedBatch(0, ((ord("a"),) * length,) * len(self.batches[0].token_ids))
+
+    def other_attentions(self, arm: int) -> tuple[str, ...]:
+        """See `Session.other_attentions`."""
+        return ("math",) if self._plan.arms[arm].attention in UNPINNED else ()
+
+    def device_state(self) -> tuple[None, None]:
+        """See `Session.device_state`."""
+        return None, None
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """See `Session.show_text`; the letters cost no time when nobody times them."""
@@ -189,7 +245,7 @@ class ScriptedSession:
             for batch in self.batches
         ]
         tokens = [ids for run in runs for ids in run.new_ids]
-        proofs = [self.proof(arm, index, run.passes) for index, run in enumerate(runs)]
+        proofs = [self.proof(arm, batch, run.passes) for batch, run in zip(self.batches, runs, strict=True)]
         return UntimedPass(
             arm=arm,
             tokens=tuple(map(tuple, tokens)),
@@ -227,8 +283,9 @@ class ScriptedSession:
             "peak_reserved_bytes",
             "device_used_bytes",
             "process_rss_bytes",
+            "reconciliation",
         )
-        return ArmMemory(None, kv, kv, kv, None, None, None, None, dict.fromkeys(fields, NO_DEVICE))
+        return ArmMemory(None, kv, kv, kv, None, None, None, None, null_reasons=dict.fromkeys(fields, NO_DEVICE))
 
     def _memory_by_step(self, arm: int) -> tuple[MemoryAtStep, ...]:
         batch = self.batches[0]
@@ -237,6 +294,11 @@ class ScriptedSession:
         return tuple(
             MemoryAtStep(context, self._kv_bytes(arm, context, len(batch.token_ids)), None) for context in contexts
         )
+
+
+def environment_of_script() -> dict[str, Any]:
+    """The machine, without a device."""
+    return {**base_environment(), "device": "scripted", "device_name": "scripted"}
 
 
 def _prompts(plan: Plan) -> list[dict[str, Any]]:

@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from kvbench.decoding.protocol import Decoder, Pass
 from kvbench.measuring.clocks import Clock
+from kvbench.measuring.environment import STABLE
 from kvbench.measuring.samples import AgreementFigures, Prepared, Proof, Shapes, TracedPass, UntimedPass
+from kvbench.measuring.sensors import DeviceSensors
 from kvbench.plan import Plan
 
 
@@ -30,14 +32,39 @@ class Session(Protocol):
     def stop_ids(self) -> tuple[int, ...]:
         """What ends a sequence in the timed runs; empty when nothing does."""
 
-    def decoder(self, arm: int, *, traced: bool = False) -> Decoder:
-        """The decoder of an arm, with the sampling settings of the plan; `traced` with token confidence."""
+    @property
+    def sensors(self) -> DeviceSensors:
+        """What the device tells of itself."""
+
+    def decoder(self, arm: int, *, traced: bool = False, attention: str | None = None) -> Decoder:
+        """The decoder of an arm, with the sampling settings of the plan; `traced` with token confidence.
+
+        `attention` takes the place of the arm's own.
+        """
 
     def new_ids(self, decoded: Any) -> list[list[int]]:
         """New token ids of each sequence, up to and including its stop id. Reads from the device."""
 
-    def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
+    def proof(self, arm: int, batch: Any, passes: Sequence[Pass]) -> Proof:
         """Hold forward passes over a batch against the promise of the arm's mode."""
+
+    def context_of(self, batch: Any) -> int:
+        """Tokens of the longest prompt of a batch."""
+
+    def fresh_batch(self, batch: Any, seed: int) -> Any:
+        """A batch of the same shape and kinds of tokens, with prompts that were not decoded before."""
+
+    def unseen_batch(self, arm: int, steps: int) -> Any | None:
+        """A batch from which so many steps are at context lengths that no visit has seen; None when none is left.
+
+        Every call gives other lengths.
+        """
+
+    def other_attentions(self, arm: int) -> tuple[str, ...]:
+        """One attention besides the arm's own that can decode it, or none."""
+
+    def device_state(self) -> tuple[int | None, int | None]:
+        """Allocations that the allocator made on the device so far, and the device's bytes outside of it."""
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """Write some prompts' continuations, untimed: calls `say(kind, text)` with kind prompt, piece or end."""
@@ -60,6 +87,19 @@ class Backend(Protocol):
 
     def session(self, plan: Plan) -> Session:
         """Prepare one run. Raises `BadInput` when the plan does not fit the model, `Infeasible` when not the memory."""
+
+
+def stable_environment(plan: Plan) -> dict[str, Any]:
+    """What a record of this plan would say under the names of `environment.STABLE`. Raises `DeviceUnavailable`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted_session import environment_of_script
+
+        environment = environment_of_script()
+    else:
+        from kvbench.running.torch_session import environment_of
+
+        environment = environment_of(plan.config)
+    return {name: environment.get(name) for name in STABLE}
 
 
 def open_backend(plan: Plan) -> Backend:

@@ -12,24 +12,24 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import psutil
 
-from kvbench.errors import TimedOut, WorkerCrashed
-from kvbench.measuring.samples import HostReading, Prepared, Sample
+from kvbench.errors import BadInput, TimedOut, WorkerCrashed
+from kvbench.measuring.samples import HostReading, Prepared, Sample, Watching
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.plan import Plan
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
-from kvbench.running.worker import Done, Order, Workshop
+from kvbench.running.worker import Done, Order, Survey, Workshop
 
 WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well under a millisecond
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
-Message = Sample | Progress | Text | HostReading
+Message = Sample | Progress | Text | HostReading | Watching
 Listen = Callable[[Message], None]
 
 
@@ -38,6 +38,9 @@ class Runner(Protocol):
 
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
         """Raises the `KvbenchError` that ended the measurement, if one did."""
+
+    def survey(self, plan: Plan) -> dict[str, Any]:
+        """The stable environment that a plan would be measured in; empty where it cannot be told."""
 
     def close(self) -> None:
         """Give up model and device."""
@@ -63,14 +66,20 @@ class Supervisor:
                 if connection not in ready:
                     if process.sentinel in ready:
                         raise WorkerCrashed(_last_words(process))
-                    listen(watch.reading())
+                    if not watch.paused:
+                        listen(watch.reading())
                     continue
                 message = connection.recv()
                 if isinstance(message, Done):
                     return
                 if isinstance(message, Fault):
-                    raise message.error()
+                    refusal = message.error()
+                    if isinstance(refusal, BadInput):
+                        break  # nothing ran, so the model may stay
+                    raise refusal
                 watch.notice(message)
+                if isinstance(message, Watching):
+                    continue
                 listen(message)
                 if watch.due():
                     listen(watch.reading())
@@ -82,6 +91,21 @@ class Supervisor:
             # Whatever ended this run, the next one starts with a clean process and a clean device.
             self._kill()
             raise
+        raise refusal
+
+    def survey(self, plan: Plan) -> dict[str, Any]:
+        """See `Runner.survey`."""
+        process, connection = self._worker()
+        try:
+            connection.send(Survey(plan))
+            wait([connection, process.sentinel])
+            answer = connection.recv()
+        except BaseException as error:
+            self._kill()
+            if isinstance(error, (EOFError, OSError)):
+                return {}
+            raise
+        return {} if isinstance(answer, Fault) else answer
 
     def close(self) -> None:
         """Hang up and wait; a worker that does not go is killed."""
@@ -137,6 +161,11 @@ class InlineRunner:
                 traceback.print_exc(file=file)
             raise fault_of(error).error() from error
 
+    def survey(self, plan: Plan) -> dict[str, Any]:
+        """See `Runner.survey`."""
+        answer = worker.survey(plan)
+        return {} if isinstance(answer, Fault) else answer
+
     def close(self) -> None:
         """Nothing to give up: the process ends with its caller."""
 
@@ -178,18 +207,21 @@ class _Watch:
         self._began_s = time.monotonic()
         self._read_s = self._began_s
         self._phase = "loading"
+        self.paused = False
         self._sensors: DeviceSensors = NullSensors("the device is not known yet")
 
     def notice(self, message: Message) -> None:
         """Learn the phase, and the device once the worker knows it."""
-        if isinstance(message, Progress):
+        if isinstance(message, Watching):
+            self.paused = not message.on
+        elif isinstance(message, Progress):
             self._phase = message.phase
         elif isinstance(message, Prepared):
             self._sensors = open_sensors(message.environment.get("device_uuid"))
 
     def due(self) -> bool:
         """Whether the last reading is old enough for another."""
-        return time.monotonic() - self._read_s >= WATCH_EVERY_S
+        return not self.paused and time.monotonic() - self._read_s >= WATCH_EVERY_S
 
     def reading(self) -> HostReading:
         """One reading now."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
-from kvbench.capabilities import MODES, QUANTIZATIONS, habits_of, takes_masks
+from kvbench.capabilities import MODES, QUANTIZATIONS, attention_conflict, habits_of, takes_masks
 from kvbench.config.schema import Config
 from kvbench.decoding.agreement import FEW_STEPS, compare
 from kvbench.decoding.batches import batch_indices, make_batch
@@ -27,20 +28,21 @@ from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import device_uuid, torch_environment
-from kvbench.measuring.memory import MemoryMeter
+from kvbench.measuring.memory import Footprint, MemoryMeter, footprint
 from kvbench.measuring.samples import (
     AgreementFigures,
     ArmMemory,
     MemoryAtStep,
     Prepared,
     Proof,
+    Reconciliation,
     Shapes,
     TracedPass,
     TracedToken,
     UntimedPass,
     tokens_sha256,
 )
-from kvbench.measuring.sensors import open_sensors
+from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.model_facts import kv_cache_bytes
 from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
@@ -65,12 +67,15 @@ SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be wa
 class TorchBackend:
     """A loaded model on its device."""
 
-    def __init__(self, loaded: LoadedModel, device: torch.device) -> None:
+    def __init__(
+        self, loaded: LoadedModel, device: torch.device, sensors: DeviceSensors, empty: Footprint | None = None
+    ) -> None:
         self.loaded = loaded
         self.device = device
+        self.sensors = sensors
+        self.empty = empty
         self.forward = Forward(loaded.model)
         self.own_attention = str(loaded.model.config._attn_implementation)
-        self.sensors = open_sensors(device_uuid(device))
 
     def session(self, plan: Plan) -> TorchSession:
         """See `Backend.session`."""
@@ -81,7 +86,16 @@ def load_backend(config: Config) -> TorchBackend:
     """Load the model that a configuration names. Raises as `open_backend` does."""
     device = resolve(config.device)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    return TorchBackend(load(config.model, device), device)
+    sensors = open_sensors(device_uuid(device))
+    empty = footprint(device)  # before anything of ours is there
+    return TorchBackend(load(config.model, device), device, sensors, empty)
+
+
+def environment_of(config: Config) -> dict[str, Any]:
+    """The environment that a configuration would be measured in. Raises `DeviceUnavailable`."""
+    device = resolve(config.device)
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    return torch_environment(device, open_sensors(device_uuid(device)))
 
 
 class TorchSession:
@@ -94,7 +108,8 @@ class TorchSession:
         self._tokenizer = backend.loaded.tokenizer
         self._facts = backend.loaded.facts
         self._new_tokens = plan.config.workload.new_tokens
-        self._meter = MemoryMeter(backend.device, backend.sensors)
+        self._meter = MemoryMeter(backend.device, backend.sensors, backend.empty)
+        self._unseen = 0  # context lengths beyond those of the run that were used up
         self.clock: Clock = HostClock() if backend.device.type == "cpu" else DeviceClock(backend.device)
         preconditions.require_arms(plan.arms, backend.forward, backend.device)
         self._pad_id = preconditions.pad_id_of(self._tokenizer)
@@ -121,6 +136,11 @@ class TorchSession:
         )
 
     @property
+    def sensors(self) -> DeviceSensors:
+        """See `Session.sensors`."""
+        return self._backend.sensors
+
+    @property
     def takes_masks(self) -> bool:
         """Whether the first arm's attention can leave padding out."""
         return takes_masks(self._plan.arms[0].attention, self._backend.device.type)
@@ -131,20 +151,24 @@ class TorchSession:
         arithmetic = QUANTIZATIONS[self._plan.config.model.quantization].arithmetic
         return arithmetic or str(self._model.dtype).removeprefix("torch.")
 
-    def decoder(self, arm: int, forced: Forced | None = None, *, traced: bool = False) -> Decoder:
+    def decoder(
+        self, arm: int, forced: Forced | None = None, *, traced: bool = False, attention: str | None = None
+    ) -> Decoder:
         """See `Session.decoder`; `forced` follows a given path instead of sampling."""
         if not traced:
-            return self._decoder(arm, forced or Sampler(self._plan.config.sampling), forced)
+            return self._decoder(arm, forced or Sampler(self._plan.config.sampling), forced, attention)
         trace = Trace(self._plan.config.trace.top_k)
         if self._plan.arms[arm].mode in LOOPS:
             chooser = TracingChooser(forced or Sampler(self._plan.config.sampling), trace)
             return TracedDecoder(self._decoder(arm, chooser), trace)
         return TracedDecoder(WatchedDecoder(self.decoder(arm, forced), self._model, trace), trace)
 
-    def _decoder(self, arm: int, chooser: Chooser, forced: Forced | None = None) -> Decoder:
+    def _decoder(
+        self, arm: int, chooser: Chooser, forced: Forced | None = None, attention: str | None = None
+    ) -> Decoder:
         spec = self._plan.arms[arm]
         sampling = self._plan.config.sampling
-        setting = TorchSetting(spec.attention, self._backend.own_attention, sampling.seed)
+        setting = TorchSetting(attention or spec.attention, self._backend.own_attention, sampling.seed)
         if MODES[spec.mode].ours:
             return LOOPS[spec.mode](
                 self._backend.forward,
@@ -161,11 +185,58 @@ class TorchSession:
         """See `Session.new_ids`."""
         return [self._until_stop(row) for row in decoded.new_ids.tolist()]
 
-    def proof(self, arm: int, batch: int, passes: Sequence[Pass]) -> Proof:
+    def proof(self, arm: int, batch: PromptBatch, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
-        spec, prompt = self._plan.arms[arm], self.batches[batch].input_ids.shape[1]
+        spec, prompt = self._plan.arms[arm], self.context_of(batch)
         loses_past = spec.mode == "interrupted"
         return prove(passes, prompt, spec.keeps_past, self._interruptions, loses_past=loses_past)
+
+    def context_of(self, batch: PromptBatch) -> int:
+        """See `Session.context_of`."""
+        return int(batch.input_ids.shape[1])
+
+    def fresh_batch(self, batch: PromptBatch, seed: int) -> PromptBatch:
+        """See `Session.fresh_batch`: a prompt's own tokens in another order."""
+        dice = random.Random(seed)  # noqa: S311 - an order, not a secret
+        rows = self._rows(batch)
+        return self._batch(batch.index, [dice.sample(row, len(row)) for row in rows], self._new_tokens)
+
+    def unseen_batch(self, arm: int, steps: int) -> PromptBatch | None:
+        """See `Session.unseen_batch`: prompts prolonged past the end of the run, or cut short of its beginning."""
+        spec = self._plan.arms[arm]
+        if not MODES[spec.mode].ours or spec.mode == "interrupted":
+            return None
+        self._unseen += steps + 2
+        seen = [self.context_of(batch) for batch in self.batches]
+        length = self._interruptions.context(max(seen), self._new_tokens) + self._unseen - steps
+        limit = self._facts.max_context
+        if limit is not None and length + steps > limit:
+            length = min(seen) - self._unseen
+        if length < 1:
+            return None
+        rows = [(row * (length // len(row) + 1))[:length] for row in self._rows(self.batches[0])]
+        return make_batch(0, rows, steps + 1, self._backend.device)
+
+    def other_attentions(self, arm: int) -> tuple[str, ...]:
+        """See `Session.other_attentions`; found by trying, since availability depends on type, shape and device."""
+        device = self._backend.device
+        masked = self.batches[0].mask is not None or getattr(self._model.config, "separates_documents", False)
+        for name in ("math",) if device.type == "cpu" else ("flash", "efficient", "math"):
+            conflict = attention_conflict(name, device.type) is not None
+            if conflict or name == self._plan.arms[arm].attention or (masked and not takes_masks(name, device.type)):
+                continue
+            try:
+                decoder = self.decoder(arm, attention=name)
+                decoder.prepare(None)
+                decoder.run(self.batches[0], 2, Unobserved())
+            except (RuntimeError, ValueError):  # no such kernel for this model
+                continue
+            return (name,)
+        return ()
+
+    def device_state(self) -> tuple[int | None, int | None]:
+        """See `Session.device_state`."""
+        return self._meter.device_allocations(), self._meter.outside_bytes()
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """See `Session.show_text`. Stops at the tokenizer's end, whatever the timed runs do: it is for reading."""
@@ -199,10 +270,11 @@ class TorchSession:
             ids = self.new_ids(decoded)
             tokens += ids
             digests.append(tokens_sha256(ids))
-            proofs.append(self.proof(arm, batch.index, witness.passes))
+            proofs.append(self.proof(arm, batch, witness.passes))
             if batch is largest:
                 cache_bytes = self._cache_bytes(arm, batch, decoded)
                 in_use = self._meter.in_use()
+                reconciliation = self._reconciliation(cache_bytes["kv_cache_storage_bytes"])
                 by_step = self._memory_by_step(batch, witness)
             del decoded  # its cache must not be counted for the next batch
         return UntimedPass(
@@ -216,6 +288,7 @@ class TorchSession:
                 **cache_bytes,
                 **in_use,
                 **self._meter.peaks(),
+                reconciliation=reconciliation,
                 null_reasons=self._memory_reasons(cache_bytes),
             ),
             memory_by_step=by_step,
@@ -241,6 +314,15 @@ class TorchSession:
         extent = few if self._plan.config.check.agreement == "few" else None
         figures = compare(self, candidate, passes[0].tokens, passes[candidate].tokens, extent)
         return replace(figures, sampled=not is_greedy(self._plan.config.sampling))
+
+    def _rows(self, batch: PromptBatch) -> list[list[int]]:
+        return [list(self.prepared.prompts[index]["token_ids"]) for index in self.batch_members[batch.index]]
+
+    def _reconciliation(self, storage_bytes: int | None) -> Reconciliation | None:
+        if len(set(getattr(self._model, "hf_device_map", {}).values())) > 1:
+            self._meter.null_reasons["reconciliation"] = "the model is spread over several devices"
+            return None
+        return self._meter.reconcile(self._facts.weight_bytes, storage_bytes)
 
     def _batch(self, number: int, token_ids: Sequence[Sequence[int]], new_tokens: int) -> PromptBatch:
         room = self._interruptions.context(0, new_tokens)

@@ -9,13 +9,14 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from kvbench.config.schema import ModelConfig
 from kvbench.plan import Plan
-from kvbench.running.faults import fault_of
+from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
-from kvbench.running.session import Backend, open_backend
+from kvbench.running.session import Backend, open_backend, stable_environment
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class Order:
 
     plan: Plan
     log: Path
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A question: the environment that this plan would be measured in, as far as `resume_key` needs it."""
+
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,10 @@ def main(parent: Connection) -> None:
     workshop = Workshop()
     try:
         while True:
-            order: Order = parent.recv()
+            order: Order | Survey = parent.recv()
+            if isinstance(order, Survey):
+                parent.send(survey(order.plan))
+                continue
             _redirect_output(order.log)
             try:
                 workshop.measure(order.plan, parent.send)
@@ -68,6 +79,14 @@ def main(parent: Connection) -> None:
                 parent.send(Done())
     except (EOFError, BrokenPipeError):
         return  # the parent is gone: nobody wants the rest
+
+
+def survey(plan: Plan) -> dict[str, Any] | Fault:
+    """The stable environment of a plan, without loading its model; a fault where its device cannot be had."""
+    try:
+        return stable_environment(plan)
+    except Exception as error:
+        return fault_of(error)
 
 
 def _redirect_output(log: Path) -> None:

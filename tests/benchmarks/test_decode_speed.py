@@ -11,8 +11,8 @@ import pytest
 
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import make_plan
-from kvbench.running.job import visit
 from kvbench.running.session import Session, open_backend
+from kvbench.running.visits import visit
 
 MODES = ("nocache", "cached")
 NEW_TOKENS = 16
@@ -32,7 +32,11 @@ def measured() -> tuple[Any, Session]:
 def test_decoding(benchmark: Any, measured: tuple[Any, Session], arm: int) -> None:
     plan, session = measured
     last = benchmark.pedantic(
-        visit, args=(plan, session, arm, 0, "throughput", None), rounds=ROUNDS, warmup_rounds=1, iterations=1
+        visit,
+        args=(plan, session, arm, session.batches[0], "throughput", None),
+        rounds=ROUNDS,
+        warmup_rounds=1,
+        iterations=1,
     )
     memory = session.untimed(arm).memory
     benchmark.extra_info["decode_tokens_per_s"] = (last.new_tokens - last.sequences) / last.decode_s

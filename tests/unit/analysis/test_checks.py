@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from kvbench.analysis.assemble import assemble
-from kvbench.analysis.checks import failed, run_checks, run_warnings
+from kvbench.analysis.checks import failed, run_checks
+from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.samples import Block, RunSamples, Stopped, Warned
 from kvbench.plan import Plan, make_plan
@@ -34,7 +35,7 @@ def with_first_visit(samples: RunSamples, **changes: object) -> RunSamples:
     """The same samples, but for the first visit of their first block."""
     first: Block = samples.blocks[0]
     visits = (replace(first.visits[0], **changes), *first.visits[1:])  # type: ignore[arg-type]
-    return replace(samples, blocks=[replace(first, visits=visits), *samples.blocks[1:]])
+    return replace(samples, all_blocks=[replace(first, visits=visits), *samples.blocks[1:]])
 
 
 def check(plan: Plan, samples: RunSamples, name: str) -> Check:

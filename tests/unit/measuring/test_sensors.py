@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from kvbench.measuring.sensors import NVML_REASONS, NullSensors, NvmlSensors, nvml_reason, open_sensors
+from kvbench.measuring.clocks import ScriptedClock
+from kvbench.measuring.nvml import NVML_REASONS, NvmlSensors, nvml_reason
+from kvbench.measuring.samples import DeviceReading
+from kvbench.measuring.scripted_device import ScriptedNvml, ScriptedSensors
+from kvbench.measuring.sensors import NullSensors, open_sensors
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 
@@ -24,48 +28,58 @@ def nvml_error(name: str, text: str = "said by NVML") -> NVMLError:
     return error
 
 
+ANSWERS: dict[str, Any] = {
+    "nvmlInit": None,
+    "nvmlDeviceGetHandleByUUID": "the device",
+    "nvmlSystemGetDriverVersion": "570.1",
+    "nvmlDeviceGetVbiosVersion": "96.00",
+    "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=3 << 30, total=80 << 30),
+    "nvmlDeviceGetTotalEnergyConsumption": 2_912_075,
+    "nvmlDeviceGetPowerUsage": 689_415,
+    "nvmlDeviceGetEnforcedPowerLimit": 500_000,
+    "nvmlDeviceGetPowerManagementDefaultLimit": 700_000,
+    "nvmlDeviceGetEccMode": [1, 1],
+    "nvmlDeviceGetMigMode": [0, 0],
+    "nvmlDeviceGetPersistenceMode": 1,
+    "nvmlDeviceGetComputeMode": 0,
+    "nvmlDeviceGetTemperature": 61,
+    "nvmlDeviceGetClockInfo": {1: 1980, 2: 2619},
+    "nvmlDeviceGetMaxClockInfo": {1: 2000, 2: 2620},
+    "nvmlDeviceGetApplicationsClock": {1: 1755, 2: 2619},
+    "nvmlDeviceGetCurrentClocksEventReasons": 0x01 | 0x04 | 0x40,  # idle, power cap, too hot
+    "nvmlDeviceGetViolationStatus": {
+        policy: SimpleNamespace(referenceTime=9, violationTime=policy * 10**9) for policy in range(6)
+    },
+    "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=439), SimpleNamespace(pid=440)],
+}
+
+
 class FakeNvml(ModuleType):
-    """One device; `broken` maps a function's name to the error that it raises from now on."""
+    """One device that answers as an H200 did; `broken` maps a function to the error that it raises from now on."""
 
     NVMLError = NVMLError
     NVML_CLOCK_SM = 1
     NVML_CLOCK_MEM = 2
+    NVML_TEMPERATURE_GPU = 0
 
     def __init__(self) -> None:
         super().__init__("pynvml")
+        self.answers = dict(ANSWERS)
         self.broken: dict[str, NVMLError] = {}
         self.asked: list[str] = []
 
-    def _answer(self, name: str, value: Any) -> Any:
-        self.asked.append(name)
-        if name in self.broken:
-            raise self.broken[name]
-        return value
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in ANSWERS:
+            raise AttributeError(name)
 
-    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
-        self._answer("nvmlInit", None)
+        def answer(*arguments: Any) -> Any:
+            self.asked.append(name)
+            if name in self.broken:
+                raise self.broken[name]
+            value = self.answers[name]
+            return value[arguments[-1]] if isinstance(value, dict) else value
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
-        return self._answer("nvmlDeviceGetHandleByUUID", f"handle of {uuid}")  # type: ignore[no-any-return]
-
-    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
-        return self._answer("nvmlSystemGetDriverVersion", "570.1")  # type: ignore[no-any-return]
-
-    def nvmlDeviceGetMemoryInfo(self, device: str) -> Any:  # noqa: N802
-        assert f"handle of {UUID}" == device
-        return self._answer("nvmlDeviceGetMemoryInfo", SimpleNamespace(used=3 << 30, total=80 << 30))
-
-    def nvmlDeviceGetPowerManagementLimit(self, device: str) -> int:  # noqa: N802
-        return self._answer("nvmlDeviceGetPowerManagementLimit", 700_000)  # type: ignore[no-any-return]
-
-    def nvmlDeviceGetEccMode(self, device: str) -> list[int]:  # noqa: N802
-        return self._answer("nvmlDeviceGetEccMode", [1, 1])  # type: ignore[no-any-return]
-
-    def nvmlDeviceGetClockInfo(self, device: str, clock: int) -> int:  # noqa: N802
-        return self._answer("nvmlDeviceGetClockInfo", {1: 1980, 2: 2619}[clock])  # type: ignore[no-any-return]
-
-    def nvmlDeviceGetMaxClockInfo(self, device: str, clock: int) -> int:  # noqa: N802
-        return self._answer("nvmlDeviceGetMaxClockInfo", {1: 2000, 2: 2620}[clock])  # type: ignore[no-any-return]
+        return answer
 
 
 @pytest.fixture
@@ -84,23 +98,28 @@ class TestADevice:
     def test_tells_its_facts_in_watts_and_megahertz(self, nvml: FakeNvml) -> None:
         assert {
             "driver": "570.1",
-            "power_limit_w": 700.0,
+            "vbios": "96.00",
+            "power_limit_w": 500.0,
+            "default_power_limit_w": 700.0,
             "sm_clock_mhz": 1980,
             "max_sm_clock_mhz": 2000,
+            "application_sm_clock_mhz": 1755,
             "memory_clock_mhz": 2619,
+            "max_memory_clock_mhz": 2620,
             "ecc": True,
+            "mig": False,
+            "persistence_mode": True,
+            "compute_mode": 0,
         } == open_sensors(UUID).facts()
 
     @pytest.mark.parametrize(
         ("query", "fact"),
         [
-            ("nvmlDeviceGetPowerManagementLimit", "power_limit_w"),
+            ("nvmlDeviceGetEnforcedPowerLimit", "power_limit_w"),
             ("nvmlDeviceGetEccMode", "ecc"),
-            ("nvmlDeviceGetMaxClockInfo", "max_sm_clock_mhz"),
-            pytest.param(
-                "nvmlSystemGetDriverVersion",
-                "driver",
-            ),
+            ("nvmlDeviceGetMigMode", "mig"),
+            ("nvmlDeviceGetPersistenceMode", "persistence_mode"),
+            ("nvmlSystemGetDriverVersion", "driver"),
         ],
     )
     def test_that_does_not_tell_one_fact_tells_the_others(self, nvml: FakeNvml, query: str, fact: str) -> None:
@@ -108,6 +127,31 @@ class TestADevice:
         nvml.broken[query] = nvml_error("NVMLError_NotSupported")
         facts = sensors.facts()
         assert [fact] == [name for name, value in facts.items() if value is None]
+
+    def test_tells_its_energy_in_joules(self, nvml: FakeNvml) -> None:
+        assert 2912.075 == open_sensors(UUID).energy_j()
+
+    def test_tells_what_holds_its_clock_down_now_and_so_far(self, nvml: FakeNvml) -> None:
+        assert (
+            DeviceReading(
+                sm_clock_mhz=1980,
+                power_w=689.415,
+                temperature_c=61,
+                limits=("power_cap", "hw_thermal"),
+                limited_s={"power_cap": 0, "thermal": 1, "sync_boost": 2, "board_limit": 3, "reliability": 5},
+            )
+            == open_sensors(UUID).reading()
+        )
+
+    def test_tells_who_else_is_there(self, nvml: FakeNvml) -> None:
+        assert (439, 440) == open_sensors(UUID).processes()
+
+    @pytest.mark.parametrize("query", ["nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetViolationStatus"])
+    def test_that_does_not_tell_its_limits_is_read_all_the_same(self, nvml: FakeNvml, query: str) -> None:
+        nvml.broken[query] = nvml_error("NVMLError_NotSupported")
+        reading = open_sensors(UUID).reading()
+        assert reading is not None
+        assert 1 == [reading.limits, reading.limited_s].count(None)
 
     def test_whose_memory_is_known_has_no_reason_for_it_to_be_unknown(self, nvml: FakeNvml) -> None:
         sensors = open_sensors(UUID)
@@ -130,6 +174,29 @@ class TestADeviceThatVanishes:
         assert sensors.used_bytes() is None
         nvml.broken.clear()
         assert 3 << 30 == sensors.used_bytes()
+
+
+class TestZeros:
+    """A counter that says zero was not read: a process that measures has memory in use, a driver has spent energy."""
+
+    def test_of_memory_are_no_memory_reading(self, nvml: FakeNvml) -> None:
+        nvml.answers["nvmlDeviceGetMemoryInfo"] = SimpleNamespace(used=0)
+        sensors = open_sensors(UUID)
+        assert (None, "NVML reports zero for memory in use, which cannot be") == (sensors.used_bytes(), sensors.reason)
+
+    def test_of_energy_are_no_counter(self, nvml: FakeNvml) -> None:
+        nvml.answers["nvmlDeviceGetTotalEnergyConsumption"] = 0
+        sensors = open_sensors(UUID)
+        assert (None, "NVML reports zero for an energy counter, which cannot be") == (
+            sensors.energy_j(),
+            sensors.reason,
+        )
+
+    def test_of_clocks_are_unknown_clocks(self, nvml: FakeNvml) -> None:
+        nvml.answers["nvmlDeviceGetClockInfo"] = {1: 0, 2: 0}
+        reading = open_sensors(UUID).reading()
+        assert reading is not None
+        assert reading.sm_clock_mhz is None
 
 
 class TestAMachineWithoutNvml:
@@ -159,6 +226,12 @@ class TestAMachineWithoutNvml:
 
 
 def test_both_kinds_answer_the_same_questions(nvml: FakeNvml) -> None:
-    questions: list[Callable[[Any], Any]] = [lambda s: s.used_bytes(), lambda s: s.facts(), lambda s: s.reason]
-    for sensors in (NullSensors("none"), NvmlSensors(UUID)):
-        assert 3 == len([question(sensors) for question in questions])
+    questions = ("used_bytes", "energy_j", "reading", "processes", "facts")
+    for sensors in (NullSensors("none"), NvmlSensors(nvml, UUID), ScriptedSensors("steady", ScriptedClock())):
+        assert 5 == len([getattr(sensors, question)() for question in questions])
+
+
+def test_the_scripted_device_answers_under_names_that_the_real_library_has() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    names = [name for name in dir(ScriptedNvml) if name.startswith(("nvml", "NVML"))]
+    assert [] == [name for name in names if not hasattr(pynvml, name)]

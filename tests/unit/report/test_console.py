@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kvbench.report.console import comparison_table, runs_table, verdict_panel
+from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
 
 from .records import (
     HOSTILE,
@@ -67,7 +67,7 @@ def test_a_pair_that_is_not_a_result_is_never_headlined(record):
     assert "FASTER" not in text
     assert text.index("not a result: ") < text.index("measured all the same")
     assert "\x1b[2mmeasured all the same" in shown(comparison_table(record), colour=True)
-    assert "3.42" not in shown(runs_table([record]))
+    assert "3.42" not in shown(runs_table([run_row(record)]))
 
 
 def test_a_verdict_of_too_few_blocks_is_not_a_result_even_in_a_valid_run():
@@ -105,14 +105,14 @@ def test_why_a_figure_is_missing_stands_below_the_table():
 def test_nothing_runs_over_eighty_columns_or_loses_a_figure(colour):
     many = two_arms(arms=[arm("nocache"), arm("cached"), arm("cached", cache="static"), arm("generate")])
     records = [two_arms(), one_arm(), invalid(), failed(), interrupted()]
-    plain = shown(comparison_table(many), runs_table(records))
+    plain = shown(comparison_table(many), runs_table(list(map(run_row, records))))
     assert max(map(len, plain.splitlines())) <= 80
     assert "…" not in plain
-    assert ("\x1b" in shown(runs_table(records), colour=colour)) == colour
+    assert ("\x1b" in shown(runs_table(list(map(run_row, records))), colour=colour)) == colour
 
 
 def test_one_row_per_run_with_its_speed_up_and_status():
-    text = shown(runs_table([two_arms(prompt=4096), one_arm(), failed()]), width=120)
+    text = shown(runs_table(list(map(run_row, [two_arms(prompt=4096), one_arm(), failed()]))), width=120)
     first, second, third = (line.split() for line in text.splitlines() if line.startswith(" embedded  "))
     assert first[-7:] == ["4,096", "48", "1", "3.42×", "[3.38,", "3.47]", "VALID"]
     assert second[-2:] == ["—", "VALID"]
@@ -120,7 +120,7 @@ def test_one_row_per_run_with_its_speed_up_and_status():
 
 
 def test_text_of_strangers_is_neither_markup_nor_escapes():
-    text = shown(comparison_table(hostile()), verdict_panel(hostile()), runs_table([hostile()]), width=2000)
+    text = shown(comparison_table(hostile()), verdict_panel(hostile()), runs_table([run_row(hostile())]), width=2000)
     assert not {"\x1b", "\x9b", "\x07", "\u202e", "\u2066", "\u2028"} & set(text)
     assert "[bold]markup[/bold]" in text
     assert HOSTILE[0] in text

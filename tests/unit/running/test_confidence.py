@@ -13,6 +13,7 @@ from kvbench.config.checks import check
 from kvbench.config.schema import ArmConfig, Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
 from kvbench.decoding.tracing import Traced
 from kvbench.measuring.samples import RunSamples, TracedPass
+from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
@@ -78,7 +79,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
     check(config)
     samples = RunSamples()
     plan = make_plan(config, Prompts(texts))
-    backend = TorchBackend(adopt(model.eval(), tokenizer, "m"), torch.device("cpu"))
+    backend = TorchBackend(adopt(model.eval(), tokenizer, "m"), torch.device("cpu"), NullSensors("none"))
 
     def keep(message: Any) -> None:
         if not isinstance(message, (Progress, Text)):

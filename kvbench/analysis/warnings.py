@@ -1,0 +1,140 @@
+"""What a reader should know besides: nothing here makes a run INVALID."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvbench.analysis.device_warnings import device_warnings
+from kvbench.analysis.drift import drift
+from kvbench.analysis.estimates import block_figures
+from kvbench.analysis.varying_tokens import arms_with_other_tokens
+from kvbench.measuring.samples import RunSamples
+from kvbench.plan import Plan
+from kvbench.records.schema import RunWarning
+from kvbench.statistics import median
+
+MOST_NAMES = 3  # of tensors in a warning
+NOISE = 0.05  # of the median, robust standard deviation from block to block: eight such blocks know it to 4 %
+OTHER_CORES = 0.5  # kept busy by others on average: more than a desktop does at rest
+RANDOM_WEIGHTS = (
+    "the weights are random: times and bytes are those of the real shape, but such a model hardly looks at its context,"
+    " so the agreement verdict would hardly notice a broken cache"
+)
+
+
+def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
+    """What a reader should know besides."""
+    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in samples.warnings]
+    if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
+        warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
+    warnings += _unused_tensors(samples)
+    warnings += _varying_tokens(plan, samples)
+    warnings += _drifting(plan, samples)
+    warnings += _noisy(plan, samples)
+    warnings += _host(samples)
+    warnings += device_warnings(samples)
+    if plan.config.model.weights == "random":
+        warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
+    return tuple(warnings)
+
+
+def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:
+    return [
+        RunWarning(
+            code="tokens_vary",
+            detail=f"{plan.arms[arm].label}: a timed visit gave other tokens than the untimed pass, so its kernels are"
+            " not deterministic or the run leaks state",
+        )
+        for arm in sorted(arms_with_other_tokens(samples))
+    ]
+
+
+def _noisy(plan: Plan, samples: RunSamples) -> list[RunWarning]:
+    """Arms whose step differs much from block to block, by a deviation that one odd block does not move."""
+    warnings = []
+    for number, arm in enumerate(plan.arms):
+        steps = [figures.itl_s for figures in block_figures(samples.blocks, number) if figures.itl_s is not None]
+        if len(steps) < 2:
+            continue
+        middle = median(steps)
+        spread = 1.4826 * float(np.median(np.abs(np.asarray(steps) - middle))) / middle
+        if spread > NOISE:
+            warnings.append(
+                RunWarning(
+                    code="noise",
+                    detail=f"{arm.label}: a decode step varies by {spread:.0%} from block to block: raise"
+                    " measure.blocks, or quieten the machine",
+                )
+            )
+    return warnings
+
+
+def _unused_tensors(samples: RunSamples) -> list[RunWarning]:
+    names = samples.prepared.unused_tensors if samples.prepared else ()
+    if not names:
+        return []
+    shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    return [
+        RunWarning(
+            code="unused_tensors",
+            detail=f"the checkpoint has {len(names)} tensors that the architecture has no place for: {shown}",
+        )
+    ]
+
+
+def _drifting(plan: Plan, samples: RunSamples) -> list[RunWarning]:
+    warnings = []
+    for number, arm in enumerate(plan.arms):
+        steps = [figures.itl_s for figures in block_figures(samples.blocks, number)]
+        found = drift([step for step in steps if step is not None])
+        if found is not None:
+            word = "slower" if found.change > 0 else "faster"
+            warnings.append(
+                RunWarning(
+                    code="drift",
+                    detail=f"{arm.label} became {abs(found.change):.1%} {word} from the first blocks to the last"
+                    f" (Kendall's tau {found.tau:.2f}, p = {found.p:.1g}): its median is of no one state; the speed-up"
+                    " compares within blocks and hardly feels it",
+                )
+            )
+    return warnings
+
+
+def _host(samples: RunSamples) -> list[RunWarning]:
+    """What the machine was like when the run began, as far as it bears on times; silence is no warning."""
+    environment = samples.prepared.environment if samples.prepared else {}
+    load, cores = environment.get("load_average_1m"), environment.get("logical_cores")
+    governor = environment.get("cpu_governor")
+    others = [block.other_cores for block in samples.blocks if block.other_cores is not None]
+    others_cores = median(others) if others else 0.0
+    conditions = (
+        (
+            "host_load",
+            load is not None and cores is not None and load > cores / 2,
+            f"the load average was {load or 0:.1f} on {cores} logical cores when the run began: other programs may have"
+            " slowed it",
+        ),
+        (
+            "host_busy",
+            others_cores > OTHER_CORES,
+            f"other processes kept {others_cores:.1f} of {cores} logical cores busy during the blocks: they take time"
+            " from the host's side of every step",
+        ),
+        (
+            "cpu_governor",
+            governor not in (None, "performance"),
+            f"the CPU's clock follows its load (governor {governor}), so short steps may run below full speed:"
+            " `cpupower frequency-set -g performance` holds it",
+        ),
+        (
+            "on_battery",
+            environment.get("on_battery") is True,
+            "the machine runs on its battery, which may hold its clocks down: plug it in",
+        ),
+        (
+            "debug_build",
+            environment.get("torch_debug") is True,
+            "this torch is a debug build, several times slower than a release: install a release",
+        ),
+    )
+    return [RunWarning(code=code, detail=detail) for code, holds, detail in conditions if holds]

@@ -1,0 +1,83 @@
+"""What the page tells of a run besides its figures: names and values in titled lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kvbench.records.schema import RunRecord
+from kvbench.report.arms import arm_names
+from kvbench.report.formatting import UNKNOWN, format_value
+from kvbench.report.shapes import shape_rows
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table of names and values, such as the configuration."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+
+
+def facts(record: RunRecord) -> tuple[Facts, ...]:
+    """Everything known about a run besides its figures, as titled lists; empty ones are left out."""
+    sources: tuple[tuple[str, Any], ...] = (
+        ("Model", record.model),
+        ("Environment", record.environment),
+        ("Configuration", record.config),
+        ("What the model returned", _shapes(record)),
+        ("First visits explained", _first_visits(record)),
+        ("Blocks that stand out", _outliers(record)),
+        ("The device during the blocks", record.device_during and record.device_during.model_dump()),
+        ("Audits", _audits(record)),
+        ("Seconds by phase", {phase.name: f"{phase.seconds:.3g}" for phase in record.phases}),
+        ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
+        ("Keys", record.keys.model_dump()),
+    )
+    return tuple(Facts(title, tuple(_flattened(source, ""))) for title, source in sources if source)
+
+
+def _first_visits(record: RunRecord) -> dict[str, dict[str, str]]:
+    """Arm by arm and attention by attention: a step at a length never seen before, and the same once more."""
+    return {
+        name: {
+            f"attention {probe.attention} from {probe.context_length} tokens": (
+                f"{format_value(probe.first_itl_s, 's')} a step the first time,"
+                f" {format_value(probe.second_itl_s, 's')} the second"
+            )
+            for probe in arm.cold.probes or ()
+        }
+        for name, arm in zip(arm_names(record), record.arms, strict=True)
+        if arm.cold.probes
+    }
+
+
+def _outliers(record: RunRecord) -> dict[str, str]:
+    return {
+        name: f"ITL of block {', '.join(map(str, arm.outlier_blocks))}; kept in every figure"
+        for name, arm in zip(arm_names(record), record.arms, strict=True)
+        if arm.outlier_blocks
+    }
+
+
+def _audits(record: RunRecord) -> dict[str, str]:
+    names = arm_names(record)
+    return {f"{names[audit.arm]}: {audit.name}": audit.detail for audit in record.audits}
+
+
+def _shapes(record: RunRecord) -> dict[str, dict[str, str]]:
+    """Pass by pass, tensor by tensor."""
+    return {name: {row.name: row.line for row in shape_rows(parts)} for name, parts in (record.shapes or {}).items()}
+
+
+def _flattened(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Nested mappings as dotted names; everything else as its JSON, strings without their quotes."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flattened(item, f"{name}.{key}" if name else str(key))
+    elif value is None:
+        yield name, UNKNOWN
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
