@@ -91,8 +91,10 @@ class _Sweep:
             self._display.say(
                 f"{left_out} of {len(done)} points were measured before and left out; resume=false measures them again"
             )
-        self._root.mkdir(parents=True, exist_ok=True)  # a sweep that had nothing left to do has its report there
-        self._display.sweep_report([each.folder for each in done], self._root / REPORT, self._report)
+        if self._report != "false":  # a sweep that had nothing left to do has its report all the same
+            self._root.mkdir(exist_ok=True)
+        if self._root.exists():
+            self._display.sweep_report([each.folder for each in done], self._root / REPORT, self._report)
         return _exit_code({each.status for each in done})
 
     def _measured(self, point: Sequence[str], config: Config | ConfigError) -> StoredRun:
