@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 
@@ -10,7 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny models gain nothing from threads, and threads that spin at barriers lose minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,29 @@ GPT2 = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
+
+
+@pytest.fixture(autouse=True)
+def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test writes: each record that can be read meets the exported JSON Schema."""
+    folder: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    for path in folder.rglob("run.json") if folder is not None else ():
+        _require_schema(path)
+
+
+def _require_schema(path: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    from kvbench.errors import RecordError
+    from kvbench.records.json_schema import record_schema
+    from kvbench.records.store import read_record
+
+    try:
+        read_record(path)
+    except RecordError:
+        return  # broken on purpose
+    Draft202012Validator(record_schema()).validate(json.loads(path.read_text(encoding="utf-8")))
 
 
 @pytest.fixture

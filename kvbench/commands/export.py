@@ -22,6 +22,10 @@ def main(argv: list[str]) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.schema:
+        return _write_schema(arguments.output)
+    if not arguments.paths or arguments.format is None:
+        parser.error("name a PATH and a --format, or ask for the --schema")
     if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
         parser.error("parquet is not text: give --output FILE, or send it through a pipe")
     from kvbench.report.export import export
@@ -37,11 +41,23 @@ def main(argv: list[str]) -> int:
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
+def _write_schema(output: Path | None) -> int:
+    from kvbench.records.json_schema import record_schema_json
+    from kvbench.report.outputs import write_file, write_stdout
+
+    if output is None:
+        write_stdout(record_schema_json())
+    else:
+        write_file(output, record_schema_json())
+    return 0
+
+
 def _parser() -> Parser:
     parser = Parser(prog="kvbench export", description=DESCRIPTION)
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
+        "paths", nargs="*", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
     )
-    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
+    parser.add_argument("--format", choices=FORMATS, help="what to write")
+    parser.add_argument("--schema", action="store_true", help="write the JSON Schema of run.json instead")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     return parser

@@ -16,6 +16,7 @@ import pytest
 from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
+from kvbench.records.json_schema import record_schema
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import BLOCKS, CONFIG, LOG, PROMPTS, RECORD, REPORT, STEPS, StoredRun, find_runs, read_steps
 from kvbench.running.supervisor import InlineRunner
@@ -227,7 +228,7 @@ def reason_of(pointer: str, reasons: dict[str, str]) -> str | None:
 
 def hold_to_the_contract(record: dict[str, Any]) -> None:
     """Fails unless the record is valid by its schema, finite, and explains each of its nulls."""
-    jsonschema.validate(record, RunRecord.model_json_schema())
+    jsonschema.validate(record, record_schema())
     assert all(math.isfinite(number) for number in numbers(record))
     reasons = record["null_reasons"]
     parts = {key: value for key, value in record.items() if key not in ("config", "null_reasons")}
