@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -114,12 +114,12 @@ class Display:
         runs = [StoredRun(read_record(folder / RECORD), folder) for folder in folders] if wanted != "false" else []
         self.report(runs, path, wanted)
 
-    def counted(self, items: Sequence[Item], phase: str) -> Iterator[Item]:
+    def counted(self, items: Iterable[Item], total: int, phase: str) -> Iterator[Item]:
         """The items, with a bar that counts them; on a terminal alone."""
-        for done, item in enumerate(items):
-            if self._console.is_terminal:
-                self._move_bar(PhaseProgress(phase, done, len(items)))
+        for done, item in enumerate(items, start=1):
             yield item
+            if self._console.is_terminal:
+                self._move_bar(PhaseProgress(phase, done, total))
         self._hide_bar()
 
     def say(self, line: str) -> None:

@@ -19,7 +19,8 @@ from kvbench.commands.point import (
     open_runner,
 )
 from kvbench.commands.resume import Finished
-from kvbench.config.compose import Sources, load_config, sweep_points
+from kvbench.config.compose import Sources, sweep_points
+from kvbench.config.points import load_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, RecordError
 from kvbench.records.store import REPORT, RunFolder, StoredRun, alone_in
@@ -44,19 +45,12 @@ def run_sweep(overrides: Sequence[str], where: Sources) -> int:
     """
     display = Display()
     points = list(sweep_points(overrides, where))
-    configs = [_composed(point, where) for point in display.counted(points, "composing")]
+    configs = list(display.counted(load_points(points, where), len(points), "composing"))
     first = next((config for config in configs if isinstance(config, Config)), None)
     if first is None:
         raise next(error for error in configs if isinstance(error, ConfigError))
     with alone_in(Path(first.results_dir)):
         return _Sweep(first, display).run(list(zip(points, configs, strict=True)))
-
-
-def _composed(point: Sequence[str], where: Sources) -> Config | ConfigError:
-    try:
-        return load_config(point, where)
-    except ConfigError as error:
-        return error
 
 
 class _Sweep:

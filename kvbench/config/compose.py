@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from kvbench.config.checks import check, unknown_key
@@ -23,6 +23,8 @@ from kvbench.config.locations import conf_folder
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 
+LOOSE_FLOAT = re.compile(r"[-+]?(\d[\d_]*)?(\.[\d_]*)?([eE][-+]?\d+)?$|[-+]?\.?(inf|nan)$", re.IGNORECASE)
+INTERPOLATION = re.compile(r"(\\*)\$\{")
 ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
 
 
@@ -49,31 +51,62 @@ def sources(config_dir: str | None = None, config_path: str | None = None, confi
 
 def load_config(overrides: Sequence[str], where: Sources) -> Config:
     """Compose and check one configuration. Raises `ConfigError`, one line that names the key."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    searchpath = [f"hydra.searchpath=['file://{where.config_dir}']"] if where.config_dir else []
-    try:
-        with initialize_config_dir(str(where.config_path), version_base="1.3"):
-            composed = compose(where.config_name, overrides=[*searchpath, *overrides])
-        # As plain data first: a key added with `+` must meet the schema too.
-        plain = OmegaConf.to_container(composed, resolve=True)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise _in_one_line(error) from error
-    assert isinstance(config, Config)
+    config = compose_config(overrides, where)
     check(config)
     return config
 
 
+def compose_config(overrides: Sequence[str], where: Sources) -> Config:
+    """One configuration, composed and not checked. Raises `ConfigError` as `load_config` does."""
+    try:
+        # As plain data first: a key added with `+` must meet the schema too. What is resolved is not resolved again.
+        plain = _escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise _in_one_line(error) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
+    """Whether any value of a configuration refers to another. Raises `ConfigError` as `load_config` does."""
+    try:
+        return "${" in OmegaConf.to_yaml(_composed(overrides, where))
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise _in_one_line(error) from error
+
+
+def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
+    ConfigStore.instance().store(name="schema", node=Config)
+    searchpath = [f"hydra.searchpath=['file://{where.config_dir}']"] if where.config_dir else []
+    with initialize_config_dir(str(where.config_path), version_base="1.3"):
+        return compose(where.config_name, overrides=[*searchpath, *overrides])
+
+
 def to_yaml(config: Config) -> str:
     """The resolved configuration, such that composing it again gives an equal one."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return yaml.dump(_escaped(asdict(config)), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain data."""
-    data = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(data, dict)
-    return {str(key): value for key, value in data.items()}
+    return asdict(config)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes what OmegaConf would read as a number and YAML 1.1 would not, such as 1e3."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", LOOSE_FLOAT, list("-+0123456789."))
+
+
+def _escaped(value: Any) -> Any:
+    """The same with every ${ written such that it is read as text."""
+    if isinstance(value, str):
+        return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from kvbench.decoding.protocol import Pass
 from kvbench.interruptions import NONE, Interruptions
@@ -23,12 +24,21 @@ def prove(
     and what was inserted before it, and the past grows by exactly that. A mode that `loses_past` submits everything to
     an empty past at each interruption.
     """
+    promised = promised_passes(len(passes), prompt, keeps_past, interruptions, loses_past=loses_past)
     broken = [
         f"pass {index}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
-        for index, made in enumerate(passes)
-        if made != _promised(index, prompt, keeps_past, interruptions, loses_past)
+        for index, (made, right) in enumerate(zip(passes, promised, strict=True))
+        if made != right
     ]
     return Proof(len(passes), len(broken), broken[0] if broken else None)
+
+
+@lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
+def promised_passes(
+    count: int, prompt: int, keeps_past: bool, interruptions: Interruptions, *, loses_past: bool
+) -> tuple[Pass, ...]:
+    """What a mode promises to submit, pass by pass; see `prove`."""
+    return tuple(_promised(index, prompt, keeps_past, interruptions, loses_past) for index in range(count))
 
 
 def _promised(index: int, prompt: int, keeps_past: bool, interruptions: Interruptions, loses_past: bool) -> Pass:

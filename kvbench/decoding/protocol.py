@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """What one forward pass was given: tokens per sequence, and past tokens before and after it (None: no past)."""
 
     submitted: int

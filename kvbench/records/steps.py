@@ -11,7 +11,7 @@ from kvbench.measuring.samples import Block, Prepared, TracedPass
 if TYPE_CHECKING:
     import pyarrow
 
-Row = dict[str, Any]
+Chunk = dict[str, Any]  # rows of one visit: a list per column, or one value for all of them
 
 
 def step_table(blocks: Sequence[Block], prepared: Prepared, traced: Sequence[TracedPass] = ()) -> pyarrow.Table:
@@ -30,9 +30,11 @@ def step_table(blocks: Sequence[Block], prepared: Prepared, traced: Sequence[Tra
     if not traced:
         schema = pyarrow.schema(list(schema)[: schema.get_field_index("lane") + 1])
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
-    for row in chain(_timed(blocks, prepared), _traced(traced, prepared)):
+    for chunk in chain(_timed(blocks, prepared), _traced(traced, prepared)):
+        length = len(chunk["step"])
         for name, column in columns.items():
-            column.append(row.get(name))
+            values = chunk.get(name)
+            column.extend(values if isinstance(values, (list, tuple, range)) else [values] * length)
     return pyarrow.table(columns, schema=schema)
 
 
@@ -64,40 +66,45 @@ def _schema() -> pyarrow.Schema:
     )
 
 
-def _timed(blocks: Sequence[Block], prepared: Prepared) -> Iterator[Row]:
+def _timed(blocks: Sequence[Block], prepared: Prepared) -> Iterator[Chunk]:
+    contexts: dict[tuple[int, int], list[int]] = {}  # by batch and steps: the same in every block
     for block in blocks:
         for visit in block.visits:
-            prompt = max(len(prepared.prompts[index]["token_ids"]) for index in prepared.batches[visit.batch])
-            for step, latency_s in enumerate(visit.step_s or (), start=1):
-                yield {
-                    "block": block.index,
-                    "arm": visit.arm,
-                    "batch": visit.batch,
-                    "prompt": prepared.batches[visit.batch][0],
-                    "step": step,
-                    "context_length": prepared.interruptions.context(prompt, step),
-                    "latency_s": latency_s,
-                    "lane": "steps",
-                }
+            steps = len(visit.step_s or ())
+            if not steps:
+                continue
+            key = (visit.batch, steps)
+            if key not in contexts:
+                prompt = max(len(prepared.prompts[index]["token_ids"]) for index in prepared.batches[visit.batch])
+                contexts[key] = [prepared.interruptions.context(prompt, step) for step in range(1, steps + 1)]
+            yield {
+                "block": block.index,
+                "arm": visit.arm,
+                "batch": visit.batch,
+                "prompt": prepared.batches[visit.batch][0],
+                "step": range(1, steps + 1),
+                "context_length": contexts[key],
+                "latency_s": visit.step_s,
+                "lane": "steps",
+            }
 
 
-def _traced(traced: Sequence[TracedPass], prepared: Prepared) -> Iterator[Row]:
+def _traced(traced: Sequence[TracedPass], prepared: Prepared) -> Iterator[Chunk]:
     batch_of = {prompt: number for number, members in enumerate(prepared.batches) for prompt in members}
     for each in traced:
         for prompt, sequence in enumerate(each.sequences):
             length = len(prepared.prompts[prompt]["token_ids"])
-            for step, token in enumerate(sequence):
-                yield {
-                    "arm": each.arm,
-                    "batch": batch_of[prompt],
-                    "prompt": prompt,
-                    "step": step,
-                    "context_length": prepared.interruptions.context(length, step),
-                    "lane": "trace",
-                    "token_id": token.token_id,
-                    "token_text": token.text,
-                    "probability": token.probability,
-                    "rank": token.rank,
-                    "entropy_nats": token.entropy_nats,
-                    "alternatives": token.alternatives,
-                }
+            yield {
+                "arm": each.arm,
+                "batch": batch_of[prompt],
+                "prompt": prompt,
+                "step": range(len(sequence)),
+                "context_length": [prepared.interruptions.context(length, step) for step in range(len(sequence))],
+                "lane": "trace",
+                "token_id": [token.token_id for token in sequence],
+                "token_text": [token.text for token in sequence],
+                "probability": [token.probability for token in sequence],
+                "rank": [token.rank for token in sequence],
+                "entropy_nats": [token.entropy_nats for token in sequence],
+                "alternatives": [token.alternatives for token in sequence],
+            }

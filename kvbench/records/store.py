@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,7 @@ class RunFolder:
 
     def append_block(self, block: Block) -> None:
         """Append one finished block and make sure that it is on the disk."""
-        line = json.dumps(asdict(block), allow_nan=False) + "\n"
+        line = json.dumps(block, default=vars, allow_nan=False) + "\n"  # vars: every part is a plain dataclass
         try:
             with (self.path / BLOCKS).open("a", encoding="utf-8") as file:
                 file.write(line)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvbench.config.schema import ModelConfig
-from kvbench.decoding.proof import prove, together
+from kvbench.decoding.proof import promised_passes, prove, together
 from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.interruptions import NONE, Interruptions
@@ -82,7 +82,7 @@ class ScriptedBackend:
     def plan_s(self, arm: Arm, attention: str, context: int) -> float:
         """Seconds of building a plan for a length, the first time that a mode meets it under an unpinned attention."""
         key = (arm.keeps_past, context)
-        if attention not in UNPINNED or key in self._seen:
+        if not self.spec.unseen_length_s or attention not in UNPINNED or key in self._seen:
             return 0.0
         self._seen.add(key)
         return self.spec.unseen_length_s
@@ -124,33 +124,25 @@ class ScriptedDecoder:
 
     def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
         """See `Decoder.run`."""
-        spec, prompt, rows = self._backend.spec, batch.longest, len(batch.token_ids)
+        spec, rows = self._backend.spec, len(batch.token_ids)
+        loses_past = self._arm.mode == "interrupted"
+        passes = promised_passes(
+            new_tokens, batch.longest, self._arm.keeps_past, self._interruptions, loses_past=loses_past
+        )
         ids: list[int] = []
-        passes = []
-        for index in range(new_tokens):
-            made = self._pass(prompt, index)
-            context = self._interruptions.context(prompt, index)
+        for index, made in enumerate(passes):
+            context = made.submitted + (made.past_before or 0)
             if index == 0:
                 self._backend.spend(spec.prefill_s * self._factor)
             else:
                 base_s = spec.cached_step_s if made.past_before else spec.nocache_step_s
                 base_s += self._backend.plan_s(self._arm, self._attention, context)
                 self._backend.step(base_s, context, self._factor)
-            passes.append(made)
             ids.append(ord("a") + context % 26)
             observer.on_token(index, [ids[-1]] * rows)
             if ids[-1] in stop_ids:
                 break
-        return Decoded([list(ids) for _ in range(rows)], passes, None)
-
-    def _pass(self, prompt: int, index: int) -> Pass:
-        context = self._interruptions.context(prompt, index)
-        if not self._arm.keeps_past:
-            return Pass(context, None, None)
-        if index == 0 or (self._arm.mode == "interrupted" and index in self._interruptions.steps):
-            return Pass(context, 0, context)
-        past = self._interruptions.context(prompt, index - 1)
-        return Pass(context - past, past, context)
+        return Decoded([list(ids) for _ in range(rows)], passes[: len(ids)], None)
 
 
 class ScriptedSession:
