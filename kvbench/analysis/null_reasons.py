@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 # Pointer patterns in the order they are tried. A null that none of them explains is a defect, and a test finds it.
@@ -70,8 +71,9 @@ def null_reasons(record: Mapping[str, Any], known: Mapping[str, str]) -> dict[st
     """JSON pointer to sentence for every null outside the configuration; `known` reasons win over the rules."""
     parts = {key: value for key, value in record.items() if key not in ("config", "null_reasons")}
     reasons: dict[str, str] = {}
-    without_value = {pointer.rpartition("/")[0] for pointer in _nulls(parts, "") if pointer.endswith("/value")}
-    for pointer in _nulls(parts, ""):
+    nulls = list(_nulls(parts, ""))
+    without_value = {pointer.rpartition("/")[0] for pointer in nulls if pointer.endswith("/value")}
+    for pointer in nulls:
         series = SERIES.match(pointer)
         figure, _, part = pointer.rpartition("/")
         # Without a figure there is no interval either, whatever the number of blocks.
@@ -80,6 +82,7 @@ def null_reasons(record: Mapping[str, Any], known: Mapping[str, str]) -> dict[st
     return reasons
 
 
+@lru_cache(maxsize=4096)  # the points of a sweep lack the same figures
 def _by_rule(pointer: str) -> str:
     for pattern, sentence in RULES:
         if pattern.fullmatch(pointer):
@@ -90,9 +93,11 @@ def _by_rule(pointer: str) -> str:
 def _nulls(value: Any, pointer: str) -> Iterator[str]:
     if value is None:
         yield pointer
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _nulls(item, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
+            if item is None or isinstance(item, (dict, list, tuple)):
+                yield from _nulls(item, f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}")
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _nulls(item, f"{pointer}/{index}")
+            if item is None or isinstance(item, (dict, list, tuple)):  # thousands of tokens are none of them
+                yield from _nulls(item, f"{pointer}/{index}")

@@ -12,6 +12,7 @@ from typing import IO, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segments
 from rich.text import Text as RichText
 
 from kvbench.measuring.samples import Block, Prepared, Stopped
@@ -19,12 +20,11 @@ from kvbench.plan import Plan
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import RECORD, StoredRun, read_record
-from kvbench.report.console import RunRow, comparison_table, runs_table, verdict_panel
+from kvbench.report.console import RunRow, comparison_table, outcome_lines, runs_table, verdict_panel
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
 
-LOG_WIDTH = 100
 Item = TypeVar("Item")
 
 
@@ -40,13 +40,17 @@ SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
 
 
 class Display:
-    """Lines, streamed text and one live progress bar; without a terminal, plain lines."""
+    """Lines, streamed text and one live progress bar; without a terminal, plain lines.
 
-    def __init__(self, console: Console | None = None) -> None:
+    `brief` tells each run in a line or two, as suits one of many.
+    """
+
+    def __init__(self, console: Console | None = None, *, brief: bool = False) -> None:
+        self._brief = brief
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without our characters still gets the figures
         self._console = console or _PatientConsole(highlight=False)
-        self._log: Console | None = None
+        self._log: IO[str] | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._phase = ""
@@ -56,9 +60,10 @@ class Display:
         """For the time of one run: also write to its log."""
         file = log.open("a", encoding="utf-8")
         try:
-            self._log = _log_console(file)
+            self._log = file
             self._phase = ""
-            self.say(_headline(plan))
+            if not self._brief:
+                self.say(_headline(plan))
             yield
         finally:
             self._hide_bar()
@@ -71,13 +76,13 @@ class Display:
         match message:
             case PhaseProgress():
                 self._show_phase(message)
-            case Text():
+            case Text() if not self._brief:
                 self._show_text(message)
-            case Prepared():
+            case Prepared() if not self._brief:
                 self._show_prepared(message)
             case Block():
                 self._show_block(message)
-            case Stopped():
+            case Stopped() if not self._brief:
                 self.say(f"stopped: {message.reason}")
             case _:
                 pass
@@ -89,6 +94,9 @@ class Display:
 
     def outcome(self, record: RunRecord) -> None:
         """The comparison table and the verdict."""
+        if self._brief:
+            self.say("\n".join(outcome_lines(record)))
+            return
         if record.arms:
             self._print(comparison_table(record))
         self._print(verdict_panel(record))
@@ -128,19 +136,22 @@ class Display:
 
     def _print(self, renderable: RenderableType) -> None:
         self._hide_bar()
-        self._console.print(renderable)
-        self._write_log(renderable)
+        # Laid out once, for both: a thousand runs of a sweep feel it.
+        segments = list(self._console.render(renderable))
+        self._console.print(Segments(segments), end="")
+        self._write_log("".join(segment.text for segment in segments if not segment.control))
 
-    def _write_log(self, renderable: RenderableType, end: str = "\n", *, soft_wrap: bool = False) -> None:
+    def _write_log(self, text: str) -> None:
         if self._log is not None:
             try:
-                self._log.print(renderable, end=end, soft_wrap=soft_wrap)
+                self._log.write(text)
+                self._log.flush()
             except OSError:  # the disk is full; the record will say so, or be the line that says it
                 self._log = None
 
     def _show_phase(self, progress: PhaseProgress) -> None:
         if not self._console.is_terminal:
-            if progress.phase != self._phase:
+            if progress.phase != self._phase and not self._brief:
                 self.say(f"{progress.phase} …")
         else:
             self._move_bar(progress)
@@ -169,7 +180,7 @@ class Display:
 
     def _piece(self, text: str, style: str = "") -> None:
         self._console.print(RichText(text, style=style), end="", soft_wrap=True)
-        self._write_log(RichText(text), end="", soft_wrap=True)
+        self._write_log(text)
 
     def _move_bar(self, progress: PhaseProgress) -> None:
         if self._bar is None or self._task is None:
@@ -197,10 +208,6 @@ class Display:
 def _end_of(prompt: str) -> str:
     """The end of a long prompt: what the continuation follows."""
     return prompt if len(prompt) <= SHOWN_CHARACTERS else f"… {prompt[-SHOWN_CHARACTERS:]}"
-
-
-def _log_console(file: IO[str]) -> Console:
-    return Console(file=file, width=LOG_WIDTH, color_system=None, highlight=False, force_terminal=False)
 
 
 def _headline(plan: Plan) -> str:

@@ -27,6 +27,8 @@ from kvbench.records.store import REPORT, RunFolder, StoredRun, alone_in
 from kvbench.report.console import RunRow, run_row
 from kvbench.running.supervisor import Runner
 
+MOST_TOLD = 20  # points that are told with tables and texts; of more, a line each is what anyone reads
+
 
 @dataclass(frozen=True)
 class _Point:
@@ -43,8 +45,8 @@ def run_sweep(overrides: Sequence[str], where: Sources) -> int:
     Raises `ConfigError` when no point can be composed, `RecordError` when results cannot be written, by this sweep
     alone.
     """
-    display = Display()
     points = list(sweep_points(overrides, where))
+    display = Display(brief=len(points) > MOST_TOLD)
     configs = list(display.counted(load_points(points, where), len(points), "composing"))
     first = next((config for config in configs if isinstance(config, Config)), None)
     if first is None:

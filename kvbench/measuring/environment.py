@@ -34,6 +34,16 @@ SPEAKING = (
 
 def base_environment() -> dict[str, Any]:
     """What is known without torch: Python, machine, this process, the code's commit."""
+    return {
+        **_constant_environment(),
+        "cpu_governor": _cpu_governor(GOVERNOR),
+        "on_battery": _on_battery(),
+    }
+
+
+@cache
+def _constant_environment() -> dict[str, Any]:
+    """What does not change while this process runs: a sweep asks for it at every point."""
     commit, dirty = _git_state(Path(kvbench.__file__).parent)
     return {
         "python": platform.python_version(),
@@ -45,8 +55,6 @@ def base_environment() -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "logical_cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "cpu_governor": _cpu_governor(GOVERNOR),
-        "on_battery": _on_battery(),
         "memory_bytes": psutil.virtual_memory().total,
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SPEAKING)},
         "worker": {

@@ -90,27 +90,29 @@ class RunFolder:
 
     def write_config(self, text: str) -> None:
         """Keep the resolved configuration as YAML."""
-        self._replace(CONFIG, text.encode())
+        self._write_new(CONFIG, text.encode())
 
     def write_prompts(self, prompts: Iterable[dict[str, Any]]) -> None:
         """Keep the prompts: one JSON object with `text` and `token_ids` a line."""
         lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts]
-        self._replace(PROMPTS, ("\n".join(lines) + "\n").encode())
+        self._write_new(PROMPTS, ("\n".join(lines) + "\n").encode())
 
     def append_block(self, block: Block) -> None:
         """Append one finished block and make sure that it is on the disk."""
         line = json.dumps(block, default=vars, allow_nan=False) + "\n"  # vars: every part is a plain dataclass
         try:
-            with (self.path / BLOCKS).open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
+            with (self.path / BLOCKS).open("ab", buffering=0) as file:
+                first = file.tell() == 0
+                file.write(line.encode())
                 os.fsync(file.fileno())
+            if first:
+                _sync_folder(self.path)  # else the file itself, and those written before it, may not be found again
         except OSError as error:
             raise RecordError(f"{self.path / BLOCKS}: cannot write ({error.strerror})") from error
 
     def write_record(self, record: RunRecord) -> None:
         """Write run.json in one step: it is either the whole record or absent."""
-        self._replace(RECORD, record.model_dump_json(indent=1).encode())
+        replace_file(self.path / RECORD, record.model_dump_json(indent=1).encode())
 
     def write_steps(self, table: pyarrow.Table) -> None:
         """Write the per-step table."""
@@ -126,8 +128,14 @@ class RunFolder:
         except OSError as error:
             raise RecordError(f"{self.path / STEPS}: cannot write ({error.strerror or error})") from error
 
-    def _replace(self, name: str, content: bytes) -> None:
-        replace_file(self.path / name, content)
+    def _write_new(self, name: str, content: bytes) -> None:
+        """For files that nobody reads before there is a block or a record."""
+        try:
+            with (self.path / name).open("wb", buffering=0) as file:
+                file.write(content)
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RecordError(f"{self.path / name}: cannot write ({error.strerror})") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -142,13 +150,17 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself is durable only when the folder is synced
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)  # the rename itself is durable only then
     except OSError as error:
         raise RecordError(f"{path}: cannot write ({error.strerror})") from error
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_record(path: Path) -> RunRecord:

@@ -97,6 +97,19 @@ def verdict_panel(record: RunRecord) -> RenderableType:
     return Panel(body, title=Text(word, style=f"bold {style}"), title_align="left", border_style=style)
 
 
+def outcome_lines(record: RunRecord) -> list[str]:
+    """How the run ended, a line per pair of arms, and what a reader should know."""
+    word = run_word(record)
+    if not record.valid:
+        return [f"{word}: {status_reason(record)}"]
+    told = [f"{word}, {pair.verdict}: {pair.sentence}" for pair in pairs(record)]
+    told = told or [
+        f"{word}: {name} {BY_KEY['decode_tokens_per_s'].show(arm)}"
+        for name, arm in zip(arm_names(record), record.arms, strict=True)
+    ]
+    return [*told, *(f"! {warning.code}" for warning in record.warnings)]
+
+
 @dataclass(frozen=True)
 class RunRow:
     """What a table of runs says of one: a sweep of thousands keeps this instead of the records."""

@@ -82,7 +82,7 @@ class ScriptedBackend:
     def plan_s(self, arm: Arm, attention: str, context: int) -> float:
         """Seconds of building a plan for a length, the first time that a mode meets it under an unpinned attention."""
         key = (arm.keeps_past, context)
-        if not self.spec.unseen_length_s or attention not in UNPINNED or key in self._seen:
+        if attention not in UNPINNED or key in self._seen:
             return 0.0
         self._seen.add(key)
         return self.spec.unseen_length_s
@@ -130,17 +130,20 @@ class ScriptedDecoder:
             new_tokens, batch.longest, self._arm.keeps_past, self._interruptions, loses_past=loses_past
         )
         ids: list[int] = []
-        for index, made in enumerate(passes):
-            context = made.submitted + (made.past_before or 0)
+        backend, factor, on_token = self._backend, self._factor, observer.on_token
+        for index, (submitted, past_before, _) in enumerate(passes):
+            context = submitted + (past_before or 0)
             if index == 0:
-                self._backend.spend(spec.prefill_s * self._factor)
+                backend.spend(spec.prefill_s * factor)
             else:
-                base_s = spec.cached_step_s if made.past_before else spec.nocache_step_s
-                base_s += self._backend.plan_s(self._arm, self._attention, context)
-                self._backend.step(base_s, context, self._factor)
-            ids.append(ord("a") + context % 26)
-            observer.on_token(index, [ids[-1]] * rows)
-            if ids[-1] in stop_ids:
+                base_s = spec.cached_step_s if past_before else spec.nocache_step_s
+                if spec.unseen_length_s:
+                    base_s += backend.plan_s(self._arm, self._attention, context)
+                backend.step(base_s, context, factor)
+            letter = ord("a") + context % 26
+            ids.append(letter)
+            on_token(index, [letter] * rows)
+            if letter in stop_ids:
                 break
         return Decoded([list(ids) for _ in range(rows)], passes[: len(ids)], None)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kvbench.records.store import BLOCKS, RECORD, STEPS, find_runs, read_blocks
+from kvbench.records.store import BLOCKS, LOG, RECORD, STEPS, find_runs, read_blocks
 
 Run = Callable[..., tuple[int, str, str]]
 POINT = ("model=scripted", "workload.prompt_tokens=5", "workload.new_tokens=4", "launch=inline", "report=false")
@@ -89,13 +89,12 @@ class TestAFullDisk:
     def test_of_the_log_alone_costs_the_log(
         self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Full:
-            """A log that takes nothing."""
+        real = Path.open
 
-            def print(self, *_arguments: Any, **_options: Any) -> None:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        def full(path: Path, *arguments: Any, **options: Any) -> Any:
+            return real(Path("/dev/full") if path.name == LOG else path, *arguments, **options)
 
-        monkeypatch.setattr("kvbench.commands.display._log_console", lambda _file: Full())
+        monkeypatch.setattr(Path, "open", full)
         code, out, err = run_kvbench(*POINT)
         assert (0, "") == (code, err)
         assert "VALID" in out
