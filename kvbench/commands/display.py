@@ -36,6 +36,7 @@ class _PatientConsole(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+REFRESHES_PER_S = 2  # of the bar: ten of them, the default, take more of a core than everything else here
 SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
 
 
@@ -191,6 +192,7 @@ class Display:
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
+                refresh_per_second=REFRESHES_PER_S,
             )
             self._task = self._bar.add_task(progress.phase, total=progress.total, completed=progress.done)
             self._bar.start()

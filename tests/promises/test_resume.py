@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvbench.measuring import environment
 from kvbench.records.store import RECORD, REPORT, StoredRun, alone_in, find_runs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -109,7 +110,8 @@ class TestAPoint:
         self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run_kvbench(*SWEEP)
-        monkeypatch.setattr("kvbench.measuring.environment.platform.python_version", lambda: "3.99")
+        real = environment._constant_environment()
+        monkeypatch.setattr(environment, "_constant_environment", lambda: {**real, "python": "3.99"})
         run_kvbench(*SWEEP)
         assert 4 == len(runs(tmp_path))
 
