@@ -31,6 +31,8 @@ SPEAKING = (
     *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_"),
 )
 
+PLACES = ("_DIR", "_HOME", "_PATH", "_ROOT", "_FILE")
+
 
 def base_environment() -> dict[str, Any]:
     """What is known without torch: Python, machine, this process, the code's commit."""
@@ -56,11 +58,20 @@ def _constant_environment() -> dict[str, Any]:
         "logical_cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "memory_bytes": psutil.virtual_memory().total,
-        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SPEAKING)},
+        "variables": _variables(),
         "worker": {
             "pid": os.getpid(),
             "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(),
         },
+    }
+
+
+def _variables() -> dict[str, str]:
+    """Those that change results or speed; where something lies on this machine is nobody's business."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith(SPEAKING) and not name.endswith(PLACES)
     }
 
 
