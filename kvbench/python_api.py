@@ -37,6 +37,8 @@ def measure(
     blocks: int = 8,
     warmup: int = 1,
     step_lane: bool = True,
+    energy_s: float = 3.0,
+    audit: bool = False,
     agreement: str = "few",
     attention: str = "auto",
     temperature: float = 0.0,
@@ -68,7 +70,8 @@ def measure(
         sampling=SamplingConfig(temperature, top_p, top_k, repetition_penalty, seed),
         stream=StreamConfig(interval=0),
         check=CheckConfig(agreement=agreement),
-        measure=MeasureConfig(blocks=blocks, warmup=warmup, step_lane=step_lane),
+        measure=MeasureConfig(blocks=blocks, warmup=warmup, energy_s=energy_s, step_lane=step_lane),
+        audit=audit,
         launch="inline",
     )
     check(config)
