@@ -39,6 +39,27 @@ def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), level)
 
 
+def independent_ratio_interval(baseline: Sequence[float], candidate: Sequence[float], level: float = LEVEL) -> Interval:
+    """Candidate over baseline of two independent groups: geometric means, Welch's t interval on the logs.
+
+    Degrees of freedom by Welch and Satterthwaite. Needs 2 positive values a side, else raises `ValueError`. With no
+    variance on either side the interval is the point itself.
+    """
+    if min(len(baseline), len(candidate)) < 2:
+        raise ValueError("an interval needs at least 2 values a side")
+    if min(*baseline, *candidate) <= 0:
+        raise ValueError("values must be positive")
+    old, new = (np.log(np.asarray(values, dtype=float)) for values in (baseline, candidate))
+    centre = float(new.mean() - old.mean())
+    shares = [float(logs.var(ddof=1)) / len(logs) for logs in (old, new)]
+    variance = sum(shares)
+    half = 0.0
+    if variance > 0:
+        freedom = variance**2 / sum(share**2 / (len(logs) - 1) for share, logs in zip(shares, (old, new), strict=True))
+        half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+    return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), level)
+
+
 def median_interval(samples: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Median with the exact order-statistic interval (x_(k), x_(n+1-k)), distribution-free.
 

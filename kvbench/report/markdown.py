@@ -38,13 +38,13 @@ def markdown_table(records: Sequence[RunRecord]) -> str:
             comparison.candidate_arm: pair for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
         }
         sizes = (prompt_tokens(record), new_tokens(record), batch_size(record))
-        run = [_escaped(text) for text in (run_name(record), *sizes)]
-        status = run_word(record) if record.valid else f"{run_word(record)}: {_escaped(status_reason(record))}"
+        run = [escaped(text) for text in (run_name(record), *sizes)]
+        status = run_word(record) if record.valid else f"{run_word(record)}: {escaped(status_reason(record))}"
         for index, name in enumerate(arm_names(record)):
             figures = [metric.show(record.arms[index]) for metric in metrics]
             pair = candidates.get(index)
             speedup = "" if pair is None else pair.speedup if pair.not_a_result is None else "not a result"
-            rows.append([*run, _escaped(name), *figures, speedup, pair.agreement if pair else "", status])
+            rows.append([*run, escaped(name), *figures, speedup, pair.agreement if pair else "", status])
         if not record.arms:
             rows.append([*run, UNKNOWN, *(UNKNOWN for _ in metrics), "", "", status])
     alignment = ["---", "--:", "--:", "--:", "---", *("--:" for _ in metrics), "--:", "---", "---"]
@@ -52,5 +52,6 @@ def markdown_table(records: Sequence[RunRecord]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that neither Markdown nor the HTML inside it reads as markup."""
     return _MARKUP.sub(r"\\\1", " ".join(printable(text).split()))

@@ -1,0 +1,74 @@
+"""`kvbench compare`: new runs against old ones, with an exit code that a pipeline can trust."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvbench.commands.arguments import Parser
+
+if TYPE_CHECKING:
+    from kvbench.analysis.gate import GateRow
+
+EXIT_OK, EXIT_SLOWER, EXIT_UNREADABLE, EXIT_NOT_COMPARABLE, EXIT_AMBIGUOUS = 0, 1, 2, 4, 5
+DEFAULT_RELEVANCE = 0.05
+
+DESCRIPTION = """Compares the decode speed of every kind of run (compare_key) in NEW with that in BASE, arm by arm, and
+prints a Markdown table. Both are searched recursively; runs of one process count as one sample, and at least five
+processes a side make a verdict. Exit codes: 0 SAME or FASTER, 1 SLOWER, 2 a path is missing or unreadable, 4 not
+comparable or without a counterpart, 5 AMBIGUOUS or too few runs."""
+
+
+def main(argv: list[str]) -> int:
+    """The exit code of the command table; whatever cannot be told is never 0.
+
+    Raises `RecordError` when a path does not exist or holds no usable run.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if not 0 < arguments.relevance < 1:
+        parser.error(f"--relevance {arguments.relevance:g}: must be between 0 and 1, such as 0.05 for 5 %")
+    from kvbench.analysis.gate import gate
+    from kvbench.report.gate import gate_data, gate_markdown
+    from kvbench.report.inputs import gather
+    from kvbench.report.outputs import say, write_stdout
+
+    base, new = gather([arguments.base]), gather([arguments.new])
+    rows = gate([run.record for run in base.runs], [run.record for run in new.runs], arguments.relevance)
+    code = EXIT_UNREADABLE if base.unreadable or new.unreadable else _exit_code(rows)
+    if arguments.json:
+        from kvbench.report.export import record_json
+
+        write_stdout(record_json({"relevance": arguments.relevance, "exit_code": code, "rows": gate_data(rows)}))
+    else:
+        say(gate_markdown(rows))
+    return code
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench compare", description=DESCRIPTION)
+    parser.add_argument("base", type=Path, metavar="BASE", help="a run folder or any folder above: what it was")
+    parser.add_argument("new", type=Path, metavar="NEW", help="the same for what it is now")
+    parser.add_argument(
+        "--relevance",
+        type=float,
+        default=DEFAULT_RELEVANCE,
+        metavar="SHARE",
+        help="relative change that counts as none, either way (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    return parser
+
+
+def _exit_code(rows: Sequence[GateRow]) -> int:
+    """The worst of the rows: known to be slower, then not to be compared, then unclear."""
+    verdicts = {row.verdict for row in rows}
+    for verdict, code in (
+        ("SLOWER", EXIT_SLOWER),
+        ("INVALID", EXIT_NOT_COMPARABLE),
+        ("AMBIGUOUS", EXIT_AMBIGUOUS),
+    ):
+        if verdict in verdicts:
+            return code
+    return EXIT_OK
