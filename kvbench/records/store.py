@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +152,8 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)  # the rename itself is durable only then
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RecordError(f"{path}: cannot write ({error.strerror})") from error
 
 
