@@ -1,0 +1,103 @@
+"""A point that the worker refuses costs neither worker nor model; one that fails in it costs the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.records.schema import RunRecord
+from kvbench.records.store import find_runs
+
+Run = Callable[..., tuple[int, str, str]]
+
+COMMON = ("measure.warmup=0", "measure.blocks=5", "stream.interval=0", "launch=worker", "report=false")
+SCRIPTED = ("model=scripted", "workload.prompt_tokens=5", *COMMON)
+
+
+@pytest.fixture
+def points(run_kvbench: Run, tmp_path: Path) -> Callable[..., list[RunRecord]]:
+    """Sweeps with a worker; the records of the points in their order."""
+
+    def sweep(*overrides: str) -> list[RunRecord]:
+        assert 1 == run_kvbench("-m", *overrides)[0]  # some point is refused or fails
+        return [found.record for found in find_runs([tmp_path / "results"]).runs]
+
+    return sweep
+
+
+@pytest.fixture
+def folder(tiny_model: Callable[..., Any], tmp_path: Path) -> str:
+    """A tiny model with a context of 64, as transformers stores one."""
+    place = tmp_path / "tiny"
+    tiny_model("llama", vocab_size=300, max_position_embeddings=64).save_pretrained(place)
+    byte_tokenizer(300).save_pretrained(place)
+    return str(place)
+
+
+Points = Callable[..., list[RunRecord]]
+
+
+def statuses(runs: list[RunRecord]) -> list[str]:
+    return [run.status for run in runs]
+
+
+def workers(runs: list[RunRecord]) -> list[tuple[int, str]]:
+    """Process ids, which the system may use again, with when the process began."""
+    return [(run.environment["worker"]["pid"], run.environment["worker"]["started_at"]) for run in runs]
+
+
+class TestARefusedPoint:
+    def test_of_a_model_that_is_not_there_keeps_the_worker(self, points: Points) -> None:
+        runs = points(*SCRIPTED, "workload.new_tokens=4,5", "model.weights=scripted,path", "model.path=nowhere")
+        assert ["ok", "refused", "ok", "refused"] == statuses(runs)
+        assert "model.path=nowhere: no such folder" == runs[1].status_reason
+        before, after = workers([runs[0], runs[2]])
+        assert before == after
+
+    @pytest.mark.parametrize(
+        ("sweep", "reason", "expected"),
+        [
+            ("workload.prompt_tokens=70,5,71,6", "reads at most 64", ["refused", "ok", "refused", "ok"]),
+            ("workload.stop=[298],[999],[299]", "999 is past the vocabulary of 300 tokens", ["ok", "refused", "ok"]),
+        ],
+        ids=["prompt", "stop"],
+    )
+    def test_that_does_not_fit_the_model_keeps_worker_and_model(
+        self, points: Points, folder: str, sweep: str, reason: str, expected: list[str]
+    ) -> None:
+        small = ("workload.prompt_tokens=5", "workload.new_tokens=4")
+        runs = points("model=path", f"model.path={folder}", "device=cpu", *COMMON, *small, sweep)
+        assert expected == statuses(runs)
+        assert all(reason in (run.status_reason or "") for run in runs if run.status == "refused")
+        before, after = (run for run in runs if run.status == "ok")
+        assert workers([before]) == workers([after])
+        # Loading it again would not take the same time to the nanosecond.
+        assert before.arms[0].cold.load_s == after.arms[0].cold.load_s
+
+
+class TestAFailedPoint:
+    @pytest.mark.parametrize(("how", "status"), [("error", "failed"), ("oom", "oom"), ("crash", "crashed")])
+    def test_costs_the_worker(self, points: Points, how: str, status: str) -> None:
+        runs = points(*SCRIPTED, "workload.new_tokens=4", f"model.fail_with={how}", "model.fail_at_step=null,20,9000")
+        assert ["ok", status, "ok"] == statuses(runs)
+        before, failed, after = workers(runs)
+        assert (True, False) == (before == failed, failed == after)
+
+    @pytest.mark.parametrize("how", ["error", "oom", "crash"])
+    def test_costs_every_time_a_worker_and_no_more_than_that(self, points: Points, how: str) -> None:
+        steps = "model.fail_at_step=20,9000,21,22,9001"
+        runs = points(*SCRIPTED, "workload.new_tokens=4", f"model.fail_with={how}", steps)
+        assert [False, True, False, False, True] == [run.status == "ok" for run in runs]
+        used = workers(runs)
+        assert 4 == len(set(used))
+        assert used[1] == used[2]
+
+
+def test_points_that_are_measured_share_one_worker(run_kvbench: Run, tmp_path: Path) -> None:
+    assert 0 == run_kvbench("-m", *SCRIPTED, "workload.new_tokens=4,5,6")[0]
+    runs = [found.record for found in find_runs([tmp_path / "results"]).runs]
+    assert (3, 1) == (len(runs), len(set(workers(runs))))
