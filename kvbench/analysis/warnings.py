@@ -117,7 +117,7 @@ def _host(samples: RunSamples) -> list[RunWarning]:
         (
             "host_busy",
             others_cores > OTHER_CORES,
-            f"other processes kept {others_cores:.1f} of {cores} logical cores busy during the blocks: they take time"
+            f"other processes kept {others_cores:.1f} CPU cores busy during the blocks: they take time"
             " from the host's side of every step",
         ),
         (

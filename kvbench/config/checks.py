@@ -19,6 +19,7 @@ FOLDER_NAME = re.compile(r"[^/\\\0]+")
 # With a minimum of 2 blocks the final 95 % interval covers 88 %, with 5 it covers 93 %, with the default 8 it covers
 # 94 % (simulated: tests/unit/test_coverage.py).
 LEAST_FOR_PRECISION = 5
+LEAST_FOR_AUDIT = 5  # as for any verdict
 
 # Spellings that people and YAML use for the same value.
 ALIASES = {
@@ -169,6 +170,10 @@ def _check_measure(config: Config) -> None:
     measure = config.measure
     if measure.stopping != "fixed" and measure.max_blocks < measure.blocks:
         raise ConfigError(f"measure.max_blocks={measure.max_blocks}: must be at least measure.blocks={measure.blocks}")
+    if config.audit and measure.blocks < LEAST_FOR_AUDIT:
+        raise ConfigError(
+            f"measure.blocks={measure.blocks}: audit=true needs at least {LEAST_FOR_AUDIT}, fewer tell nothing"
+        )
     if measure.stopping == "precision" and measure.blocks < LEAST_FOR_PRECISION:
         raise ConfigError(
             f"measure.blocks={measure.blocks}: stopping=precision needs at least {LEAST_FOR_PRECISION}; stopping on"

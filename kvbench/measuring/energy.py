@@ -38,7 +38,6 @@ class EnergyMeter:
         The window is from a movement of the counter, where work begins, to the end of the work. The counter is read at
         its next movement; the device idles between the two, and that share is taken off at `idle_watts`.
         """
-        nothing = EnergyWindow(arm, None, None, 0, idle_watts, self.reason)
         begin = self._movement() if idle_watts is not None else None
         if begin is None or idle_watts is None:
             return EnergyWindow(arm, None, None, 0, idle_watts, self.reason)
@@ -49,7 +48,7 @@ class EnergyMeter:
             self._clock.synchronise()
             ended_s = self._now_s()
             if ended_s == begin[0]:
-                return nothing  # work that takes no time fills no window
+                return EnergyWindow(arm, None, None, 0, idle_watts, "a generation takes no time")
         end = self._movement()
         if end is None:
             return EnergyWindow(arm, None, None, 0, idle_watts, self.reason)

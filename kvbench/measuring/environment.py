@@ -38,6 +38,7 @@ def base_environment() -> dict[str, Any]:
     """What is known without torch: Python, machine, this process, the code's commit."""
     return {
         **_constant_environment(),
+        "variables": _variables(),
         "cpu_governor": _cpu_governor(GOVERNOR),
         "on_battery": _on_battery(),
     }
@@ -58,7 +59,6 @@ def _constant_environment() -> dict[str, Any]:
         "logical_cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "memory_bytes": psutil.virtual_memory().total,
-        "variables": _variables(),
         "worker": {
             "pid": os.getpid(),
             "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(),

@@ -16,6 +16,10 @@ from kvbench.running.visits import visit
 
 NOTEWORTHY = 1.5  # times a warm visit; less is what caches and clocks do
 PROBE_STEPS = 4
+NO_LENGTH = (
+    "not looked into: no context length is left that this model has not seen, a stop token ends every probe, the run is"
+    " interrupted, or the mode is not a loop of ours"
+)
 
 
 def evidence(
@@ -34,7 +38,7 @@ def evidence(
     begin()
     own = _probe(plan, session, cold.arm, plan.arms[cold.arm].attention)
     if own is None:
-        return ColdEvidence(cold.arm, (), "no context length is left that this mode and model have not seen")
+        return ColdEvidence(cold.arm, (), NO_LENGTH)
     others = [_probe(plan, session, cold.arm, attention) for attention in session.other_attentions(cold.arm)]
     return ColdEvidence(cold.arm, (own, *(probe for probe in others if probe is not None)))
 

@@ -205,9 +205,9 @@ class ScriptedSession:
         dice = random.Random(seed)  # noqa: S311 - an order, not a secret
         return ScriptedBatch(batch.index, tuple(tuple(dice.sample(row, len(row))) for row in batch.token_ids))
 
-    def unseen_batch(self, arm: int, steps: int) -> ScriptedBatch | None:
+    def unseen_batch(self, arm: int, steps: int) -> ScriptedBatch | None:  # noqa: ARG002 - the protocol's shape
         """See `Session.unseen_batch`."""
-        if self._plan.arms[arm].mode == "interrupted":
+        if self._interruptions.steps:
             return None
         self._unseen += steps + 2
         seen = max(batch.longest for batch in self.batches)

@@ -55,7 +55,9 @@ class Session(Protocol):
         """A batch of the same shape and kinds of tokens, with prompts that were not decoded before."""
 
     def unseen_batch(self, arm: int, steps: int) -> Any | None:
-        """A batch from which so many steps are at context lengths that no visit has seen; None when none is left.
+        """A batch from which so many steps are at context lengths that no visit has seen.
+
+        None when no length is left, for a mode that is not a plain loop of ours, and where the run is interrupted.
 
         Every call gives other lengths.
         """

@@ -204,7 +204,7 @@ class TorchSession:
     def unseen_batch(self, arm: int, steps: int) -> PromptBatch | None:
         """See `Session.unseen_batch`: prompts prolonged past the end of the run, or cut short of its beginning."""
         spec = self._plan.arms[arm]
-        if not MODES[spec.mode].ours or spec.mode == "interrupted":
+        if not MODES[spec.mode].ours or self._interruptions.steps:
             return None
         self._unseen += steps + 2
         seen = [self.context_of(batch) for batch in self.batches]

@@ -94,3 +94,17 @@ def test_a_real_model_is_probed_too(run_kvbench: Run, tmp_path: Path) -> None:
     reason = found.record.null_reasons.get("/arms/0/cold/probes", "")
     # On a CPU either is right: what matters is that there is the one or the other.
     assert (cold.probes is None) == ("times a warm one's" in reason)
+
+
+def test_a_run_with_inserted_messages_is_not_probed_and_goes_on(
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe once had no room for the message, and its failure ended the run."""
+    monkeypatch.setattr("kvbench.running.first_visits.NOTEWORTHY", 0.0)
+    code, _, _ = run_kvbench(
+        *("arms=[{mode: nocache},{mode: resumed}]", "interrupt.message=Why?", "workload.new_tokens=8"),
+        *("measure.blocks=5", "launch=inline", "report=false", "device=cpu", "stream.interval=0"),
+    )
+    (found,) = find_runs([tmp_path / "results"]).runs
+    assert (0, [None, None]) == (code, [arm.cold.probes for arm in found.record.arms])
+    assert "interrupted" in found.record.null_reasons["/arms/0/cold/probes"]

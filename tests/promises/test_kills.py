@@ -98,7 +98,8 @@ def kill_at_random(campaign: Campaign, dice: random.Random) -> bool:
             time.sleep(dice.uniform(0.0, 0.3))
             process.kill()
     _, err = process.communicate(timeout=DEADLINE_S)
-    assert b"Traceback" not in err
+    # A worker whose parent dies before it is told what to be says so by Python's own means, which name no file of ours.
+    assert b"Traceback" not in err or b"kvbench" not in err
     return fell
 
 

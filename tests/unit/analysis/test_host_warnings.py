@@ -117,7 +117,7 @@ class TestABusyHost:
     def test_is_told_of_with_the_cores_and_what_it_means(self) -> None:
         plan, samples = measured()
         (detail,) = told(plan, with_others(samples, [2.5] * 5), "host_busy")
-        assert "other processes kept 2.5 of 8 logical cores busy during the blocks" in detail
+        assert "other processes kept 2.5 CPU cores busy during the blocks" in detail
 
     @pytest.mark.parametrize(("cores", "warned"), [(0.0, False), (0.5, False), (0.51, True), (6.0, True)])
     def test_is_one_where_others_keep_more_than_half_a_core_busy(self, cores: float, warned: bool) -> None:
@@ -128,7 +128,7 @@ class TestABusyHost:
         plan, samples = measured()
         assert [] == told(plan, with_others(samples, [0.1, 0.2, 0.1, 8.0, 8.0]), "host_busy")
         (detail,) = told(plan, with_others(samples, [0.1, 0.2, 1.5, 8.0, 8.0]), "host_busy")
-        assert "kept 1.5 of" in detail
+        assert "kept 1.5 CPU cores" in detail
 
     def test_is_judged_by_the_blocks_that_were_long_enough_to_tell(self) -> None:
         plan, samples = measured()

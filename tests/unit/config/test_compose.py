@@ -59,6 +59,8 @@ def test_bad_input_is_refused_in_one_line_that_names_the_key(override: str, mess
         (["workload.prompts=x", "workload.prompt_tokens=5"], "give one of them"),
         (["workload.chat_template=true", "workload.prompt_tokens=5"], "not with workload.prompt_tokens"),
         (["measure.stopping=precision", "mode=cached"], "needs two arms"),
+        (["measure.stopping=precision", "measure.blocks=4"], "stopping=precision needs at least 5"),
+        (["audit=true", "measure.blocks=4"], "audit=true needs at least 5"),
         (["measure.stopping=budget", "measure.max_blocks=3"], "must be at least measure.blocks=8"),
         (["model=scripted", "workload.stop=tokenizer"], "the scripted model has no tokenizer"),
         (["model=scripted", "workload.stop=['<eod>']"], "the scripted model has no tokenizer"),

@@ -20,7 +20,7 @@ from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Plan, Prompts, make_plan
-from kvbench.running.first_visits import NOTEWORTHY, PROBE_STEPS, evidence
+from kvbench.running.first_visits import NO_LENGTH, NOTEWORTHY, PROBE_STEPS, evidence
 from kvbench.running.torch_session import TorchBackend, TorchSession
 from kvbench.running.visits import visit
 
@@ -328,7 +328,7 @@ class TestTheEvidence:
     def test_is_not_read_from_arms_that_have_no_unseen_lengths(self, prepared: Prepare, mode: str) -> None:
         found = self.found(*prepared("nocache", mode), arm=1)
         assert (1, ()) == (found.arm, found.probes)
-        assert "no context length is left that this mode and model have not seen" == found.reason
+        assert NO_LENGTH == found.reason
 
     def test_without_room_for_another_probe_is_of_the_arm_s_own_attention(self, prepared: Prepare) -> None:
         found = self.found(*prepared("cached", context=18))
