@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,17 @@ from kvbench.running.supervisor import Runner
 
 
 class Finished:
-    """The runs below a folder that came to their end, as they were when this was made, by `resume_key`."""
+    """The runs below a folder that came to their end, as they were when first asked for, by `resume_key`."""
 
     def __init__(self, results_dir: Path, runner: Runner) -> None:
-        self._folders = finished_runs(results_dir)
+        self._results_dir = results_dir
         self._runner = runner
         self._environments: dict[tuple[bool, str, int | None], dict[str, Any]] = {}
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        # Once: what this very sweep measures is not measured before it.
+        return finished_runs(self._results_dir)
 
     def run_of(self, config: Config) -> StoredRun | None:
         """The finished run of this very configuration, code and environment; None when it is to be measured."""

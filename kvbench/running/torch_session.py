@@ -42,7 +42,7 @@ from kvbench.measuring.samples import (
     UntimedPass,
     tokens_sha256,
 )
-from kvbench.measuring.sensors import DeviceSensors, open_sensors
+from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.model_facts import kv_cache_bytes
 from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
@@ -60,6 +60,7 @@ LOOPS: dict[str, Callable[..., Loop]] = {
     "resumed": CachedLoop,
 }
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
+SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
 SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be waited for
 
@@ -137,8 +138,12 @@ class TorchSession:
 
     @property
     def sensors(self) -> DeviceSensors:
-        """See `Session.sensors`."""
-        return self._backend.sensors
+        """See `Session.sensors`; null ones for a model on several devices, of which one tells a part."""
+        return NullSensors(SPREAD) if self._spread else self._backend.sensors
+
+    @property
+    def _spread(self) -> bool:
+        return len(set(getattr(self._model, "hf_device_map", {}).values())) > 1
 
     @property
     def takes_masks(self) -> bool:
@@ -319,8 +324,8 @@ class TorchSession:
         return [list(self.prepared.prompts[index]["token_ids"]) for index in self.batch_members[batch.index]]
 
     def _reconciliation(self, storage_bytes: int | None) -> Reconciliation | None:
-        if len(set(getattr(self._model, "hf_device_map", {}).values())) > 1:
-            self._meter.null_reasons["reconciliation"] = "the model is spread over several devices"
+        if self._spread:
+            self._meter.null_reasons["reconciliation"] = SPREAD
             return None
         return self._meter.reconcile(self._facts.weight_bytes, storage_bytes)
 

@@ -1,0 +1,38 @@
+"""A model on several devices has no energy and no account of one device's memory: half of a figure is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from kvbench.config.schema import ArmConfig, Config, MeasureConfig, ModelConfig, WorkloadConfig
+from kvbench.measuring.sensors import NullSensors
+from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.loading import adopt
+from kvbench.plan import Prompts, make_plan
+from kvbench.running.torch_session import SPREAD, TorchBackend, TorchSession
+
+
+@pytest.mark.parametrize(
+    ("placed", "reason"),
+    [({}, "none"), ({"": 0}, "none"), ({"model": 0, "lm_head": 0}, "none"), ({"model": 0, "lm_head": 1}, SPREAD)],
+)
+def test_only_a_model_on_one_device_has_its_sensors(
+    tiny_model: Callable[..., Any], placed: dict[str, int], reason: str
+) -> None:
+    model = tiny_model("llama", vocab_size=300)
+    model.hf_device_map = placed
+    config = Config(
+        model=ModelConfig(name="m", weights="path", path="(loaded)"),
+        arms=[ArmConfig(mode="cached")],
+        workload=WorkloadConfig(new_tokens=2),
+        measure=MeasureConfig(blocks=1),
+    )
+    backend = TorchBackend(adopt(model, byte_tokenizer(300), "m"), torch.device("cpu"), NullSensors("none"))
+    session = TorchSession(backend, make_plan(config, Prompts(("abc",))))
+    assert reason == session.sensors.reason
+    memory = session.untimed(0).memory
+    assert (SPREAD == memory.null_reasons["reconciliation"]) == (reason == SPREAD)
