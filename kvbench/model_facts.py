@@ -16,6 +16,8 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HIDDEN_SIZE = ("hidden_size", "n_embd", "d_model", "dim")
 ATTENTION_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
 MAX_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
 
 # Settings under which a layer does not hold kv_heads × head_dim keys and as many values for every token.
@@ -77,6 +79,10 @@ class ModelFacts:
     tied_embeddings: bool | None
     kv_bytes_per_token: int | None
     fixed_cache_bytes: int | None  # of one sequence, whatever its length: states besides keys and values
+    # Parameters and bytes by what a pass does with them: linear, experts, head, embedding, other (`models.sizing`).
+    weight_parts: dict[str, dict[str, int]] | None = None
+    experts: int | None = None  # of a mixture-of-experts layer; None: it has none
+    experts_per_token: int | None = None
     null_reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,10 +112,11 @@ def facts_from_config(
     dtype: str | None = None,
     parameters: int | None = None,
     weight_bytes: int | None = None,
+    weight_parts: dict[str, dict[str, int]] | None = None,
 ) -> ModelFacts:
     """The facts that follow from a transformers config, an object or a mapping.
 
-    `dtype` is a torch type's name such as "bfloat16"; `parameters` and `weight_bytes` are counted elsewhere.
+    `dtype` is a torch type's name such as "bfloat16"; parameters and bytes are counted elsewhere (`models.sizing`).
     """
     text = _text_part(config)
     layers = _first(text, LAYERS)
@@ -137,6 +144,9 @@ def facts_from_config(
         "sliding_window": _get(text, "sliding_window") if "sliding" in layer_types else None,
         "layer_types": layer_types,
         "tied_embeddings": _get(config, "tie_word_embeddings"),
+        "weight_parts": weight_parts,
+        "experts": _first(text, EXPERTS),
+        "experts_per_token": _first(text, EXPERTS_PER_TOKEN),
     }
     unknown = _no_prediction(text, facts)
     facts["kv_bytes_per_token"] = None if unknown else _kv_bytes_per_token(facts)
@@ -180,6 +190,9 @@ def _null_reasons(facts: dict[str, Any], unknown: str | None) -> dict[str, str]:
         "revision": "no commit of the hub is behind these weights",
         "max_context": "the config states no longest context",
         "sliding_window": "no layer has a sliding window",
+        "experts": "no layer is a mixture of experts",
+        "experts_per_token": "no layer is a mixture of experts",
+        "weight_parts": "the weights were not looked at",
         "kv_bytes_per_token": unknown or "",
         "fixed_cache_bytes": unknown or "",
     }

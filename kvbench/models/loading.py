@@ -22,7 +22,7 @@ from kvbench.models.hub_errors import explained
 from kvbench.models.quantization import quantization_config, require_quantization
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
-from kvbench.models.sizing import weight_size
+from kvbench.models.sizing import weight_parts, weight_size
 from kvbench.models.weight_files import SAFETENSORS, folder_format
 
 
@@ -158,6 +158,7 @@ def _facts(model: Any, name: str, source: str, id: str | None = None, revision: 
         dtype=_name(model.dtype),
         parameters=size.parameters,
         weight_bytes=size.bytes,
+        weight_parts=weight_parts(model),
     )
 
 

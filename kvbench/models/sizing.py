@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -51,6 +52,43 @@ def _parts(tensor: Any) -> Iterator[torch.Tensor]:
     while state is not None:
         yield from (part for part in (state.absmax, state.code, state.offset) if isinstance(part, torch.Tensor))
         state = state.state2
+
+
+def weight_parts(model: Any) -> dict[str, dict[str, int]]:
+    """Parameters and bytes of a module by what a forward pass does with them; tied weights are in one part.
+
+    "linear": matrices that every token is multiplied with; "experts": those of which a token uses some; "head": the
+    output projection, also where it is the embedding table; "embedding": tables of which a token reads a row; "other":
+    norms and biases.
+    """
+    head = model.get_output_embeddings()
+    heads = {id(parameter) for parameter in head.parameters()} if head is not None else set()
+    parts = {name: WeightSize(0, 0) for name in ("linear", "experts", "head", "embedding", "other")}
+    counted: set[int] = set()
+    for path, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in counted:
+                continue
+            counted.add(id(parameter))
+            name = "head" if id(parameter) in heads else _part_of(path, module, parameter)
+            size = sum(part.numel() * part.element_size() for part in _parts(parameter))
+            parts[name] = WeightSize(parts[name].parameters + _numbers(parameter), parts[name].bytes + size)
+    return {name: asdict(size) for name, size in parts.items()}
+
+
+def _part_of(path: str, module: torch.nn.Module, parameter: torch.Tensor) -> str:
+    if isinstance(module, torch.nn.Embedding):
+        return "embedding"
+    if type(module).__name__.endswith("Experts") or re.search(r"\bexperts\.\d+\b", path):
+        return "experts"
+    return "linear" if parameter.ndim >= 2 else "other"
+
+
+def predicted_weight_parts(config: Any, dtype: torch.dtype) -> dict[str, dict[str, int]]:
+    """The parts that a causal language model of this transformers config will have in `dtype`; see `weight_parts`."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
+    return weight_parts(model)
 
 
 def predicted_weight_size(
