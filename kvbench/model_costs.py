@@ -34,7 +34,9 @@ class Cost:
 
 def facts_from_mapping(model: Mapping[str, Any]) -> ModelFacts:
     """The facts that a record's `model` holds; what an older record lacks is None."""
-    known = {each.name: model.get(each.name) for each in fields(ModelFacts) if each.name != "null_reasons"}
+    known: dict[str, Any] = {
+        each.name: model.get(each.name) for each in fields(ModelFacts) if each.name != "null_reasons"
+    }
     return ModelFacts(**{**known, "layer_types": tuple(known["layer_types"] or ())})
 
 

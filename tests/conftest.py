@@ -47,6 +47,14 @@ GPT2 = {
 
 
 @pytest.fixture(autouse=True)
+def no_ceilings_but_those_of_the_test(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the developer measured of this machine must not show in what a test expects."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test writes: each record that can be read meets the exported JSON Schema."""
     folder: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None

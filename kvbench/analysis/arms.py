@@ -14,15 +14,17 @@ from kvbench.analysis.estimates import (
     token_percentiles,
     trace_cost,
 )
+from kvbench.analysis.limits import limit
 from kvbench.analysis.series import thinned
 from kvbench.analysis.turns import turns
 from kvbench.measuring.samples import RunSamples, UntimedPass
 from kvbench.plan import Plan
+from kvbench.records.ceilings import Ceilings
 from kvbench.records.evidence import LengthProbe, Reconciliation
-from kvbench.records.schema import ArmRecord, Cold, Energy, Limit, Memory, MemoryPoint, ProofResult
+from kvbench.records.schema import ArmRecord, Cold, Energy, Memory, MemoryPoint, ProofResult
 
 
-def arm_record(plan: Plan, samples: RunSamples, arm: int) -> ArmRecord:
+def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> ArmRecord:
     """One arm of the record, as far as it was measured."""
     spec = plan.arms[arm]
     blocks = samples.blocks
@@ -45,7 +47,7 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int) -> ArmRecord:
         memory=_memory(untimed),
         memory_by_context=_memory_by_context(untimed),
         energy=_energy(samples, arm),
-        limit=Limit(floor_s=None, bound=None, mbu=None, mfu=None, launch_s=None),
+        limit=limit(plan, samples, arm, ceilings),
         tokens=untimed.tokens if untimed else (),
         texts=untimed.texts if untimed else (),
         finish_reason=untimed.finish_reasons if untimed else (),

@@ -15,12 +15,14 @@ from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.device_during import device_during
 from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.keys import make_keys
+from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
 from kvbench.analysis.series import thinned
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import to_dict
 from kvbench.measuring.samples import HostReading, RunSamples
 from kvbench.plan import Plan
+from kvbench.records.ceilings import load_ceilings
 from kvbench.records.evidence import Phase
 from kvbench.records.schema import HostSample, Keys, RunRecord, Status, Stopping, Workload
 
@@ -36,7 +38,8 @@ def assemble(
     """The record; `ended` is (status, reason) of a run that did not come to its end, else the checks decide."""
     prepared = samples.prepared
     figures = [block_figures(samples.blocks, arm) for arm in range(len(plan.arms))]
-    arms = tuple(arm_record(plan, samples, arm) for arm in range(len(plan.arms))) if prepared else ()
+    ceilings = load_ceilings(prepared.environment) if prepared else None
+    arms = tuple(arm_record(plan, samples, arm, ceilings) for arm in range(len(plan.arms))) if prepared else ()
     checks = run_checks(plan, samples) if ended is None else ()
     broken = failed(checks) if ended is None else (f"{ended[0]}: {ended[1]}",)
     agreement = {each.candidate_arm: each for each in samples.agreement}
@@ -68,6 +71,8 @@ def assemble(
         "phases": tuple(Phase(name=each.phase, seconds=each.seconds) for each in samples.phases),
         "device_during": device_during(samples.all_blocks),
         "audits": audits(plan, samples),
+        "ceilings": ceilings,
+        "flops_check": flops_check(samples),
     }
     record = RunRecord(**data)
     return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(plan, samples))})
@@ -139,6 +144,10 @@ def _known_reasons(plan: Plan, samples: RunSamples) -> dict[str, str]:
         if window.reason is not None:
             fields = ("joules_per_token", "idle_watts", "window_s", "new_tokens")
             known |= {f"/arms/{window.arm}/energy/{field}": window.reason for field in fields}
+    for arm in range(len(plan.arms)):
+        known |= {f"/arms/{arm}/limit/{field}": why for field, why in limit_reasons(plan, samples, arm).items()}
+    if samples.counted_flops is not None and samples.counted_flops.reason is not None:
+        known["/flops_check/counted"] = samples.counted_flops.reason
     for evidence in samples.cold_evidence:
         if evidence.reason is not None:
             known[f"/arms/{evidence.arm}/cold/probes"] = evidence.reason

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from kvbench.analysis.limits import NO_CEILINGS, NO_COSTS
+
 # Pointer patterns in the order they are tried. A null that none of them explains is a defect, and a test finds it.
 RULES = tuple(
     (re.compile(pattern), sentence)
@@ -33,7 +35,11 @@ RULES = tuple(
         (r"/arms/\d+/step_lane_cost", "the per-step lane was not measured"),
         (r"/arms/\d+/trace_cost", "token confidence was not traced in the blocks (trace.probabilities)"),
         (r"/arms/\d+/energy/.*", "the run ended before energy was measured"),
-        (r"/arms/\d+/limit/.*", "the ceilings of this machine are not measured"),
+        (r"/arms/\d+/limit/bound", f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled"),
+        (r"/arms/\d+/limit/.*", f"{NO_CEILINGS}; or they lack the model's type"),
+        (r"/ceilings", NO_CEILINGS),
+        (r"/flops_check", "the run ended before it"),
+        (r"/flops_check/predicted", NO_COSTS),
         (r"/arms/\d+/memory/.*", "the run ended before the memory pass"),
         (r"/arms/\d+/memory_by_context/.*", "allocated_bytes: torch keeps no allocator statistics on this device"),
         (r"/arms/\d+/[a-z_]+/(ci_low|ci_high|level)", "an exact interval of a median needs at least 6 blocks"),

@@ -11,8 +11,14 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from kvbench.commands.arguments import Parser
+
+if TYPE_CHECKING:
+    import torch
+
+    from kvbench.records.ceilings import Ceilings
 
 EXTRAS = (
     ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
@@ -36,10 +42,21 @@ def main(argv: Sequence[str]) -> int:
     """Look and tell; always 0."""
     parser = Parser(prog="kvbench doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--ceilings",
+        action="store_true",
+        help="also measure what this machine can do at most, and keep it: records then tell how far a run is from it",
+    )
+    parser.add_argument("--device", default="auto", help="for --ceilings: cpu, cuda, cuda:N (default: as runs choose)")
+    parser.add_argument("--threads", type=int, help="for --ceilings: CPU threads, as the key threads of a run")
     options = parser.parse_args(list(argv))
     if not options.json and sys.stdout.isatty():
         print("looking at this machine …", file=sys.stderr)  # noqa: T201 - torch takes seconds to import
     findings = [finding for look in LOOKS for finding in look()]
+    if options.ceilings:
+        findings += _measured_ceilings(options.device, options.threads, quiet=options.json)
+    else:
+        findings += _kept_ceilings()
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))  # noqa: T201
     else:
@@ -106,6 +123,57 @@ def _compiler() -> Iterator[Finding]:
     found = next((name for name in ("c++", "g++", "clang++", "cl") if shutil.which(name)), None)
     remedy = "" if found else "install a C++ compiler: torch.compile needs one on the CPU"
     yield Finding("torch.compile", found is not None, f"C++ compiler {found or 'not found'}", remedy)
+
+
+def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) -> list[Finding]:
+    """Measure and keep. Raises `DeviceUnavailable`, or `RecordError` where they cannot be kept."""
+    import torch
+
+    from kvbench.measuring.ceilings import measure_ceilings
+    from kvbench.models.devices import resolve
+    from kvbench.models.fitting import free_bytes
+    from kvbench.records.ceilings import keep_ceilings
+
+    def tell(what: str) -> None:
+        if not quiet:
+            print(f"measuring: {what} …", file=sys.stderr)  # noqa: T201 - half a minute passes
+
+    device = resolve(device_name)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = measure_ceilings(device, _environment_of(device), free_bytes(device), tell)
+    kept = Finding("ceilings kept", True, str(keep_ceilings(found)))
+    return [*_ceiling_lines(found), kept]
+
+
+def _kept_ceilings() -> list[Finding]:
+    from kvbench.models.devices import resolve
+    from kvbench.records.ceilings import load_ceilings
+
+    found = load_ceilings(_environment_of(resolve("auto")))
+    if found is None:
+        return [Finding("ceilings", False, "not measured: MBU, MFU and floors are null", "kvbench doctor --ceilings")]
+    return _ceiling_lines(found)
+
+
+def _environment_of(device: torch.device) -> dict[str, Any]:
+    from kvbench.measuring.environment import device_uuid, torch_environment
+    from kvbench.measuring.sensors import open_sensors
+
+    return torch_environment(device, open_sensors(device_uuid(device)))
+
+
+def _ceiling_lines(found: Ceilings) -> list[Finding]:
+    largest = max(found.read, key=lambda rate: rate.set_bytes, default=None)
+    lines = [Finding("ceilings", True, f"{found.device_name}, measured {found.measured_at}")]
+    if largest is not None:
+        size = f"{largest.set_bytes / 2**20:,.0f} MiB"
+        lines.append(Finding("read bandwidth", True, f"{largest.bytes_per_s / 1e9:,.1f} GB/s over {size}"))
+    for dtype in dict.fromkeys(rate.dtype for rate in found.matrix):
+        best = max((rate for rate in found.matrix if rate.dtype == dtype), key=lambda rate: rate.flops_per_s)
+        shape = f"{best.rows:,} × {best.width:,} × {best.width:,}"
+        lines.append(Finding(f"matrix rate {dtype}", True, f"{best.flops_per_s / 1e12:,.3g} TFLOP/s at {shape}"))
+    return [*lines, Finding("launch", True, f"{found.launch_s * 1e6:.2f} µs a small operation")]
 
 
 def _extras() -> Iterator[Finding]:

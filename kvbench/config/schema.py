@@ -61,6 +61,14 @@ class ModelConfig:
     cached_step_s: float = setting(0.001, "scripted: seconds of a cached decode step", above=0)
     nocache_step_s: float = setting(0.010, "scripted: seconds of a decode step without a cache", above=0)
     per_token_s: float = setting(0.0, "scripted: seconds added to a decode step per token of context", minimum=0)
+    nocache_per_token_s: float = setting(
+        0.0, "scripted: the same of a step without a cache alone, on top of per_token_s", minimum=0
+    )
+    nocache_per_token2_s: float = setting(
+        0.0, "scripted: seconds added to a step without a cache per squared token of context", minimum=0
+    )
+    launch_s: float = setting(0.0, "scripted: seconds in which the host submits a step, which is no shorter", minimum=0)
+    parameters: int | None = setting(None, "scripted: weights of 2 bytes, all in matrices (default: none)", minimum=1)
     drift: float = setting(0.0, "scripted: relative change of every time from one block to the next", above=-1)
     noise: float = setting(0.0, "scripted: relative standard deviation of each step", minimum=0)
     unseen_length_s: float = setting(

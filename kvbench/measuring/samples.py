@@ -235,6 +235,30 @@ class AuditBlock:
 
 
 @dataclass(frozen=True)
+class StepWork:
+    """What a decode step of one arm is made of, from an untimed run under a profiler; means over steps and batches.
+
+    `device_busy_s` is the time in which the device computes, without the gaps in which it waits for the host; None
+    where the host computes itself. `operations` are kernels on a device, operators of the tensor library on the host.
+    """
+
+    arm: int
+    operations: float | None
+    device_busy_s: float | None
+    reason: str | None = None  # why something of it is None
+
+
+@dataclass(frozen=True)
+class CountedFlops:
+    """FLOPs of one prefill as torch's counter sees them under eager attention; None with the reason."""
+
+    batch: int
+    tokens: int
+    flops: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class AgreementFigures:
     """Teacher-forced comparison of a candidate arm with the baseline on one token path.
 
@@ -328,6 +352,8 @@ Sample = (
     | EnergyWindow
     | Block
     | AuditBlock
+    | StepWork
+    | CountedFlops
     | PhaseTime
     | Stopped
     | Warned
@@ -348,6 +374,8 @@ class RunSamples:
     energy: list[EnergyWindow] = field(default_factory=list)
     all_blocks: list[Block] = field(default_factory=list)
     audits: list[AuditBlock] = field(default_factory=list)
+    work: list[StepWork] = field(default_factory=list)
+    counted_flops: CountedFlops | None = None
     phases: list[PhaseTime] = field(default_factory=list)
     stopped: Stopped | None = None
     warnings: list[Warned] = field(default_factory=list)
@@ -381,6 +409,10 @@ class RunSamples:
                 self.energy.append(sample)
             case AuditBlock():
                 self.audits.append(sample)
+            case StepWork():
+                self.work.append(sample)
+            case CountedFlops():
+                self.counted_flops = sample
             case PhaseTime():
                 self.phases.append(sample)
             case Stopped():

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from kvbench.records.ceilings import Ceilings
 from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Reconciliation
 from kvbench.records.part import Part, Speedup
 
@@ -86,14 +87,33 @@ class Energy(Part):
     new_tokens: int | None = None
 
 
+Bound = Literal["launch", "memory", "compute", "first-visit"]
+
+
 class Limit(Part):
-    """How far an arm is from what the machine could do."""
+    """How far a decode step of an arm is from what the machine could do, means over the run's steps.
+
+    The floor is the longer of reading `bytes` and of computing `flops` at the machine's measured ceilings. MBU is
+    bytes, MFU flops a second over those ceilings, causal attention counted. `launch_s` is the time in which the device
+    waits for the host; where the host computes itself, the time of submitting that many small operations.
+    """
 
     floor_s: float | None
-    bound: str | None
+    bound: Bound | None
     mbu: float | None
     mfu: float | None
     launch_s: float | None
+    memory_s: float | None = None
+    compute_s: float | None = None
+    weight_bytes: int | None = None
+    kv_bytes: int | None = None
+    flops: int | None = None
+    head_flops: int | None = None  # of them, logits
+    device_busy_s: float | None = None
+    operations: float | None = None
+    prefill_floor_s: float | None = None
+    prefill_flops: int | None = None
+    prefill_mfu: float | None = None
 
 
 class ProofResult(Part):
@@ -221,6 +241,15 @@ class HostSample(Part):
     device_used_bytes: int | None
 
 
+class FlopsCheck(Part):
+    """Predicted FLOPs of one prefill beside those that torch's counter sees under eager attention."""
+
+    batch: int
+    tokens: int
+    predicted: int | None
+    counted: int | None
+
+
 class RunRecord(Part):
     """One run. A run that did not end holds what was known by then; `status` and `status_reason` say how it ended."""
 
@@ -246,6 +275,8 @@ class RunRecord(Part):
     phases: tuple[Phase, ...] = ()
     device_during: DeviceDuring | None = None
     audits: tuple[Audit, ...] = ()
+    ceilings: Ceilings | None = None
+    flops_check: FlopsCheck | None = None
     null_reasons: dict[str, str] = Field(default_factory=dict)
 
     @property

@@ -77,6 +77,7 @@ class _Job:
             ("blocks", self._blocks),
             ("energy", self._energy),
             ("audit", self._audit),
+            ("what a step is made of", self._work),
         ):
             began_ns = self.session.clock.now_ns()
             work(phase)
@@ -177,6 +178,13 @@ class _Job:
                 self.emit(Progress(phase, index, count))
                 for block in audit_blocks(self.plan, self.session, index, self.emit):
                     self.emit(block)
+
+    def _work(self, phase: str) -> None:
+        # Last: a profiler leaves its hooks in the driver, which nothing timed shall pay for.
+        for arm in self.arms:
+            self._tell(phase, arm)
+            self.emit(self.session.step_work(arm))
+        self.emit(self.session.counted_flops())
 
     def _tokens(self, arm: int) -> int:
         return sum(visit.new_tokens for visit in self._visits(arm, "throughput"))

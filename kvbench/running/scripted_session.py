@@ -19,10 +19,12 @@ from kvbench.measuring.environment import base_environment, neighbours
 from kvbench.measuring.samples import (
     AgreementFigures,
     ArmMemory,
+    CountedFlops,
     MemoryAtStep,
     Prepared,
     Proof,
     Shapes,
+    StepWork,
     TracedPass,
     UntimedPass,
     tokens_sha256,
@@ -33,6 +35,7 @@ from kvbench.model_facts import ModelFacts, facts_from_config, kv_cache_bytes
 from kvbench.plan import Arm, Plan
 
 VOCABULARY = 256
+NO_OPERATIONS = "the scripted model computes nothing"
 NO_DEVICE = "the scripted model uses no device"
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
@@ -87,12 +90,20 @@ class ScriptedBackend:
         self._seen.add(key)
         return self.spec.unseen_length_s
 
-    def step(self, base_s: float, context: int, factor: float) -> None:
+    def computing_s(self, keeps_past: bool, context: float) -> float:
+        """Seconds that a decode step computes, by the script's law of the context."""
+        spec = self.spec
+        if keeps_past:
+            return spec.cached_step_s + spec.per_token_s * context
+        growing = (spec.per_token_s + spec.nocache_per_token_s) * context + spec.nocache_per_token2_s * context**2
+        return spec.nocache_step_s + growing
+
+    def step(self, keeps_past: bool, context: int, factor: float, extra_s: float) -> None:
         """Spend one decode step, or fail when the script says so."""
         self.steps_taken += 1
         if self.steps_taken == self.spec.fail_at_step:
             self._fail()
-        seconds = (base_s + self.spec.per_token_s * context) * factor
+        seconds = (max(self.spec.launch_s, self.computing_s(keeps_past, context)) + extra_s) * factor
         if self.spec.noise:
             seconds *= max(0.0, self.dice.gauss(1.0, self.spec.noise))
         self.spend(seconds)
@@ -136,10 +147,8 @@ class ScriptedDecoder:
             if index == 0:
                 backend.spend(spec.prefill_s * factor)
             else:
-                base_s = spec.cached_step_s if past_before else spec.nocache_step_s
-                if spec.unseen_length_s:
-                    base_s += backend.plan_s(self._arm, self._attention, context)
-                backend.step(base_s, context, factor)
+                extra_s = backend.plan_s(self._arm, self._attention, context) if spec.unseen_length_s else 0.0
+                backend.step(bool(past_before), context, factor, extra_s)
             letter = ord("a") + context % 26
             ids.append(letter)
             on_token(index, [letter] * rows)
@@ -221,6 +230,16 @@ class ScriptedSession:
     def device_state(self) -> tuple[None, None]:
         """See `Session.device_state`."""
         return None, None
+
+    def step_work(self, arm: int) -> StepWork:
+        """See `Session.step_work`: the script's own times, at the middle of the run."""
+        batch = self.batches[0]
+        middle = batch.longest + self._plan.config.workload.new_tokens / 2
+        return StepWork(arm, None, self._backend.computing_s(self._plan.arms[arm].keeps_past, middle), NO_OPERATIONS)
+
+    def counted_flops(self) -> CountedFlops:
+        """See `Session.counted_flops`."""
+        return CountedFlops(len(self.batches[0].token_ids), self.batches[0].longest, None, NO_OPERATIONS)
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """See `Session.show_text`; the letters cost no time when nobody times them."""
@@ -307,7 +326,7 @@ def _prompts(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _facts(plan: Plan) -> ModelFacts:
-    """One layer with one head of one half-precision number: 4 bytes of keys and values a token."""
+    """One layer with one head of one half-precision number (4 bytes of cache a token), and the script's weights."""
     shape = {
         "model_type": "scripted",
         "num_hidden_layers": 1,
@@ -315,4 +334,15 @@ def _facts(plan: Plan) -> ModelFacts:
         "num_attention_heads": 1,
         "vocab_size": VOCABULARY,
     }
-    return facts_from_config(shape, name=plan.config.model.name, source="scripted", dtype="float16")
+    count = plan.config.model.parameters
+    nothing = {"parameters": 0, "bytes": 0}
+    parts = {name: dict(nothing) for name in ("linear", "experts", "head", "embedding", "other")}
+    return facts_from_config(
+        shape,
+        name=plan.config.model.name,
+        source="scripted",
+        dtype="float16",
+        parameters=count,
+        weight_bytes=None if count is None else 2 * count,
+        weight_parts=None if count is None else {**parts, "linear": {"parameters": count, "bytes": 2 * count}},
+    )

@@ -8,7 +8,16 @@ from typing import Any, Protocol
 from kvbench.decoding.protocol import Decoder, Pass
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import STABLE
-from kvbench.measuring.samples import AgreementFigures, Prepared, Proof, Shapes, TracedPass, UntimedPass
+from kvbench.measuring.samples import (
+    AgreementFigures,
+    CountedFlops,
+    Prepared,
+    Proof,
+    Shapes,
+    StepWork,
+    TracedPass,
+    UntimedPass,
+)
 from kvbench.measuring.sensors import DeviceSensors
 from kvbench.plan import Plan
 
@@ -67,6 +76,12 @@ class Session(Protocol):
 
     def device_state(self) -> tuple[int | None, int | None]:
         """Allocations that the allocator made on the device so far, and the device's bytes outside of it."""
+
+    def step_work(self, arm: int) -> StepWork:
+        """What a decode step of an arm is made of. Profiles, so it comes after everything that is timed."""
+
+    def counted_flops(self) -> CountedFlops:
+        """FLOPs of one prefill by torch's counter, to hold the predicted ones against."""
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """Write some prompts' continuations, untimed: calls `say(kind, text)` with kind prompt, piece or end."""

@@ -32,11 +32,13 @@ from kvbench.measuring.memory import Footprint, MemoryMeter, footprint
 from kvbench.measuring.samples import (
     AgreementFigures,
     ArmMemory,
+    CountedFlops,
     MemoryAtStep,
     Prepared,
     Proof,
     Reconciliation,
     Shapes,
+    StepWork,
     TracedPass,
     TracedToken,
     UntimedPass,
@@ -50,6 +52,7 @@ from kvbench.plan import Plan
 from kvbench.running import preconditions
 from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.shapes import Returned
+from kvbench.running.step_work import counted_flops, step_work
 from kvbench.workloads.tokens import message_ids, tokenise
 
 LOOPS: dict[str, Callable[..., Loop]] = {
@@ -61,6 +64,8 @@ LOOPS: dict[str, Callable[..., Loop]] = {
 }
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
+PROFILED_BATCHES = 8  # of many, spread over them
+PROFILED_STEPS = 4
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
 SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be waited for
 
@@ -242,6 +247,15 @@ class TorchSession:
     def device_state(self) -> tuple[int | None, int | None]:
         """See `Session.device_state`."""
         return self._meter.device_allocations(), self._meter.outside_bytes()
+
+    def step_work(self, arm: int) -> StepWork:
+        """See `Session.step_work`."""
+        chosen = self.batches[:: max(1, len(self.batches) // PROFILED_BATCHES)]
+        return step_work(arm, lambda: self.decoder(arm), chosen, min(PROFILED_STEPS, self._new_tokens - 1), self.clock)
+
+    def counted_flops(self) -> CountedFlops:
+        """See `Session.counted_flops`."""
+        return counted_flops(self._backend.forward, self.batches[0])
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
         """See `Session.show_text`. Stops at the tokenizer's end, whatever the timed runs do: it is for reading."""

@@ -21,8 +21,14 @@ READY = [
 ]
 # The ready shapes at a width that counts in milliseconds; what makes each of them itself stays.
 SMALL = {
-    **{"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 512},
-    **{"n_embd": 64, "n_layer": 3, "n_head": 4, "head_dim": 16},
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "vocab_size": 512,
+    "n_embd": 64,
+    "n_layer": 3,
+    "n_head": 4,
+    "head_dim": 16,
 }
 OTHERS = {
     "mixtral": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 8, "num_experts_per_tok": 2},

@@ -1,0 +1,189 @@
+"""How far an arm is from what its machine could do, and what holds it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kvbench.analysis.estimates import block_figures
+from kvbench.capabilities import INTERRUPTED, habits_of
+from kvbench.measuring.samples import RunSamples, StepWork
+from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
+from kvbench.model_facts import ModelFacts
+from kvbench.plan import Plan
+from kvbench.records.ceilings import Ceilings
+from kvbench.records.schema import Bound, FlopsCheck, Limit
+from kvbench.statistics import median
+
+# From here on the device waits for the host most of the time, or would if it were one.
+LAUNCH_SHARE = 0.5
+# A timed step that takes this share of a first visit's still pays for lengths that are new.
+STILL_FIRST = 0.75
+NO_COSTS = "what a step must read and compute is not predicted for this architecture"
+NO_CEILINGS = "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings"
+OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
+NOT_MEASURED = "the run ended before its steps were measured"
+
+
+def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> Limit:
+    """The limits of one arm; None of what is not known, for the reasons of `limit_reasons`."""
+    step, prefill = _costs(plan, samples, arm)
+    work = next((each for each in samples.work if each.arm == arm), None)
+    figures = block_figures(samples.blocks, arm)
+    itl_s = _median([block.itl_s for block in figures])
+    ttft_s = _median([block.ttft_s for block in figures])
+    dtype = str(samples.prepared.model.get("dtype")) if samples.prepared else ""
+    memory_s, compute_s = _floors(step, ceilings, dtype)
+    floor_s = None if memory_s is None or compute_s is None else max(memory_s, compute_s)
+    prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype)
+    launch_s = _launch_s(itl_s, work, ceilings)
+    return Limit(
+        floor_s=floor_s,
+        bound=_bound(samples, arm, itl_s, launch_s, memory_s, compute_s),
+        mbu=_share(memory_s, itl_s),
+        mfu=_share(compute_s, itl_s),
+        launch_s=launch_s,
+        memory_s=memory_s,
+        compute_s=compute_s,
+        weight_bytes=step.weight_bytes if step else None,
+        kv_bytes=step.kv_bytes if step else None,
+        flops=step.flops if step else None,
+        head_flops=step.head_flops if step else None,
+        device_busy_s=work.device_busy_s if work else None,
+        operations=work.operations if work else None,
+        prefill_floor_s=(
+            None if prefill_memory_s is None or prefill_compute_s is None else max(prefill_memory_s, prefill_compute_s)
+        ),
+        prefill_flops=prefill.flops if prefill else None,
+        prefill_mfu=_share(prefill_compute_s, ttft_s),
+    )
+
+
+def limit_reasons(plan: Plan, samples: RunSamples, arm: int) -> dict[str, str]:
+    """Why fields of an arm's `limit` are null, where there is more to say than that ceilings are missing."""
+    reasons: dict[str, str] = {}
+    step, _ = _costs(plan, samples, arm)
+    if step is None:
+        why = OTHER_STEPS if _several_kinds(plan) else NO_COSTS if samples.blocks else NOT_MEASURED
+        costs = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops")
+        floors = ("floor_s", "memory_s", "compute_s", "mbu", "mfu", "bound", "prefill_floor_s", "prefill_mfu")
+        reasons |= dict.fromkeys((*costs, *floors), why)
+    work = next((each for each in samples.work if each.arm == arm), None)
+    if work is None:
+        reasons |= dict.fromkeys(("device_busy_s", "operations"), NOT_MEASURED)
+    elif work.reason is not None:
+        reasons |= dict.fromkeys(("device_busy_s", "operations"), work.reason)
+    return reasons
+
+
+def flops_check(samples: RunSamples) -> FlopsCheck | None:
+    """The predicted FLOPs of the prefill that was counted; None where none was."""
+    counted = samples.counted_flops
+    if counted is None or samples.prepared is None:
+        return None
+    predicted = pass_cost(facts_from_mapping(samples.prepared.model), counted.batch, counted.tokens)
+    return FlopsCheck(
+        batch=counted.batch,
+        tokens=counted.tokens,
+        predicted=predicted.square_flops if predicted else None,
+        counted=counted.flops,
+    )
+
+
+def _several_kinds(plan: Plan) -> bool:
+    return any(arm.mode in INTERRUPTED for arm in plan.arms)
+
+
+def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost | None]:
+    """The mean cost of a decode step and of a prefill, over the steps and batches that were measured."""
+    prepared, blocks = samples.prepared, samples.blocks
+    if prepared is None or not blocks or _several_kinds(plan):
+        return None, None
+    facts, spec = facts_from_mapping(prepared.model), plan.arms[arm]
+    all_logits = "all_logits" in habits_of(spec.mode, spec.habit)
+    steps: list[tuple[int, Cost | None]] = []
+    prefills: list[Cost | None] = []
+    for number, members in enumerate(prepared.batches):
+        rows, prompt = len(members), max(len(prepared.prompts[index]["token_ids"]) for index in members)
+        count = next((v.steps for v in blocks[0].visits if v.arm == arm and v.batch == number), 0)
+        prefills.append(pass_cost(facts, rows, prompt, logits=prompt if all_logits else 1, reads_cache=False))
+        if count:
+            steps.append((count, _mean_step(facts, rows, prompt, count, spec.keeps_past, all_logits)))
+    total = sum(count for count, _ in steps)
+    known = [(count / total, cost) for count, cost in steps if cost is not None]
+    if not known or len(known) < len(steps):
+        return None, None
+    whole = [(1 / len(prefills), cost) for cost in prefills if cost is not None]
+    return _weighted(known), _weighted(whole) if whole else None
+
+
+def _mean_step(
+    facts: ModelFacts, rows: int, prompt: int, count: int, keeps_past: bool, all_logits: bool
+) -> Cost | None:
+    """The mean over `count` steps by Simpson's rule, exact for costs up to the third power of the context."""
+    lengths = (prompt + 1, prompt + (count + 1) // 2, prompt + count)
+    costs = [
+        step_cost(facts, rows, length, keeps_past=keeps_past, logits=length if all_logits and not keeps_past else 1)
+        for length in lengths
+    ]
+    known = [(weight, cost) for weight, cost in zip((1 / 6, 4 / 6, 1 / 6), costs, strict=True) if cost is not None]
+    return _weighted(known) if len(known) == len(costs) else None
+
+
+def _weighted(costs: Sequence[tuple[float, Cost]]) -> Cost:
+    fields = ("weight_bytes", "kv_bytes", "flops", "square_flops", "head_flops")
+    return Cost(**{name: round(sum(weight * getattr(cost, name) for weight, cost in costs)) for name in fields})
+
+
+def _floors(cost: Cost | None, ceilings: Ceilings | None, dtype: str) -> tuple[float | None, float | None]:
+    """Seconds of reading, and of computing, at the ceilings."""
+    if cost is None or ceilings is None:
+        return None, None
+    rate = ceilings.flops_per_s(dtype)
+    return cost.bytes / ceilings.bytes_per_s(cost.bytes), None if rate is None else cost.flops / rate
+
+
+def _launch_s(itl_s: float | None, work: StepWork | None, ceilings: Ceilings | None) -> float | None:
+    if work is None or itl_s is None:
+        return None
+    if work.device_busy_s is not None:
+        return max(0.0, itl_s - work.device_busy_s)
+    if work.operations is None or ceilings is None:
+        return None
+    return work.operations * ceilings.launch_s
+
+
+def _bound(
+    samples: RunSamples,
+    arm: int,
+    itl_s: float | None,
+    launch_s: float | None,
+    memory_s: float | None,
+    compute_s: float | None,
+) -> Bound | None:
+    if itl_s is None:
+        return None
+    if _still_first(samples, arm, itl_s):
+        return "first-visit"
+    if launch_s is not None and launch_s >= LAUNCH_SHARE * itl_s:
+        return "launch"
+    if memory_s is None or compute_s is None or launch_s is None:
+        return None
+    return "memory" if memory_s >= compute_s else "compute"
+
+
+def _still_first(samples: RunSamples, arm: int, itl_s: float) -> bool:
+    """Whether the timed steps take as long as first visits do, where a second visit would be much faster."""
+    evidence = next((each for each in samples.cold_evidence if each.arm == arm), None)
+    if evidence is None or not evidence.probes:
+        return False
+    own = evidence.probes[0]
+    return own.second_itl_s < STILL_FIRST * own.first_itl_s and itl_s >= STILL_FIRST * own.first_itl_s
+
+
+def _share(least_s: float | None, taken_s: float | None) -> float | None:
+    return None if least_s is None or not taken_s else least_s / taken_s
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known and len(known) == len(values) else None

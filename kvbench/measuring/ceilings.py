@@ -1,0 +1,102 @@
+"""What this machine can do at most: reading memory, multiplying matrices, submitting work. Minutes at most, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint
+
+ROUNDS = 5  # of which the best counts: a ceiling is what was reached at all
+ROUND_S = 0.05  # long enough that reading the clock and waiting for the device do not show
+CPU_SETS = (2**20, 2**22, 2**24, 2**26, 2**28, 2**30)
+GPU_SETS = (2**24, 2**26, 2**28, 2**30, 2**32)
+CPU_SHAPES = ((1, 2048), (8, 2048), (64, 2048), (512, 2048))
+GPU_SHAPES = ((1, 8192), (8, 8192), (32, 8192), (128, 8192), (512, 8192), (2048, 8192), (8192, 8192))
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SHARE_OF_MEMORY = 4  # a set larger than this part of the free memory is left out
+SLOW_S = 0.3
+LAUNCHES = 2000
+
+Tell = Callable[[str], None]
+
+
+def measure_ceilings(device: torch.device, environment: dict[str, Any], free_bytes: int, tell: Tell) -> Ceilings:
+    """Measure this device; `tell` hears what is being looked at. The environment makes the fingerprint."""
+    with torch.no_grad():
+        return Ceilings(
+            fingerprint=fingerprint(environment),
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            device_name=str(environment["device_name"]),
+            read=tuple(_read_rates(device, free_bytes, tell)),
+            matrix=tuple(_matrix_rates(device, tell)),
+            launch_s=_launch_s(device, tell),
+        )
+
+
+def _read_rates(device: torch.device, free_bytes: int, tell: Tell) -> Iterator[ReadRate]:
+    for size in CPU_SETS if device.type == "cpu" else GPU_SETS:
+        if size * SHARE_OF_MEMORY > free_bytes:
+            continue
+        tell(f"reading {size / 2**20:,.0f} MiB")
+        # As decoding reads weights: a matrix times a vector, which computes next to nothing. A sum reads as much.
+        width = 2048
+        kinds = (torch.float32,) if device.type == "cpu" else (torch.bfloat16,)
+        best = 0.0
+        for kind in kinds:
+            matrix = torch.ones(size // kind.itemsize // width, width, dtype=kind, device=device)
+            vector = torch.ones(width, dtype=kind, device=device)
+            best = max(best, size / _best_s(device, lambda: matrix @ vector), size / _best_s(device, matrix.sum))  # noqa: B023 - called at once
+        yield ReadRate(set_bytes=size, bytes_per_s=best)
+
+
+def _matrix_rates(device: torch.device, tell: Tell) -> Iterator[MatrixRate]:
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        for rows, width in CPU_SHAPES if device.type == "cpu" else GPU_SHAPES:
+            tell(f"multiplying {rows:,} x {width:,} x {width:,} in {name}")
+            left = torch.randn(rows, width, device=device).to(dtype)
+            right = torch.randn(width, width, device=device).to(dtype)
+            seconds = _best_s(device, lambda: left @ right)  # noqa: B023 - called at once
+            yield MatrixRate(dtype=name, rows=rows, width=width, flops_per_s=2.0 * rows * width * width / seconds)
+
+
+def _launch_s(device: torch.device, tell: Tell) -> float:
+    tell("submitting small operations")
+    small = torch.zeros(8, device=device)
+
+    def many() -> None:
+        for _ in range(LAUNCHES):
+            small.add_(1.0)
+
+    return _best_s(device, many) / LAUNCHES
+
+
+def _best_s(device: torch.device, work: Callable[[], Any]) -> float:
+    """Seconds of one call: the best of some rounds of many calls, the device idle at both ends of each."""
+    work()
+    once_s = _timed(device, work, 1)
+    if once_s > SLOW_S:  # a type that this machine only emulates, whose rate nobody will come near
+        return once_s
+    calls = max(1, int(ROUND_S / max(once_s, 1e-7)))
+    return min(_timed(device, work, calls) / calls for _ in range(ROUNDS))
+
+
+def _timed(device: torch.device, work: Callable[[], Any], calls: int) -> float:
+    _wait(device)
+    began = time.perf_counter()
+    for _ in range(calls):
+        work()
+    _wait(device)
+    return time.perf_counter() - began
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,92 @@
+"""What a machine can do at most, as it was measured once: kept on disk under what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kvbench.errors import RecordError
+from kvbench.records.part import Part
+
+# What the figures depend on. On a GPU the host's threads and cores do not matter.
+ON_EVERY_DEVICE = ("device_name", "torch", "cuda", "driver", "power_limit_w")
+ON_THE_CPU = ("threads", "usable_cores")
+
+
+class ReadRate(Part):
+    """Bytes read a second from a working set of this size: caches make small sets faster."""
+
+    set_bytes: int
+    bytes_per_s: float
+
+
+class MatrixRate(Part):
+    """FLOPs a second of a product of `rows` rows with a square matrix of `width`."""
+
+    dtype: str
+    rows: int
+    width: int
+    flops_per_s: float
+
+
+class Ceilings(Part):
+    """One machine's limits. `launch_s` is the time of submitting one small operation, Python included."""
+
+    fingerprint: str
+    measured_at: str
+    device_name: str
+    read: tuple[ReadRate, ...]
+    matrix: tuple[MatrixRate, ...]
+    launch_s: float
+
+    def bytes_per_s(self, working_set: int) -> float:
+        """The highest rate at which so many bytes could be read: that of the largest set measured that is no larger."""
+        ordered = sorted(self.read, key=lambda rate: rate.set_bytes)
+        fitting = [rate for rate in ordered if rate.set_bytes <= working_set] or ordered[:1]
+        return fitting[-1].bytes_per_s
+
+    def flops_per_s(self, dtype: str) -> float | None:
+        """The highest matrix rate in this type, over all shapes; None when it was not measured."""
+        return max((rate.flops_per_s for rate in self.matrix if rate.dtype == dtype), default=None)
+
+
+def fingerprint(environment: Mapping[str, Any]) -> str:
+    """A digest of what ceilings depend on, from a record's environment."""
+    on_cpu = str(environment.get("device", "cpu")).startswith("cpu")
+    names = ON_EVERY_DEVICE + (ON_THE_CPU if on_cpu else ())
+    facts = {name: environment.get(name) for name in names}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def ceilings_file(mark: str) -> Path:
+    """Where the ceilings with this fingerprint are kept."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "kvbench" / f"ceilings-{mark}.json"
+
+
+def load_ceilings(environment: Mapping[str, Any]) -> Ceilings | None:
+    """The ceilings of this machine; None when they were not measured, or with something that differs now."""
+    try:
+        return Ceilings.model_validate_json(ceilings_file(fingerprint(environment)).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def keep_ceilings(ceilings: Ceilings) -> Path:
+    """Write them to their place, in one step. Raises `RecordError` when that cannot be written."""
+    path = ceilings_file(ceilings.fingerprint)
+    beside = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(ceilings.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        remedy = "set XDG_CACHE_HOME to a folder that can"
+        raise RecordError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
+    return path

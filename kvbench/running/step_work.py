@@ -1,0 +1,115 @@
+"""What a decode step is made of, by torch's own profiler and counters. Never run before or beside a timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from kvbench.decoding.forward import Forward
+from kvbench.decoding.protocol import Decoder, PromptBatch
+from kvbench.measuring.clocks import Clock
+from kvbench.measuring.samples import CountedFlops, StepWork
+
+COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
+ON_THE_HOST = "the host computes itself: submitting and computing are one"
+
+
+def step_work(
+    arm: int, decoder_of: Callable[[], Decoder], batches: Sequence[PromptBatch], steps: int, clock: Clock
+) -> StepWork:
+    """Decode `steps` steps of every batch under a profiler (on a GPU) or a counter of operators (elsewhere)."""
+    on_gpu = bool(batches) and batches[0].input_ids.is_cuda
+    busy_s = operations = 0.0
+    for batch in batches:
+        decoder = decoder_of()
+        decoder.prepare(None)
+        watch: _Kernels | _Operators = _Kernels(clock) if on_gpu else _Operators()
+        try:
+            decoder.run(batch, steps + 1, watch)
+        finally:
+            watch.stop()
+        busy_s += watch.busy_s
+        operations += watch.operations
+    count = steps * len(batches)
+    if not operations:
+        return StepWork(arm, None, None, "the profiler saw no decode step")
+    return StepWork(arm, operations / count, busy_s / count if on_gpu else None, None if on_gpu else ON_THE_HOST)
+
+
+class _Kernels:
+    """An observer that profiles the device from the first token on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._profile: Any = None
+        self.busy_s = 0.0
+        self.operations = 0
+
+    def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
+        if index == 0:
+            self._clock.synchronise()  # kernels of the prefill do not count
+            self._profile = profile(activities=[ProfilerActivity.CUDA], acc_events=True)
+            self._profile.start()
+
+    def stop(self) -> None:
+        if self._profile is None:
+            return
+        self._clock.synchronise()
+        self._profile.stop()
+        for event in self._profile.events():
+            if event.device_type.name != "CPU":
+                self.busy_s += event.time_range.elapsed_us() * 1e-6
+                self.operations += 1
+
+
+class _Operators(TorchDispatchMode):
+    """An observer that counts the operators that are called from the first token on."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.busy_s = 0.0
+        self.operations = 0
+        self._entered = False
+
+    def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
+        if index == 0:
+            self.__enter__()  # type: ignore[no-untyped-call]
+            self._entered = True
+
+    def stop(self) -> None:
+        if self._entered:
+            self._entered = False
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+def counted_flops(forward: Forward, batch: PromptBatch) -> CountedFlops:
+    """FLOPs of a prefill of a batch, or of its first tokens, by torch's counter.
+
+    Under eager attention, since the counter sees nothing inside SDPA on a CPU. The attention is put back.
+    """
+    model, ids = forward.model, batch.input_ids[:, -COUNTED_TOKENS:]
+    rows, tokens = ids.shape
+    own = model.config._attn_implementation
+    plain = PromptBatch(0, ids, torch.arange(tokens, device=ids.device)[None], None, (tokens,) * rows)
+    try:
+        if own != "eager":
+            model.set_attn_implementation("eager")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            forward.last_logits(ids, plain, tokens)
+    except Exception as error:  # an architecture without eager attention, or with kernels that cannot be counted
+        return CountedFlops(
+            rows, tokens, None, f"torch's counter could not follow this model: {str(error).splitlines()[0]}"
+        )
+    finally:
+        if own != "eager":
+            model.set_attn_implementation(own)
+    return CountedFlops(rows, tokens, int(counter.get_total_flops()))
