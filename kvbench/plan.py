@@ -35,10 +35,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Texts to decode from; with `tokens` set, one text to be cut or repeated to that length for each of `copies`."""
+    """Texts to decode from; with `lengths`, one text, cut or repeated to each of them for each of `copies`."""
 
     texts: tuple[str, ...]
-    tokens: int | None = None
+    lengths: tuple[int, ...] = ()  # tokens
     copies: int = 1
 
 
@@ -112,8 +112,10 @@ def _arms(config: Config) -> tuple[Arm, ...]:
 
 def _prompts(config: Config) -> Prompts:
     workload = config.workload
+    if config.scaling.lengths is not None:
+        return Prompts((long_text(),), tuple(sorted(set(config.scaling.lengths))), workload.batch_size)
     if workload.prompt_tokens is not None:
-        return Prompts((long_text(),), workload.prompt_tokens, workload.batch_size)
+        return Prompts((long_text(),), (workload.prompt_tokens,), workload.batch_size)
     if workload.prompt is not None:
         return Prompts((workload.prompt,))
     return Prompts(read_prompts(Path(workload.prompts)) if workload.prompts else bundled_prompts())

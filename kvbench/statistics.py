@@ -60,6 +60,16 @@ def independent_ratio_interval(baseline: Sequence[float], candidate: Sequence[fl
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), level)
 
 
+def mean_interval(samples: Sequence[float], level: float = LEVEL) -> Interval:
+    """Mean with a two-sided Student-t interval. Needs at least 2 samples, else raises `ValueError`."""
+    if len(samples) < 2:
+        raise ValueError("an interval needs at least 2 samples")
+    values = np.asarray(samples, dtype=float)
+    centre = float(values.mean())
+    half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Interval(centre, centre - half, centre + half, level)
+
+
 def median_interval(samples: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Median with the exact order-statistic interval (x_(k), x_(n+1-k)), distribution-free.
 

@@ -14,6 +14,7 @@ from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.device_during import device_during
 from kvbench.analysis.estimates import block_figures
+from kvbench.analysis.growth import growth
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
@@ -24,7 +25,8 @@ from kvbench.measuring.samples import HostReading, RunSamples
 from kvbench.plan import Plan
 from kvbench.records.ceilings import load_ceilings
 from kvbench.records.evidence import Phase
-from kvbench.records.schema import HostSample, Keys, RunRecord, Status, Stopping, Workload
+from kvbench.records.growth import Growth
+from kvbench.records.schema import Comparison, HostSample, Keys, RunRecord, Status, Stopping, Workload
 
 
 def assemble(
@@ -47,6 +49,8 @@ def assemble(
         compare_arms(arms, figures, candidate, agreement.get(candidate), broken) for candidate in range(1, len(arms))
     )
     status, reason = ended or _judged(broken)
+    grown = growth(plan, samples)
+    comparisons = tuple(_with_break_even(each, grown) for each in comparisons)
     data: dict[str, Any] = {
         "run_id": run_id,
         "created_at": created_at,
@@ -71,11 +75,14 @@ def assemble(
         "phases": tuple(Phase(name=each.phase, seconds=each.seconds) for each in samples.phases),
         "device_during": device_during(samples.all_blocks),
         "audits": audits(plan, samples),
+        "growth": grown,
         "ceilings": ceilings,
         "flops_check": flops_check(samples),
     }
     record = RunRecord(**data)
-    return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(plan, samples))})
+    return record.model_copy(
+        update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(plan, samples, grown))}
+    )
 
 
 def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: str) -> RunRecord:
@@ -103,6 +110,18 @@ def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: s
     return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), {})})
 
 
+def _with_break_even(comparison: Comparison, grown: Growth | None) -> Comparison:
+    """The comparison with the context length from which its candidate is faster, where the run has found one."""
+    found = (
+        next((each for each in grown.break_evens if each.candidate_arm == comparison.candidate_arm), None)
+        if grown
+        else None
+    )
+    if found is None or found.context_length is None:
+        return comparison
+    return comparison.model_copy(update={"break_even_context": round(found.context_length)})
+
+
 def _judged(broken: tuple[str, ...]) -> tuple[Status, str]:
     if broken:
         return "invalid", "; ".join(broken)
@@ -128,7 +147,7 @@ def _workload(plan: Plan, samples: RunSamples) -> Workload | None:
     )
 
 
-def _known_reasons(plan: Plan, samples: RunSamples) -> dict[str, str]:
+def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None) -> dict[str, str]:
     """Reasons that came with the samples: of the model's facts and of each arm's memory."""
     known: dict[str, str] = {}
     if len(plan.arms) > 1:
@@ -144,6 +163,13 @@ def _known_reasons(plan: Plan, samples: RunSamples) -> dict[str, str]:
         if window.reason is not None:
             fields = ("joules_per_token", "idle_watts", "window_s", "new_tokens")
             known |= {f"/arms/{window.arm}/energy/{field}": window.reason for field in fields}
+    for number, found in enumerate(grown.break_evens if grown else ()):
+        pointers = [f"/comparisons/{index}" for index in range(len(plan.arms) - 1) if index + 1 == found.candidate_arm]
+        pointers += ["/comparison"] if found.candidate_arm == 1 else []
+        known |= {f"{pointer}/break_even_context": found.detail for pointer in pointers}
+        known |= {
+            f"/growth/break_evens/{number}/{field}": found.detail for field in ("context_length", "ci_low", "ci_high")
+        }
     for arm in range(len(plan.arms)):
         known |= {f"/arms/{arm}/limit/{field}": why for field, why in limit_reasons(plan, samples, arm).items()}
     if samples.counted_flops is not None and samples.counted_flops.reason is not None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvbench.measuring.samples import Block, Visit
-from kvbench.records.schema import Estimate, TokenPercentiles
+from kvbench.records.part import Estimate
+from kvbench.records.schema import TokenPercentiles
 from kvbench.statistics import median, median_interval
 
 MEDIAN = "median over blocks, exact order-statistic interval"

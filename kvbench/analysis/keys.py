@@ -36,6 +36,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "interruptions": {"steps": plan.interrupt_steps, "message": plan.config.interrupt.message},
         "sampling": config["sampling"],
         "arms": [asdict(arm) for arm in plan.arms],
+        **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
     }
     return Keys(compare_key=_digest(comparable), resume_key=resume_key(plan, environment))
 

@@ -37,6 +37,9 @@ RULES = tuple(
         (r"/arms/\d+/energy/.*", "the run ended before energy was measured"),
         (r"/arms/\d+/limit/bound", f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled"),
         (r"/arms/\d+/limit/.*", f"{NO_CEILINGS}; or they lack the model's type"),
+        (r"/growth", "context lengths were not varied within this run: experiment=scaling does"),
+        (r"/growth/laws/\d+/exponent", "the lengths are the same"),
+        (r"/growth/.*/(ci_low|ci_high|level)", "an interval needs at least 2 blocks, that of a median 6"),
         (r"/ceilings", NO_CEILINGS),
         (r"/flops_check", "the run ended before it"),
         (r"/flops_check/predicted", NO_COSTS),
@@ -50,7 +53,7 @@ RULES = tuple(
         ),
         (r"/arms/\d+/turns/\d+/ttft_s/value", "the per-token lane has no such step (measure.step_lane)"),
         (r"/arms/\d+/turns/\d+/ttft_s/.*", "an exact interval of a median needs at least 6 blocks"),
-        (r"/comparisons?(/\d+)?/break_even_context", "needs measurements at several context lengths"),
+        (r"/comparisons?(/\d+)?/break_even_context", "one length was measured: experiment=scaling measures several"),
         (r"/comparisons?(/\d+)?/extra_memory_bytes", "the memory of one of the arms is not known"),
         (
             r"/comparisons?(/\d+)?/agreement/(first_divergence|top2_margin)",

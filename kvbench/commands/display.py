@@ -215,8 +215,9 @@ def _end_of(prompt: str) -> str:
 def _headline(plan: Plan) -> str:
     workload = plan.config.workload
     arms = " vs ".join(arm.label for arm in plan.arms)
-    if plan.prompts.tokens is not None:
-        prompts = f"{plan.prompts.copies} prompt(s) of {plan.prompts.tokens} tokens"
+    if plan.prompts.lengths:
+        lengths = ", ".join(f"{length:,}" for length in plan.prompts.lengths)
+        prompts = f"{plan.prompts.copies} prompt(s) of {lengths} tokens"
     else:
         prompts = f"{len(plan.prompts.texts)} prompt(s)"
     return (

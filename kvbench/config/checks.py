@@ -19,6 +19,7 @@ FOLDER_NAME = re.compile(r"[^/\\\0]+")
 # With a minimum of 2 blocks the final 95 % interval covers 88 %, with 5 it covers 93 %, with the default 8 it covers
 # 94 % (simulated: tests/unit/test_coverage.py).
 LEAST_FOR_PRECISION = 5
+LEAST_LENGTHS = 4  # a law of three terms, and one to hold it against
 LEAST_FOR_AUDIT = 5  # as for any verdict
 
 # Spellings that people and YAML use for the same value.
@@ -37,6 +38,7 @@ def check(config: Config) -> None:
     _check_workload(config)
     _check_arms(config)
     _check_interruptions(config)
+    _check_scaling(config)
     _check_measure(config)
     _check_trace(config)
     _check_launch(config)
@@ -164,6 +166,24 @@ def _check_interruptions(config: Config) -> None:
     foreign = next((mode for mode in modes if not MODES[mode].ours), None)
     if message is not None and foreign is not None:
         raise ConfigError(f"interrupt.message: mode {foreign} cannot take a message in mid-run; leave that arm out")
+
+
+def _check_scaling(config: Config) -> None:
+    lengths = config.scaling.lengths
+    if lengths is None:
+        return
+    if len(set(lengths)) < LEAST_LENGTHS or min(lengths) < 1:
+        raise ConfigError(
+            f"scaling.lengths={lengths}: a law of growth needs at least {LEAST_LENGTHS} different lengths of 1 or more"
+        )
+    workload = config.workload
+    given = next((name for name in ("prompt", "prompts", "prompt_tokens") if getattr(workload, name) is not None), None)
+    if given is not None:
+        raise ConfigError(f"workload.{given}: not with scaling.lengths, which cut the bundled text; leave one out")
+    if workload.stop != "ignore":
+        raise ConfigError(f"workload.stop={workload.stop}: not with scaling.lengths, every step counts; use ignore")
+    if set(_modes(config)) & set(INTERRUPTED):
+        raise ConfigError("scaling.lengths: not with an interrupted mode, whose steps are of several kinds")
 
 
 def _check_measure(config: Config) -> None:

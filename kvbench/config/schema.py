@@ -131,6 +131,18 @@ class InterruptConfig:
 
 
 @dataclass
+class ScalingConfig:
+    """How the time of a step grows with the context; see experiment=scaling."""
+
+    lengths: list[int] | None = setting(
+        None, "prompt lengths at which every mode is timed in one run, and a law of growth is fitted"
+    )
+    decode_tokens: int = setting(
+        256, "tokens of one long generation from the shortest length, to hold the law against; 0: none", minimum=0
+    )
+
+
+@dataclass
 class StreamConfig:
     """The text shown before the measurement."""
 
@@ -201,6 +213,7 @@ class Config:
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     shapes: ShapesConfig = field(default_factory=ShapesConfig)
     check: CheckConfig = field(default_factory=CheckConfig)

@@ -235,6 +235,17 @@ class AuditBlock:
 
 
 @dataclass(frozen=True)
+class RealDecode:
+    """One long generation, step by step, twice: at lengths of which most were not seen before, and once more."""
+
+    arm: int
+    prompt_tokens: int
+    first_ttft_s: float
+    first_step_s: tuple[float, ...]
+    second_step_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class StepWork:
     """What a decode step of one arm is made of, from an untimed run under a profiler; means over steps and batches.
 
@@ -352,6 +363,7 @@ Sample = (
     | EnergyWindow
     | Block
     | AuditBlock
+    | RealDecode
     | StepWork
     | CountedFlops
     | PhaseTime
@@ -374,6 +386,7 @@ class RunSamples:
     energy: list[EnergyWindow] = field(default_factory=list)
     all_blocks: list[Block] = field(default_factory=list)
     audits: list[AuditBlock] = field(default_factory=list)
+    real_decodes: list[RealDecode] = field(default_factory=list)
     work: list[StepWork] = field(default_factory=list)
     counted_flops: CountedFlops | None = None
     phases: list[PhaseTime] = field(default_factory=list)
@@ -409,6 +422,8 @@ class RunSamples:
                 self.energy.append(sample)
             case AuditBlock():
                 self.audits.append(sample)
+            case RealDecode():
+                self.real_decodes.append(sample)
             case StepWork():
                 self.work.append(sample)
             case CountedFlops():

@@ -20,3 +20,14 @@ class Speedup(Part):
     ci_high: float | None = None
     level: float | None = None
     n_blocks: int
+
+
+class Estimate(Part):
+    """A figure with its interval; `level` is the coverage attained, `n` the samples (blocks) behind it."""
+
+    estimator: str
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    level: float | None = None
+    n: int

@@ -11,22 +11,12 @@ from pydantic import Field
 
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Reconciliation
-from kvbench.records.part import Part, Speedup
+from kvbench.records.growth import Growth
+from kvbench.records.part import Estimate, Part, Speedup
 
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
-
-
-class Estimate(Part):
-    """A figure with its interval; `level` is the coverage attained, `n` the samples (blocks) behind it."""
-
-    estimator: str
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    level: float | None = None
-    n: int
 
 
 class Cold(Part):
@@ -275,6 +265,7 @@ class RunRecord(Part):
     phases: tuple[Phase, ...] = ()
     device_during: DeviceDuring | None = None
     audits: tuple[Audit, ...] = ()
+    growth: Growth | None = None
     ceilings: Ceilings | None = None
     flops_check: FlopsCheck | None = None
     null_reasons: dict[str, str] = Field(default_factory=dict)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from kvbench.records.part import Speedup
-from kvbench.records.schema import Estimate
+from kvbench.records.part import Estimate, Speedup
 
 Unit = Literal["s", "bytes", "tokens/s", "J/token", "W", "ratio", "times", "count"]
 

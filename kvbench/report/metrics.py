@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from kvbench.records.schema import ArmRecord, Estimate
+from kvbench.records.part import Estimate
+from kvbench.records.schema import ArmRecord
 from kvbench.report.formatting import UNKNOWN, Unit, format_estimate, format_exact, format_value
 
 Better = Literal["lower", "higher", "none"]

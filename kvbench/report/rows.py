@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kvbench.records.part import Speedup
-from kvbench.records.schema import ArmRecord, Comparison, Estimate, RunRecord
+from kvbench.records.part import Estimate, Speedup
+from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import run_name

@@ -10,6 +10,7 @@ from kvbench.measuring.samples import (
     Block,
     ColdVisit,
     PhaseTime,
+    RealDecode,
     Sample,
     Stopped,
     UntimedPass,
@@ -75,6 +76,7 @@ class _Job:
             ("warm-up", self._warm_up),
             ("first visits explained", self._evidence),
             ("blocks", self._blocks),
+            ("real decode", self._real_decodes),
             ("energy", self._energy),
             ("audit", self._audit),
             ("what a step is made of", self._work),
@@ -154,6 +156,20 @@ class _Job:
             self.emit(blocks[-1])
             # A throttled block is measured again, once; the second time it stands, whatever it was.
             repeats = blocks[-1].index if blocks[-1].throttled and repeats is None else None
+
+    def _real_decodes(self, phase: str) -> None:
+        wanted = self.plan.config.scaling.decode_tokens
+        if not self.plan.prompts.lengths or self.plan.config.scaling.lengths is None or not wanted:
+            return
+        batch, new_tokens = self.session.decode_batch(wanted)
+        for arm in self.arms:
+            self._tell(phase, arm)
+            # Twice: a real decode meets every length for the first time, the fitted law is one of lengths met before.
+            first, second = (
+                visit(self.plan, self.session, arm, batch, "steps", None, new_tokens=new_tokens) for _ in range(2)
+            )
+            prompt = self.session.context_of(batch)
+            self.emit(RealDecode(arm, prompt, first.ttft_s, first.step_s or (), second.step_s or ()))
 
     def _energy(self, phase: str) -> None:
         seconds = self.plan.config.measure.energy_s

@@ -223,6 +223,10 @@ class ScriptedSession:
         length = self._interruptions.context(seen, self._plan.config.workload.new_tokens) + self._unseen - steps
         return ScriptedBatch(0, ((ord("a"),) * length,) * len(self.batches[0].token_ids))
 
+    def decode_batch(self, new_tokens: int) -> tuple[ScriptedBatch, int]:
+        """See `Session.decode_batch`; a script has no longest context."""
+        return self.batches[0], new_tokens
+
     def other_attentions(self, arm: int) -> tuple[str, ...]:
         """See `Session.other_attentions`."""
         return ("math",) if self._plan.arms[arm].attention in UNPINNED else ()
@@ -319,9 +323,9 @@ def _prompts(plan: Plan) -> list[dict[str, Any]]:
     """Bytes stand for tokens."""
     wanted = plan.prompts
     texts = [text.encode() for text in wanted.texts]
-    if wanted.tokens is not None:
-        repeated = texts[0] * (wanted.tokens // len(texts[0]) + 1)
-        texts = [repeated[: wanted.tokens]] * wanted.copies
+    if wanted.lengths:
+        repeated = texts[0] * (max(wanted.lengths) // len(texts[0]) + 1)
+        texts = [repeated[:length] for length in wanted.lengths for _ in range(wanted.copies)]
     return [{"text": text.decode(errors="replace"), "token_ids": list(text)} for text in texts]
 
 

@@ -71,6 +71,9 @@ class Session(Protocol):
         Every call gives other lengths.
         """
 
+    def decode_batch(self, new_tokens: int) -> tuple[Any, int]:
+        """The first batch with room for so many new tokens, or as many as the model's context allows, and how many."""
+
     def other_attentions(self, arm: int) -> tuple[str, ...]:
         """One attention besides the arm's own that can decode it, or none."""
 

@@ -227,6 +227,13 @@ class TorchSession:
         rows = [(row * (length // len(row) + 1))[:length] for row in self._rows(self.batches[0])]
         return make_batch(0, rows, steps + 1, self._backend.device)
 
+    def decode_batch(self, new_tokens: int) -> tuple[PromptBatch, int]:
+        """See `Session.decode_batch`."""
+        rows = self._rows(self.batches[0])
+        if self._facts.max_context is not None:
+            new_tokens = min(new_tokens, self._facts.max_context - max(map(len, rows)))
+        return make_batch(0, rows, new_tokens, self._backend.device), new_tokens
+
     def other_attentions(self, arm: int) -> tuple[str, ...]:
         """See `Session.other_attentions`; found by trying, since availability depends on type, shape and device."""
         device = self._backend.device

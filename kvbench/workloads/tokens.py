@@ -14,8 +14,8 @@ def tokenise(plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
     Raises `ConfigError` when a chat template is asked for and there is none, `PromptError` for a prompt of no tokens.
     """
     prompts = plan.prompts
-    if prompts.tokens is not None:
-        return [_cut(tokenizer, prompts, copy) for copy in range(prompts.copies)]
+    if prompts.lengths:
+        return [_cut(tokenizer, prompts, length, copy) for length in prompts.lengths for copy in range(prompts.copies)]
     encode = _chat_encoder(tokenizer) if plan.config.workload.chat_template else tokenizer.encode
     return [_entry(number, text, encode(text)) for number, text in enumerate(prompts.texts, start=1)]
 
@@ -44,16 +44,15 @@ def _chat_encoder(tokenizer: Any) -> Any:
     return encode
 
 
-def _cut(tokenizer: Any, prompts: Prompts, copy: int) -> dict[str, Any]:
-    """Exactly `prompts.tokens` ids: the text repeated and cut, behind the tokenizer's own start tokens.
+def _cut(tokenizer: Any, prompts: Prompts, length: int, copy: int) -> dict[str, Any]:
+    """Exactly `length` ids: the text repeated and cut, behind the tokenizer's own start tokens.
 
     Each copy starts elsewhere in the text, so that the sequences of a batch are different ones, as far as the length
     has room for more than the start tokens.
     """
-    assert prompts.tokens is not None
     ids: list[int] = tokenizer.encode(prompts.texts[0], add_special_tokens=False)
-    start_ids: list[int] = tokenizer.encode("", add_special_tokens=True)[: prompts.tokens]
-    wanted = prompts.tokens - len(start_ids)
+    start_ids: list[int] = tokenizer.encode("", add_special_tokens=True)[:length]
+    wanted = length - len(start_ids)
     offset = copy * len(ids) // prompts.copies
     repeated = [ids[(offset + position) % len(ids)] for position in range(wanted)]
     return {"text": tokenizer.decode(repeated), "token_ids": [*start_ids, *repeated]}

@@ -51,7 +51,7 @@ class TestNames:
 class TestPrompts:
     def test_of_a_length_are_as_many_as_the_batch(self) -> None:
         prompts = plan("workload.prompt_tokens=40", "workload.batch_size=3").prompts
-        assert (prompts.tokens, prompts.copies) == (40, 3)
+        assert (prompts.lengths, prompts.copies) == ((40,), 3)
 
     def test_are_the_bundled_ones_otherwise(self) -> None:
         assert len(plan().prompts.texts) > 1

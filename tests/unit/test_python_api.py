@@ -55,7 +55,9 @@ class TestMeasure:
             blocks=2,
             on_event=lambda event: phases.append(event.phase) if isinstance(event, Progress) else None,
         )
-        assert {"first visit", "memory and proof", "agreement", "warm-up", "blocks"} == set(phases)
+        assert {"first visit", "memory and proof", "agreement", "warm-up", "blocks", "what a step is made of"} == set(
+            phases
+        )
 
     def test_refuses_what_the_command_line_refuses(self, loaded: tuple[Any, Any]) -> None:
         with pytest.raises(ConfigError, match=r"arms\[0\]\.mode=bogus"):

@@ -1,6 +1,6 @@
 import pytest
 
-from kvbench.records.schema import Estimate
+from kvbench.records.part import Estimate
 from kvbench.report.formatting import UNKNOWN, axis_scale, format_estimate, format_exact, format_level, format_value
 
 

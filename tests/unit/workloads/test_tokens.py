@@ -58,11 +58,11 @@ class TestALength:
     @pytest.mark.parametrize("tokenizer", [Letters(), Bare()], ids=["start token", "none"])
     @pytest.mark.parametrize("tokens", [1, 2, 7, 25, 26, 27, 1000])
     def test_is_met_exactly_whether_the_text_is_cut_or_repeated(self, tokenizer: Any, tokens: int) -> None:
-        entries = tokenise(plan(prompts=Prompts(("abcdefghijklmnopqrstuvwxyz",), tokens, 3)), tokenizer)
+        entries = tokenise(plan(prompts=Prompts(("abcdefghijklmnopqrstuvwxyz",), (tokens,), 3)), tokenizer)
         assert [tokens] * 3 == list(map(len, ids(entries)))
 
     def test_comes_behind_the_start_token(self) -> None:
-        (entry,) = tokenise(plan(prompts=Prompts(("abc",), 6, 1)), Letters())
+        (entry,) = tokenise(plan(prompts=Prompts(("abc",), (6,), 1)), Letters())
         assert [BOS, *map(ord, "abcab")] == entry["token_ids"]
         assert "abcab" == entry["text"]
 

@@ -1,0 +1,86 @@
+"""Parts of a record that tell how a decode step grows with the context."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kvbench.records.part import Estimate, Part, Speedup
+
+Order = Literal["constant", "linear", "quadratic"]
+
+
+class GrowthPoint(Part):
+    """ITL of one arm around one context length: the mean over the run's few steps, median over blocks."""
+
+    arm: int
+    context_length: float
+    itl_s: Estimate
+
+
+class Law(Part):
+    """t(L) = launch + a·L + b·L² of one arm, fitted by least squares of relative errors in every block by itself.
+
+    Coefficients are means over blocks with Student's t intervals. `growth` is the step at the longest over the step at
+    the shortest length, `exponent` its logarithm over that of the lengths: 0 is constant, 1 proportional. `order` is
+    the highest term whose interval excludes 0 and that makes more than 2 % of the longest step.
+    """
+
+    arm: int
+    launch_s: Estimate
+    per_token_s: Estimate
+    per_token2_s: Estimate
+    growth: Speedup
+    exponent: float | None
+    order: Order
+    worst_error: float  # largest relative distance of a point's mean from the law
+
+
+class Total(Part):
+    """Seconds of decoding so many new tokens from the shortest length, by the law."""
+
+    arm: int
+    new_tokens: int
+    seconds: Estimate
+    beyond_range: bool  # whether the law is asked about longer contexts than were measured
+
+
+class BreakEven(Part):
+    """The context length from which a candidate's step is faster than the baseline's, by the two laws.
+
+    The interval holds the lengths at which their difference is not told from 0; an end is null where it lies outside
+    of the range measured.
+    """
+
+    baseline_arm: int
+    candidate_arm: int
+    context_length: float | None
+    ci_low: float | None
+    ci_high: float | None
+    level: float
+    detail: str
+
+
+class DecodeCheck(Part):
+    """A long generation held against the law. `error` is (measured - predicted) / predicted of the second time."""
+
+    arm: int
+    prompt_tokens: int
+    new_tokens: int
+    first_s: float
+    second_s: float
+    predicted_s: float
+    error: float
+    first_step_s: tuple[float, ...]
+    second_step_s: tuple[float, ...]
+
+
+class Growth(Part):
+    """Everything about growth that one run has measured."""
+
+    shortest: float
+    longest: float
+    points: tuple[GrowthPoint, ...]
+    laws: tuple[Law, ...]
+    totals: tuple[Total, ...]
+    break_evens: tuple[BreakEven, ...]
+    decodes: tuple[DecodeCheck, ...]
