@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kvbench.measuring.samples import AgreementFigures
-from kvbench.records.schema import Agreement
-
-Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
+from kvbench.records.agreement import Agreement, Verdict
 
 # A candidate may differ by more than the two other summation orders that were tried, since a cached step runs
 # matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several times as much. Seen: 1.05 times
@@ -52,6 +48,10 @@ def judge(figures: AgreementFigures | None) -> Agreement:
         noise_abs=figures.noise_abs,
         steps=figures.steps,
         detail=_detail(figures, verdict),
+        max_rel_logit_diff=figures.max_rel_logit_diff,
+        noise_rel=figures.noise_rel,
+        allowed_rel=tolerance(figures.noise_rel, figures.dtype),
+        argmax_flips=figures.argmax_flips,
     )
 
 

@@ -37,6 +37,7 @@ RULES = tuple(
         (r"/arms/\d+/energy/.*", "the run ended before energy was measured"),
         (r"/arms/\d+/limit/bound", f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled"),
         (r"/arms/\d+/limit/.*", f"{NO_CEILINGS}; or they lack the model's type"),
+        (r"/frontier", "the largest sizes were not looked for: experiment=frontier does"),
         (r"/growth", "context lengths were not varied within this run: experiment=scaling does"),
         (r"/growth/laws/\d+/exponent", "the lengths are the same"),
         (r"/growth/.*/(ci_low|ci_high|level)", "an interval needs at least 2 blocks, that of a median 6"),

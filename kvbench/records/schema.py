@@ -9,8 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from kvbench.records.agreement import Agreement, ReferenceDistance
 from kvbench.records.ceilings import Ceilings
+from kvbench.records.diagnosis import Sentence
 from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Reconciliation
+from kvbench.records.frontier import Frontier
 from kvbench.records.growth import Growth
 from kvbench.records.part import Estimate, Part, Speedup
 
@@ -156,19 +159,6 @@ class ArmRecord(Part):
     outlier_blocks: tuple[int, ...] = ()  # indices of blocks whose ITL stands out; labelled, never left out
 
 
-class Agreement(Part):
-    """Whether a candidate computes what the baseline computes, on the same token path."""
-
-    verdict: Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"] | None
-    first_divergence: int | None
-    top2_margin: float | None
-    max_abs_logit_diff: float | None
-    kl: float | None
-    noise_abs: float | None
-    steps: int
-    detail: str
-
-
 class Comparison(Part):
     """A candidate arm against the baseline arm of the same run; arms are indices into `arms`."""
 
@@ -181,6 +171,7 @@ class Comparison(Part):
     agreement: Agreement
     verdict: Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
     reasons: tuple[str, ...]
+    diagnosis: tuple[Sentence, ...] = ()
 
 
 class Check(Part):
@@ -265,7 +256,9 @@ class RunRecord(Part):
     phases: tuple[Phase, ...] = ()
     device_during: DeviceDuring | None = None
     audits: tuple[Audit, ...] = ()
+    references: tuple[ReferenceDistance, ...] = ()
     growth: Growth | None = None
+    frontier: Frontier | None = None
     ceilings: Ceilings | None = None
     flops_check: FlopsCheck | None = None
     null_reasons: dict[str, str] = Field(default_factory=dict)
