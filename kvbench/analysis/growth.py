@@ -1,8 +1,12 @@
 """How a step grows with the context: a law per arm, where two laws cross, and what N tokens take in all.
 
-Every block is fitted by itself and is one sample: intervals come from how its coefficients vary over blocks. The law
-is linear in its coefficients, so whatever follows linearly from it (a total, the difference of two arms at a length)
-has an interval by the same road.
+Every block is fitted by itself and is one sample: intervals come from how its coefficients vary over blocks, and
+whatever follows from them (a total, the difference of two arms at a length) has an interval by the same road.
+
+Two forms share the three coefficients. Where the host computes, or waits for the device, times add up:
+launch + a·L + b·L². Where it runs ahead of the device, the slower of the two is what a step takes:
+max(launch, a·L + b·L²). A sum fitted to the second kind bends upwards below the knee and puts the break-even where both
+modes still wait for launches, so the form is chosen by how well it fits.
 """
 
 from __future__ import annotations
@@ -19,13 +23,16 @@ from kvbench.analysis.comparison import RATIO
 from kvbench.analysis.estimates import estimate
 from kvbench.measuring.samples import Block, RunSamples
 from kvbench.plan import Plan
-from kvbench.records.growth import BreakEven, DecodeCheck, Growth, GrowthPoint, Law, Order, Total
+from kvbench.records.growth import BreakEven, DecodeCheck, Form, Growth, GrowthPoint, Law, Order, Total
 from kvbench.records.part import Estimate, Speedup
 from kvbench.statistics import LEVEL, mean_interval, ratio_interval
 
 MEAN = "mean over blocks, Student-t interval"
 TOTALS = (16, 64, 256, 1024, 4096)  # new tokens
 VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyone acts upon
+# A sum is kept unless the other form leaves less than this part of its squared residuals, and clearly rises.
+BETTER_FORM = 0.25
+RISES = 1.2  # times the launch time, at the longest length
 GRID = 400  # lengths at which two laws are compared, evenly spaced on a logarithmic axis
 LEAST_BLOCKS = 2
 Matrix = NDArray[np.floating[Any]]
@@ -39,10 +46,19 @@ class _Fit:
     lengths: Matrix
     times: Matrix
     coefficients: Matrix
+    form: Form
 
     def at(self, lengths: Matrix) -> Matrix:
         """Seconds by block and length."""
-        return self.coefficients @ _terms(lengths).T
+        work = self.coefficients[:, 1:] @ _terms(lengths)[:, 1:].T
+        launch = self.coefficients[:, :1]
+        return np.maximum(launch, work) if self.form == "max" else launch + work
+
+    def knee(self) -> float | None:
+        """The length at which the device's work outgrows the launches: where the mean law of a maximum turns."""
+        launch, linear, quadratic = self.coefficients.mean(axis=0)
+        rising = [float(root) for root in np.roots([quadratic, linear, -launch]) if np.isreal(root) and root.real > 0]
+        return min(rising, default=None) if self.form == "max" else None
 
     def total(self, prompt: float, new_tokens: int) -> list[float]:
         """Seconds of the steps after the first token, by block: context prompt + 1 to prompt + new_tokens - 1."""
@@ -105,11 +121,40 @@ def _fit(blocks: Sequence[Block], arm: int, prompts: Sequence[int]) -> _Fit:
         rows.append([seconds[prompt] / counts[prompt] for prompt in sorted(seconds)])
     times = np.asarray(rows, dtype=float)
     middles = np.asarray([float(np.mean(lengths[prompt])) for prompt in sorted(lengths)])
+    return _best_form(arm, middles, times)
+
+
+def _best_form(arm: int, lengths: Matrix, times: Matrix) -> _Fit:
+    """The sum, or the maximum where that fits much better; see the module."""
+    everywhere = np.ones(len(lengths), dtype=bool)
+    added = _Fit(arm, lengths, times, _solved(lengths, times, everywhere, (0, 1, 2)), "sum")
+    # Every split of the lengths into those below the knee, where launches decide, and at least two above it.
+    larger = [
+        _Fit(arm, lengths, times, _solved(lengths, times, np.arange(len(lengths)) >= below, (1, 2), below), "max")
+        for below in range(1, len(lengths) - 1)
+    ]
+    best = min(larger, key=_residual)
+    rises = float(best.at(lengths[-1:]).mean()) > RISES * float(best.coefficients[:, 0].mean())
+    return best if rises and _residual(best) < BETTER_FORM * _residual(added) else added
+
+
+def _solved(lengths: Matrix, times: Matrix, chosen: Any, powers: tuple[int, ...], below: int = 0) -> Matrix:
+    """Coefficients by block of `powers` over the chosen lengths; of the lengths `below` the launch time is the mean."""
     weights = 1 / times.mean(axis=0)
-    scale = middles.max()
-    design = _terms(middles / scale) * weights[:, None]
-    solved, *_ = np.linalg.lstsq(design, (times * weights).T, rcond=None)
-    return _Fit(arm, middles, times, solved.T / np.asarray([1.0, scale, scale**2]))
+    scale = lengths.max()
+    design = (_terms(lengths / scale) * weights[:, None])[chosen][:, powers]
+    solved, *_ = np.linalg.lstsq(design, (times * weights)[:, chosen].T, rcond=None)
+    coefficients = np.zeros((len(times), 3))
+    coefficients[:, powers] = solved.T / scale ** np.asarray(powers, dtype=float)
+    if below:
+        coefficients[:, 0] = times[:, :below].mean(axis=1)
+    return coefficients
+
+
+def _residual(fit: _Fit) -> float:
+    """Squared relative distance of the mean times from the law."""
+    mean = fit.times.mean(axis=0)
+    return float(((fit.at(fit.lengths).mean(axis=0) / mean - 1) ** 2).sum())
 
 
 def _terms(lengths: Matrix) -> Matrix:
@@ -125,6 +170,7 @@ def _law(fit: _Fit) -> Law:
     predicted = fit.at(fit.lengths).mean(axis=0)
     return Law(
         arm=fit.arm,
+        form=fit.form,
         launch_s=launch,
         per_token_s=linear,
         per_token2_s=quadratic,
@@ -157,18 +203,18 @@ def _counts(coefficient: Estimate, power: float, step_s: float) -> bool:
 def _break_even(baseline: _Fit, candidate: _Fit, shortest: float, longest: float) -> BreakEven:
     """Where the baseline's step becomes the slower one.
 
-    The interval collects the lengths around the crossing at which the difference's own interval holds 0, after Fieller
-    (1954).
+    The interval collects the lengths around it at which the difference's own interval holds 0, after Fieller (1954).
+    Where the two steps are not told apart up to the baseline's knee, nothing but the knee can be named.
     """
     grid = np.geomspace(shortest, longest, GRID)
     differences = baseline.at(grid) - candidate.at(grid)
     intervals = [mean_interval([float(value) for value in column]) for column in differences.T]
     mean = np.asarray([each.value for each in intervals])
     undecided = np.asarray([each.low <= 0 <= each.high for each in intervals])
-    crossings = np.flatnonzero((mean[:-1] <= 0) & (mean[1:] > 0))
     within = f"{_tokens(shortest)} to {_tokens(longest)} tokens"
     common: dict[str, Any] = {"baseline_arm": baseline.arm, "candidate_arm": candidate.arm, "level": LEVEL}
-    if not len(crossings):
+    crossing = _crossing(grid, mean, undecided, baseline.knee())
+    if crossing is None:
         if undecided.any():
             detail = f"not told: over {within} the two steps are not clearly different"
         elif mean[0] > 0:
@@ -176,10 +222,8 @@ def _break_even(baseline: _Fit, candidate: _Fit, shortest: float, longest: float
         else:
             detail = f"not within the range measured: the candidate's step is nowhere the faster one, {within}"
         return BreakEven(context_length=None, ci_low=None, ci_high=None, detail=detail, **common)
-    place = int(crossings[-1])
-    share = mean[place] / (mean[place] - mean[place + 1])
-    crossing = float(grid[place] + share * (grid[place + 1] - grid[place]))
-    low, high = place, place + 1
+    low = int(np.searchsorted(grid, crossing, side="right")) - 1
+    high = low + 1
     while low >= 0 and undecided[low]:
         low -= 1
     while high < GRID and undecided[high]:
@@ -192,6 +236,19 @@ def _break_even(baseline: _Fit, candidate: _Fit, shortest: float, longest: float
     )
     detail = f"from about {_tokens(crossing)} tokens on the candidate's step is the faster one (interval {ends})"
     return BreakEven(context_length=crossing, ci_low=ci_low, ci_high=ci_high, detail=detail, **common)
+
+
+def _crossing(grid: Matrix, mean: Matrix, undecided: Any, knee: float | None) -> float | None:
+    """The last length at which the mean difference turns positive, or the knee if up to there nothing is told apart."""
+    faster_at_last = bool(mean[-1] > 0 and not undecided[-1])
+    if knee is not None and grid[0] < knee < grid[-1] and faster_at_last and bool(undecided[grid < knee].all()):
+        return knee
+    places = np.flatnonzero((mean[:-1] <= 0) & (mean[1:] > 0))
+    if not len(places):
+        return None
+    place = int(places[-1])
+    share = mean[place] / (mean[place] - mean[place + 1])
+    return float(grid[place] + share * (grid[place + 1] - grid[place]))
 
 
 def _checked(fit: _Fit, prompt: int, first: tuple[float, ...], second: tuple[float, ...]) -> DecodeCheck:

@@ -7,6 +7,7 @@ from typing import Literal
 from kvbench.records.part import Estimate, Part, Speedup
 
 Order = Literal["constant", "linear", "quadratic"]
+Form = Literal["sum", "max"]
 
 
 class GrowthPoint(Part):
@@ -18,14 +19,17 @@ class GrowthPoint(Part):
 
 
 class Law(Part):
-    """t(L) = launch + a·L + b·L² of one arm, fitted by least squares of relative errors in every block by itself.
+    """The time of one arm's step at context L, fitted by least squares of relative errors in every block by itself.
 
-    Coefficients are means over blocks with Student's t intervals. `growth` is the step at the longest over the step at
-    the shortest length, `exponent` its logarithm over that of the lengths: 0 is constant, 1 proportional. `order` is
-    the highest term whose interval excludes 0 and that makes more than 2 % of the longest step.
+    `form` "sum": launch + a·L + b·L², where the host computes or waits; "max": max(launch, a·L + b·L²), where it runs
+    ahead of the device and the slower of the two counts. Coefficients are means over blocks with Student's t
+    intervals. `growth` is the step at the longest over the step at the shortest length, `exponent` its logarithm over
+    that of the lengths: 0 is constant, 1 proportional. `order` is the highest term whose interval excludes 0 and that
+    makes more than 2 % of the longest step.
     """
 
     arm: int
+    form: Form = "sum"
     launch_s: Estimate
     per_token_s: Estimate
     per_token2_s: Estimate
