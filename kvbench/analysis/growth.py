@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvbench.analysis.comparison import RATIO
+from kvbench.analysis.comparison import RATIO, RELEVANCE
 from kvbench.analysis.estimates import estimate
 from kvbench.measuring.samples import Block, RunSamples
 from kvbench.plan import Plan
@@ -30,9 +30,8 @@ from kvbench.statistics import LEVEL, mean_interval, ratio_interval
 MEAN = "mean over blocks, Student-t interval"
 TOTALS = (16, 64, 256, 1024, 4096)  # new tokens
 VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyone acts upon
-# A sum is kept unless the other form leaves less than this part of its squared residuals, and clearly rises.
-BETTER_FORM = 0.25
-RISES = 1.2  # times the launch time, at the longest length
+BETTER_FORM = 0.25  # a sum is kept unless the other form leaves less than this part of its squared residuals
+RISES = 1.1  # times the launch time: what lies above the knee is clearly above
 GRID = 400  # lengths at which two laws are compared, evenly spaced on a logarithmic axis
 LEAST_BLOCKS = 2
 Matrix = NDArray[np.floating[Any]]
@@ -128,14 +127,19 @@ def _best_form(arm: int, lengths: Matrix, times: Matrix) -> _Fit:
     """The sum, or the maximum where that fits much better; see the module."""
     everywhere = np.ones(len(lengths), dtype=bool)
     added = _Fit(arm, lengths, times, _solved(lengths, times, everywhere, (0, 1, 2)), "sum")
-    # Every split of the lengths into those below the knee, where launches decide, and at least two above it.
-    larger = [
-        _Fit(arm, lengths, times, _solved(lengths, times, np.arange(len(lengths)) >= below, (1, 2), below), "max")
-        for below in range(1, len(lengths) - 1)
-    ]
-    best = min(larger, key=_residual)
-    rises = float(best.at(lengths[-1:]).mean()) > RISES * float(best.coefficients[:, 0].mean())
-    return best if rises and _residual(best) < BETTER_FORM * _residual(added) else added
+    larger = [_larger(arm, lengths, times, below) for below in range(1, len(lengths))]
+    best = min((fit for fit in larger if fit is not None), key=_residual, default=added)
+    return best if _residual(best) < BETTER_FORM * _residual(added) else added
+
+
+def _larger(arm: int, lengths: Matrix, times: Matrix, below: int) -> _Fit | None:
+    """The maximum with its knee behind the first `below` lengths; None where the others do not all lie above it."""
+    mean = times.mean(axis=0)
+    if mean[below:].min() < RISES * mean[:below].mean():
+        return None
+    above = np.arange(len(lengths)) >= below
+    powers = (1, 2) if above.sum() > 1 else (1,)  # one length does not tell a line from a square
+    return _Fit(arm, lengths, times, _solved(lengths, times, above, powers, below), "max")
 
 
 def _solved(lengths: Matrix, times: Matrix, chosen: Any, powers: tuple[int, ...], below: int = 0) -> Matrix:
@@ -145,9 +149,9 @@ def _solved(lengths: Matrix, times: Matrix, chosen: Any, powers: tuple[int, ...]
     design = (_terms(lengths / scale) * weights[:, None])[chosen][:, powers]
     solved, *_ = np.linalg.lstsq(design, (times * weights)[:, chosen].T, rcond=None)
     coefficients = np.zeros((len(times), 3))
-    coefficients[:, powers] = solved.T / scale ** np.asarray(powers, dtype=float)
     if below:
         coefficients[:, 0] = times[:, :below].mean(axis=1)
+    coefficients[:, powers] = solved.T / scale ** np.asarray(powers, dtype=float)
     return coefficients
 
 
@@ -163,6 +167,8 @@ def _terms(lengths: Matrix) -> Matrix:
 
 def _law(fit: _Fit) -> Law:
     launch, linear, quadratic = (_mean([float(value) for value in column]) for column in fit.coefficients.T)
+    if fit.form == "max" and not fit.coefficients[:, 2].any():
+        quadratic = quadratic.model_copy(update={"value": None, "ci_low": None, "ci_high": None, "level": None})
     shortest, longest = fit.times[:, 0], fit.times[:, -1]
     ratio = ratio_interval([float(value) for value in longest / shortest])
     span = math.log(fit.lengths[-1] / fit.lengths[0])
@@ -203,14 +209,17 @@ def _counts(coefficient: Estimate, power: float, step_s: float) -> bool:
 def _break_even(baseline: _Fit, candidate: _Fit, shortest: float, longest: float) -> BreakEven:
     """Where the baseline's step becomes the slower one.
 
-    The interval collects the lengths around it at which the difference's own interval holds 0, after Fieller (1954).
+    The interval collects the lengths around it at which the difference's own interval holds 0, after Fieller (1954), or
+    the difference is too small to matter.
     Where the two steps are not told apart up to the baseline's knee, nothing but the knee can be named.
     """
     grid = np.geomspace(shortest, longest, GRID)
     differences = baseline.at(grid) - candidate.at(grid)
     intervals = [mean_interval([float(value) for value in column]) for column in differences.T]
     mean = np.asarray([each.value for each in intervals])
-    undecided = np.asarray([each.low <= 0 <= each.high for each in intervals])
+    # Told apart: for certain, and by enough to matter.
+    least = RELEVANCE * candidate.at(grid).mean(axis=0)
+    undecided = np.asarray([each.low <= 0 <= each.high for each in intervals]) | (np.abs(mean) < least)
     within = f"{_tokens(shortest)} to {_tokens(longest)} tokens"
     common: dict[str, Any] = {"baseline_arm": baseline.arm, "candidate_arm": candidate.arm, "level": LEVEL}
     crossing = _crossing(grid, mean, undecided, baseline.knee())

@@ -40,6 +40,7 @@ RULES = tuple(
         (r"/frontier", "the largest sizes were not looked for: experiment=frontier does"),
         (r"/growth", "context lengths were not varied within this run: experiment=scaling does"),
         (r"/growth/laws/\d+/exponent", "the lengths are the same"),
+        (r"/growth/laws/\d+/per_token2_s/value", "one length lies above the knee: two would tell a line from a square"),
         (r"/growth/.*/(ci_low|ci_high|level)", "an interval needs at least 2 blocks, that of a median 6"),
         (r"/ceilings", NO_CEILINGS),
         (r"/flops_check", "the run ended before it"),
