@@ -249,6 +249,8 @@ def _break_even(baseline: _Fit, candidate: _Fit, shortest: float, longest: float
 
 def _crossing(grid: Matrix, mean: Matrix, undecided: Any, knee: float | None) -> float | None:
     """The last length at which the mean difference turns positive, or the knee if up to there nothing is told apart."""
+    if undecided.all():
+        return None
     faster_at_last = bool(mean[-1] > 0 and not undecided[-1])
     if knee is not None and grid[0] < knee < grid[-1] and faster_at_last and bool(undecided[grid < knee].all()):
         return knee
