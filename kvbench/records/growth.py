@@ -6,7 +6,7 @@ from typing import Literal
 
 from kvbench.records.part import Estimate, Part, Speedup
 
-Order = Literal["constant", "linear", "quadratic"]
+Order = Literal["constant", "linear", "quadratic", "irregular"]
 
 
 class GrowthPoint(Part):
@@ -22,7 +22,8 @@ class Law(Part):
 
     Coefficients are means over blocks with Student's t intervals. `growth` is the step at the longest over the step at
     the shortest length, `exponent` its logarithm over that of the lengths: 0 is constant, 1 proportional. `order` is
-    the highest term whose interval excludes 0 and that makes more than 2 % of the longest step.
+    the highest term whose interval excludes 0 and that makes more than 2 % of the longest step; "irregular" where the
+    law is not of this form: it misses a point by more than 10 %, or bends down or up through a term below 0 for certain.
     """
 
     arm: int
