@@ -1,128 +1,87 @@
-"""How a step grows with the context: a law per arm, where two laws cross, and what N tokens take in all.
-
-Every block is fitted by itself and is one sample: intervals come from how its coefficients vary over blocks. The law
-is linear in its coefficients, so whatever follows linearly from it (a total, the difference of two arms at a length)
-has an interval by the same road.
-"""
+"""How a step grows with the context: a law per arm, where two laws cross, and what N tokens take in all."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kvbench.analysis.break_even import break_even
 from kvbench.analysis.comparison import RATIO
 from kvbench.analysis.estimates import estimate
-from kvbench.measuring.samples import Block, RunSamples
+from kvbench.analysis.laws import Fit, fit_law, floats
+from kvbench.measuring.samples import RealDecode, RunSamples
 from kvbench.plan import Plan
-from kvbench.records.growth import BreakEven, DecodeCheck, Growth, GrowthPoint, Law, Order, Total
+from kvbench.records.growth import DecodeCheck, Growth, GrowthPoint, Law, Order, Total
 from kvbench.records.part import Estimate, Speedup
-from kvbench.statistics import LEVEL, mean_interval, ratio_interval
+from kvbench.statistics import mean_interval, ratio_interval
 
 MEAN = "mean over blocks, Student-t interval"
 TOTALS = (16, 64, 256, 1024, 4096)  # new tokens
+FARTHEST = 4  # times the longest length: a law says nothing about contexts beyond
 VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyone acts upon
-GRID = 400  # lengths at which two laws are compared, evenly spaced on a logarithmic axis
+BENT = 0.1  # of the longest step: a term that takes off more than this stands for a bend, not for growth
+MISSED = 0.05  # of a step: a law that is off by more is not the law
 LEAST_BLOCKS = 2
-Matrix = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """One arm: its lengths, ITL by block and length, and coefficients by block for 1, L, L²."""
-
-    arm: int
-    lengths: Matrix
-    times: Matrix
-    coefficients: Matrix
-
-    def at(self, lengths: Matrix) -> Matrix:
-        """Seconds by block and length."""
-        return self.coefficients @ _terms(lengths).T
-
-    def total(self, prompt: float, new_tokens: int) -> list[float]:
-        """Seconds of the steps after the first token, by block: context prompt + 1 to prompt + new_tokens - 1."""
-        contexts = prompt + np.arange(1, new_tokens)
-        return [float(each) for each in self.at(contexts).sum(axis=1)]
 
 
 def growth(plan: Plan, samples: RunSamples) -> Growth | None:
-    """What a run over several lengths has measured; None for any other run, or before there are two blocks."""
+    """What a run over several lengths has measured; None for the reason of `growth_reason`."""
     prepared, blocks = samples.prepared, samples.blocks
-    if plan.config.scaling.lengths is None or prepared is None or len(blocks) < LEAST_BLOCKS:
+    if prepared is None or growth_reason(plan, samples) is not None:
         return None
     prompts = [max(len(prepared.prompts[index]["token_ids"]) for index in members) for members in prepared.batches]
-    fits = [_fit(blocks, arm, prompts) for arm in range(len(plan.arms))]
-    shortest, longest = float(min(fits[0].lengths)), float(max(fits[0].lengths))
-    decodes = tuple(
-        _checked(fits[each.arm], each.prompt_tokens, each.first_step_s, each.second_step_s)
-        for each in samples.real_decodes
-        if each.first_step_s
-    )
+    laws = [fit_law(blocks, arm, prompts) for arm in range(len(plan.arms))]
+    shortest, longest = float(min(laws[0].lengths)), float(max(laws[0].lengths))
+    labels = [arm.label for arm in plan.arms]
     return Growth(
         shortest=shortest,
         longest=longest,
         points=tuple(
-            GrowthPoint(
-                arm=fit.arm, context_length=float(length), itl_s=estimate([float(t) for t in fit.times[:, index]])
-            )
-            for fit in fits
-            for index, length in enumerate(fit.lengths)
+            GrowthPoint(arm=law.arm, context_length=float(length), itl_s=estimate(floats(law.times[:, index])))
+            for law in laws
+            for index, length in enumerate(law.lengths)
         ),
-        laws=tuple(map(_law, fits)),
+        laws=tuple(map(_law, laws)),
         totals=tuple(
             Total(
-                arm=fit.arm,
+                arm=law.arm,
                 new_tokens=count,
-                seconds=_mean(fit.total(min(prompts), count)),
+                seconds=_mean(law.total(min(prompts), count)),
                 beyond_range=min(prompts) + count - 1 > longest,
             )
-            for fit in fits
+            for law in laws
             for count in TOTALS
+            if min(prompts) + count - 1 <= FARTHEST * longest
         ),
-        break_evens=tuple(_break_even(fits[0], fit, shortest, longest) for fit in fits[1:]),
-        decodes=decodes,
+        break_evens=tuple(break_even(laws[0], law, (labels[0], labels[law.arm])) for law in laws[1:]),
+        decodes=tuple(
+            check
+            for each in samples.real_decodes
+            if each.first_step_s and (check := _checked(laws[each.arm], each)) is not None
+        ),
     )
 
 
-def _fit(blocks: Sequence[Block], arm: int, prompts: Sequence[int]) -> _Fit:
-    """Least squares of relative errors: an error of a percent weighs the same in a short step and in a long one."""
-    rows = []
-    lengths: dict[int, list[float]] = {}
-    for block in blocks:
-        seconds: dict[int, float] = {}
-        counts: dict[int, int] = {}
-        for visit in block.visits:
-            if visit.arm == arm and visit.lane == "throughput" and visit.steps:
-                prompt = prompts[visit.batch]
-                seconds[prompt] = seconds.get(prompt, 0.0) + visit.decode_s
-                counts[prompt] = counts.get(prompt, 0) + visit.steps
-                lengths.setdefault(prompt, []).append(prompt + (visit.steps + 1) / 2)  # the mean context of its steps
-        rows.append([seconds[prompt] / counts[prompt] for prompt in sorted(seconds)])
-    times = np.asarray(rows, dtype=float)
-    middles = np.asarray([float(np.mean(lengths[prompt])) for prompt in sorted(lengths)])
-    weights = 1 / times.mean(axis=0)
-    scale = middles.max()
-    design = _terms(middles / scale) * weights[:, None]
-    solved, *_ = np.linalg.lstsq(design, (times * weights).T, rcond=None)
-    return _Fit(arm, middles, times, solved.T / np.asarray([1.0, scale, scale**2]))
+def growth_reason(plan: Plan, samples: RunSamples) -> str | None:
+    """Why a run has no growth; None when it has one."""
+    if plan.config.scaling.lengths is None:
+        return "context lengths were not varied within this run: experiment=scaling does"
+    if len(samples.blocks) < LEAST_BLOCKS:
+        return f"a law with intervals needs at least {LEAST_BLOCKS} blocks"
+    timed = [visit for block in samples.blocks for visit in block.visits if visit.lane == "throughput"]
+    if not all(visit.steps and visit.decode_s > 0 for visit in timed):
+        return "a visit has no decode step, or took no time"
+    return None
 
 
-def _terms(lengths: Matrix) -> Matrix:
-    return np.stack([np.ones_like(lengths), lengths, lengths**2], axis=1)
-
-
-def _law(fit: _Fit) -> Law:
-    launch, linear, quadratic = (_mean([float(value) for value in column]) for column in fit.coefficients.T)
-    shortest, longest = fit.times[:, 0], fit.times[:, -1]
-    ratio = ratio_interval([float(value) for value in longest / shortest])
+def _law(fit: Fit) -> Law:
+    launch, linear, quadratic = (_mean(floats(column)) for column in fit.coefficients.T)
+    ratio = ratio_interval(floats(fit.times[:, -1] / fit.times[:, 0]))
     span = math.log(fit.lengths[-1] / fit.lengths[0])
     mean_times = fit.times.mean(axis=0)
-    predicted = fit.at(fit.lengths).mean(axis=0)
+    predicted = (fit.coefficients @ fit.terms.T).mean(axis=0)
     return Law(
         arm=fit.arm,
         launch_s=launch,
@@ -137,75 +96,47 @@ def _law(fit: _Fit) -> Law:
             n_blocks=len(fit.times),
         ),
         exponent=math.log(ratio.value) / span if span else None,
-        order=_order(linear, quadratic, float(fit.lengths[-1]), float(mean_times[-1])),
-        worst_error=float(np.abs(mean_times / predicted - 1).max()),
+        order=_order(fit, linear, quadratic),
+        worst_error=float(np.abs(predicted / mean_times - 1).max()),
     )
 
 
-def _order(linear: Estimate, quadratic: Estimate, longest: float, step_s: float) -> Order:
-    if _counts(quadratic, longest**2, step_s):
+def _order(fit: Fit, linear: Estimate, quadratic: Estimate) -> Order:
+    longest, step_s = float(fit.lengths[-1]), float(fit.times[:, -1].mean())
+    shares = {"linear": (linear, longest / step_s), "quadratic": (quadratic, longest**2 / step_s)}
+    if fit.missed() > MISSED or any(_takes_off(each, share) for each, share in shares.values()):
+        return "irregular"
+    if _counts(*shares["quadratic"]):
         return "quadratic"
-    return "linear" if _counts(linear, longest, step_s) else "constant"
+    return "linear" if _counts(*shares["linear"]) else "constant"
 
 
-def _counts(coefficient: Estimate, power: float, step_s: float) -> bool:
+def _counts(coefficient: Estimate, share: float) -> bool:
     """Whether a term grows for certain, and visibly."""
     value, low = coefficient.value, coefficient.ci_low
-    return value is not None and low is not None and low > 0 and value * power > VISIBLE * step_s
+    return value is not None and low is not None and low > 0 and value * share > VISIBLE
 
 
-def _break_even(baseline: _Fit, candidate: _Fit, shortest: float, longest: float) -> BreakEven:
-    """Where the baseline's step becomes the slower one.
-
-    The interval collects the lengths around the crossing at which the difference's own interval holds 0, after Fieller
-    (1954).
-    """
-    grid = np.geomspace(shortest, longest, GRID)
-    differences = baseline.at(grid) - candidate.at(grid)
-    intervals = [mean_interval([float(value) for value in column]) for column in differences.T]
-    mean = np.asarray([each.value for each in intervals])
-    undecided = np.asarray([each.low <= 0 <= each.high for each in intervals])
-    crossings = np.flatnonzero((mean[:-1] <= 0) & (mean[1:] > 0))
-    within = f"{_tokens(shortest)} to {_tokens(longest)} tokens"
-    common: dict[str, Any] = {"baseline_arm": baseline.arm, "candidate_arm": candidate.arm, "level": LEVEL}
-    if not len(crossings):
-        if undecided.any():
-            detail = f"not told: over {within} the two steps are not clearly different"
-        elif mean[0] > 0:
-            detail = f"not within the range measured: the candidate's step is the faster one at every length, {within}"
-        else:
-            detail = f"not within the range measured: the candidate's step is nowhere the faster one, {within}"
-        return BreakEven(context_length=None, ci_low=None, ci_high=None, detail=detail, **common)
-    place = int(crossings[-1])
-    share = mean[place] / (mean[place] - mean[place + 1])
-    crossing = float(grid[place] + share * (grid[place + 1] - grid[place]))
-    low, high = place, place + 1
-    while low >= 0 and undecided[low]:
-        low -= 1
-    while high < GRID and undecided[high]:
-        high += 1
-    # The last lengths at which the difference is clear; beyond the first or the last one the range ends.
-    ci_low = float(grid[low]) if low >= 0 else None
-    ci_high = float(grid[high]) if high < GRID else None
-    ends = f"{_tokens(ci_low) if ci_low else 'below ' + _tokens(shortest)} to" + (
-        f" {_tokens(ci_high)}" if ci_high else f" above {_tokens(longest)}"
-    )
-    detail = f"from about {_tokens(crossing)} tokens on the candidate's step is the faster one (interval {ends})"
-    return BreakEven(context_length=crossing, ci_low=ci_low, ci_high=ci_high, detail=detail, **common)
+def _takes_off(coefficient: Estimate, share: float) -> bool:
+    value, high = coefficient.value, coefficient.ci_high
+    return value is not None and high is not None and high < 0 and -value * share > BENT
 
 
-def _checked(fit: _Fit, prompt: int, first: tuple[float, ...], second: tuple[float, ...]) -> DecodeCheck:
-    predicted = float(np.mean(fit.total(prompt, len(second) + 1)))
+def _checked(fit: Fit, decode: RealDecode) -> DecodeCheck | None:
+    new_tokens = len(decode.second_step_s) + 1
+    predicted = float(np.mean(fit.total(decode.prompt_tokens, new_tokens)))
+    if predicted <= 0:  # asked far beyond its lengths
+        return None
     return DecodeCheck(
         arm=fit.arm,
-        prompt_tokens=prompt,
-        new_tokens=len(second) + 1,
-        first_s=sum(first),
-        second_s=sum(second),
+        prompt_tokens=decode.prompt_tokens,
+        new_tokens=new_tokens,
+        first_s=sum(decode.first_step_s),
+        second_s=sum(decode.second_step_s),
         predicted_s=predicted,
-        error=sum(second) / predicted - 1,
-        first_step_s=first,
-        second_step_s=second,
+        error=sum(decode.second_step_s) / predicted - 1,
+        first_step_s=decode.first_step_s,
+        second_step_s=decode.second_step_s,
     )
 
 
@@ -219,7 +150,3 @@ def _mean(samples: Sequence[float]) -> Estimate:
         level=interval.level,
         n=len(samples),
     )
-
-
-def _tokens(length: float) -> str:
-    return f"{length:,.0f}"

@@ -23,7 +23,7 @@ class Law(Part):
     Coefficients are means over blocks with Student's t intervals. `growth` is the step at the longest over the step at
     the shortest length, `exponent` its logarithm over that of the lengths: 0 is constant, 1 proportional. `order` is
     the highest term whose interval excludes 0 and that makes more than 2 % of the longest step; "irregular" where the
-    law is not of this form: it misses a point by more than 10 %, or bends down or up through a term below 0 for certain.
+    law is not of this form: it misses a point by more than 5 % whatever the noise, or a term takes off more than 10 %.
     """
 
     arm: int
@@ -46,10 +46,11 @@ class Total(Part):
 
 
 class BreakEven(Part):
-    """The context length from which a candidate's step is faster than the baseline's, by the two laws.
+    """The context length from which a candidate's step is faster than the baseline's.
 
-    The interval holds the lengths at which their difference is not told from 0; an end is null where it lies outside
-    of the range measured.
+    By the two laws, or by the measured points where the laws miss them. The interval holds the lengths at which the
+    difference is not told from 0. All three are null where there is no such length within the range; where only one
+    side of it was seen, the end of the interval on that side stands alone. `detail` says it in words.
     """
 
     baseline_arm: int

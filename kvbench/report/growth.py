@@ -19,7 +19,7 @@ WORDS = {
     "constant": "constant",
     "linear": "linear",
     "quadratic": "quadratic",
-    "irregular": "no law of this form",
+    "irregular": "irregular",
 }
 POWERS = ("", "·L", "·L²")
 PER = 1000  # tokens, for what a step gains
@@ -112,7 +112,7 @@ def _growth_sentence(grown: Growth, names: tuple[str, ...]) -> str:
 
 def _how(law: Law) -> str:
     if law.order == "irregular":
-        return f"{WORDS[law.order]}, which misses a point by {format_value(law.worst_error, 'ratio')}"
+        return f"{WORDS[law.order]}: the law misses a point by {format_value(law.worst_error, 'ratio')}"
     return WORDS[law.order]
 
 
@@ -124,8 +124,11 @@ def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, 
     without, cached = laws[pair.baseline_arm], laws[pair.candidate_arm]
     baseline, candidate = names[pair.baseline_arm], names[pair.candidate_arm]
     claim = "The claim that O(n) per token becomes O(1)"
-    if "irregular" in (without.order, cached.order):
-        return f"{claim} is not answered by orders here, since a law misses its points; the factors above stand."
+    irregular = [name for name, law in ((baseline, without), (candidate, cached)) if law.order == "irregular"]
+    if irregular:
+        return (
+            f"{claim} has no answer by orders here, as {' and '.join(irregular)} follows no such law; see the factors."
+        )
     if without.order == "constant":
         return f"{claim} does not show at these lengths: a step of {baseline} does not grow either."
     if cached.order == "constant":
