@@ -14,7 +14,7 @@ from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.device_during import device_during
 from kvbench.analysis.estimates import block_figures
-from kvbench.analysis.growth import growth
+from kvbench.analysis.growth import growth, growth_reason
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
@@ -163,6 +163,10 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None) -> dic
         if window.reason is not None:
             fields = ("joules_per_token", "idle_watts", "window_s", "new_tokens")
             known |= {f"/arms/{window.arm}/energy/{field}": window.reason for field in fields}
+    if plan.config.scaling.lengths is not None and (why := growth_reason(plan, samples)) is not None:
+        known["/growth"] = why
+        pointers = ["/comparison", *(f"/comparisons/{index}" for index in range(len(plan.arms) - 1))]
+        known |= {f"{pointer}/break_even_context": why for pointer in pointers}
     for number, found in enumerate(grown.break_evens if grown else ()):
         pointers = [f"/comparisons/{index}" for index in range(len(plan.arms) - 1) if index + 1 == found.candidate_arm]
         pointers += ["/comparison"] if found.candidate_arm == 1 else []

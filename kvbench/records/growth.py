@@ -6,7 +6,7 @@ from typing import Literal
 
 from kvbench.records.part import Estimate, Part, Speedup
 
-Order = Literal["constant", "linear", "quadratic"]
+Order = Literal["constant", "linear", "quadratic", "irregular"]
 Form = Literal["sum", "max"]
 
 
@@ -25,7 +25,8 @@ class Law(Part):
     ahead of the device and the slower of the two counts. Coefficients are means over blocks with Student's t
     intervals. `growth` is the step at the longest over the step at the shortest length, `exponent` its logarithm over
     that of the lengths: 0 is constant, 1 proportional. `order` is the highest term whose interval excludes 0 and that
-    makes more than 2 % of the longest step.
+    makes more than 2 % of the longest step; "irregular" where the law is of neither form: it misses a point by more
+    than 5 % whatever the noise, or a term takes off more than 10 %.
     """
 
     arm: int
@@ -49,10 +50,12 @@ class Total(Part):
 
 
 class BreakEven(Part):
-    """The context length from which a candidate's step is faster than the baseline's, by the two laws.
+    """The context length from which a candidate's step is faster than the baseline's.
 
-    The interval holds the lengths at which their difference is not told from 0; an end is null where it lies outside
-    of the range measured.
+    By the two laws, or by the measured points where the laws miss them; where nothing is told apart up to the knee of
+    the baseline's maximum, the knee. The interval holds the lengths at which the
+    difference is not told from 0. All three are null where there is no such length within the range; where only one
+    side of it was seen, the end of the interval on that side stands alone. `detail` says it in words.
     """
 
     baseline_arm: int

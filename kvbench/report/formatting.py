@@ -13,7 +13,7 @@ UNKNOWN = "—"
 SIGNIFICANT_DIGITS = 3
 MOST_DECIMALS = 6  # an interval narrower than this prints as two equal bounds
 SCALES: dict[str, tuple[tuple[float, str], ...]] = {
-    "s": ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")),
+    "s": ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns"), (1e-12, " ps"), (1e-15, " fs")),
     "bytes": ((2.0**40, " TiB"), (2.0**30, " GiB"), (2.0**20, " MiB"), (2.0**10, " KiB"), (1.0, " B")),
     "tokens/s": ((1.0, " tok/s"),),
     "J/token": ((1.0, " J/token"), (1e-3, " mJ/token")),

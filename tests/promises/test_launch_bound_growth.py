@@ -82,4 +82,4 @@ class TestASumOfTerms:
     def test_of_two_equal_arms_breaks_even_nowhere(self, growth_of: Callable[..., Any]) -> None:
         (found,) = growth_of("model.nocache_per_token_s=0")["growth"]["break_evens"]
         assert found["context_length"] is None
-        assert "not clearly different" in found["detail"]
+        assert "not clearly faster or slower" in found["detail"]

@@ -1,0 +1,193 @@
+"""How a step grows with the context, in sentences and as the rows of one table: the console, the page and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kvbench.printable import printable
+from kvbench.records.growth import BreakEven, DecodeCheck, Growth, Law
+from kvbench.records.part import Estimate
+from kvbench.records.schema import RunRecord
+from kvbench.report.arms import NO_CACHE, arm_names
+from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
+
+CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"
+MIXTURE = "TTFT, ITL, rates and the speed-up are over all lengths together; what holds at each stands further down"
+WORDS = {
+    "constant": "constant",
+    "linear": "linear",
+    "quadratic": "quadratic",
+    "irregular": "irregular",
+}
+POWERS = ("", "·L", "·L²")
+PER = 1000  # tokens, for what a step gains
+
+Section = Literal["step", "law", "total"]
+
+
+@dataclass(frozen=True)
+class GrowthRow:
+    """One line of the table: `cells` hold a figure with its interval for every arm."""
+
+    section: Section
+    title: str
+    cells: tuple[str, ...]
+
+
+def growth_arms(record: RunRecord) -> tuple[str, ...]:
+    """Names of the arms in the table's columns; empty for a run that did not vary the length."""
+    names = arm_names(record)
+    return tuple(names[law.arm] for law in record.growth.laws) if record.growth else ()
+
+
+def growth_rows(record: RunRecord) -> tuple[GrowthRow, ...]:
+    """Steps at every length, then the laws, then totals; empty for a run that did not vary the length."""
+    return (*_steps(record.growth), *_laws(record.growth), *_totals(record.growth)) if record.growth else ()
+
+
+def law_text(law: Law) -> str:
+    """The law with its coefficients: `t(L) = 1.20 ms + 3.10 µs·L + 400 ps·L²`, or `t(L) = max(12.0 ms, 10.0 µs·L)`."""
+    terms = [coefficient.value or 0.0 for coefficient in (law.launch_s, law.per_token_s, law.per_token2_s)]
+    launch, *growing = [f"{format_value(abs(value), 's')}{power}" for value, power in zip(terms, POWERS, strict=True)]
+    if law.form == "max":
+        if law.per_token2_s.value is None:
+            del growing[1]
+        return f"t(L) = max({launch}, {_joined(growing, terms[1:])})"
+    return f"t(L) = {_joined([launch, *growing], terms)}"
+
+
+def _joined(parts: Sequence[str], values: Sequence[float]) -> str:
+    """Terms with their signs between them, and before the first one if it is negative."""
+    signs = ["−" if value < 0 else "+" for value in values]
+    return " ".join(
+        [
+            f"{'−' * (values[0] < 0)}{parts[0]}",
+            *(f"{sign} {part}" for sign, part in zip(signs[1:], parts[1:], strict=False)),
+        ]
+    )
+
+
+def growth_sentences(record: RunRecord) -> tuple[str, ...]:
+    """What a run over several lengths has found, in words; empty for any other run."""
+    grown, names = record.growth, arm_names(record)
+    if grown is None:
+        return ()
+    sentences = [_growth_sentence(grown, names)]
+    for each in grown.break_evens:
+        claim = _claim(record, grown, each, names)
+        sentences += [claim] if claim else []
+        pair = f"Break-even of {names[each.candidate_arm]} against {names[each.baseline_arm]}"
+        sentences.append(f"{pair}: {printable(each.detail)}.")
+    sentences += _total_sentence(grown, names)
+    sentences += [_decode_sentence(each, names[each.arm]) for each in grown.decodes]
+    return tuple(sentences)
+
+
+def _steps(grown: Growth) -> Iterator[GrowthRow]:
+    by_arm = [[point for point in grown.points if point.arm == law.arm] for law in grown.laws]
+    for points in zip(*by_arm, strict=True):
+        cells = tuple(format_estimate(point.itl_s, "s") for point in points)
+        yield GrowthRow("step", f"ITL at {_tokens(points[0].context_length)}", cells)
+
+
+def _laws(grown: Growth) -> Iterator[GrowthRow]:
+    for title, name in (
+        ("without context", "launch_s"),
+        ("per token", "per_token_s"),
+        ("per token²", "per_token2_s"),
+    ):
+        yield GrowthRow("law", title, tuple(_seconds(getattr(law, name)) for law in grown.laws))
+    ends = f"{_tokens(grown.shortest)} to {_tokens(grown.longest)}"
+    yield GrowthRow("law", ends, tuple(format_estimate(law.growth, "times") for law in grown.laws))
+    exponents = tuple(UNKNOWN if law.exponent is None else f"{law.exponent:z.2f}" for law in grown.laws)
+    yield GrowthRow("law", "as a power of L", exponents)
+    yield GrowthRow("law", "growth", tuple(WORDS[law.order] for law in grown.laws))
+    yield GrowthRow("law", "misses at most", tuple(format_value(law.worst_error, "ratio") for law in grown.laws))
+
+
+def _totals(grown: Growth) -> Iterator[GrowthRow]:
+    by_arm = [[total for total in grown.totals if total.arm == law.arm] for law in grown.laws]
+    for totals in zip(*by_arm, strict=True):
+        beyond = " *" if totals[0].beyond_range else ""
+        cells = tuple(_seconds(total.seconds) for total in totals)
+        yield GrowthRow("total", f"{totals[0].new_tokens:,} new tokens{beyond}", cells)
+
+
+def _growth_sentence(grown: Growth, names: tuple[str, ...]) -> str:
+    grows = [
+        f"a step of {names[law.arm]} takes {format_estimate(law.growth, 'times')} as long ({_how(law)})"
+        for law in grown.laws
+    ]
+    return f"From {_tokens(grown.shortest)} to {_tokens(grown.longest)} tokens of context {', '.join(grows)}."
+
+
+def _how(law: Law) -> str:
+    if law.order == "irregular":
+        return f"{WORDS[law.order]}: the law misses a point by {format_value(law.worst_error, 'ratio')}"
+    return WORDS[law.order]
+
+
+def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, ...]) -> str | None:
+    """The answer to what textbooks say of a cache, for a pair of an arm without one and an arm with one."""
+    if record.arms[pair.baseline_arm].cache != NO_CACHE or record.arms[pair.candidate_arm].cache == NO_CACHE:
+        return None
+    laws = {law.arm: law for law in grown.laws}
+    without, cached = laws[pair.baseline_arm], laws[pair.candidate_arm]
+    baseline, candidate = names[pair.baseline_arm], names[pair.candidate_arm]
+    claim = "The claim that O(n) per token becomes O(1)"
+    irregular = [name for name, law in ((baseline, without), (candidate, cached)) if law.order == "irregular"]
+    if irregular:
+        return (
+            f"{claim} has no answer by orders here, as {' and '.join(irregular)} follows no such law; see the factors."
+        )
+    if without.order == "constant":
+        return f"{claim} does not show at these lengths: a step of {baseline} does not grow either."
+    if cached.order == "constant":
+        return f"{claim} holds at these lengths: {baseline} is {WORDS[without.order]}, {candidate} constant."
+    gained = format_value(_gained_s(grown, cached), "s")
+    beside = format_value(_gained_s(grown, without), "s")
+    return (
+        f"{claim} does not hold to the letter: {candidate} is {WORDS[cached.order]} too, but gains {gained} a step for"
+        f" every {PER:,} tokens where {baseline} gains {beside}."
+    )
+
+
+def _gained_s(grown: Growth, law: Law) -> float:
+    """Seconds that a step gains for every thousand tokens, over the whole range."""
+    linear, quadratic = law.per_token_s.value or 0.0, law.per_token2_s.value or 0.0
+    return (linear + quadratic * (grown.shortest + grown.longest)) * PER
+
+
+def _total_sentence(grown: Growth, names: tuple[str, ...]) -> list[str]:
+    within = [total for total in grown.totals if not total.beyond_range]
+    if not within:
+        return []
+    count = max(total.new_tokens for total in within)
+    parts = [
+        f"{format_estimate(total.seconds, 's')} with {names[total.arm]}"
+        for total in within
+        if total.new_tokens == count
+    ]
+    return [f"By these laws {count:,} new tokens after the shortest prompt take {', '.join(parts)}."]
+
+
+def _decode_sentence(check: DecodeCheck, name: str) -> str:
+    predicted, second, first = (format_value(each, "s") for each in (check.predicted_s, check.second_s, check.first_s))
+    return (
+        f"A real decode of {check.new_tokens:,} tokens with {name} took {second} where the law says {predicted}"
+        f" ({_signed(check.error)}); the first time, at lengths not met before, {first}."
+    )
+
+
+def _seconds(value: Estimate) -> str:
+    return format_estimate(value, "s")
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f} %".replace("-0.0 ", "+0.0 ").replace("-", "−")
+
+
+def _tokens(length: float) -> str:
+    return f"{length:,.0f}"
