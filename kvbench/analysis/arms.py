@@ -114,4 +114,6 @@ def _proof(samples: RunSamples, untimed: UntimedPass | None, arm: int) -> ProofR
     return ProofResult(
         steps_checked=(untimed.proof.steps_checked if untimed else 0) + sum(visit.passes_checked for visit in timed),
         violations=(untimed.proof.violations if untimed else 0) + sum(visit.violations for visit in timed),
+        first_violation=untimed.proof.first_violation if untimed else None,
+        resubmitted_steps=untimed.proof.resubmitted if untimed else None,
     )

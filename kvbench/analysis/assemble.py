@@ -13,6 +13,7 @@ from kvbench.analysis.audits import audits
 from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.device_during import device_during
+from kvbench.analysis.diagnosis.ranking import diagnosis
 from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.growth import growth, growth_reason
 from kvbench.analysis.keys import make_keys
@@ -80,9 +81,8 @@ def assemble(
         "flops_check": flops_check(samples),
     }
     record = RunRecord(**data)
-    return record.model_copy(
-        update={"null_reasons": null_reasons(record.model_dump(), _known_reasons(plan, samples, grown))}
-    )
+    reasons = null_reasons(record.model_dump(), _known_reasons(plan, samples, grown))
+    return _diagnosed(record.model_copy(update={"null_reasons": reasons}))
 
 
 def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: str) -> RunRecord:
@@ -108,6 +108,15 @@ def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: s
         memory_timeline=(),
     )
     return record.model_copy(update={"null_reasons": null_reasons(record.model_dump(), {})})
+
+
+def _diagnosed(record: RunRecord) -> RunRecord:
+    """The record with what it says about itself: every figure that a sentence may rest on stands already."""
+    told = tuple(
+        each.model_copy(update={"diagnosis": diagnosis(record, number)})
+        for number, each in enumerate(record.comparisons)
+    )
+    return record.model_copy(update={"comparisons": told, "comparison": told[0] if told else None})
 
 
 def _with_break_even(comparison: Comparison, grown: Growth | None) -> Comparison:

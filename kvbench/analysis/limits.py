@@ -11,7 +11,7 @@ from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Plan
 from kvbench.records.ceilings import Ceilings
-from kvbench.records.schema import Bound, FlopsCheck, Limit
+from kvbench.records.schema import Bound, FlopsCheck, KernelShare, Limit
 from kvbench.statistics import median
 
 # From here on the device waits for the host most of the time, or would if it were one.
@@ -50,6 +50,7 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
         head_flops=step.head_flops if step else None,
         device_busy_s=work.device_busy_s if work else None,
         operations=work.operations if work else None,
+        kernels=tuple(KernelShare(name=name, share=share) for name, share in work.kernels) if work else (),
         prefill_floor_s=(
             None if prefill_memory_s is None or prefill_compute_s is None else max(prefill_memory_s, prefill_compute_s)
         ),
@@ -99,7 +100,7 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
     if prepared is None or not blocks or _several_kinds(plan):
         return None, None
     facts, spec = facts_from_mapping(prepared.model), plan.arms[arm]
-    all_logits = "all_logits" in habits_of(spec.mode, spec.habit)
+    all_logits = "all_logits" in habits_of(spec.mode, spec.habit) or bool(prepared.model.get("computes_all_logits"))
     steps: list[tuple[int, Cost | None]] = []
     prefills: list[Cost | None] = []
     for number, members in enumerate(prepared.batches):

@@ -37,6 +37,8 @@ RULES = tuple(
         (r"/arms/\d+/energy/.*", "the run ended before energy was measured"),
         (r"/arms/\d+/limit/bound", f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled"),
         (r"/arms/\d+/limit/.*", f"{NO_CEILINGS}; or they lack the model's type"),
+        (r"/arms/\d+/proof/first_violation", "no step of the untimed pass broke its mode's promise, or there was none"),
+        (r"/arms/\d+/proof/resubmitted_steps", "the run ended before the untimed pass"),
         (r"/frontier", "the largest sizes were not looked for: experiment=frontier does"),
         (r"/growth", "context lengths were not varied within this run: experiment=scaling does"),
         (r"/growth/laws/\d+/exponent", "the lengths are the same"),

@@ -30,7 +30,12 @@ def prove(
         for index, (made, right) in enumerate(zip(passes, promised, strict=True))
         if made != right
     ]
-    return Proof(len(passes), len(broken), broken[0] if broken else None)
+    resubmitted = sum(
+        keeps_past and made != right and made.submitted == interruptions.context(prompt, index)
+        for index, (made, right) in enumerate(zip(passes, promised, strict=True))
+        if index
+    )
+    return Proof(len(passes), len(broken), broken[0] if broken else None, resubmitted)
 
 
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
@@ -54,4 +59,9 @@ def _promised(index: int, prompt: int, keeps_past: bool, interruptions: Interrup
 def together(proofs: Sequence[Proof]) -> Proof:
     """Several proofs as one."""
     first = next((proof.first_violation for proof in proofs if proof.first_violation), None)
-    return Proof(sum(proof.steps_checked for proof in proofs), sum(proof.violations for proof in proofs), first)
+    return Proof(
+        sum(proof.steps_checked for proof in proofs),
+        sum(proof.violations for proof in proofs),
+        first,
+        sum(proof.resubmitted for proof in proofs),
+    )

@@ -119,6 +119,7 @@ class Proof:
     steps_checked: int
     violations: int
     first_violation: str | None = None
+    resubmitted: int = 0  # of the violations, passes after the first that submitted the whole context to a mode's past
 
 
 @dataclass(frozen=True)
@@ -251,12 +252,14 @@ class StepWork:
 
     `device_busy_s` is the time in which the device computes, without the gaps in which it waits for the host; None
     where the host computes itself. `operations` are kernels on a device, operators of the tensor library on the host.
+    `kernels` are those that take most of that time, and the attention that takes most, by name and share of it.
     """
 
     arm: int
     operations: float | None
     device_busy_s: float | None
     reason: str | None = None  # why something of it is None
+    kernels: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

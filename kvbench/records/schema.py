@@ -83,6 +83,13 @@ class Energy(Part):
 Bound = Literal["launch", "memory", "compute", "first-visit"]
 
 
+class KernelShare(Part):
+    """A kernel by its name, and its share of the time in which the device computes."""
+
+    name: str
+    share: float
+
+
 class Limit(Part):
     """How far a decode step of an arm is from what the machine could do, means over the run's steps.
 
@@ -104,16 +111,23 @@ class Limit(Part):
     head_flops: int | None = None  # of them, logits
     device_busy_s: float | None = None
     operations: float | None = None
+    kernels: tuple[KernelShare, ...] = ()  # the three that take most of device_busy_s, and the first attention
     prefill_floor_s: float | None = None
     prefill_flops: int | None = None
     prefill_mfu: float | None = None
 
 
 class ProofResult(Part):
-    """Steps whose submission was checked against the mode's promise, and how many broke it."""
+    """Steps whose submission was checked against the mode's promise, and how many broke it.
+
+    `first_violation` and `resubmitted_steps` are of the untimed pass: the latter are steps of a mode that keeps a past
+    in which everything was submitted again.
+    """
 
     steps_checked: int
     violations: int
+    first_violation: str | None = None
+    resubmitted_steps: int | None = None
 
 
 class Turn(Part):

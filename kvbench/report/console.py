@@ -226,7 +226,7 @@ def _turns(record: RunRecord) -> list[RenderableType]:
 
 def _statements(shown: Sequence[Pair]) -> list[RenderableType]:
     if not as_table(shown):
-        return [_statement(pair) for pair in shown]
+        return [part for pair in shown for part in (_statement(pair), *_bullets(pair.diagnosis))]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(Text(f"against {shown[0].baseline}"), overflow="fold")
     table.add_column("verdict", no_wrap=True)
@@ -236,7 +236,23 @@ def _statements(shown: Sequence[Pair]) -> list[RenderableType]:
     for pair in shown:
         verdict = Text(pair.verdict, style=STYLES.get(pair.verdict, ""))
         table.add_row(Text(pair.candidate), verdict, Text(pair.speedup), Text(pair.end_to_end), pair.agreement)
-    return [table, Text(f"decode speed with its {shown[0].interval}\n", style=GREYED)]
+    told: set[str] = set()
+    why: list[RenderableType] = []
+    for pair in shown:
+        new = [sentence for sentence in pair.diagnosis if sentence not in told]
+        told.update(new)
+        why += [Text(pair.candidate), *_bullets(new)] if new else []
+    return [table, Text(f"decode speed with its {shown[0].interval}\n", style=GREYED), *why]
+
+
+def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
+    """One line a sentence, longer ones indented below their bullet; an empty line ends them."""
+    if not sentences:
+        return []
+    lines = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        lines.add_row("•", Text(sentence))
+    return [lines, Text()]
 
 
 def _statement(pair: Pair) -> Text:

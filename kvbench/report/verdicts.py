@@ -37,6 +37,7 @@ class Pair:
     agreement_detail: str
     verdict: str
     not_a_result: str | None
+    diagnosis: tuple[str, ...]  # why it is what it is, a sentence each
 
     @property
     def sentence(self) -> str:
@@ -89,6 +90,7 @@ def _pair(record: RunRecord, index: int, names: tuple[str, ...]) -> Pair:
         agreement_detail=printable(comparison.agreement.detail),
         verdict=comparison.verdict,
         not_a_result=_not_a_result(record, comparison),
+        diagnosis=tuple(printable(sentence.text) for sentence in comparison.diagnosis),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
 from kvbench.decoding.proof import promised_passes, prove, together
 from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
@@ -90,20 +91,21 @@ class ScriptedBackend:
         self._seen.add(key)
         return self.spec.unseen_length_s
 
-    def computing_s(self, keeps_past: bool, context: float) -> float:
+    def computing_s(self, arm: Arm, keeps_past: bool, context: float) -> float:
         """Seconds that a decode step computes, by the script's law of the context."""
         spec = self.spec
         if keeps_past:
             return spec.cached_step_s + spec.per_token_s * context
         growing = (spec.per_token_s + spec.nocache_per_token_s) * context + spec.nocache_per_token2_s * context**2
-        return spec.nocache_step_s + growing
+        logits_s = spec.all_logits_s if "all_logits" in habits_of(arm.mode, arm.habit) else 0.0
+        return spec.nocache_step_s + growing + logits_s
 
-    def step(self, keeps_past: bool, context: int, factor: float, extra_s: float) -> None:
+    def step(self, arm: Arm, keeps_past: bool, context: int, factor: float, extra_s: float) -> None:
         """Spend one decode step, or fail when the script says so."""
         self.steps_taken += 1
         if self.steps_taken == self.spec.fail_at_step:
             self._fail()
-        seconds = (max(self.spec.launch_s, self.computing_s(keeps_past, context)) + extra_s) * factor
+        seconds = (max(self.spec.launch_s, self.computing_s(arm, keeps_past, context)) + extra_s) * factor
         if self.spec.noise:
             seconds *= max(0.0, self.dice.gauss(1.0, self.spec.noise))
         self.spend(seconds)
@@ -148,7 +150,7 @@ class ScriptedDecoder:
                 backend.spend(spec.prefill_s * factor)
             else:
                 extra_s = backend.plan_s(self._arm, self._attention, context) if spec.unseen_length_s else 0.0
-                backend.step(bool(past_before), context, factor, extra_s)
+                backend.step(self._arm, bool(past_before), context, factor, extra_s)
             letter = ord("a") + context % 26
             ids.append(letter)
             on_token(index, [letter] * rows)
@@ -239,7 +241,9 @@ class ScriptedSession:
         """See `Session.step_work`: the script's own times, at the middle of the run."""
         batch = self.batches[0]
         middle = batch.longest + self._plan.config.workload.new_tokens / 2
-        return StepWork(arm, None, self._backend.computing_s(self._plan.arms[arm].keeps_past, middle), NO_OPERATIONS)
+        spec, kernel = self._plan.arms[arm], self._plan.config.model.kernel
+        busy_s = self._backend.computing_s(spec, spec.keeps_past, middle)
+        return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
 
     def counted_flops(self) -> CountedFlops:
         """See `Session.counted_flops`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,10 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import Decoder, PromptBatch
+from kvbench.kernel_names import is_attention
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.samples import CountedFlops, StepWork
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
+LARGEST_KERNELS = 3
+LONGEST_NAME = 160  # of a kernel: templates run to thousands of characters
 ON_THE_HOST = "the host computes itself: submitting and computing are one"
 
 
@@ -25,6 +29,7 @@ def step_work(
     """Decode `steps` steps of every batch under a profiler (on a GPU) or a counter of operators (elsewhere)."""
     on_gpu = bool(batches) and batches[0].input_ids.is_cuda
     busy_s = operations = 0.0
+    kernels: Counter[str] = Counter()
     for batch in batches:
         decoder = decoder_of()
         decoder.prepare(None)
@@ -35,10 +40,22 @@ def step_work(
             watch.stop()
         busy_s += watch.busy_s
         operations += watch.operations
+        kernels.update(watch.kernels)
     count = steps * len(batches)
     if not operations:
         return StepWork(arm, None, None, "the profiler saw no decode step")
-    return StepWork(arm, operations / count, busy_s / count if on_gpu else None, None if on_gpu else ON_THE_HOST)
+    if not on_gpu:
+        return StepWork(arm, operations / count, None, ON_THE_HOST)
+    return StepWork(arm, operations / count, busy_s / count, kernels=_shares(kernels))
+
+
+def _shares(kernels: Counter[str]) -> tuple[tuple[str, float], ...]:
+    """The kernels that take most of the time, and the attention that takes most, with their shares of all of it."""
+    ordered = kernels.most_common()
+    shown = ordered[:LARGEST_KERNELS]
+    shown += [each for each in ordered[LARGEST_KERNELS:] if is_attention(each[0])][:1]
+    total = kernels.total() or 1.0
+    return tuple((name[:LONGEST_NAME], seconds / total) for name, seconds in shown)
 
 
 class _Kernels:
@@ -49,6 +66,7 @@ class _Kernels:
         self._profile: Any = None
         self.busy_s = 0.0
         self.operations = 0
+        self.kernels: Counter[str] = Counter()  # seconds by name
 
     def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
         if index == 0:
@@ -63,7 +81,9 @@ class _Kernels:
         self._profile.stop()
         for event in self._profile.events():
             if event.device_type.name != "CPU":
-                self.busy_s += event.time_range.elapsed_us() * 1e-6
+                seconds = event.time_range.elapsed_us() * 1e-6
+                self.busy_s += seconds
+                self.kernels[event.name] += seconds
                 self.operations += 1
 
 
@@ -74,6 +94,7 @@ class _Operators(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.busy_s = 0.0
         self.operations = 0
+        self.kernels: Counter[str] = Counter()
         self._entered = False
 
     def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape

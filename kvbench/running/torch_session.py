@@ -132,7 +132,11 @@ class TorchSession:
         preconditions.require_masks(plan.arms, self.batches, self._model, backend.device)
         preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
         self.prepared = Prepared(
-            model={**asdict(self._facts), "attention": backend.own_attention},
+            model={
+                **asdict(self._facts),
+                "attention": backend.own_attention,
+                "computes_all_logits": backend.forward.full_logits,
+            },
             environment=torch_environment(backend.device, backend.sensors),
             prompts=tuple(prompts),
             batches=self.batch_members,

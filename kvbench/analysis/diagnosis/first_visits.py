@@ -1,0 +1,87 @@
+"""What a step costs at a context length that was not met before."""
+
+from __future__ import annotations
+
+from kvbench.analysis.diagnosis.pair import Pair, close, of_arm
+from kvbench.kernel_names import is_cudnn_attention
+from kvbench.quantities import decimals, fixed, format_value, scale
+from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import LengthProbe
+from kvbench.records.schema import ArmRecord
+
+NOTEWORTHY = 1.5  # times a second visit
+CHEAP = 1.25  # times its own second visit: an attention that pays nothing the first time
+
+
+def first_visit(pair: Pair) -> Sentence | None:
+    """What the arm's own attention pays at every new length, and which other was seen to avoid it."""
+    paying = [arm for arm in reversed(pair.arms) if _pays(pair.record.arms[arm])]
+    if not paying:
+        return None
+    arm = paying[0]
+    record = pair.record.arms[arm]
+    own = _probes(record)[0]
+    text = f"{_extra(own)} that a step of {_whose(pair, paying)} takes at a length not met before"
+    cause, pointers = _cause(record, arm)
+    text += f" {cause}; a real decode meets every length for the first time"
+    evidence = [
+        pointer
+        for each in paying
+        for pointer in of_arm(each, "cold/probes/0/first_itl_s", "cold/probes/0/second_itl_s")
+    ] + list(pointers)
+    remedy = _remedy(record)
+    if remedy is not None:
+        place, probe = remedy
+        text += f". attention={probe.attention} avoids it: {format_value(probe.first_itl_s, 's')} the first time"
+        evidence += of_arm(arm, f"cold/probes/{place}/first_itl_s")
+    return Sentence(code="first_visit", text=f"{text}.", evidence=tuple(dict.fromkeys(evidence)))
+
+
+def _whose(pair: Pair, paying: list[int]) -> str:
+    """The arm whose figures are told; with the other one where it pays too."""
+    if len(paying) == 1:
+        return pair.name(paying[0])
+    mine, theirs = (_probes(pair.record.arms[arm])[0] for arm in paying)
+    if close(mine.first_itl_s, theirs.first_itl_s) and close(mine.second_itl_s, theirs.second_itl_s):
+        return "either"
+    return f"{pair.name(paying[0])} ({pair.name(paying[1])}: {_extra(theirs)})"
+
+
+def _pays(arm: ArmRecord) -> bool:
+    probes = _probes(arm)
+    return bool(probes) and probes[0].first_itl_s >= NOTEWORTHY * probes[0].second_itl_s
+
+
+def _probes(arm: ArmRecord) -> tuple[LengthProbe, ...]:
+    return arm.cold.probes or ()
+
+
+def _extra(probe: LengthProbe) -> str:
+    """Such as `62.0 of the 74.0 ms`."""
+    factor, unit = scale(probe.first_itl_s, "s")
+    extra, whole = (probe.first_itl_s - probe.second_itl_s) / factor, probe.first_itl_s / factor
+    digits = decimals(whole)
+    return f"{fixed(extra, digits)} of the {fixed(whole, digits)}{unit}"
+
+
+def _remedy(arm: ArmRecord) -> tuple[int, LengthProbe] | None:
+    """Another attention that took no longer at a new length than again, and less than this one."""
+    probes = _probes(arm)
+    for place, probe in enumerate(probes[1:], start=1):
+        if probe.first_itl_s <= CHEAP * probe.second_itl_s and NOTEWORTHY * probe.first_itl_s <= probes[0].first_itl_s:
+            return place, probe
+    return None
+
+
+def _cause(arm: ArmRecord, number: int) -> tuple[str, tuple[str, ...]]:
+    """As much as the evidence carries: the library by its kernel, building by another attention that does not pay."""
+    own = _probes(arm)[0]
+    if own.first_allocations and own.first_allocations > (own.second_allocations or 0):
+        pointers = of_arm(number, "cold/probes/0/first_allocations")
+        return f"come with {own.first_allocations:,} allocations on the device", pointers
+    if _remedy(arm) is None:
+        return "are paid for that length alone", ()
+    for place, kernel in enumerate(arm.limit.kernels):
+        if is_cudnn_attention(kernel.name):
+            return "are cuDNN building a plan for it", of_arm(number, f"limit/kernels/{place}/name")
+    return "are its attention building something for it", ()

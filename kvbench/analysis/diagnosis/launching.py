@@ -1,0 +1,146 @@
+"""Steps that last as long as the host needs to submit them, and from which context on that ends."""
+
+from __future__ import annotations
+
+from kvbench.analysis.diagnosis.pair import Pair, both, of_arm
+from kvbench.capabilities import ENGINES
+from kvbench.quantities import fixed, format_value
+from kvbench.records.diagnosis import Sentence
+from kvbench.records.growth import BreakEven
+from kvbench.records.schema import ArmRecord
+
+FASTER_ENGINES = ("compiled", "graph")
+# How much longer than the candidate's a baseline's device time must be for their difference to tell how it grows.
+GROWN = 1.5
+ON_DEVICE_REMEDY = "Fewer or larger launches would help: a compiled or captured step, or a larger batch."
+ON_HOST_REMEDY = "Fewer or larger operations would help: a compiled step, or a larger batch."
+
+
+def launching(pair: Pair) -> Sentence | None:
+    """Arms whose device waits for its host most of a step; on a CPU, whose operators mostly cost their own calls."""
+    bound = [arm for arm in pair.arms if pair.record.arms[arm].limit.bound == "launch"]
+    records = [pair.record.arms[arm] for arm in bound]
+    if not bound or any(arm.itl_s.value is None or arm.limit.launch_s is None for arm in records):
+        return None
+    on_device = all(arm.limit.device_busy_s is not None for arm in records)
+    if not on_device and any(arm.limit.operations is None for arm in records):
+        return None
+    said, evidence = (_on_device if on_device else _on_host)(pair, bound)
+    clause, more = _break_even_clause(pair) if len(bound) == 2 else ("", ())
+    return Sentence(
+        code="launch",
+        text=f"{said}{clause}. {_remedy(pair, bound, on_device=on_device)}",
+        evidence=(*evidence, *more),
+    )
+
+
+def break_even(pair: Pair) -> Sentence | None:
+    """Where the two laws of growth cross, unless it is part of what is said about launching."""
+    place, found = _measured(pair)
+    if found is None or not pair.adds_a_cache or _both_launch(pair):
+        return None
+    return Sentence(
+        code="break_even", text=f"Break-even: {found.detail}.", evidence=(f"/growth/break_evens/{place}/detail",)
+    )
+
+
+def _both_launch(pair: Pair) -> bool:
+    return all(pair.record.arms[arm].limit.bound == "launch" for arm in pair.arms)
+
+
+def _on_device(pair: Pair, bound: list[int]) -> tuple[str, tuple[str, ...]]:
+    steps = [_itl(pair.record.arms[arm]) for arm in bound]
+    busy = [pair.record.arms[arm].limit.device_busy_s or 0.0 for arm in bound]
+    evidence = tuple(
+        pointer for arm in bound for pointer in of_arm(arm, "itl_s/value", "limit/launch_s", "limit/device_busy_s")
+    )
+    if len(bound) == 1:
+        text = (
+            f"A step of {pair.name(bound[0])} spends {format_value(steps[0], 's')} launching kernels that keep the"
+            f" device busy for {format_value(busy[0], 's')}"
+        )
+        return text, evidence
+    subject = "Both modes spend" if pair.baseline.mode != pair.candidate.mode else "Both arms spend"
+    text = f"{subject} {both(steps[0], steps[1], 's')} a step launching kernels that keep the device busy for {both(busy[0], busy[1], 's')}"
+    return text, evidence
+
+
+def _on_host(pair: Pair, bound: list[int]) -> tuple[str, tuple[str, ...]]:
+    told = []
+    for arm in bound:
+        record = pair.record.arms[arm]
+        launch_s, operations = record.limit.launch_s, record.limit.operations
+        told.append(
+            f"{format_value(launch_s, 's')} of a {format_value(_itl(record), 's')} step of {pair.name(arm)}"
+            f" ({operations:,.0f} operations)"
+        )
+    evidence = tuple(
+        pointer for arm in bound for pointer in of_arm(arm, "itl_s/value", "limit/launch_s", "limit/operations")
+    )
+    return f"Calling operators, whatever they compute, takes an estimated {' and '.join(told)}", evidence
+
+
+def _break_even_clause(pair: Pair) -> tuple[str, tuple[str, ...]]:
+    """From which context on the cache saves something: measured by growth, else estimated, else left out."""
+    if not pair.adds_a_cache:
+        return "", ()
+    place, found = _measured(pair)
+    if found is not None and found.context_length is not None:
+        evidence = (f"/growth/break_evens/{place}/context_length",)
+        return f"; below about {_two_digits(found.context_length)} tokens the cache has nothing to save", evidence
+    if found is not None or pair.comparison.verdict == "FASTER":
+        return "", ()
+    return _by_device_time(pair) or _by_arithmetic(pair) or ("", ())
+
+
+def _by_device_time(pair: Pair) -> tuple[str, tuple[str, ...]] | None:
+    """Device time grows with the tokens submitted: by the line through one token's and the whole context's."""
+    recompute, cached = pair.baseline.limit.device_busy_s, pair.candidate.limit.device_busy_s
+    context, launch_s = pair.mean_context, _itl(pair.baseline)
+    if recompute is None or cached is None or context is None or recompute < GROWN * cached:
+        return None
+    tokens = 1 + (context - 1) * (launch_s - cached) / (recompute - cached)
+    if not _within_context(pair, tokens):
+        return None
+    evidence = tuple(of_arm(arm, "limit/device_busy_s")[0] for arm in pair.arms)
+    evidence += ("/workload/prompt_tokens", "/workload/new_tokens")
+    return f"; below about {_two_digits(tokens)} tokens the cache has nothing to save", evidence
+
+
+def _by_arithmetic(pair: Pair) -> tuple[str, tuple[str, ...]] | None:
+    """The latest context: where the arithmetic, at the highest rate of this machine, lasts as long as the launches."""
+    compute_s, context = pair.baseline.limit.compute_s, pair.mean_context
+    if compute_s is None or context is None or compute_s <= 0:
+        return None
+    tokens = context * _itl(pair.baseline) / compute_s
+    if tokens <= context or not _within_context(pair, tokens):
+        return None
+    baseline = pair.comparison.baseline_arm
+    on = f"at the latest from about {_two_digits(tokens)} tokens on"
+    text = f"; {on} the arithmetic of {pair.name(baseline)} outlasts them"
+    return text, (*of_arm(baseline, "limit/compute_s"), "/workload/prompt_tokens", "/workload/new_tokens")
+
+
+def _within_context(pair: Pair, tokens: float) -> bool:
+    longest = (pair.record.model or {}).get("max_context")
+    return longest is None or tokens <= longest
+
+
+def _measured(pair: Pair) -> tuple[int, BreakEven | None]:
+    found = pair.record.growth.break_evens if pair.record.growth else ()
+    candidate = pair.comparison.candidate_arm
+    return next(((place, each) for place, each in enumerate(found) if each.candidate_arm == candidate), (0, None))
+
+
+def _remedy(pair: Pair, bound: list[int], *, on_device: bool) -> str:
+    tried = {pair.record.arms[arm].engine for arm in bound}
+    offered = [engine for engine in FASTER_ENGINES if engine in ENGINES and engine not in tried]
+    return f"Try engine={offered[0]}." if offered else ON_DEVICE_REMEDY if on_device else ON_HOST_REMEDY
+
+
+def _itl(arm: ArmRecord) -> float:
+    return arm.itl_s.value or 0.0
+
+
+def _two_digits(tokens: float) -> str:
+    return fixed(float(f"{tokens:.1e}"), 0)

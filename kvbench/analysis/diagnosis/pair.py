@@ -1,0 +1,111 @@
+"""Two arms of a record, as findings look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+
+from kvbench.quantities import Unit, format_value
+from kvbench.records.diagnosis import Sentence
+from kvbench.records.schema import ArmRecord, Comparison, RunRecord
+
+CLOSE = 0.05  # relative: two figures that one number stands for in a sentence
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One comparison of a record, with names for its arms and pointers to its figures."""
+
+    record: RunRecord
+    index: int
+
+    @property
+    def comparison(self) -> Comparison:
+        """The comparison itself."""
+        return self.record.comparisons[self.index]
+
+    @property
+    def arms(self) -> tuple[int, int]:
+        """Indices of the baseline and of the candidate."""
+        return self.comparison.baseline_arm, self.comparison.candidate_arm
+
+    @property
+    def baseline(self) -> ArmRecord:
+        """The arm that the other one is held against."""
+        return self.record.arms[self.comparison.baseline_arm]
+
+    @property
+    def candidate(self) -> ArmRecord:
+        """The arm that is looked at."""
+        return self.record.arms[self.comparison.candidate_arm]
+
+    @property
+    def adds_a_cache(self) -> bool:
+        """Whether the candidate keeps a past and the baseline none: what a speed-up is then about."""
+        return not keeps_past(self.baseline) and keeps_past(self.candidate)
+
+    @property
+    def mean_context(self) -> float | None:
+        """Tokens visible to the middle step of the run, averaged over its prompts."""
+        workload = self.record.workload
+        if workload is None or not workload.prompt_tokens:
+            return None
+        return fmean(workload.prompt_tokens) + workload.new_tokens / 2
+
+    def name(self, arm: int) -> str:
+        """What a sentence calls an arm: its mode, and what sets it apart from the other one."""
+        baseline, candidate = _name(self.baseline, self.candidate), _name(self.candidate, self.baseline)
+        is_baseline = arm == self.comparison.baseline_arm
+        if baseline == candidate:
+            return f"the {'first' if is_baseline else 'second'} {baseline}"
+        return baseline if is_baseline else candidate
+
+    def at(self, path: str) -> str:
+        """The pointer to a part of the comparison."""
+        return f"/comparisons/{self.index}/{path}"
+
+
+Finding = Callable[[Pair], Sentence | None]
+
+
+def keeps_past(arm: ArmRecord) -> bool:
+    """Whether a step of this arm relies on what earlier steps left behind."""
+    return arm.cache != "none"
+
+
+def of_arm(arm: int, *paths: str) -> tuple[str, ...]:
+    """Pointers to parts of an arm."""
+    return tuple(f"/arms/{arm}/{path}" for path in paths)
+
+
+def close(first: float, second: float) -> bool:
+    """Whether one number can stand for both."""
+    return abs(first - second) <= CLOSE * max(abs(first), abs(second))
+
+
+def both(first: float, second: float, unit: Unit) -> str:
+    """Two figures of the baseline and of the candidate: one number where that does."""
+    if close(first, second):
+        return format_value((first + second) / 2, unit)
+    return f"{format_value(first, unit)} and {format_value(second, unit)}"
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, below ten percent with one decimal."""
+    return f"{share * 100:.0f} %" if share >= 0.0995 else f"{share * 100:.1f} %"
+
+
+def _name(arm: ArmRecord, other: ArmRecord) -> str:
+    """The mode with its habit; engine and attention, and the kind of cache, where the two differ in them."""
+    details = [
+        mine
+        for mine, theirs in (
+            (arm.cache, other.cache if keeps_past(arm) and keeps_past(other) else arm.cache),
+            (arm.engine, other.engine),
+            (arm.attention, other.attention),
+        )
+        if mine != theirs
+    ]
+    mode = arm.mode if arm.habit == "none" else f"{arm.mode} with {arm.habit}"
+    return f"{mode} ({', '.join(details)})" if details else mode

@@ -1,0 +1,49 @@
+"""At most five sentences about a comparison, the most important ones first."""
+
+from __future__ import annotations
+
+from kvbench.analysis.diagnosis.caveats import no_ceilings, random_weights
+from kvbench.analysis.diagnosis.certainty import ambiguous, partly_throttled
+from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, reading
+from kvbench.analysis.diagnosis.costs import cache_bytes, energy, rebuilding
+from kvbench.analysis.diagnosis.first_visits import first_visit
+from kvbench.analysis.diagnosis.growing import growth
+from kvbench.analysis.diagnosis.habits import habit
+from kvbench.analysis.diagnosis.invalidity import invalidity
+from kvbench.analysis.diagnosis.launching import break_even, launching
+from kvbench.analysis.diagnosis.pair import Finding, Pair
+from kvbench.records.diagnosis import Sentence
+from kvbench.records.schema import RunRecord
+
+MOST_SENTENCES = 5
+
+# What weakens the answer; then causes, each with its remedy; then where it turns; then costs; then what is not known.
+FINDINGS: tuple[Finding, ...] = (
+    ambiguous,
+    partly_throttled,
+    habit,
+    launching,
+    first_visit,
+    all_logits,
+    arithmetic,
+    break_even,
+    growth,
+    reading,
+    rebuilding,
+    cache_bytes,
+    energy,
+    random_weights,
+    no_ceilings,
+)
+
+
+def diagnosis(record: RunRecord, comparison: int) -> tuple[Sentence, ...]:
+    """Why a comparison of the record is what it is; of one that is not a result, only why it is none.
+
+    Every sentence rests on figures of the record, to which its `evidence` points. `record.null_reasons` must be there.
+    """
+    pair = Pair(record, comparison)
+    if not record.valid or pair.comparison.verdict == "INVALID":
+        return tuple(invalidity(pair)[:MOST_SENTENCES])
+    found = (finding(pair) for finding in FINDINGS)
+    return tuple(sentence for sentence in found if sentence is not None)[:MOST_SENTENCES]
