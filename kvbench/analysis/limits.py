@@ -56,6 +56,7 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
         ),
         prefill_flops=prefill.flops if prefill else None,
         prefill_mfu=_share(prefill_compute_s, ttft_s),
+        prefill_bytes=prefill.bytes if prefill else None,
     )
 
 
@@ -65,7 +66,7 @@ def limit_reasons(plan: Plan, samples: RunSamples, arm: int) -> dict[str, str]:
     step, _ = _costs(plan, samples, arm)
     if step is None:
         why = OTHER_STEPS if _several_kinds(plan) else NO_COSTS if samples.blocks else NOT_MEASURED
-        costs = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops")
+        costs = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
         floors = ("floor_s", "memory_s", "compute_s", "mbu", "mfu", "bound", "prefill_floor_s", "prefill_mfu")
         reasons |= dict.fromkeys((*costs, *floors), why)
     work = next((each for each in samples.work if each.arm == arm), None)

@@ -115,6 +115,7 @@ class Limit(Part):
     prefill_floor_s: float | None = None
     prefill_flops: int | None = None
     prefill_mfu: float | None = None
+    prefill_bytes: int | None = None
 
 
 class ProofResult(Part):

@@ -3,30 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kvbench.records.schema import RunRecord
+from kvbench.report.agreement_charts import agreement
+from kvbench.report.device_charts import device_timeline
 from kvbench.report.figures import Chart
-from kvbench.report.memory_charts import cache_by_context, memory_over_run
-from kvbench.report.names import prompt_series, run_labels
+from kvbench.report.frontier_charts import frontier
+from kvbench.report.growth_charts import cumulative_by_law, latency_by_law
+from kvbench.report.limit_charts import roofline, step_time
+from kvbench.report.memory_charts import cache_by_context, memory_over_run, memory_stack
+from kvbench.report.names import run_labels
+from kvbench.report.overview_charts import itl_by_prompt, speed_by_run, speedup_by_prompt, speedup_by_run
 from kvbench.report.palette import Look
-from kvbench.report.series import StepSeries
-from kvbench.report.speed_charts import speed, speed_by_run, speedup_by_prompt
-from kvbench.report.step_charts import latency_by_context, step_distribution
+from kvbench.report.series import StepSeries, block_series
+from kvbench.report.speed_charts import speed, speedup
+from kvbench.report.step_charts import cumulative_time, latency_by_context, step_distribution
 
 
-def run_charts(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
-    """The charts of one run."""
-    return (
+def run_charts(
+    record: RunRecord,
+    steps: Sequence[StepSeries],
+    looks: Mapping[str, Look],
+    blocks: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Chart, ...]:
+    """The charts of one run; `blocks` are the lines of its blocks.jsonl. What does not apply to the run is left out."""
+    pairs = [(each.baseline_arm, each.candidate_arm) for each in record.comparisons]
+    found = block_series(blocks, pairs)
+    growth = record.growth
+    every = (
+        speedup(record, found, looks),
         speed(record, looks),
-        latency_by_context(record, steps, looks),
+        step_time(record, looks),
+        latency_by_law(record, growth, looks) if growth else latency_by_context(record, steps, looks),
+        cumulative_by_law(record, growth, looks) if growth else cumulative_time(record, steps, looks),
         step_distribution(record, steps, looks),
+        agreement(record, looks),
+        roofline(record, looks),
+        memory_stack(record),
         cache_by_context(record, looks),
+        frontier(record, looks),
+        device_timeline(found),
         memory_over_run(record),
     )
+    return tuple(chart for chart in every if chart is not None)
 
 
 def overview_charts(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
     """The charts over many runs."""
-    by_prompt = speedup_by_prompt(records, prompt_series(records), looks)
-    by_run = speed_by_run(records, run_labels(records), looks)
-    return (by_run,) if by_prompt is None else (by_prompt, by_run)
+    labels = run_labels(records)
+    every = (
+        speedup_by_prompt(records, looks),
+        itl_by_prompt(records, looks),
+        speedup_by_run(records, labels, looks),
+        speed_by_run(records, labels, looks),
+    )
+    return tuple(chart for chart in every if chart is not None)

@@ -17,7 +17,7 @@ from kvbench.errors import RecordError
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.steps import lane_rows
-from kvbench.records.store import StoredRun, read_steps, replace_file
+from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
 from kvbench.report.arms import arm_names
 from kvbench.report.charts import overview_charts, run_charts
 from kvbench.report.figures import Chart
@@ -46,7 +46,7 @@ def build(runs: Sequence[StoredRun], output: Path, notes: Sequence[str] = ()) ->
     sections = []
     for number, (run, label) in enumerate(zip(runs, run_labels(records), strict=True), start=1):
         table = _step_table(run, unusable)
-        charts = run_charts(run.record, _steps(run, table), names)
+        charts = run_charts(run.record, _steps(run, table), names, read_blocks(run.folder))
         sections.append(section(run, number, label, charts, table, of=len(runs)))
     overview = overview_charts(records, names) if len(records) > 1 else ()
     page = (

@@ -13,6 +13,20 @@ NEUTRAL = "#7F8790"
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
 
+# Parts of memory, which are no arms: dark and light in turn, so that neighbours stay apart in grey too.
+PARTS = {
+    "weights": "#3B6EA8",
+    "KV cache": "#E08A3C",
+    "step peak": "#4F8F63",
+    "allocator slack": "#A9B4C0",
+    "device context": "#8064A8",
+    "kernels": "#CF9CC2",
+    "elsewhere": "#6F7882",
+    "rest of the process": "#A9B4C0",
+    "unexplained": "#C0392B",
+}
+WARNING = "#D55E00"
+
 # A mode looks the same in every report.
 OF_MODE = {"cached": 0, "nocache": 1, "generate": 2, "nocache_naive": 3, "generate_nocache": 4}
 
@@ -24,6 +38,19 @@ class Look:
     colour: str
     dash: str
     marker: str
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page, as report.css has them: for pictures, which no stylesheet reaches."""
+
+    page: str
+    text: str
+    line: str
+
+
+LIGHT = Theme("#ffffff", "#1b1f24", "#dde1e6")
+DARK = Theme("#14171c", "#e4e7eb", "#323842")
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from kvbench.measuring.samples import DeviceReading
+from kvbench.measuring.throttling import limits_between
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,14 +24,16 @@ QUANTILES = 200
 class StepSeries:
     """Decode steps of one arm, seconds.
 
-    `median_s` is the median over blocks and batches at each of `context_length`; `point_*` are single steps, at most
-    `MAX_FAINT_POINTS` of them evenly spaced; a share `quantile` of all steps took at most `quantile_s`.
+    `median_s` is the median over blocks and batches at each of `context_length`, `elapsed_s` the sum of the medians up
+    to there; `point_*` are single steps, at most `MAX_FAINT_POINTS` of them evenly spaced; a share `quantile` of all
+    steps took at most `quantile_s`.
     """
 
     arm: int
     steps: int
     context_length: list[int]
     median_s: list[float]
+    elapsed_s: list[float]
     point_context_length: list[int]
     point_s: list[float]
     quantile: list[float]
@@ -47,6 +53,83 @@ def step_series(table: pyarrow.Table, arms: int) -> tuple[StepSeries, ...]:
     return tuple(series)
 
 
+@dataclass(frozen=True)
+class DevicePoint:
+    """What the device's sensors said at one end of a block; `position` counts blocks."""
+
+    position: float
+    sm_clock_mhz: int | None
+    power_w: float | None
+    temperature_c: int | None
+
+
+@dataclass(frozen=True)
+class BlockSeries:
+    """A run's blocks: the decode speed-up of each pair of arms in every block, and the device's readings around them.
+
+    `ratios` holds, for arms (baseline, candidate), one ratio per block that figures are made of. `limited` and
+    `throttled` are the causes by block index, `repeated` the blocks that another stands for.
+    """
+
+    ratios: dict[tuple[int, int], list[float]]
+    points: list[DevicePoint]
+    limited: dict[int, tuple[str, ...]]
+    throttled: dict[int, tuple[str, ...]]
+    repeated: tuple[int, ...]
+    count: int
+
+
+def block_series(blocks: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[int, int]]) -> BlockSeries:
+    """From the lines of blocks.jsonl (see `measuring.samples.Block`); `pairs` are (baseline, candidate) arms."""
+    replaced = {block.get("repeats") for block in blocks}
+    ratios: dict[tuple[int, int], list[float]] = {pair: [] for pair in pairs}
+    points, limited, throttled = [], {}, {}
+    for block in blocks:
+        index = int(block["index"])
+        if index not in replaced:
+            rates = _rates(block)
+            for pair, known in ratios.items():
+                if pair[0] in rates and pair[1] in rates:
+                    known.append(rates[pair[1]] / rates[pair[0]])
+        before, after = (_reading(block.get(name)) for name in ("device_before", "device_after"))
+        points += [
+            DevicePoint(index + share, reading.sm_clock_mhz, reading.power_w, reading.temperature_c)
+            for share, reading in ((0.0, before), (1.0, after))
+            if reading is not None
+        ]
+        if causes := limits_between(before, after, float(block["elapsed_s"])):
+            limited[index] = causes
+        if causes := tuple(block.get("throttled") or ()):
+            throttled[index] = causes
+    repeated = tuple(sorted(index for index in replaced if index is not None))
+    return BlockSeries(ratios, points, limited, throttled, repeated, len(blocks))
+
+
+def _rates(block: Mapping[str, Any]) -> dict[int, float]:
+    """Decode tokens/s by arm, of the throughput lane."""
+    tokens: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for visit in block["visits"]:
+        if visit["lane"] == "throughput":
+            arm = visit["arm"]
+            tokens[arm] = tokens.get(arm, 0) + visit["new_tokens"] - visit["sequences"]
+            seconds[arm] = seconds.get(arm, 0.0) + visit["decode_s"]
+    return {arm: count / seconds[arm] for arm, count in tokens.items() if count and seconds[arm]}
+
+
+def _reading(reading: Mapping[str, Any] | None) -> DeviceReading | None:
+    if reading is None:
+        return None
+    limits = reading.get("limits")
+    return DeviceReading(
+        sm_clock_mhz=reading.get("sm_clock_mhz"),
+        power_w=reading.get("power_w"),
+        temperature_c=reading.get("temperature_c"),
+        limits=None if limits is None else tuple(limits),
+        limited_s=reading.get("limited_s"),
+    )
+
+
 def thinned(count: int, most: int) -> list[int]:
     """At most `most` of the indices 0 … count - 1, evenly spaced, both ends included."""
     if count <= most:
@@ -59,6 +142,7 @@ def _series(arm: int, context: np.ndarray, latency: np.ndarray) -> StepSeries:
     order = np.argsort(group, kind="stable")
     per_length = np.split(latency[order], np.flatnonzero(np.diff(group[order])) + 1)
     medians = [float(np.median(samples)) for samples in per_length]
+    elapsed = np.cumsum(medians)
     line = thinned(len(lengths), MAX_LINE_POINTS)
     points = thinned(len(latency), MAX_FAINT_POINTS)
     shares = np.linspace(0, 1, min(QUANTILES, len(latency)) + 1)
@@ -67,6 +151,7 @@ def _series(arm: int, context: np.ndarray, latency: np.ndarray) -> StepSeries:
         steps=len(latency),
         context_length=[int(lengths[index]) for index in line],
         median_s=[medians[index] for index in line],
+        elapsed_s=[float(elapsed[index]) for index in line],
         point_context_length=context[points].tolist(),
         point_s=latency[points].tolist(),
         quantile=shares.tolist(),

@@ -1,24 +1,38 @@
-"""Charts of speed: the arms of one run, and many runs beside each other."""
+"""Charts of one run's speed: tokens a second by arm, and the speed-up with the blocks behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import plotly.graph_objects as go
-
+from kvbench.analysis.comparison import RELEVANCE
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
-from kvbench.report.figures import CHART_HEIGHT_PX, Chart, figure, interval, label, named_rows
+from kvbench.report.figures import (
+    FAINT,
+    Chart,
+    Trace,
+    band,
+    bars,
+    dots,
+    figure,
+    figures_of,
+    interval,
+    log_axis,
+    named_rows,
+    rows_height,
+    rule,
+    said_of,
+)
 from kvbench.report.formatting import format_value
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.nulls import null_reason
-from kvbench.report.palette import NEUTRAL, Look
+from kvbench.report.palette import Look
+from kvbench.report.series import BlockSeries
 from kvbench.report.verdicts import pairs
 
-BAR_HEIGHT_PX = 54
-GROUPED_BAR_HEIGHT_PX = 22
-AXES_HEIGHT_PX = 100  # what a chart needs besides its bars
+WIDE = 10.0  # largest over smallest ratio from which their axis is logarithmic
+EDGE = 1.15  # of a logarithmic axis beyond what is drawn
+BESIDE = 0.2  # of a row: so far below the headline's ratio the other marks lie
 
 
 def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
@@ -30,136 +44,116 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         reason = null_reason(record, metric.pointer(0)) if rates else "nothing was measured"
         return Chart("speed", title, f"No rates: {reason}.")
     names = arm_names(record)
-    bars = go.Bar(
-        orientation="h",
-        y=list(range(len(names))),
-        x=[rate.value for rate in rates],
-        marker_color=[looks[name].colour for name in names],
-        error_x=interval([(rate.value, rate.ci_low, rate.ci_high) for rate in rates]),
-        text=[format_value(rate.value, "tokens/s") for rate in rates],
-        textposition="inside",
-        insidetextanchor="start",
-        insidetextfont_color="#FFFFFF",
-        customdata=[metric.show(arm) for arm in record.arms],
-        hovertemplate="%{customdata}<extra></extra>",
-        width=0.62,
-    )
-    shown = "; ".join(f"{name} {metric.show(arm)}" for name, arm in zip(names, record.arms, strict=True))
+    figures = [metric.show(arm) for arm in record.arms]
     return Chart(
         "speed",
         title,
-        f"Longer is faster: {shown}. Median over blocks, whiskers are its interval.",
+        f"Longer is faster: {said_of(names, figures)}. Median over blocks, whiskers are its interval.",
         figure(
-            [bars],
-            xaxis={"title": "decode tokens/s", "rangemode": "tozero"},
-            yaxis=named_rows(names),
+            [
+                bars(
+                    y=list(range(len(names))),
+                    x=[rate.value for rate in rates],
+                    marker={"color": [looks[name].colour for name in names]},
+                    error_x=interval([figures_of(rate) for rate in rates]),
+                    customdata=figures,
+                    hovertemplate="%{customdata}<extra></extra>",
+                )
+            ],
+            xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
             showlegend=False,
+            **named_rows(names, figures),
         ),
-        height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * len(names),
+        height_px=rows_height(names, figures),
     )
 
 
-def speed_by_run(records: Sequence[RunRecord], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
-    """Decode tokens/s of every arm of every valid run."""
-    title = "Decode speed by run and mode"
-    runs = [(record, name) for record, name in zip(records, labels, strict=True) if record.valid]
-    bars = []
-    for arm_name, look in looks.items():
-        mine = [
-            (row, arm)
-            for row, (record, _) in enumerate(runs)
-            for name, arm in zip(arm_names(record), record.arms, strict=True)
-            if name == arm_name and arm.decode_tokens_per_s.value is not None
-        ]
-        rates = [arm.decode_tokens_per_s for _, arm in mine]
-        if rates:
-            bars.append(
-                go.Bar(
-                    orientation="h",
-                    name=label(arm_name),
-                    y=[row for row, _ in mine],
-                    x=[rate.value for rate in rates],
-                    marker_color=look.colour,
-                    error_x=interval([(rate.value, rate.ci_low, rate.ci_high) for rate in rates]),
-                    customdata=[BY_KEY["decode_tokens_per_s"].show(arm) for _, arm in mine],
-                    hovertemplate="%{customdata}",
+def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -> Chart | None:
+    """The speed-up of every candidate: its interval, the ratio of every block, and the band that counts as no change.
+
+    None where there is nothing to compare.
+    """
+    if not record.comparisons:
+        return None
+    key, title = "speedup", "Speed-up, and the blocks behind it"
+    known = [
+        (comparison, pair)
+        for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
+        if pair.not_a_result is None and comparison.speedup.value is not None
+    ]
+    left_out = [pair for pair in pairs(record) if pair.not_a_result is not None]
+    why = " ".join(f"{pair.candidate} is not a result: {pair.not_a_result}." for pair in left_out)
+    if not known:
+        return Chart(key, title, why or "No ratio is known.")
+    traces: list[Trace] = []
+    drawn = [1 - RELEVANCE, 1 + RELEVANCE]
+    for row, (comparison, pair) in enumerate(known):
+        look = looks[pair.candidate]
+        ratios = blocks.ratios.get((comparison.baseline_arm, comparison.candidate_arm), [])
+        drawn += [*ratios, *(each for each in figures_of(comparison.speedup) if each is not None)]
+        traces.append(
+            dots(
+                look,
+                x=ratios,
+                y=[row + BESIDE] * len(ratios),
+                marker={"size": 6, "opacity": FAINT},
+                hovertemplate="one block: %{x:.4g}×<extra></extra>",
+            )
+        )
+        traces.append(
+            dots(
+                look,
+                x=[comparison.speedup.value],
+                y=[row],
+                marker={"size": 11},
+                error_x=interval([figures_of(comparison.speedup)]) | {"thickness": 2, "width": 8},
+                customdata=[pair.speedup],
+                hovertemplate="%{customdata}<extra></extra>",
+            )
+        )
+        whole = comparison.end_to_end_speedup
+        if whole.value is not None:
+            drawn.append(whole.value)
+            traces.append(
+                dots(
+                    look,
+                    hollow=True,
+                    x=[whole.value],
+                    y=[row + BESIDE],
+                    hovertemplate=f"end to end: {format_value(whole.value, 'times')}<extra></extra>",
                 )
             )
-    if not bars:
-        return Chart("speed-by-run", title, "No valid run has a rate to show.")
-    left_out = len(records) - len(runs)
+    names = [f"{pair.candidate} ÷ {pair.baseline}" for _, pair in known]
+    figures = [f"{pair.speedup} {pair.verdict}" for _, pair in known]
+    wide = max(drawn) > WIDE * min(drawn)
     return Chart(
-        "speed-by-run",
+        key,
         title,
-        f"Longer is faster. Median over blocks, whiskers are its interval, {len(runs)} valid runs"
-        + (f"; {left_out} that are not valid are left out." if left_out else "."),
-        figure(
-            bars,
-            xaxis={"title": "decode tokens/s", "rangemode": "tozero"},
-            yaxis=named_rows([name for _, name in runs]),
-            showlegend=True,
+        " ".join(
+            filter(
+                None,
+                (
+                    "; ".join(f"{pair.sentence}: {pair.verdict}, end to end {pair.end_to_end}" for _, pair in known)
+                    + ".",
+                    f"Faint dots: {_blocks(known[0][0].speedup.n_blocks)} one by one; hollow: with the prefill; grey:"
+                    f" the band of ±{RELEVANCE:.0%} in which a difference counts as none.",
+                    why,
+                ),
+            )
         ),
-        height_px=AXES_HEIGHT_PX + GROUPED_BAR_HEIGHT_PX * max(len(runs) * (len(bars) + 1), 6),
-    )
-
-
-def speedup_by_prompt(records: Sequence[RunRecord], series: Sequence[str], looks: Mapping[str, Look]) -> Chart | None:
-    """Speed-up against prompt tokens over the valid runs; None when the prompt length does not vary.
-
-    `series` holds one name per run for what else sets it apart: only runs of one series are joined by a line.
-    """
-    points: dict[tuple[str, str], list[tuple[int, Any]]] = {}
-    for record, name in zip(records, series, strict=True):
-        if record.workload is None:
-            continue
-        for comparison, pair in zip(record.comparisons, pairs(record), strict=True):
-            if pair.not_a_result is None and comparison.speedup.value is not None:
-                drawn = points.setdefault((name, pair.candidate), [])
-                drawn.append((max(record.workload.prompt_tokens), comparison.speedup))
-    lengths = {length for drawn in points.values() for length, _ in drawn}
-    if len(lengths) < 2:
-        return None
-    traces = [
-        go.Scatter(
-            x=[length for length, _ in sorted_points],
-            y=[ratio.value for _, ratio in sorted_points],
-            error_y=interval([(ratio.value, ratio.ci_low, ratio.ci_high) for _, ratio in sorted_points]),
-            mode="lines+markers",
-            name=label(" · ".join(filter(None, (candidate, name)))),
-            line={"color": looks[candidate].colour, "dash": looks[candidate].dash, "width": 2.5},
-            marker={"symbol": looks[candidate].marker, "size": 8},
-            hovertemplate="%{y:.4g}× at %{x:,} tokens",
-        )
-        for (name, candidate), drawn in points.items()
-        for sorted_points in [sorted(drawn, key=lambda point: point[0])]
-    ]
-    best_length, best = max((point for drawn in points.values() for point in drawn), key=lambda point: point[1].value)
-    return Chart(
-        "speedup-by-prompt",
-        "Speed-up against prompt length",
-        f"The largest speed-up is {format_value(best.value, 'times')}, at {best_length:,} prompt tokens. Above 1 the"
-        " candidate is faster; whiskers are the interval, runs that are not valid are left out.",
         figure(
             traces,
             xaxis={
-                "title": "prompt tokens (logarithmic)",
-                "type": "log",
-                "tickvals": sorted(lengths),
-                "ticktext": [f"{n:,}" for n in sorted(lengths)],
+                "title": {"text": f"speed-up (×{', logarithmic' if wide else ''})"},
+                **(log_axis(min(drawn) / EDGE, max(drawn) * EDGE) if wide else {}),
             },
-            yaxis={"title": "speed-up (×)", "rangemode": "tozero"},
-            showlegend=True,
-            shapes=[
-                {
-                    "type": "line",
-                    "xref": "paper",
-                    "x0": 0,
-                    "x1": 1,
-                    "y0": 1,
-                    "y1": 1,
-                    "line": {"width": 1, "dash": "dot", "color": NEUTRAL},
-                }
-            ],
+            shapes=[band(1 / (1 + RELEVANCE), 1 + RELEVANCE, opacity=0.3), rule(x=1)],
+            showlegend=False,
+            **named_rows(names, figures),
         ),
-        height_px=CHART_HEIGHT_PX,
+        height_px=rows_height(names, figures),
     )
+
+
+def _blocks(count: int) -> str:
+    return f"the {count} blocks" if count > 1 else "the block"

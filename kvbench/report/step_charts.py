@@ -1,69 +1,199 @@
-"""Charts of the single decode steps: how latency grows with the context, and how it spreads."""
+"""Charts of the single decode steps: how latency grows with the context, how it adds up, and how it spreads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import accumulate
 
-import plotly.graph_objects as go
-
+from kvbench.capabilities import INTERRUPTED
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
-from kvbench.report.figures import Chart, figure, label, scaled
+from kvbench.report.figures import Chart, Trace, dots, figure, label, line, log_axis, scaled
 from kvbench.report.formatting import axis_scale, format_value
 from kvbench.report.palette import Look
-from kvbench.report.series import StepSeries
+from kvbench.report.series import StepSeries, thinned
+from kvbench.statistics import median
 
 NO_STEPS = "The single decode steps were not kept (measure.step_lane=false, or the run ended before its first block)."
 HEADROOM = 1.15  # of the axis above the highest line
+MAX_COLD_POINTS = 200
+TALL = 3.0  # first visits that take so many times a warm step need a logarithmic axis
 
 
 def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
-    """Latency of a decode step against the tokens visible to it."""
+    """Latency of a decode step against the tokens visible to it, the first visit's steps apart."""
     title = "Decode step latency against context length"
     if not steps:
         return Chart("latency", title, NO_STEPS)
     names = arm_names(record)
-    ceiling_s = HEADROOM * max(max(max(series.median_s), _share_below(series, 0.99)) for series in steps)
-    scale, unit = axis_scale([ceiling_s], "s")
-    traces: list[Any] = []
+    cold = {series.arm: first_steps(record, series.arm) for series in steps}
+    warm_s = max(max(max(series.median_s), _share_below(series, 0.99)) for series in steps)
+    cold_s = max((seconds for points in cold.values() for _, seconds in points), default=0.0)
+    logarithmic = cold_s > TALL * warm_s
+    ceiling_s = HEADROOM * max(warm_s, cold_s)
+    scale, unit = axis_scale([warm_s], "s")
+    traces: list[Trace] = []
     for series in steps:
         look = looks[names[series.arm]]
-        shared = {"name": label(names[series.arm]), "legendgroup": str(series.arm)}
+        shared: Trace = {"name": label(names[series.arm]), "legendgroup": str(series.arm)}
         traces.append(
-            go.Scatter(
+            dots(
+                look,
                 x=series.point_context_length,
                 y=scaled(series.point_s, scale),
-                mode="markers",
-                marker={"color": look.colour, "size": 3, "opacity": 0.22},
+                marker={"symbol": "circle", "size": 3, "opacity": 0.22},
                 showlegend=False,
                 hoverinfo="skip",
                 **shared,
             )
         )
         traces.append(
-            go.Scatter(
+            line(
+                look,
                 x=series.context_length,
                 y=scaled(series.median_s, scale),
-                mode="lines" if len(series.context_length) > 1 else "markers",
-                line={"color": look.colour, "dash": look.dash, "width": 2.5},
-                marker={"color": look.colour, "symbol": look.marker, "size": 9},
                 hovertemplate="%{y:.4g} " + unit,
                 **shared,
             )
         )
+        points = [cold[series.arm][index] for index in thinned(len(cold[series.arm]), MAX_COLD_POINTS)]
+        if points:
+            traces.append(
+                dots(
+                    look,
+                    hollow=True,
+                    x=[length for length, _ in points],
+                    y=scaled((seconds for _, seconds in points), scale),
+                    marker={"size": 6, "line": {"width": 1}},
+                    showlegend=False,
+                    hovertemplate="first visit: %{y:.4g} " + unit,
+                    **shared,
+                )
+            )
+    least_s = min(min(*series.median_s, *series.point_s) for series in steps)
+    yaxis = (
+        log_axis(least_s / HEADROOM / scale, ceiling_s / scale) if logarithmic else {"range": [0, ceiling_s / scale]}
+    )
     return Chart(
         "latency",
         title,
-        f"{_growth(steps, names)} Lines: median over blocks at each context length."
+        f"{_growth(steps, names)}{_cold(steps, names, cold)} Lines: median over blocks at each context length."
         f" Dots: single steps{_beyond(steps, ceiling_s)}.",
         figure(
             traces,
-            xaxis={"title": "context length (tokens)"},
-            yaxis={"title": f"decode step ({unit})", "range": [0, ceiling_s / scale]},
+            xaxis={"title": {"text": "context length (tokens)"}},
+            yaxis={"title": {"text": f"decode step ({unit}{', logarithmic' if logarithmic else ''})"}, **yaxis},
             hovermode="x unified",
+            showlegend=True,
         ),
     )
+
+
+def first_steps(record: RunRecord, arm: int) -> list[tuple[int, float]]:
+    """Context length and seconds of every decode step of an arm's first visit; none of a run with interruptions."""
+    if record.workload is None or _interrupted(record):
+        return []
+    prompts, size = record.workload.prompt_tokens, record.workload.batch_size
+    found = []
+    for batch, seconds in enumerate(record.arms[arm].cold.step_s):
+        members = prompts[batch * size : (batch + 1) * size]
+        if members:
+            found += [(max(members) + step, each) for step, each in enumerate(seconds, start=1)]
+    return found
+
+
+def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart | None:
+    """Seconds until so many new tokens are there: TTFT and the medians of the single steps, and the first visit.
+
+    None where the steps do not form one generation: prompts of several lengths, a cache that is rebuilt, no steps.
+    """
+    workload = record.workload
+    if workload is None or not steps or _interrupted(record) or len(set(workload.prompt_tokens)) != 1:
+        return None
+    prompt = workload.prompt_tokens[0]
+    names = arm_names(record)
+    whole: dict[int, tuple[list[int], list[float]]] = {}
+    for series in steps:
+        ttft_s = record.arms[series.arm].ttft_s.value
+        if ttft_s is None or series.context_length[0] != prompt + 1:
+            return None
+        whole[series.arm] = (
+            [1, *(length - prompt + 1 for length in series.context_length)],
+            [ttft_s, *(ttft_s + seconds for seconds in series.elapsed_s)],
+        )
+    first = {arm: _first_visit(record, arm) for arm in whole}
+    scale, unit = axis_scale([max(seconds[-1] for _, seconds in [*whole.values(), *first.values()] if seconds)], "s")
+    traces: list[Trace] = []
+    for arm, (tokens, seconds) in whole.items():
+        look = looks[names[arm]]
+        shared: Trace = {"legendgroup": str(arm), "hovertemplate": f"%{{y:.4g}} {unit}"}
+        traces.append(line(look, x=tokens, y=scaled(seconds, scale), name=label(names[arm]), **shared))
+        tokens, seconds = first[arm]
+        if tokens:
+            kept = thinned(len(tokens), MAX_COLD_POINTS // 10)
+            traces.append(
+                dots(
+                    look,
+                    hollow=True,
+                    x=[tokens[index] for index in kept],
+                    y=scaled((seconds[index] for index in kept), scale),
+                    name=label(names[arm]),
+                    marker={"size": 6, "line": {"width": 1}},
+                    showlegend=False,
+                    **shared,
+                )
+            )
+    ends = "; ".join(f"{names[arm]} {format_value(seconds[-1], 's')}" for arm, (_, seconds) in whole.items())
+    cold = "; ".join(f"{names[arm]} {format_value(seconds[-1], 's')}" for arm, (_, seconds) in first.items() if seconds)
+    last = next(iter(whole.values()))[0][-1]
+    return Chart(
+        "cumulative",
+        "Time until so many tokens are there",
+        f"{last:,} new tokens take: {ends}. {_crossings(record, whole, names)}"
+        + (f" Hollow: the first visit ({cold})." if cold else "")
+        + " From the prompt on, prefill included; lines add up the medians of the single steps.",
+        figure(
+            traces,
+            xaxis={"title": {"text": "new tokens"}, "rangemode": "tozero"},
+            yaxis={"title": {"text": f"time ({unit})"}, "rangemode": "tozero"},
+            hovermode="x unified",
+            showlegend=True,
+        ),
+    )
+
+
+def _first_visit(record: RunRecord, arm: int) -> tuple[list[int], list[float]]:
+    """New tokens and seconds of an arm's first generation."""
+    cold = record.arms[arm].cold
+    if cold.ttft_s is None or not cold.step_s:
+        return [], []
+    seconds = list(accumulate(cold.step_s[0], initial=cold.ttft_s))
+    return list(range(1, len(seconds) + 1)), seconds
+
+
+def _crossings(
+    record: RunRecord, whole: Mapping[int, tuple[Sequence[int], Sequence[float]]], names: Sequence[str]
+) -> str:
+    """From which new token on a candidate has taken less time than its baseline, and does to the end."""
+    said = []
+    for comparison in record.comparisons:
+        if comparison.baseline_arm not in whole or comparison.candidate_arm not in whole:
+            continue
+        tokens, theirs = whole[comparison.baseline_arm]
+        others, ours = whole[comparison.candidate_arm]
+        if tokens != others:
+            continue
+        ahead = len(tokens)
+        while ahead and ours[ahead - 1] < theirs[ahead - 1]:
+            ahead -= 1
+        pair = f"{names[comparison.candidate_arm]} has taken less time than {names[comparison.baseline_arm]}"
+        if ahead == len(tokens):
+            said.append(f"{pair} at no point to the end.")
+        elif ahead == 0:
+            said.append(f"{pair} from the first token on.")
+        else:
+            said.append(f"{pair} from new token {tokens[ahead]:,} on.")
+    return " ".join(said)
 
 
 def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
@@ -74,12 +204,11 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
     names = arm_names(record)
     scale, unit = axis_scale([max(_share_below(series, 0.5) for series in steps)], "s")
     traces = [
-        go.Scatter(
+        line(
+            looks[names[series.arm]],
             x=scaled(series.quantile_s, scale),
             y=scaled(series.quantile, 0.01),
-            mode="lines",
             name=label(names[series.arm]),
-            line={"color": looks[names[series.arm]].colour, "dash": looks[names[series.arm]].dash, "width": 2.5},
             hovertemplate="%{y:.1f} % of steps took at most %{x:.4g} " + unit,
         )
         for series in steps
@@ -96,10 +225,15 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
         " Steep is steady, a foot to the right is a tail.",
         figure(
             traces,
-            xaxis={"title": f"decode step ({unit}, logarithmic)", "type": "log"},
-            yaxis={"title": "share of steps (%)", "range": [0, 102]},
+            xaxis={"title": {"text": f"decode step ({unit}, logarithmic)"}, "type": "log"},
+            yaxis={"title": {"text": "share of steps (%)"}, "range": [0, 102]},
+            showlegend=True,
         ),
     )
+
+
+def _interrupted(record: RunRecord) -> bool:
+    return any(arm.mode in INTERRUPTED or arm.turns for arm in record.arms)
 
 
 def _share_below(series: StepSeries, share: float) -> float:
@@ -113,6 +247,18 @@ def _growth(steps: Sequence[StepSeries], names: Sequence[str]) -> str:
         for series in steps
     ]
     return "; ".join(parts) + "."
+
+
+def _cold(steps: Sequence[StepSeries], names: Sequence[str], cold: Mapping[int, Sequence[tuple[int, float]]]) -> str:
+    """How much longer the first visit's steps took, median against median."""
+    said = [
+        f"{names[series.arm]} {format_value(first_s, 's')}"
+        f" ({format_value(first_s / _share_below(series, 0.5), 'times')} the later ones)"
+        for series in steps
+        if cold[series.arm]
+        for first_s in [median([seconds for _, seconds in cold[series.arm]])]
+    ]
+    return f" Hollow: steps of the first visit, median {', '.join(said)}." if said else ""
 
 
 def _beyond(steps: Sequence[StepSeries], ceiling_s: float) -> str:

@@ -16,9 +16,11 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: style.fontFamily, size: 13, color: text },
       hoverlabel: { bgcolor: page, bordercolor: line, font: { color: text } },
-      xaxis: axis(figure.layout.xaxis),
-      yaxis: axis(figure.layout.yaxis),
     };
+    // A chart of several panels has an axis for each: xaxis, xaxis2, …
+    for (const name of new Set(["xaxis", "yaxis", ...Object.keys(figure.layout)])) {
+      if (/^[xy]axis\d*$/.test(name)) layout[name] = axis(figure.layout[name]);
+    }
     const data = figure.data.map((trace) => {
       const whiskers = {};
       for (const name of ["error_x", "error_y"]) {
