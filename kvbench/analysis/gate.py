@@ -7,18 +7,20 @@ runs are averaged first, and at least five processes a side make a verdict. What
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kvbench.analysis.counterparts import difference
 from kvbench.records.schema import RunRecord
-from kvbench.statistics import Interval, geometric_mean, independent_ratio_interval
+from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
 LEAST_PROCESSES = 5
 RELEVANCE = 0.05  # across sessions, less moves by itself
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
+Process = tuple[object, object]  # the worker's pid and the time of its start
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,63 @@ class GateRow:
     verdict: Verdict
     reason: str
 
+    @property
+    def passes(self) -> bool:
+        """Whether the arm is known to be no slower."""
+        return self.verdict in ("SAME", "FASTER")
 
-def gate(base: Sequence[RunRecord], new: Sequence[RunRecord], relevance: float = RELEVANCE) -> tuple[GateRow, ...]:
+
+def gate(
+    base: Sequence[RunRecord], new: Sequence[RunRecord], relevance: float = RELEVANCE, *, among: int = 0
+) -> tuple[GateRow, ...]:
     """A row per arm and `compare_key`, in the order in which the keys first occur; see `GateRow`.
 
     Of BASE the VALID runs count. A run in NEW that is not VALID makes its kind INVALID: it may be the very change.
+    FASTER and SLOWER allow for the number of rows, or for `among` where more are judged elsewhere: the chance that
+    unchanged code gets either word in any of them stays at 5 %.
     """
     old_by_key, new_by_key = _by_key(base), _by_key(new)
+    pairs = [_pair(key, old_by_key, new_by_key) for key in dict.fromkeys([*old_by_key, *new_by_key])]
+    family = max(among, 1, sum(len(pair.new[0].arms) for pair in pairs if isinstance(pair, _Pair)))
     rows: list[GateRow] = []
-    for key in dict.fromkeys([*old_by_key, *new_by_key]):
-        rows += _rows([run for run in old_by_key.get(key, ()) if run.valid], new_by_key.get(key, []), relevance) or [
-            _unpaired((old_by_key.get(key) or new_by_key[key])[0], "no VALID run of this kind on either side")
-        ]
+    for pair in pairs:
+        rows += [pair] if isinstance(pair, GateRow) else pair.rows(relevance, family)
     return tuple(rows)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Runs of one kind before and after: VALID, of the same arms, of processes that are on one side only."""
+
+    old: list[RunRecord]
+    new: list[RunRecord]
+
+    def rows(self, relevance: float, family: int) -> list[GateRow]:
+        return [self._row(arm, relevance, family) for arm in range(len(self.new[0].arms))]
+
+    def _row(self, arm: int, relevance: float, family: int) -> GateRow:
+        before, after = _per_process(self.old, arm), _per_process(self.new, arm)
+        verdict: Verdict = "AMBIGUOUS"
+        ratio, reason = None, ""
+        if min(len(before), len(after)) >= 2:
+            ratio = independent_ratio_interval(before, after)
+        if ratio is None or min(len(before), len(after)) < LEAST_PROCESSES:
+            reason = f"{len(before)} and {len(after)} processes, a verdict needs {LEAST_PROCESSES} a side"
+        else:
+            # Bonferroni's correction, against "nothing has changed": docs/decisions/0022.
+            apart = independent_ratio_interval(before, after, 1 - (1 - LEVEL) / family)
+            verdict, reason = _judged(ratio, apart, relevance, family)
+        return GateRow(
+            example=self.new[0],
+            arm=arm,
+            base_processes=len(before),
+            new_processes=len(after),
+            base_rate=geometric_mean(before),
+            new_rate=geometric_mean(after),
+            ratio=ratio,
+            verdict=verdict,
+            reason=reason,
+        )
 
 
 def _by_key(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
@@ -57,65 +103,77 @@ def _by_key(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return dict(found)
 
 
-def _rows(old: list[RunRecord], new: list[RunRecord], relevance: float) -> list[GateRow]:
+def _pair(key: str, old_by_key: dict[str, list[RunRecord]], new_by_key: dict[str, list[RunRecord]]) -> _Pair | GateRow:
+    """The runs of one kind, or a row that tells why they cannot be compared."""
+    every_old, new = old_by_key.get(key, []), new_by_key.get(key, [])
+    old = [run for run in every_old if run.valid]
     if not new:
-        return [_unpaired(old[0], "NEW has no run with this compare_key")] if old else []
+        return _unpaired(every_old[0], "NEW has no run with this compare_key" + _nearest(every_old[0], new_by_key))
     broken = [run for run in new if not run.valid]
     if broken:
-        return [_unpaired(broken[0], f"{len(broken)} of {len(new)} runs in NEW: {broken[0].status}")]
+        return _unpaired(broken[0], f"{len(broken)} of {len(new)} runs in NEW: {broken[0].status}")
     if not old:
-        return [_unpaired(new[0], "BASE has no VALID run with this compare_key")]
-    return [_row(old, new, arm, relevance) for arm in range(len(new[0].arms))]
+        found = f", {len(every_old)} that ended {every_old[0].status}" if every_old else _nearest(new[0], old_by_key)
+        return _unpaired(new[0], f"BASE has no VALID run with this compare_key{found}")
+    shared = {process_of(run) for run in old} & {process_of(run) for run in new}
+    if shared:
+        return _unpaired(new[0], f"{len(shared)} processes are in BASE and in NEW: a run cannot be its own baseline")
+    return _unpaired(new[0], reason) if (reason := _unlike([*new, *old])) else _Pair(old, new)
+
+
+def _unlike(runs: Sequence[RunRecord]) -> str | None:
+    """Why arms cannot be compared by their position, or at all; None when they can."""
+    if not runs[0].arms:
+        return "the runs have no arms, so there is no decode speed to compare"
+    if len({tuple((a.mode, a.cache, a.engine, a.attention, a.habit) for a in run.arms) for run in runs}) > 1:
+        return "runs with this compare_key have different arms, or the same in another order"
+    silent = [run for run in runs if not all((arm.decode_tokens_per_s.value or 0) > 0 for arm in run.arms)]
+    return f"{len(silent)} of {len(runs)} runs have an arm without a decode speed" if silent else None
+
+
+def _nearest(run: RunRecord, others: dict[str, list[RunRecord]]) -> str:
+    """What sets a run apart from the one most like it on the other side."""
+    differences = [difference(run, candidates[0]) for candidates in others.values()]
+    return f"; the nearest differs in {min(differences, key=len)[0]}" if all(differences) and differences else ""
 
 
 def _unpaired(example: RunRecord, reason: str) -> GateRow:
     return GateRow(example, None, 0, 0, None, None, None, "INVALID", reason)
 
 
-def _row(old: list[RunRecord], new: list[RunRecord], arm: int, relevance: float) -> GateRow:
-    before, after = _per_process(old, arm), _per_process(new, arm)
-    verdict: Verdict = "INVALID"
-    ratio, reason = None, ""
-    if min(map(len, (before, after))) < LEAST_PROCESSES:
-        verdict = "AMBIGUOUS"
-        reason = f"{len(before)} and {len(after)} processes, a verdict needs {LEAST_PROCESSES} a side"
-    if min(map(len, (before, after))) >= 2:
-        ratio = independent_ratio_interval(before, after)
-    elif not before or not after:
-        verdict, reason = "INVALID", "a run has no decode speed"
-    if ratio is not None and not reason:
-        verdict, reason = _judged(ratio, relevance)
-    return GateRow(
-        example=new[0],
-        arm=arm,
-        base_processes=len(before),
-        new_processes=len(after),
-        base_rate=geometric_mean(before) if before else None,
-        new_rate=geometric_mean(after) if after else None,
-        ratio=ratio,
-        verdict=verdict,
-        reason=reason,
-    )
+def process_of(run: RunRecord) -> Process:
+    """The identity of the process that decoded; records without one are all taken for one process."""
+    worker = run.environment.get("worker") or {}
+    return worker.get("pid"), worker.get("started_at")
 
 
 def _per_process(runs: Sequence[RunRecord], arm: int) -> list[float]:
-    """Geometric mean rate of each process; one without a rate is left out."""
-    rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    """Geometric mean rate of each process."""
+    logs: dict[Process, list[float]] = defaultdict(list)
     for run in runs:
         rate = run.arms[arm].decode_tokens_per_s.value
-        if rate is not None and rate > 0:
-            worker = run.environment.get("worker") or {}
-            # A record without a worker's identity is taken for a process of its own kind: all such are one.
-            rates[(worker.get("pid"), worker.get("started_at"))].append(math.log(rate))
-    return [math.exp(sum(logs) / len(logs)) for logs in rates.values()]
+        assert rate is not None
+        logs[process_of(run)].append(math.log(rate))
+    return [math.exp(sum(each) / len(each)) for each in logs.values()]
 
 
-def _judged(ratio: Interval, relevance: float) -> tuple[Verdict, str]:
+def _judged(ratio: Interval, apart: Interval, relevance: float, family: int) -> tuple[Verdict, str]:
     low, high = 1 / (1 + relevance), 1 + relevance
-    if ratio.low > high:
-        return "FASTER", ""
-    if ratio.high < low:
-        return "SLOWER", ""
     if ratio.low >= low and ratio.high <= high:
         return "SAME", ""
-    return "AMBIGUOUS", "the interval reaches across an edge of the band: more processes would tell"
+    beyond: Verdict | None = "FASTER" if ratio.low > high else "SLOWER" if ratio.high < low else None
+    if beyond is None:
+        return "AMBIGUOUS", "the interval reaches across an edge of the band: more processes would tell"
+    if apart.low <= 1 <= apart.high:
+        return "AMBIGUOUS", f"{beyond} by itself, but one of {family} may look so by chance: more processes would tell"
+    return beyond, ""
+
+
+def worst(rows: Sequence[GateRow]) -> Verdict:
+    """The verdict over all rows: known to be slower, then not to be compared, then unclear, then the best of the rest.
+
+    No rows are INVALID.
+    """
+    counts = Counter(row.verdict for row in rows)
+    order: tuple[Verdict, ...] = ("SLOWER", "INVALID", "AMBIGUOUS", "SAME", "FASTER")
+    return next((verdict for verdict in order if counts[verdict]), "INVALID")

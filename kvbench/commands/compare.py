@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kvbench.commands.arguments import Parser
 
-if TYPE_CHECKING:
-    from kvbench.analysis.gate import GateRow
-
 EXIT_OK, EXIT_SLOWER, EXIT_UNREADABLE, EXIT_NOT_COMPARABLE, EXIT_AMBIGUOUS = 0, 1, 2, 4, 5
+EXIT_CODES = {
+    "FASTER": EXIT_OK,
+    "SAME": EXIT_OK,
+    "SLOWER": EXIT_SLOWER,
+    "INVALID": EXIT_NOT_COMPARABLE,
+    "AMBIGUOUS": EXIT_AMBIGUOUS,
+}
 DEFAULT_RELEVANCE = 0.05
 
 DESCRIPTION = """Compares the decode speed of every kind of run (compare_key) in NEW with that in BASE, arm by arm, and
 prints a Markdown table. Both are searched recursively; runs of one process count as one sample, and at least five
 processes a side make a verdict. Exit codes: 0 SAME or FASTER, 1 SLOWER, 2 a path is missing or unreadable, 4 not
-comparable or without a counterpart, 5 AMBIGUOUS or too few runs."""
+comparable, without a counterpart or unfinished, 5 AMBIGUOUS or too few runs."""
 
 
 def main(argv: list[str]) -> int:
@@ -29,20 +31,24 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if not 0 < arguments.relevance < 1:
         parser.error(f"--relevance {arguments.relevance:g}: must be between 0 and 1, such as 0.05 for 5 %")
-    from kvbench.analysis.gate import gate
-    from kvbench.report.gate import gate_data, gate_markdown
+    from kvbench.analysis.gate import gate, worst
+    from kvbench.report.gate import gate_data, gate_markdown, gate_summary
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import say, write_stdout
 
     base, new = gather([arguments.base]), gather([arguments.new])
     rows = gate([run.record for run in base.runs], [run.record for run in new.runs], arguments.relevance)
-    code = EXIT_UNREADABLE if base.unreadable or new.unreadable else _exit_code(rows)
+    code = EXIT_CODES[worst(rows)]
+    if new.unfinished and code != EXIT_SLOWER:
+        code = EXIT_NOT_COMPARABLE  # killed, perhaps by the change; whose counterpart it is nobody can tell
+    if base.unreadable or new.unreadable:
+        code = EXIT_UNREADABLE
     if arguments.json:
         from kvbench.report.export import record_json
 
         write_stdout(record_json({"relevance": arguments.relevance, "exit_code": code, "rows": gate_data(rows)}))
     else:
-        say(gate_markdown(rows))
+        say(f"{gate_markdown(rows)}\n{gate_summary(rows, arguments.relevance)} Exit code {code}.\n")
     return code
 
 
@@ -59,16 +65,3 @@ def _parser() -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     return parser
-
-
-def _exit_code(rows: Sequence[GateRow]) -> int:
-    """The worst of the rows: known to be slower, then not to be compared, then unclear."""
-    verdicts = {row.verdict for row in rows}
-    for verdict, code in (
-        ("SLOWER", EXIT_SLOWER),
-        ("INVALID", EXIT_NOT_COMPARABLE),
-        ("AMBIGUOUS", EXIT_AMBIGUOUS),
-    ):
-        if verdict in verdicts:
-            return code
-    return EXIT_OK

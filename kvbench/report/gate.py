@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from kvbench.analysis.gate import GateRow
+from kvbench.analysis.gate import GateRow, worst
 from kvbench.report.arms import arm_names
-from kvbench.report.formatting import UNKNOWN, format_value
+from kvbench.report.formatting import UNKNOWN, format_level, format_value
 from kvbench.report.markdown import escaped
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
-from kvbench.statistics import Interval
+from kvbench.statistics import LEVEL, Interval
 
 HEAD = ("run", "prompt", "new", "batch", "arm", "base tokens/s", "new tokens/s", "new ÷ base", "processes", "verdict")
 ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
@@ -20,6 +21,17 @@ def gate_markdown(rows: Sequence[GateRow]) -> str:
     """One row per arm; a reason follows the verdict where there is one."""
     lines = [HEAD, ALIGNMENT, *map(_line, rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def gate_summary(rows: Sequence[GateRow], relevance: float) -> str:
+    """One line under the table: the verdict over all rows, and what its figures are."""
+    counts = Counter(row.verdict for row in rows)
+    low, high = 1 / (1 + relevance), 1 + relevance
+    return (
+        f"{worst(rows)} over {len(rows)} row(s) ({', '.join(f'{counts[word]} {word}' for word in sorted(counts))}). "
+        f"Decode speed, new ÷ base: geometric means over processes, Welch's {format_level(LEVEL)} interval; "
+        f"{low:.3f} to {high:.3f} counts as no change."
+    )
 
 
 def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,12 @@ class TestEqualCode:
         code, out, err = run_kvbench("compare", "base", "new")
         assert (0, "") == (code, err)
         assert "**SAME**" in out
-        head, _, row = out.splitlines()
+        head, _, row, empty, summary = out.splitlines()
         assert head.startswith("| run | prompt |")
         assert "| 5, 5 |" in row
+        assert "" == empty
+        assert summary.startswith("SAME over 1 row(s) (1 SAME).")
+        assert summary.endswith("0.952 to 1.050 counts as no change. Exit code 0.")
 
     def test_is_told_as_data(self, run_kvbench: Run, measure: Measure) -> None:
         measure("base")
@@ -87,7 +91,7 @@ class TestASlowdown:
         measure("base", "mode=both")
         measure("new", "mode=both", "model.nocache_step_s=0.012")
         code, out, _ = run_kvbench("compare", "base", "new")
-        nocache, cached = out.splitlines()[2:]
+        nocache, cached = out.splitlines()[2:4]
         assert 1 == code
         assert ("| nocache |" in nocache, "**SLOWER**" in nocache) == (True, True)
         assert ("cached (dynamic)" in cached, "**SAME**" in cached) == (True, True)
@@ -142,8 +146,119 @@ class TestWithoutACounterpart:
         assert 4 == code
         assert "1 of 6 runs in NEW: invalid" in out
 
+    def test_tells_what_differs_from_the_nearest_run(self, run_kvbench: Run, measure: Measure) -> None:
+        measure("base", "workload.new_tokens=7")
+        measure("new", "workload.new_tokens=6")
+        _, out, _ = run_kvbench("compare", "base", "new", "--json")
+        old, new = (row["reason"] for row in json.loads(out)["rows"])
+        assert "NEW has no run with this compare_key; the nearest differs in workload.new_tokens (7, there 6)" == old
+        assert (
+            "BASE has no VALID run with this compare_key; the nearest differs in workload.new_tokens (6, there 7)"
+            == new
+        )
+
+    def test_because_the_baseline_was_never_valid_exits_with_4(self, run_kvbench: Run, measure: Measure) -> None:
+        measure("base", "mode=both", "measure.blocks=2")
+        measure("new", "mode=both")
+        code, out, _ = run_kvbench("compare", "base", "new", "--json")
+        (row,) = json.loads(out)["rows"]
+        assert 4 == code
+        assert "BASE has no VALID run with this compare_key, 5 that ended invalid" == row["reason"]
+
+
+class TestRunsThatShouldNotBeCompared:
+    def test_the_same_folder_on_both_sides_exits_with_4(self, run_kvbench: Run, measure: Measure) -> None:
+        # It was SAME, with a ratio of 1 by construction.
+        measure("base")
+        code, out, _ = run_kvbench("compare", "base", "base", "--json")
+        (row,) = json.loads(out)["rows"]
+        assert 4 == code
+        assert "5 processes are in BASE and in NEW: a run cannot be its own baseline" == row["reason"]
+
+    def test_a_copy_of_one_run_among_the_new_ones_exits_with_4(
+        self, run_kvbench: Run, measure: Measure, tmp_path: Path
+    ) -> None:
+        measure("base")
+        measure("new")
+        run = find_runs([tmp_path / "base"]).runs[0].folder
+        shutil.copytree(run, tmp_path / "new" / "copied")
+        code, out, _ = run_kvbench("compare", "base", "new")
+        assert 4 == code
+        assert "1 processes are in BASE and in NEW" in out
+
+    @pytest.mark.parametrize("change", ["turned", "lost", "zero", "unknown"])
+    def test_one_record_with_other_arms_makes_its_kind_invalid(
+        self, run_kvbench: Run, measure: Measure, tmp_path: Path, change: str
+    ) -> None:
+        # A run without a decode speed was left out of its sample without a word.
+        measure("base", "mode=both")
+        measure("new", "mode=both", count=6)
+        path = find_runs([tmp_path / "new"]).runs[2].folder / RECORD
+        record = json.loads(path.read_text())
+        if change in ("zero", "unknown"):
+            record["arms"][1]["decode_tokens_per_s"]["value"] = 0.0 if change == "zero" else None
+        else:
+            record["arms"] = record["arms"][::-1] if change == "turned" else record["arms"][:1]
+        path.write_text(json.dumps(record))
+        code, out, _ = run_kvbench("compare", "base", "new")
+        assert 4 == code
+        assert ("have different arms" if change in ("turned", "lost") else "1 of 11 runs have an arm without") in out
+
+    def test_runs_without_arms_exit_with_4(self, run_kvbench: Run, measure: Measure, tmp_path: Path) -> None:
+        for side in ("base", "new"):
+            measure(side)
+            for run in find_runs([tmp_path / side]).runs:
+                record = json.loads((run.folder / RECORD).read_text())
+                (run.folder / RECORD).write_text(json.dumps({**record, "arms": []}))
+        code, out, _ = run_kvbench("compare", "base", "new")
+        assert 4 == code
+        assert "the runs have no arms" in out
+
+    def test_a_new_run_that_was_killed_exits_with_4(self, run_kvbench: Run, measure: Measure, tmp_path: Path) -> None:
+        # It was named and otherwise passed over: its counterpart is unknown, and the change may have killed it.
+        measure("base")
+        measure("new", count=6)
+        (find_runs([tmp_path / "new"]).runs[0].folder / RECORD).unlink()
+        code, out, err = run_kvbench("compare", "base", "new")
+        assert 4 == code
+        assert "unfinished" in err
+        assert "Exit code 4." in out
+
+    def test_an_old_run_that_was_killed_is_not_missed(self, run_kvbench: Run, measure: Measure, tmp_path: Path) -> None:
+        measure("base", count=6)
+        measure("new")
+        (find_runs([tmp_path / "base"]).runs[0].folder / RECORD).unlink()
+        assert 0 == run_kvbench("compare", "base", "new")[0]
+
 
 class TestPaths:
+    def test_that_hold_nothing_exit_with_2(self, run_kvbench: Run, measure: Measure, tmp_path: Path) -> None:
+        measure("base")
+        (tmp_path / "empty").mkdir()
+        for sides in (("base", "empty"), ("empty", "base")):
+            code, _, err = run_kvbench("compare", *sides)
+            assert 2 == code
+            assert "empty: no usable run" in err
+
+    @pytest.mark.parametrize(
+        "change", [{"schema_version": 2}, {"arms": float("nan")}], ids=["another schema", "not a number"]
+    )
+    def test_with_a_record_of_another_kind_exit_with_2(
+        self, run_kvbench: Run, measure: Measure, tmp_path: Path, change: dict[str, Any]
+    ) -> None:
+        measure("base", count=6)
+        measure("new")
+        path = find_runs([tmp_path / "base"]).runs[0].folder / RECORD
+        record = json.loads(path.read_text())
+        if "arms" in change:
+            record["arms"][0]["decode_tokens_per_s"]["value"] = change["arms"]
+        else:
+            record |= change
+        path.write_text(json.dumps(record))
+        code, _, err = run_kvbench("compare", "base", "new")
+        assert 2 == code
+        assert "skipped" in err
+
     def test_that_are_missing_exit_with_2(self, run_kvbench: Run, measure: Measure) -> None:
         measure("base")
         code, _, err = run_kvbench("compare", "base", "nowhere")

@@ -1,0 +1,35 @@
+"""What sets two runs of different `compare_key` apart, in the words of the keys that it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvbench.records.schema import RunRecord
+
+
+def difference(run: RunRecord, other: RunRecord) -> list[str]:
+    """Every entry in which the two differ and that a `compare_key` holds, such as `device_name (A, there B)`."""
+    own, its = _comparable(run), _comparable(other)
+    names = [name for name in dict.fromkeys([*own, *its]) if own.get(name) != its.get(name)]
+    return [f"{name} ({own.get(name)}, there {its.get(name)})" for name in names]
+
+
+def _comparable(run: RunRecord) -> dict[str, Any]:
+    """The parts of `compare_key` that a record tells; see `analysis.keys.make_keys`."""
+    model = run.model or {}
+    configured = run.config.get("model")
+    asked = configured if isinstance(configured, dict) else {}
+    return {
+        "model": model.get("name", asked.get("name")),
+        "dtype": model.get("dtype", asked.get("dtype")),
+        "quantization": asked.get("quantization"),
+        "device_name": run.environment.get("device_name", run.config.get("device")),
+        **_entries(run, "workload"),
+        **_entries(run, "sampling"),
+        "arms": ", ".join("/".join((a.mode, a.cache, a.engine, a.attention, a.habit)) for a in run.arms),
+    }
+
+
+def _entries(run: RunRecord, group: str) -> dict[str, Any]:
+    values = run.config.get(group)
+    return {f"{group}.{key}": value for key, value in values.items()} if isinstance(values, dict) else {}
