@@ -236,10 +236,12 @@ class ScriptedSession:
         return None, None
 
     def step_work(self, arm: int) -> StepWork:
-        """See `Session.step_work`: the script's own times, at the middle of the run."""
-        batch = self.batches[0]
-        middle = batch.longest + self._plan.config.workload.new_tokens / 2
-        return StepWork(arm, None, self._backend.computing_s(self._plan.arms[arm].keeps_past, middle), NO_OPERATIONS)
+        """See `Session.step_work`: the script's own times, over all steps of all batches."""
+        steps = range(1, self._plan.config.workload.new_tokens)
+        contexts = [self._interruptions.context(batch.longest, index) for batch in self.batches for index in steps]
+        keeps_past = self._plan.arms[arm].keeps_past
+        busy_s = sum(self._backend.computing_s(keeps_past, context) for context in contexts) / len(contexts)
+        return StepWork(arm, None, busy_s, NO_OPERATIONS)
 
     def counted_flops(self) -> CountedFlops:
         """See `Session.counted_flops`."""
