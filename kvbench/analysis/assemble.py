@@ -24,7 +24,7 @@ from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import to_dict
 from kvbench.measuring.samples import HostReading, RunSamples
 from kvbench.plan import Plan
-from kvbench.records.ceilings import load_ceilings
+from kvbench.records.ceilings import Ceilings, load_ceilings
 from kvbench.records.evidence import Phase
 from kvbench.records.growth import Growth
 from kvbench.records.schema import Comparison, HostSample, Keys, RunRecord, Status, Stopping, Workload
@@ -81,7 +81,7 @@ def assemble(
         "flops_check": flops_check(samples),
     }
     record = RunRecord(**data)
-    reasons = null_reasons(record.model_dump(), _known_reasons(plan, samples, grown))
+    reasons = null_reasons(record.model_dump(), _known_reasons(plan, samples, grown, ceilings))
     return _diagnosed(record.model_copy(update={"null_reasons": reasons}))
 
 
@@ -156,7 +156,7 @@ def _workload(plan: Plan, samples: RunSamples) -> Workload | None:
     )
 
 
-def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None) -> dict[str, str]:
+def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None, ceilings: Ceilings | None) -> dict[str, str]:
     """Reasons that came with the samples: of the model's facts and of each arm's memory."""
     known: dict[str, str] = {}
     if len(plan.arms) > 1:
@@ -184,7 +184,9 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None) -> dic
             f"/growth/break_evens/{number}/{field}": found.detail for field in ("context_length", "ci_low", "ci_high")
         }
     for arm in range(len(plan.arms)):
-        known |= {f"/arms/{arm}/limit/{field}": why for field, why in limit_reasons(plan, samples, arm).items()}
+        known |= {
+            f"/arms/{arm}/limit/{field}": why for field, why in limit_reasons(plan, samples, arm, ceilings).items()
+        }
     if samples.counted_flops is not None and samples.counted_flops.reason is not None:
         known["/flops_check/counted"] = samples.counted_flops.reason
     for evidence in samples.cold_evidence:

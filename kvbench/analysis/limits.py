@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
 from kvbench.capabilities import INTERRUPTED, habits_of
@@ -14,14 +15,19 @@ from kvbench.records.ceilings import Ceilings
 from kvbench.records.schema import Bound, FlopsCheck, KernelShare, Limit
 from kvbench.statistics import median
 
+RUNS = 32  # of neighbouring lengths over which a decode's cost is summed: exact up to so many steps
 # From here on the device waits for the host most of the time, or would if it were one.
 LAUNCH_SHARE = 0.5
 # A timed step that takes this share of a first visit's still pays for lengths that are new.
 STILL_FIRST = 0.75
 NO_COSTS = "what a step must read and compute is not predicted for this architecture"
 NO_CEILINGS = "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings"
+NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's type"
+NO_STEPS = "no sequence had a decode step"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
 NOT_MEASURED = "the run ended before its steps were measured"
+COSTS = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
+FLOORS = ("floor_s", "memory_s", "compute_s", "mbu", "mfu", "prefill_floor_s", "prefill_mfu")
 
 
 def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> Limit:
@@ -35,7 +41,7 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
     memory_s, compute_s = _floors(step, ceilings, dtype)
     floor_s = None if memory_s is None or compute_s is None else max(memory_s, compute_s)
     prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype)
-    launch_s = _launch_s(itl_s, work, ceilings)
+    launch_s = None if _several_kinds(plan) else _launch_s(itl_s, work, ceilings)
     return Limit(
         floor_s=floor_s,
         bound=_bound(samples, arm, itl_s, launch_s, memory_s, compute_s),
@@ -60,21 +66,37 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
     )
 
 
-def limit_reasons(plan: Plan, samples: RunSamples, arm: int) -> dict[str, str]:
-    """Why fields of an arm's `limit` are null, where there is more to say than that ceilings are missing."""
+def limit_reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> dict[str, str]:
+    """Why fields of an arm's `limit` are null, by their names; those that are not null may be among them."""
     reasons: dict[str, str] = {}
+    if ceilings is None:
+        reasons |= dict.fromkeys((*FLOORS, "launch_s"), NO_CEILINGS)
+    elif samples.prepared and ceilings.flops_per_s(str(samples.prepared.model.get("dtype"))) is None:
+        reasons |= dict.fromkeys(FLOORS, NO_TYPE)
+    work = next((each for each in samples.work if each.arm == arm), None)
+    missing = NOT_MEASURED if work is None else work.reason
+    if missing is not None:
+        reasons |= dict.fromkeys(("device_busy_s", "operations"), missing)
+    if work is None or (work.device_busy_s is None and work.operations is None):
+        reasons["launch_s"] = missing or NOT_MEASURED
     step, _ = _costs(plan, samples, arm)
     if step is None:
-        why = OTHER_STEPS if _several_kinds(plan) else NO_COSTS if samples.blocks else NOT_MEASURED
-        costs = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
-        floors = ("floor_s", "memory_s", "compute_s", "mbu", "mfu", "bound", "prefill_floor_s", "prefill_mfu")
-        reasons |= dict.fromkeys((*costs, *floors), why)
-    work = next((each for each in samples.work if each.arm == arm), None)
-    if work is None:
-        reasons |= dict.fromkeys(("device_busy_s", "operations"), NOT_MEASURED)
-    elif work.reason is not None:
-        reasons |= dict.fromkeys(("device_busy_s", "operations"), work.reason)
+        reasons |= dict.fromkeys((*COSTS, *FLOORS), _without_costs(plan, samples, arm))
+    if _several_kinds(plan):
+        reasons["launch_s"] = OTHER_STEPS
+    elif samples.blocks and not _steps(samples, arm):
+        reasons["launch_s"] = NO_STEPS
+    needed = [reasons[name] for name in ("memory_s", "launch_s") if name in reasons]
+    reasons["bound"] = needed[0] if needed else NOT_MEASURED
     return reasons
+
+
+def _without_costs(plan: Plan, samples: RunSamples, arm: int) -> str:
+    if _several_kinds(plan):
+        return OTHER_STEPS
+    if not samples.blocks:
+        return NOT_MEASURED
+    return NO_COSTS if _steps(samples, arm) else NO_STEPS
 
 
 def flops_check(samples: RunSamples) -> FlopsCheck | None:
@@ -89,6 +111,10 @@ def flops_check(samples: RunSamples) -> FlopsCheck | None:
         predicted=predicted.square_flops if predicted else None,
         counted=counted.flops,
     )
+
+
+def _steps(samples: RunSamples, arm: int) -> int:
+    return sum(visit.steps for visit in samples.blocks[0].visits if visit.arm == arm)
 
 
 def _several_kinds(plan: Plan) -> bool:
@@ -121,14 +147,21 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
 def _mean_step(
     facts: ModelFacts, rows: int, prompt: int, count: int, keeps_past: bool, all_logits: bool
 ) -> Cost | None:
-    """The mean over `count` steps by Simpson's rule, exact for costs up to the third power of the context."""
-    lengths = (prompt + 1, prompt + (count + 1) // 2, prompt + count)
-    costs = [
-        step_cost(facts, rows, length, keeps_past=keeps_past, logits=length if all_logits and not keeps_past else 1)
-        for length in lengths
-    ]
-    known = [(weight, cost) for weight, cost in zip((1 / 6, 4 / 6, 1 / 6), costs, strict=True) if cost is not None]
-    return _weighted(known) if len(known) == len(costs) else None
+    """The mean over steps that end at prompt + 1 to prompt + count tokens.
+
+    Of each run of neighbouring lengths the middle one stands for all, or the two middle ones for half of them each.
+    """
+    known: list[tuple[float, Cost]] = []
+    edges = [prompt + count * run // min(count, RUNS) for run in range(min(count, RUNS) + 1)]
+    for before, last in pairwise(edges):
+        middles = {(before + 1 + last) // 2, (before + 2 + last) // 2}
+        for middle in middles:
+            logits = middle if all_logits and not keeps_past else 1
+            cost = step_cost(facts, rows, middle, keeps_past=keeps_past, logits=logits)
+            if cost is None:
+                return None
+            known.append(((last - before) / count / len(middles), cost))
+    return _weighted(known)
 
 
 def _weighted(costs: Sequence[tuple[float, Cost]]) -> Cost:
@@ -141,7 +174,8 @@ def _floors(cost: Cost | None, ceilings: Ceilings | None, dtype: str) -> tuple[f
     if cost is None or ceilings is None:
         return None, None
     rate = ceilings.flops_per_s(dtype)
-    return cost.bytes / ceilings.bytes_per_s(cost.bytes), None if rate is None else cost.flops / rate
+    bandwidth = ceilings.bytes_per_s(cost.bytes)
+    return None if bandwidth is None else cost.bytes / bandwidth, None if rate is None else cost.flops / rate
 
 
 def _launch_s(itl_s: float | None, work: StepWork | None, ceilings: Ceilings | None) -> float | None:

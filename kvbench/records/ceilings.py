@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from kvbench.errors import RecordError
 from kvbench.records.part import Part
@@ -23,7 +23,7 @@ class ReadRate(Part):
     """Bytes read a second from a working set of this size: caches make small sets faster."""
 
     set_bytes: int
-    bytes_per_s: float
+    bytes_per_s: float = Field(gt=0)
 
 
 class MatrixRate(Part):
@@ -32,7 +32,7 @@ class MatrixRate(Part):
     dtype: str
     rows: int
     width: int
-    flops_per_s: float
+    flops_per_s: float = Field(gt=0)
 
 
 class Ceilings(Part):
@@ -45,11 +45,14 @@ class Ceilings(Part):
     matrix: tuple[MatrixRate, ...]
     launch_s: float
 
-    def bytes_per_s(self, working_set: int) -> float:
-        """The highest rate at which so many bytes could be read: that of the largest set measured that is no larger."""
-        ordered = sorted(self.read, key=lambda rate: rate.set_bytes)
-        fitting = [rate for rate in ordered if rate.set_bytes <= working_set] or ordered[:1]
-        return fitting[-1].bytes_per_s
+    def bytes_per_s(self, working_set: int) -> float | None:
+        """The highest rate at which so many bytes could be read; None when no set was measured.
+
+        That of the largest set measured that is no larger, or of a larger one where that was read faster.
+        """
+        smaller = [rate.set_bytes for rate in self.read if rate.set_bytes <= working_set]
+        least = max(smaller, default=0)
+        return max((rate.bytes_per_s for rate in self.read if rate.set_bytes >= least), default=None)
 
     def flops_per_s(self, dtype: str) -> float | None:
         """The highest matrix rate in this type, over all shapes; None when it was not measured."""
@@ -71,11 +74,13 @@ def ceilings_file(mark: str) -> Path:
 
 
 def load_ceilings(environment: Mapping[str, Any]) -> Ceilings | None:
-    """The ceilings of this machine; None when they were not measured, or with something that differs now."""
+    """The ceilings of this machine; None when they were not measured, cannot be read, or something differs now."""
+    mark = fingerprint(environment)
     try:
-        return Ceilings.model_validate_json(ceilings_file(fingerprint(environment)).read_bytes())
+        found = Ceilings.model_validate_json(ceilings_file(mark).read_bytes())
     except (OSError, ValidationError):
         return None
+    return found if found.fingerprint == mark else None
 
 
 def keep_ceilings(ceilings: Ceilings) -> Path:

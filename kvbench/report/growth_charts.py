@@ -9,7 +9,6 @@ import numpy as np
 
 from kvbench.printable import printable
 from kvbench.records.growth import BreakEven, Growth, Law
-from kvbench.records.part import Estimate
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.figures import (
@@ -28,7 +27,8 @@ from kvbench.report.figures import (
     rule,
     scaled,
 )
-from kvbench.report.formatting import axis_scale, format_estimate, format_value
+from kvbench.report.formatting import axis_scale, format_estimate
+from kvbench.report.growth import law_text
 from kvbench.report.palette import Look
 from kvbench.report.series import thinned
 
@@ -38,22 +38,23 @@ HEADROOM = 1.15
 LAW_NOTE = "Lines: the fitted laws, over the range measured; markers: median over blocks with its interval."
 
 
-def law_s(law: Law, context_length: float) -> float | None:
-    """Seconds of a step by a law's mean coefficients; None where it has none."""
-    terms = (law.launch_s.value, law.per_token_s.value, law.per_token2_s.value)
-    if any(term is None for term in terms):
-        return None
-    launch_s, per_token_s, per_token2_s = (float(term or 0.0) for term in terms)
-    return launch_s + per_token_s * context_length + per_token2_s * context_length**2
+def law_s(law: Law, context_length: float) -> float:
+    """Seconds of a step by a law's mean coefficients."""
+    return float(_by_law(law, np.asarray([context_length]))[0])
 
 
-def total_s(law: Law, prompt_tokens: int, new_tokens: int) -> float | None:
+def total_s(law: Law, prompt_tokens: int, new_tokens: int) -> float:
     """Seconds of the steps after the first token, by a law: at contexts prompt + 1 to prompt + new tokens - 1."""
-    contexts = prompt_tokens + np.arange(1, new_tokens, dtype=float)
-    launch_s, per_token_s, per_token2_s = (each.value for each in (law.launch_s, law.per_token_s, law.per_token2_s))
-    if launch_s is None or per_token_s is None or per_token2_s is None:
-        return None
-    return float(launch_s * len(contexts) + per_token_s * contexts.sum() + per_token2_s * (contexts**2).sum())
+    return float(_by_law(law, prompt_tokens + np.arange(1, new_tokens, dtype=float)).sum())
+
+
+def _by_law(law: Law, contexts: np.ndarray) -> np.ndarray:
+    launch_s, per_token_s, per_token2_s = (
+        coefficient.value or 0.0 for coefficient in (law.launch_s, law.per_token_s, law.per_token2_s)
+    )
+    work_s = per_token_s * contexts + per_token2_s * contexts**2
+    seconds: np.ndarray = np.maximum(launch_s, work_s) if law.form == "max" else launch_s + work_s
+    return seconds
 
 
 def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> Chart:
@@ -111,7 +112,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
         last = max(total.new_tokens for total in totals)
         counts = sorted({round(each) for each in np.geomspace(2, last, LINE_POINTS)})
         sums = [(count, total_s(law, prompt, count)) for count in counts]
-        drawn = [(count, each) for count, each in sums if each is not None and each > 0]
+        drawn = [(count, each) for count, each in sums if each > 0]
         traces.append(
             line(
                 look,
@@ -209,13 +210,12 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
                 )
     for law in growth.laws:
         lengths = [float(each) for each in np.linspace(growth.shortest, growth.longest, LINE_POINTS)]
-        at = [law_s(law, length) for length in lengths]
-        if law.arm == arm and all(each is not None for each in at):
+        if law.arm == arm:
             traces.append(
                 line(
                     look,
                     x=scaled(lengths, 1),
-                    y=scaled((each for each in at if each is not None), scale),
+                    y=scaled((law_s(law, length) for length in lengths), scale),
                     hoverinfo="skip",
                     **shared,
                 )
@@ -238,14 +238,7 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
 
 def _said(law: Law, name: str, growth: Growth) -> str:
     """How one arm grows: from the shortest to the longest length, and the law's own figures."""
-    parts = f"{name}: {format_value(law.launch_s.value, 's')}"
-    for term, power in ((law.per_token_s, "token"), (law.per_token2_s, "token²")):
-        if term.value is not None and _told(term):
-            parts += f" {'+' if term.value >= 0 else '−'} {format_value(abs(term.value), 's')} per {power}"
     grown = format_estimate(law.growth, "times")
-    return f"{parts}; {grown} from {growth.shortest:,.0f} to {growth.longest:,.0f} tokens ({law.order})."
-
-
-def _told(term: Estimate) -> bool:
-    """Whether a term is told from none."""
-    return term.ci_low is not None and term.ci_high is not None and not term.ci_low <= 0 <= term.ci_high
+    return (
+        f"{name}: {law_text(law)}; {grown} from {growth.shortest:,.0f} to {growth.longest:,.0f} tokens ({law.order})."
+    )

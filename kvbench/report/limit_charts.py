@@ -148,6 +148,7 @@ class _Work:
     flops: int
     bytes: int
     seconds: float
+    bytes_per_s: float  # the ceiling of reading so many
     roof: float
 
     @property
@@ -173,7 +174,7 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     works = [work for row, arm in enumerate(record.arms) for work in _works(row, arm, ceilings, peak)]
     if not works:
         return Chart(key, title, "No step was measured.")
-    slopes = sorted({ceilings.bytes_per_s(work.bytes) for work in works})
+    slopes = sorted({work.bytes_per_s for work in works})
     low = min(min(work.intensity for work in works), min(peak / slope for slope in slopes)) / ROOM
     high = max(max(work.intensity for work in works), max(peak / slope for slope in slopes)) * ROOM
     scale, unit = _flops_scale(peak)
@@ -257,9 +258,9 @@ def _works(row: int, arm: ArmRecord, ceilings: Ceilings, peak: float) -> list[_W
         ("prefill", limit.prefill_flops, limit.prefill_bytes, arm.ttft_s.value),
     )
     return [
-        _Work(row, kind, flops, read, seconds, roof=min(peak, flops / read * ceilings.bytes_per_s(read)))
+        _Work(row, kind, flops, read, seconds, bytes_per_s=slope, roof=min(peak, flops / read * slope))
         for kind, flops, read, seconds in passes
-        if flops and read and seconds
+        if flops and read and seconds and (slope := ceilings.bytes_per_s(read))
     ]
 
 

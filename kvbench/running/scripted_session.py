@@ -238,11 +238,11 @@ class ScriptedSession:
         return None, None
 
     def step_work(self, arm: int) -> StepWork:
-        """See `Session.step_work`: the script's own times, at the middle of the run."""
-        batch = self.batches[0]
-        middle = batch.longest + self._plan.config.workload.new_tokens / 2
+        """See `Session.step_work`: the script's own times, over all steps of all batches."""
+        steps = range(1, self._plan.config.workload.new_tokens)
+        contexts = [self._interruptions.context(batch.longest, index) for batch in self.batches for index in steps]
         spec, kernel = self._plan.arms[arm], self._plan.config.model.kernel
-        busy_s = self._backend.computing_s(spec, spec.keeps_past, middle)
+        busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in contexts) / len(contexts)
         return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
 
     def counted_flops(self) -> CountedFlops:

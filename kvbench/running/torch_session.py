@@ -228,7 +228,7 @@ class TorchSession:
             length = min(seen) - self._unseen
         if length < 1:
             return None
-        rows = [(row * (length // len(row) + 1))[:length] for row in self._rows(self.batches[0])]
+        rows = [_prolonged(row, length) for row in self._rows(self.batches[0])]
         return make_batch(0, rows, steps + 1, self._backend.device)
 
     def decode_batch(self, new_tokens: int) -> tuple[PromptBatch, int]:
@@ -260,9 +260,16 @@ class TorchSession:
         return self._meter.device_allocations(), self._meter.outside_bytes()
 
     def step_work(self, arm: int) -> StepWork:
-        """See `Session.step_work`."""
+        """See `Session.step_work`: a few steps in the middle of the run, whose contexts are those of the mean step."""
+        decoded = self._new_tokens - 1
+        steps = min(PROFILED_STEPS, decoded)
+        before = (decoded - steps) // 2
         chosen = self.batches[:: max(1, len(self.batches) // PROFILED_BATCHES)]
-        return step_work(arm, lambda: self.decoder(arm), chosen, min(PROFILED_STEPS, self._new_tokens - 1), self.clock)
+        batches = [
+            self._batch(batch.index, [_prolonged(row, len(row) + before) for row in self._rows(batch)], steps + 1)
+            for batch in chosen
+        ]
+        return step_work(arm, lambda: self.decoder(arm), batches, steps, self.clock)
 
     def counted_flops(self) -> CountedFlops:
         """See `Session.counted_flops`."""
@@ -407,3 +414,8 @@ class TorchSession:
             MemoryAtStep(self._interruptions.context(prompt, index), kv, allocated)
             for index, (kv, allocated) in enumerate(zip(witness.kv_bytes, witness.allocated, strict=True))
         )
+
+
+def _prolonged(row: Sequence[int], length: int) -> list[int]:
+    """A prompt repeated and cut to exactly so many tokens."""
+    return [row[position % len(row)] for position in range(length)]

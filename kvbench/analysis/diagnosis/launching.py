@@ -61,7 +61,8 @@ def _on_device(pair: Pair, bound: list[int]) -> tuple[str, tuple[str, ...]]:
         )
         return text, evidence
     subject = "Both modes spend" if pair.baseline.mode != pair.candidate.mode else "Both arms spend"
-    text = f"{subject} {both(steps[0], steps[1], 's')} a step launching kernels that keep the device busy for {both(busy[0], busy[1], 's')}"
+    spent, kept = (both(each[0], each[1], "s") for each in (steps, busy))
+    text = f"{subject} {spent} a step launching kernels that keep the device busy for {kept}"
     return text, evidence
 
 
