@@ -34,6 +34,19 @@ TINY = {
     "eos_token_id": 2,
     "tie_word_embeddings": False,
 }
+YUAN = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "pad_token_id": 2,
+    "bos_token_id": 2,
+    "eos_token_id": 2,
+    "eod_token": 2,
+    "sep_token": 3,
+}
 GPT2 = {
     "vocab_size": 97,
     "n_embd": 32,
@@ -83,9 +96,11 @@ def tiny_model() -> Callable[..., Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    def build(architecture: str, **changes: Any) -> Any:
-        shape = {**(GPT2 if architecture == "gpt2" else TINY), **changes}
-        torch.manual_seed(7)
+    import kvbench.models  # noqa: F401 - registers Yuan
+
+    def build(architecture: str, *, seed: int = 7, **changes: Any) -> Any:
+        shape = {**{"gpt2": GPT2, "yuan": YUAN}.get(architecture, TINY), **changes}
+        torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape))
         width = 1.5 / 32**0.5  # the default 0.02 hides bugs: see a token twice and nothing changes
         for parameter in model.parameters():

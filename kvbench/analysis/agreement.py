@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from kvbench.measuring.samples import AgreementFigures
-from kvbench.records.agreement import Agreement, Verdict
+from kvbench.analysis.series import thinned
+from kvbench.measuring.samples import AgreementFigures, ReferenceFigures
+from kvbench.records.agreement import Agreement, AgreementStep, NoiseWay, ReferenceDistance, Verdict
 
-# A candidate may differ by more than the two other summation orders that were tried, since a cached step runs
-# matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several times as much. Seen: 1.05 times
-# in bfloat16 on an H200, 3 times in float32 on a CPU.
+# A candidate may differ by more than the other orders of summing that were tried, since a cached step runs
+# matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several times as much.
 NOISE_MARGIN = 5.0
 
-# Rounding may happen to be invisible in the shapes tried; a few units in the last place of the largest logit are
-# always allowed, accumulated over the layers.
-# Activations in 8 bits move in steps of 1/127 of a row's largest, so a step's half decides many roundings.
-LEAST_NOISE = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3, "int8": 8e-3}
+# Of one number: the distance from 1 to the next larger one, relative. A logit cannot be told more finely, so rounding
+# is never taken to be less, even where every way tried gave the same bits. float64 models have float32's, because
+# transformers' norms and rotary tables are float32 whatever the rest is; 8-bit activations are 127 steps of a row's
+# largest.
+RESOLUTION = {"float64": 2**-23, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7, "int8": 1 / 127}
 
 # Whatever the noise: beyond these relative differences no sound computation in this type lands (worst seen over
-# 64 steps, with room: 7e-6, 4e-3 and 3e-2).
-OUTER_GATE = {"float64": 1e-6, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+# 64 steps, with room: 7e-6, 4e-3 and 3e-2). Without it a model that mistakes padding for text, whose measured "noise"
+# is no rounding at all, would excuse anything.
+OUTER_GATE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
 
 NOT_FINITE = "not judged: the logits are not finite numbers; try model.dtype=float32 or bfloat16"
 NOT_CHECKED = Agreement(
@@ -36,12 +38,15 @@ def judge(figures: AgreementFigures | None) -> Agreement:
     """The verdict with the figures it rests on."""
     if figures is None:
         return NOT_CHECKED
+    by_step, noise_ways = _by_step(figures), _noise_ways(figures)
     if figures.max_rel_logit_diff is None or figures.noise_rel is None:
-        return NOT_CHECKED.model_copy(update={"steps": figures.steps, "detail": NOT_FINITE})
-    verdict = _verdict(figures.max_rel_logit_diff, figures.noise_rel, figures.dtype)
+        seen = {"steps": figures.steps, "by_step": by_step, "noise_ways": noise_ways}
+        return NOT_CHECKED.model_copy(update={**seen, "detail": _not_judged(figures)})
+    verdict = _verdict(figures.max_rel_logit_diff, parted_by(figures), figures.noise_rel, figures.dtype)
     return Agreement(
         verdict=verdict,
         first_divergence=figures.first_divergence,
+        divergence_sequence=figures.divergence_sequence,
         top2_margin=figures.top2_margin,
         max_abs_logit_diff=figures.max_abs_logit_diff,
         kl=figures.kl,
@@ -52,34 +57,108 @@ def judge(figures: AgreementFigures | None) -> Agreement:
         noise_rel=figures.noise_rel,
         allowed_rel=tolerance(figures.noise_rel, figures.dtype),
         argmax_flips=figures.argmax_flips,
+        by_step=by_step,
+        noise_ways=noise_ways,
+    )
+
+
+def reference_distance(figures: ReferenceFigures) -> ReferenceDistance:
+    """An arm's distance from the wider type, as the record has it."""
+    return ReferenceDistance(
+        arm=figures.arm,
+        dtype=figures.dtype,
+        device=figures.device,
+        steps=figures.steps,
+        max_abs_logit_diff=figures.max_abs_logit_diff,
+        max_rel_logit_diff=figures.max_rel_logit_diff,
+        kl=figures.kl,
+        argmax_flips=figures.argmax_flips,
     )
 
 
 def tolerance(noise_rel: float, dtype: str) -> float:
     """The largest relative logit difference that counts as rounding."""
-    allowed = NOISE_MARGIN * max(noise_rel, LEAST_NOISE.get(dtype, LEAST_NOISE["bfloat16"]))
+    allowed = NOISE_MARGIN * max(noise_rel, RESOLUTION.get(dtype, RESOLUTION["bfloat16"]))
     return min(allowed, OUTER_GATE.get(dtype, OUTER_GATE["bfloat16"]))
 
 
-def _verdict(difference_rel: float, noise_rel: float, dtype: str) -> Verdict:
+def parted_by(figures: AgreementFigures) -> float:
+    """The least relative logit difference with which the free runs can have parted where they did, 0 where unknown.
+
+    A lead of m is only overturned when some logit moved by m / 2. On the common path that holds by arithmetic; free
+    runs that part by more than the common path shows computed something else there, from a stale state for instance.
+    """
+    if figures.top2_margin_rel is None or figures.sampled or figures.penalised:
+        return 0.0
+    return figures.top2_margin_rel / 2
+
+
+def _verdict(difference_rel: float, parted_rel: float, noise_rel: float, dtype: str) -> Verdict:
+    difference_rel = max(difference_rel, parted_rel)
     if difference_rel == 0:
         return "IDENTICAL"
     return "EQUAL_WITHIN_ROUNDING" if difference_rel <= tolerance(noise_rel, dtype) else "MISMATCH"
+
+
+def _by_step(figures: AgreementFigures) -> tuple[AgreementStep, ...]:
+    """A few hundred of them at most, but for every one that flips a token; the worst and the last always."""
+    steps = figures.by_step
+    worst = max(range(len(steps)), key=lambda index: steps[index].max_abs or 0.0, default=0)
+    kept = [index for index, step in enumerate(steps) if step.flips or step.max_abs is None or index == worst]
+    return tuple(
+        AgreementStep(
+            step=step.step,
+            max_abs_logit_diff=step.max_abs,
+            max_rel_logit_diff=step.max_rel,
+            kl=step.kl,
+            flips=step.flips,
+            top2_margin=step.top2_margin,
+        )
+        for step in thinned(steps, kept)
+    )
+
+
+def _noise_ways(figures: AgreementFigures) -> tuple[NoiseWay, ...]:
+    return tuple(NoiseWay(way=way.way, noise_rel=way.max_rel, skipped=way.skipped) for way in figures.noise)
+
+
+def _not_judged(figures: AgreementFigures) -> str:
+    if figures.max_rel_logit_diff is None:
+        return NOT_FINITE
+    reasons = "; ".join(f"{way.way}: {way.skipped}" for way in figures.noise)
+    return f"not judged: what rounding alone does could not be measured ({reasons})"
 
 
 def _detail(figures: AgreementFigures, verdict: Verdict) -> str:
     limit = tolerance(figures.noise_rel or 0.0, figures.dtype)
     text = (
         f"largest relative logit difference {figures.max_rel_logit_diff:.1e} over {figures.steps} steps on one token"
-        f" path; rounding alone {figures.noise_rel:.1e}, allowed {limit:.1e}"
+        f" path; rounding alone {figures.noise_rel:.1e}{_largest_way(figures)}, allowed {limit:.1e}"
     )
     if figures.argmax_flips:
         text += f"; the likeliest token differs {figures.argmax_flips} times"
     if figures.first_divergence is None:
         return text + "; free runs give the same tokens"
+    where = f"new token {figures.first_divergence}"
+    if figures.divergence_sequence is not None:
+        where += f" of prompt {figures.divergence_sequence + 1}"
     margin = "" if figures.top2_margin is None else f" where the two best logits are {figures.top2_margin:.1e} apart"
+    return f"{text}; free runs part at {where}{margin}: {_cause(figures, verdict, limit)}"
+
+
+def _largest_way(figures: AgreementFigures) -> str:
+    tried = [way for way in figures.noise if way.max_rel is not None]
+    if not tried:
+        return ""
+    largest = max(tried, key=lambda way: way.max_rel or 0.0)
+    return f" (the largest of {len(tried)} other orders of summing: {largest.way})"
+
+
+def _cause(figures: AgreementFigures, verdict: Verdict, limit: float) -> str:
     if verdict == "MISMATCH":
-        cause = "a cache bug or another computation"
-    else:
-        cause = "a draw that rounding tipped" if figures.sampled else "a near-tie"
-    return f"{text}; free runs part at new token {figures.first_divergence}{margin}: {cause}"
+        if (figures.max_rel_logit_diff or 0.0) <= limit:
+            return "too far for rounding, so a free run computed something else than the common path does"
+        return "a cache bug or another computation"
+    if figures.sampled:
+        return "a draw that rounding tipped"
+    return "a near-tie of the scores after the penalty" if figures.penalised else "a near-tie"

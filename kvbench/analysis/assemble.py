@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import kvbench
+from kvbench.analysis.agreement import reference_distance
 from kvbench.analysis.arms import arm_record
 from kvbench.analysis.audits import audits
 from kvbench.analysis.checks import failed, run_checks
@@ -76,6 +77,7 @@ def assemble(
         "phases": tuple(Phase(name=each.phase, seconds=each.seconds) for each in samples.phases),
         "device_during": device_during(samples.all_blocks),
         "audits": audits(plan, samples),
+        "references": tuple(map(reference_distance, samples.references)),
         "growth": grown,
         "ceilings": ceilings,
         "flops_check": flops_check(samples),

@@ -60,10 +60,13 @@ RULES = tuple(
         (r"/comparisons?(/\d+)?/break_even_context", "one length was measured: experiment=scaling measures several"),
         (r"/comparisons?(/\d+)?/extra_memory_bytes", "the memory of one of the arms is not known"),
         (
-            r"/comparisons?(/\d+)?/agreement/(first_divergence|top2_margin)",
+            r"/comparisons?(/\d+)?/agreement/(first_divergence|divergence_sequence|top2_margin)",
             "free runs give the same tokens, or were not compared",
         ),
-        (r"/comparisons?(/\d+)?/agreement/.*", "agreement was not checked"),
+        (r"/comparisons?(/\d+)?/agreement/by_step/.*", "the logits of such a step are not finite numbers"),
+        (r"/comparisons?(/\d+)?/agreement/noise_ways/.*", "this order of summing could not be tried, see skipped"),
+        (r"/comparisons?(/\d+)?/agreement/.*", "agreement was not checked, or not judged: its detail says why"),
+        (r"/references/.*", "the logits are not finite numbers"),
         (r"/comparisons?(/\d+)?/[a-z_]+/(ci_low|ci_high|level)", "an interval needs at least 2 blocks"),
         (r"/comparisons?(/\d+)?/[a-z_]+/value", "no block has this figure in both arms"),
         (r"/device_during", "the device has no sensors, or the run ended before its first block"),
@@ -77,7 +80,7 @@ RULES = tuple(
 )
 
 # Hundreds of points share one reason, which stands at the series itself.
-SERIES = re.compile(r"(/memory_timeline|/arms/\d+/memory_by_context)/")
+SERIES = re.compile(r"(/memory_timeline|/arms/\d+/memory_by_context|/comparisons?(?:/\d+)?/agreement/by_step)/")
 
 
 def null_reasons(record: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:

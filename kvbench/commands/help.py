@@ -45,7 +45,7 @@ def _page() -> Iterator[str]:
     yield from _section("arms=[{mode: nocache, habit: …}]", ((habit.name, habit.summary) for habit in HABITS.values()))
     yield ""
     yield f"model=   {' '.join(_files('model'))}"
-    for group in ("workload", "sampling", "measure", "experiment"):
+    for group in ("workload", "sampling", "check", "measure", "experiment"):
         yield f"{group}=   {' '.join(_files(group))}"
     yield from _section("keys (default)", _keys())
     yield ""

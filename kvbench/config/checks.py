@@ -41,6 +41,7 @@ def check(config: Config) -> None:
     _check_scaling(config)
     _check_measure(config)
     _check_trace(config)
+    _check_reference(config)
     _check_launch(config)
     _check_places(config)
 
@@ -213,6 +214,23 @@ def _check_trace(config: Config) -> None:
             "trace.probabilities=true: not with measure.step_lane=false, the throughput lane is never traced;"
             " set measure.step_lane=true"
         )
+
+
+def _check_reference(config: Config) -> None:
+    model, asked = config.model, f"check.reference={config.check.reference}"
+    if config.check.reference == "none":
+        return
+    if model.weights == "scripted":
+        raise ConfigError(f"{asked}: the scripted model has no logits; leave it out")
+    if config.check.agreement == "none":
+        raise ConfigError(f"{asked}: not with check.agreement=none, it needs steps; set check.agreement=few or full")
+    if model.quantization != "none":
+        raise ConfigError(
+            f"{asked}: not with model.quantization={model.quantization}, whose weights have no wider type; leave one of"
+            " them out"
+        )
+    if model.device_map:
+        raise ConfigError(f"{asked}: not with model.device_map={model.device_map}, the copy is on one device")
 
 
 def _check_launch(config: Config) -> None:

@@ -168,6 +168,11 @@ class CheckConfig:
     agreement: str = setting(
         "few", "teacher-forced comparison of the arms' logits: few steps, full, none", choices=("few", "full", "none")
     )
+    reference: str = setting(
+        "none",
+        "also the distance of every arm from recompute in a wider type, which takes a second copy of the weights",
+        choices=("none", "float32", "float64"),
+    )
 
 
 @dataclass

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
+from kvbench.decoding.rounding import Logits, Reorderable, rounding_noise
 from kvbench.decoding.sampling import Forced
-from kvbench.measuring.samples import AgreementFigures
+from kvbench.measuring.samples import AgreementFigures, StepFigures
 
 FEW_STEPS = 16  # the prefill and the steps after it, where a wrong position or a stale state already shows
-NOISE_PADDING = 3  # odd, so that rows are laid out and blocked differently in every kernel
 
 
-class Comparable(Protocol):
+class Comparable(Reorderable, Protocol):
     """What a session offers to be compared."""
 
     @property
@@ -32,12 +32,8 @@ class Comparable(Protocol):
     def dtype(self) -> str:
         """The type that the model computes in."""
 
-    @property
-    def takes_masks(self) -> bool:
-        """Whether the first arm's attention can leave padding out."""
-
-    def decoder(self, arm: int, forced: Forced | None = None) -> Decoder:
-        """The decoder of an arm, on a forced path."""
+    def decoder(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
+        """The decoder of an arm, on a forced path; `attention` takes the place of the arm's own."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +57,95 @@ def compare(
     compared, up to that step at least; without a divergence it is the first batch.
     """
     divergence = first_divergence(baseline_tokens, candidate_tokens)
-    number = 0 if divergence is None else _batch_of(session, divergence.sequence)
+    number, path = common_path(session, baseline_tokens, divergence, extent)
     batch, members = session.batches[number], session.batch_members[number]
-    longest_path = min(len(baseline_tokens[index]) for index in members)
-    steps = longest_path if extent is None else min(extent, longest_path)
-    if divergence is not None:
-        steps = min(longest_path, max(steps, divergence.step + 1))
-    path = batch.input_ids.new_tensor([list(baseline_tokens[index][:steps]) for index in members])
-    reference = _forced_logits(session, 0, batch, path)
-    judged = _forced_logits(session, candidate, batch, path)
-    noise = _noise(session, batch, path, reference)
-    scale = max(float(step.abs().max()) for step in reference)
-    difference = _largest_difference(reference, judged)
+    reference = _followed(session, 0, batch, path)
+    judged = _followed(session, candidate, batch, path)
+
+    def follow(other: PromptBatch, other_path: torch.Tensor, attention: str | None) -> Logits:
+        return _followed(session, 0, other, other_path, attention)
+
+    noise = rounding_noise(session, follow, batch, path, reference)
+    session.decoder(0).prepare(None)  # puts the first arm's own attention back
+    by_step = step_figures(reference, judged)
+    scale = largest_logit(reference)
+    margin = None if divergence is None else _margin(reference, divergence, members)
+    loudest = max((each.max_abs for each in noise if each.max_abs is not None), default=None)
     return AgreementFigures(
         candidate_arm=candidate,
-        steps=steps,
-        max_abs_logit_diff=_finite(difference),
-        max_rel_logit_diff=_finite(difference / scale),
-        kl=_finite(max(_kl(a, b) for a, b in zip(reference, judged, strict=True))),
-        argmax_flips=sum(int((a.argmax(-1) != b.argmax(-1)).sum()) for a, b in zip(reference, judged, strict=True)),
-        noise_abs=_finite(noise),
-        noise_rel=_finite(noise / scale),
+        steps=path.shape[1],
+        **overall(by_step),
+        noise_abs=loudest,
+        noise_rel=None if loudest is None or not math.isfinite(scale) else loudest / scale,
         first_divergence=None if divergence is None else divergence.step,
         divergence_sequence=None if divergence is None else divergence.sequence,
-        top2_margin=None if divergence is None else _margin(reference, divergence, members),
+        top2_margin=margin,
+        top2_margin_rel=None if margin is None else _finite(margin / scale),
         dtype=session.dtype,
+        by_step=by_step,
+        noise=tuple(
+            replace(each, max_rel=each.max_abs / scale) if each.max_abs is not None else each for each in noise
+        ),
     )
+
+
+def common_path(
+    session: Comparable, tokens: Sequence[Sequence[int]], divergence: Divergence | None, extent: int | None
+) -> tuple[int, torch.Tensor]:
+    """The batch to compare on, by its number, and its first arm's tokens (batch, steps).
+
+    A sequence that ended early goes on with its last token: any token can be followed, and no other is cut short.
+    """
+    number = 0 if divergence is None else _batch_of(session, divergence.sequence)
+    rows = [list(tokens[index]) for index in session.batch_members[number]]
+    longest = max(map(len, rows))
+    steps = longest if extent is None else min(extent, longest)
+    if divergence is not None:
+        steps = min(longest, max(steps, divergence.step + 1))
+    path = [(row + row[-1:] * (steps - len(row)))[:steps] for row in rows]
+    return number, session.batches[number].input_ids.new_tensor(path)
+
+
+def follow(decoder: Decoder, forced: Forced, batch: PromptBatch) -> Logits:
+    """The logits of every step on the path that `forced` holds the decoder to, on the host."""
+    decoder.prepare(None)
+    decoder.run(batch, forced.path.shape[1], Unobserved())
+    return [logits.cpu() for logits in forced.logits]
+
+
+def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tensor]) -> tuple[StepFigures, ...]:
+    """Each step's logits (batch, vocabulary) held against the reference's, the worst over the rows."""
+    scale = largest_logit(reference)
+    steps = []
+    for index, (a, b) in enumerate(zip(reference, judged, strict=True)):
+        difference = float((a - b).abs().max())
+        best = a.topk(2).values
+        steps.append(
+            StepFigures(
+                step=index,
+                max_abs=_finite(difference),
+                max_rel=_finite(difference / scale),
+                kl=_finite(_kl(a, b)),
+                flips=int((a.argmax(-1) != b.argmax(-1)).sum()),
+                top2_margin=_finite(float((best[:, 0] - best[:, 1]).min())),
+            )
+        )
+    return tuple(steps)
+
+
+def overall(steps: Sequence[StepFigures]) -> dict[str, Any]:
+    """The worst of the steps under the names of `AgreementFigures`; None where a step's is."""
+    return {
+        "max_abs_logit_diff": _worst([step.max_abs for step in steps]),
+        "max_rel_logit_diff": _worst([step.max_rel for step in steps]),
+        "kl": _worst([step.kl for step in steps]),
+        "argmax_flips": sum(step.flips for step in steps),
+    }
+
+
+def largest_logit(logits: Sequence[torch.Tensor]) -> float:
+    """What relative differences are over; 1 for a model whose logits are all zero."""
+    return float(torch.stack([step.abs().max() for step in logits]).max()) or 1.0
 
 
 def first_divergence(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequence[int]]) -> Divergence | None:
@@ -105,51 +164,16 @@ def _batch_of(session: Comparable, sequence: int) -> int:
     return next(number for number, members in enumerate(session.batch_members) if sequence in members)
 
 
-def _forced_logits(session: Comparable, arm: int, batch: PromptBatch, path: torch.Tensor) -> list[torch.Tensor]:
+def _followed(
+    session: Comparable, arm: int, batch: PromptBatch, path: torch.Tensor, attention: str | None = None
+) -> Logits:
     forced = Forced(path)
-    decoder = session.decoder(arm, forced)
-    decoder.prepare(None)
-    decoder.run(batch, path.shape[1], Unobserved())
-    return [logits.cpu() for logits in forced.logits]
+    return follow(session.decoder(arm, forced, attention=attention), forced, batch)
 
 
-def _noise(session: Comparable, batch: PromptBatch, path: torch.Tensor, reference: list[torch.Tensor]) -> float:
-    """What rounding alone does here: the baseline against itself, computed in other shapes.
-
-    Twice as many rows, and a few columns of padding, make kernels split and sum in another order; the mathematics
-    is the same. Nothing in this depends on the candidate.
-    """
-    rows = batch.input_ids.shape[0]
-    doubled = _forced_logits(session, 0, _doubled(batch), path.repeat(2, 1))
-    noise = _largest_difference(reference, [step[:rows] for step in doubled])
-    if session.takes_masks:
-        noise = max(noise, _largest_difference(reference, _forced_logits(session, 0, _padded(batch), path)))
-    return noise
-
-
-def _doubled(batch: PromptBatch) -> PromptBatch:
-    mask = None if batch.mask is None else batch.mask.repeat(2, 1)
-    rows = batch.input_ids.shape[0]
-    positions = batch.positions.expand(rows, -1).repeat(2, 1)
-    return PromptBatch(batch.index, batch.input_ids.repeat(2, 1), positions, mask, batch.lengths * 2)
-
-
-def _padded(batch: PromptBatch) -> PromptBatch:
-    rows, total = batch.input_ids.shape[0], batch.positions.shape[1]
-    mask = batch.positions.new_ones((rows, total)) if batch.mask is None else batch.mask
-    blank = (rows, NOISE_PADDING)
-    return PromptBatch(
-        batch.index,
-        torch.cat([batch.input_ids[:, :1].expand(blank), batch.input_ids], dim=1),
-        torch.cat([batch.positions.new_zeros(blank), batch.positions.expand(rows, -1)], dim=1),
-        torch.cat([mask.new_zeros(blank), mask], dim=1),
-        batch.lengths,
-    )
-
-
-def _largest_difference(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    # torch's max keeps a NaN, Python's would lose it.
-    return float(torch.stack([(a - b).abs().max() for a, b in zip(first, second, strict=True)]).max())
+def _worst(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def _finite(value: float) -> float | None:

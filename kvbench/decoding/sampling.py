@@ -71,7 +71,7 @@ class Sampler:
 class Forced:
     """Follows a given path and keeps the logits it was shown: how two arms are compared on the same tokens.
 
-    `path` is (batch, steps); `logits` collects one (batch, vocabulary) float32 tensor a step.
+    `path` is (batch, steps); `logits` collects one (batch, vocabulary) tensor a step, in float32 or the wider type.
     """
 
     path: torch.Tensor
@@ -81,5 +81,5 @@ class Forced:
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the protocol's shape
         """The path's next token ids (batch,)."""
-        self.logits.append(logits.detach().to(torch.float32))
+        self.logits.append(logits.detach().to(torch.promote_types(logits.dtype, torch.float32)))
         return self.path[:, len(self.logits) - 1]

@@ -273,11 +273,33 @@ class CountedFlops:
 
 
 @dataclass(frozen=True)
+class StepFigures:
+    """One step of a common token path, the worst over the rows; None is what is not a finite number."""
+
+    step: int
+    max_abs: float | None
+    max_rel: float | None  # over the largest logit of the path
+    kl: float | None
+    flips: int  # rows whose likeliest token differs
+    top2_margin: float | None
+
+
+@dataclass(frozen=True)
+class NoiseFigures:
+    """What one other way of summing does to the baseline's logits; None with the reason where it could not be tried."""
+
+    way: str
+    max_abs: float | None
+    max_rel: float | None = None
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
 class AgreementFigures:
     """Teacher-forced comparison of a candidate arm with the baseline on one token path.
 
     Differences are over the last position's logits of every step checked. `noise_abs` is the baseline's own difference
-    when the same prefixes are computed with other batch and padding shapes: what rounding alone does here.
+    when the same prefixes are summed in other orders, the largest of `noise`: what rounding alone does here.
     """
 
     candidate_arm: int
@@ -293,6 +315,24 @@ class AgreementFigures:
     top2_margin: float | None  # baseline's, at the first divergence
     dtype: str = "float32"
     sampled: bool = False  # whether the free runs draw their tokens
+    penalised: bool = False  # whether they choose by scores other than the logits
+    top2_margin_rel: float | None = None  # over the largest logit of the path
+    by_step: tuple[StepFigures, ...] = ()
+    noise: tuple[NoiseFigures, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReferenceFigures:
+    """One arm's logits against those of the same model computed in a wider type, on one token path."""
+
+    arm: int
+    dtype: str  # of the reference
+    device: str  # where it was computed
+    steps: int
+    max_abs_logit_diff: float | None
+    max_rel_logit_diff: float | None
+    kl: float | None
+    argmax_flips: int
 
 
 @dataclass(frozen=True)
@@ -363,6 +403,7 @@ Sample = (
     | TracedPass
     | Shapes
     | AgreementFigures
+    | ReferenceFigures
     | EnergyWindow
     | Block
     | AuditBlock
@@ -386,6 +427,7 @@ class RunSamples:
     untimed: list[UntimedPass] = field(default_factory=list)
     traced: list[TracedPass] = field(default_factory=list)
     agreement: list[AgreementFigures] = field(default_factory=list)
+    references: list[ReferenceFigures] = field(default_factory=list)
     energy: list[EnergyWindow] = field(default_factory=list)
     all_blocks: list[Block] = field(default_factory=list)
     audits: list[AuditBlock] = field(default_factory=list)
@@ -419,6 +461,8 @@ class RunSamples:
                 self.traced.append(sample)
             case AgreementFigures():
                 self.agreement.append(sample)
+            case ReferenceFigures():
+                self.references.append(sample)
             case Block():
                 self.all_blocks.append(sample)
             case EnergyWindow():

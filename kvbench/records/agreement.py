@@ -24,11 +24,21 @@ class AgreementStep(Part):
     top2_margin: float | None
 
 
+class NoiseWay(Part):
+    """The baseline held against itself in another order of summing; `skipped` says why one could not be tried."""
+
+    way: str
+    noise_rel: float | None
+    skipped: str = ""
+
+
 class Agreement(Part):
     """Whether a candidate computes what the baseline computes, on the same token path.
 
     Relative differences are over the largest logit of the path. `noise_*` is what rounding alone does to the baseline,
-    measured in this run; `allowed_rel` the largest relative difference that counts as rounding.
+    measured in this run, the largest of `noise_ways`; `allowed_rel` the largest relative difference that counts as
+    rounding. `first_divergence` is the index of the first new token at which the free runs differ, in the prompt
+    `divergence_sequence`, and `top2_margin` the baseline's lead of its best logit there.
     """
 
     verdict: Verdict | None
@@ -43,14 +53,21 @@ class Agreement(Part):
     noise_rel: float | None = None
     allowed_rel: float | None = None
     argmax_flips: int | None = None
-    by_step: tuple[AgreementStep, ...] = ()
+    by_step: tuple[AgreementStep, ...] = ()  # thinned where there are more than a few hundred
+    noise_ways: tuple[NoiseWay, ...] = ()
+    divergence_sequence: int | None = None
 
 
 class ReferenceDistance(Part):
-    """How far one arm's logits are from the same model computed in a wider type, on the same token path."""
+    """How far one arm's logits are from recompute by the same model in a wider type, on the same token path.
+
+    Weights and matrix products are in that type. What an architecture casts to float32 by itself stays so: most norms,
+    the rotary tables and the softmax of eager attention, which bounds what a float64 reference can tell.
+    """
 
     arm: int
     dtype: str  # of the reference
+    device: str = ""  # where the reference was computed
     steps: int
     max_abs_logit_diff: float | None
     max_rel_logit_diff: float | None

@@ -47,7 +47,8 @@ def comparison_table(record: RunRecord) -> RenderableType:
     if not record.arms:
         return Text("nothing was measured", style=GREYED)
     table = _arms_as_columns(record) if len(record.arms) <= MOST_COLUMNS else _arms_as_rows(record)
-    return Group(table, *_notes(record), *_accounts(record), *_turns(record), *_statements(pairs(record)))
+    statements = _statements(pairs(record))
+    return Group(table, *_notes(record), *_accounts(record), *_turns(record), *statements, *_references(record))
 
 
 def _arms_as_columns(record: RunRecord) -> Table:
@@ -253,6 +254,22 @@ def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
     for sentence in sentences:
         lines.add_row("•", Text(sentence))
     return [lines, Text()]
+
+
+def _references(record: RunRecord) -> list[Text]:
+    """How far each arm is from the same model in a wider type, one line per arm."""
+    names = arm_names(record)
+    lines = []
+    for each in record.references:
+        if each.max_rel_logit_diff is None or each.kl is None:
+            distance = "not known, the logits are not finite numbers"
+        else:
+            distance = (
+                f"{each.max_rel_logit_diff:.1e} of the largest logit, KL up to {each.kl:.1e} nats, the likeliest token"
+                f" differs {each.argmax_flips} times in {each.steps} steps"
+            )
+        lines.append(Text(f"{names[each.arm]} against recompute in {each.dtype}: {distance}", style=GREYED))
+    return lines
 
 
 def _statement(pair: Pair) -> Text:

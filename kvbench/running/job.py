@@ -119,6 +119,10 @@ class _Job:
         for candidate in self.arms[1:]:
             self.emit(Progress(phase, candidate - 1, len(self.arms) - 1))
             self.emit(self.session.agreement(candidate, self.passes))
+        if self.plan.config.check.reference != "none":
+            self.emit(Progress("reference", 0, None))
+            for distance in self.session.references(self.passes):
+                self.emit(distance)
 
     def _traced_passes(self, phase: str) -> None:
         if not self.plan.config.trace.probabilities:

@@ -12,9 +12,11 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
-from kvbench.model_facts import ModelFacts, kv_cache_bytes
-from kvbench.models.fitting import require_fit
+from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
+from kvbench.models.fitting import free_bytes, require_fit
 from kvbench.plan import Arm, Plan
+
+REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
 
 
 def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) -> None:
@@ -71,6 +73,29 @@ def require_cache_memory(
     if any(arm.keeps_past for arm in arms):
         needed = max(kv_cache_bytes(facts, len(batch.lengths), batch.positions.shape[1]) or 0 for batch in batches)
         require_fit(needed, device, "the KV cache")
+
+
+def require_reference(wanted: str, model: Any, facts: ModelFacts, device: torch.device) -> None:
+    """Raise `ConfigError` when there is no wider type of this model, `Infeasible` when its copy fits nowhere."""
+    if wanted == "none":
+        return
+    if getattr(model, "is_quantized", False):
+        raise ConfigError(f"check.reference={wanted}: the weights are quantised and have no wider type; leave it out")
+    if DTYPE_BYTES.get(facts.dtype or "", 0) >= DTYPE_BYTES[wanted]:
+        wider = "use check.reference=float64" if wanted == "float32" and facts.dtype == "float32" else "leave it out"
+        raise ConfigError(f"check.reference={wanted}: the model computes in {facts.dtype} already; {wider}")
+    place = reference_device(wanted, facts, device)
+    require_fit(_reference_bytes(wanted, facts), place, f"the model in {wanted} beside itself (check.reference)")
+
+
+def reference_device(wanted: str, facts: ModelFacts, device: torch.device) -> torch.device:
+    """Where the wider copy goes: the model's own device when it fits there, else the CPU."""
+    has_type = device.type != "mps" or wanted != "float64"
+    return device if has_type and _reference_bytes(wanted, facts) <= free_bytes(device) else torch.device("cpu")
+
+
+def _reference_bytes(wanted: str, facts: ModelFacts) -> int:
+    return int((facts.parameters or 0) * DTYPE_BYTES[wanted] * REFERENCE_ROOM)
 
 
 def stop_ids_of(plan: Plan, model: Any, tokenizer: Any, vocab_size: int | None) -> tuple[int, ...]:

@@ -292,6 +292,10 @@ class ScriptedSession:
         steps = min(len(ids) for ids in passes[0].tokens)
         return AgreementFigures(candidate, steps, 0.0, 0.0, 0.0, 0, 0.0, 0.0, None, None, None)
 
+    def references(self, passes: Sequence[UntimedPass]) -> tuple[()]:  # noqa: ARG002 - the protocol's shape
+        """No logits, no distances; the configuration's check refuses to ask for them."""
+        return ()
+
     def _kv_bytes(self, arm: int, tokens: int, rows: int) -> int:
         return (kv_cache_bytes(self._facts, rows, tokens) or 0) if self._plan.arms[arm].keeps_past else 0
 

@@ -13,6 +13,7 @@ from kvbench.measuring.samples import (
     CountedFlops,
     Prepared,
     Proof,
+    ReferenceFigures,
     Shapes,
     StepWork,
     TracedPass,
@@ -100,6 +101,9 @@ class Session(Protocol):
 
     def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
         """Compare a candidate arm with the first arm on one token path; `passes` are the arms' untimed passes."""
+
+    def references(self, passes: Sequence[UntimedPass]) -> Sequence[ReferenceFigures]:
+        """How far every arm is from the same model in the type of `check.reference`; empty when none is asked for."""
 
 
 class Backend(Protocol):

@@ -11,7 +11,7 @@ import torch
 
 from kvbench.capabilities import MODES, QUANTIZATIONS, attention_conflict, habits_of, takes_masks
 from kvbench.config.schema import Config
-from kvbench.decoding.agreement import FEW_STEPS, compare
+from kvbench.decoding.agreement import FEW_STEPS, common_path, compare, first_divergence
 from kvbench.decoding.batches import batch_indices, make_batch
 from kvbench.decoding.cache_bytes import logical_bytes, storage_bytes
 from kvbench.decoding.forward import Forward
@@ -20,6 +20,7 @@ from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder, Pass, PromptBatch, Unobserved
+from kvbench.decoding.reference import reference_distances, widened
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments, is_greedy
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.streaming import IncrementalText, TextObserver
@@ -37,6 +38,7 @@ from kvbench.measuring.samples import (
     Prepared,
     Proof,
     Reconciliation,
+    ReferenceFigures,
     Shapes,
     StepWork,
     TracedPass,
@@ -46,7 +48,9 @@ from kvbench.measuring.samples import (
 )
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.model_facts import kv_cache_bytes
+from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import resolve
+from kvbench.models.fitting import free_bytes
 from kvbench.models.loading import LoadedModel, load
 from kvbench.plan import Plan
 from kvbench.running import preconditions
@@ -64,6 +68,7 @@ LOOPS: dict[str, Callable[..., Loop]] = {
 }
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
+EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
 PROFILED_BATCHES = 8  # of many, spread over them
 PROFILED_STEPS = 4
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
@@ -118,6 +123,7 @@ class TorchSession:
         self._unseen = 0  # context lengths beyond those of the run that were used up
         self.clock: Clock = HostClock() if backend.device.type == "cpu" else DeviceClock(backend.device)
         preconditions.require_arms(plan.arms, backend.forward, backend.device)
+        preconditions.require_reference(plan.config.check.reference, self._model, self._facts, backend.device)
         self._pad_id = preconditions.pad_id_of(self._tokenizer)
         self.stop_ids = preconditions.stop_ids_of(plan, self._model, self._tokenizer, self._facts.vocab_size)
         prompts = tokenise(plan, self._tokenizer)
@@ -158,6 +164,17 @@ class TorchSession:
     def takes_masks(self) -> bool:
         """Whether the first arm's attention can leave padding out."""
         return takes_masks(self._plan.arms[0].attention, self._backend.device.type)
+
+    def second_attention(self, batch: PromptBatch) -> str | None:
+        """See `Reorderable.second_attention`."""
+        own, first = self._backend.own_attention, self._plan.arms[0].attention
+        if "eager" in (own, first):
+            # Where eager is an architecture's own choice, SDPA may lack something of it, such as soft-capping.
+            return "sdpa" if own == "sdpa" else None
+        rows, length = len(batch.lengths), batch.positions.shape[1]
+        scores = rows * (self._facts.attention_heads or 0) * length**2
+        fits = scores * EAGER_BYTES < free_bytes(self._backend.device) / 2
+        return "eager" if scores and fits else None
 
     @property
     def dtype(self) -> str:
@@ -346,11 +363,33 @@ class TorchSession:
 
     def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
         """See `Session.agreement`."""
+        figures = compare(self, candidate, passes[0].tokens, passes[candidate].tokens, self._extent)
+        sampling = self._plan.config.sampling
+        return replace(figures, sampled=not is_greedy(sampling), penalised=sampling.repetition_penalty != 1.0)
+
+    def references(self, passes: Sequence[UntimedPass]) -> list[ReferenceFigures]:
+        """See `Session.references`: one path for all arms, the one that shows the first divergence of any."""
+        wanted = self._plan.config.check.reference
+        if wanted == "none":
+            return []
+        found = [first_divergence(passes[0].tokens, each.tokens) for each in passes[1:]]
+        earliest = min((each for each in found if each is not None), key=lambda each: each.step, default=None)
+        number, path = common_path(self, passes[0].tokens, earliest, self._extent)
+        device = preconditions.reference_device(wanted, self._facts, self._backend.device)
+        wide = widened(self._model, DTYPES[wanted], device)
+        try:
+            return reference_distances(self, wide, range(len(passes)), number, path, self._interruptions)
+        finally:
+            del wide
+            self._meter.reset()
+
+    @property
+    def _extent(self) -> int | None:
+        """How many steps are compared; None for all."""
+        if self._plan.config.check.agreement != "few":
+            return None
         # The passes after an interruption are what an interrupted arm is about.
-        few = max(FEW_STEPS, *(step + 2 for step in self._interruptions.steps), 0)
-        extent = few if self._plan.config.check.agreement == "few" else None
-        figures = compare(self, candidate, passes[0].tokens, passes[candidate].tokens, extent)
-        return replace(figures, sampled=not is_greedy(self._plan.config.sampling))
+        return max(FEW_STEPS, *(step + 2 for step in self._interruptions.steps), 0)
 
     def _rows(self, batch: PromptBatch) -> list[list[int]]:
         return [list(self.prepared.prompts[index]["token_ids"]) for index in self.batch_members[batch.index]]
