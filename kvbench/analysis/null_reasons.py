@@ -38,6 +38,8 @@ RULES = tuple(
         (r"/arms/\d+/limit/bound", f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled"),
         (r"/arms/\d+/limit/.*", f"{NO_CEILINGS}; or they lack the model's type"),
         (r"/frontier", "the largest sizes were not looked for: experiment=frontier does"),
+        (r"/frontier/limit_bytes", "nothing limits the memory"),
+        (r"/frontier/edges/\d+/tries/\d+/peak_bytes", "the try did not come to its end"),
         (r"/growth", "context lengths were not varied within this run: experiment=scaling does"),
         (r"/growth/laws/\d+/exponent", "the lengths are the same"),
         (r"/growth/.*/(ci_low|ci_high|level)", "an interval needs at least 2 blocks, that of a median 6"),
