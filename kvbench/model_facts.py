@@ -16,6 +16,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HIDDEN_SIZE = ("hidden_size", "n_embd", "d_model", "dim")
 ATTENTION_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
+INTERMEDIATE_SIZE = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
 MAX_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
@@ -83,6 +84,7 @@ class ModelFacts:
     weight_parts: dict[str, dict[str, int]] | None = None
     experts: int | None = None  # of a mixture-of-experts layer; None: it has none
     experts_per_token: int | None = None
+    intermediate_size: int | None = None  # of one MLP, or of one expert
     null_reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -147,6 +149,7 @@ def facts_from_config(
         "weight_parts": weight_parts,
         "experts": _first(text, EXPERTS),
         "experts_per_token": _first(text, EXPERTS_PER_TOKEN),
+        "intermediate_size": _first(text, ("moe_intermediate_size", *INTERMEDIATE_SIZE)),
     }
     unknown = _no_prediction(text, facts)
     facts["kv_bytes_per_token"] = None if unknown else _kv_bytes_per_token(facts)

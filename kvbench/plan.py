@@ -43,6 +43,20 @@ class Prompts:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One size to be tried instead of measured: an arm over `rows` sequences, whose last pass sees `context` tokens.
+
+    `limit_bytes` is what it may use, None for all that there is; `timeout_s` counts from the loaded model on.
+    """
+
+    arm: int
+    rows: int
+    context: int
+    limit_bytes: int | None
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """One run. `config` keeps the settings below it; `arms` and `prompts` are what they resolve to."""
 
@@ -51,6 +65,7 @@ class Plan:
     model_name: str
     arms: tuple[Arm, ...]
     prompts: Prompts
+    attempt: Attempt | None = None
 
     @property
     def interrupt_steps(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.device_during import device_during
 from kvbench.analysis.diagnosis.ranking import diagnosis
 from kvbench.analysis.estimates import block_figures
+from kvbench.analysis.frontier import TIMED, TIMES_NOTHING, frontier, frontier_checks, frontier_reasons
 from kvbench.analysis.growth import growth, growth_reason
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check, limit_reasons
@@ -44,11 +45,14 @@ def assemble(
     figures = [block_figures(samples.blocks, arm) for arm in range(len(plan.arms))]
     ceilings = load_ceilings(prepared.environment) if prepared else None
     arms = tuple(arm_record(plan, samples, arm, ceilings) for arm in range(len(plan.arms))) if prepared else ()
-    checks = run_checks(plan, samples) if ended is None else ()
+    only_sizes = plan.config.frontier.axes is not None
+    judge = frontier_checks if only_sizes else run_checks
+    checks = judge(plan, samples) if ended is None else ()
     broken = failed(checks) if ended is None else (f"{ended[0]}: {ended[1]}",)
     agreement = {each.candidate_arm: each for each in samples.agreement}
     comparisons = tuple(
-        compare_arms(arms, figures, candidate, agreement.get(candidate), broken) for candidate in range(1, len(arms))
+        compare_arms(arms, figures, candidate, agreement.get(candidate), broken)
+        for candidate in (() if only_sizes else range(1, len(arms)))
     )
     status, reason = ended or _judged(broken)
     grown = growth(plan, samples)
@@ -79,11 +83,15 @@ def assemble(
         "audits": audits(plan, samples),
         "references": tuple(map(reference_distance, samples.references)),
         "growth": grown,
+        "frontier": frontier(plan, samples),
         "ceilings": ceilings,
         "flops_check": flops_check(samples),
     }
     record = RunRecord(**data)
-    reasons = null_reasons(record.model_dump(), _known_reasons(plan, samples, grown, ceilings))
+    known = _known_reasons(plan, samples, grown, ceilings) | frontier_reasons(record.frontier)
+    reasons = null_reasons(record.model_dump(), known)
+    if only_sizes:
+        reasons = {at: TIMES_NOTHING if at.startswith(TIMED) else why for at, why in reasons.items()}
     return _diagnosed(record.model_copy(update={"null_reasons": reasons}))
 
 

@@ -37,6 +37,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "sampling": config["sampling"],
         "arms": [asdict(arm) for arm in plan.arms],
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
+        **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
     }
     return Keys(compare_key=_digest(comparable), resume_key=resume_key(plan, environment))
 

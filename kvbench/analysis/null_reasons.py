@@ -40,6 +40,8 @@ RULES = tuple(
         (r"/arms/\d+/proof/first_violation", "no step of the untimed pass broke its mode's promise, or there was none"),
         (r"/arms/\d+/proof/resubmitted_steps", "the run ended before the untimed pass"),
         (r"/frontier", "the largest sizes were not looked for: experiment=frontier does"),
+        (r"/frontier/limit_bytes", "nothing limits the memory"),
+        (r"/frontier/edges/\d+/tries/\d+/peak_bytes", "the try did not come to its end"),
         (r"/growth", "context lengths were not varied within this run: experiment=scaling does"),
         (r"/growth/laws/\d+/exponent", "the lengths are the same"),
         (r"/growth/laws/\d+/per_token2_s/value", "one length lies above the knee: two would tell a line from a square"),

@@ -33,7 +33,7 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     warnings += _noisy(plan, samples)
     warnings += _host(samples)
     warnings += device_warnings(samples)
-    if plan.config.model.weights == "random":
+    if plan.config.model.weights == "random" and plan.config.frontier.axes is None:
         warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
     return tuple(warnings)
 

@@ -15,12 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segments
 from rich.text import Text as RichText
 
-from kvbench.measuring.samples import Block, Prepared, Stopped
+from kvbench.measuring.samples import Block, Prepared, Stopped, Tried
 from kvbench.plan import Plan
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.report.console import RunRow, comparison_table, outcome_lines, runs_table, verdict_panel
+from kvbench.report.frontier import try_line
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
@@ -55,6 +56,7 @@ class Display:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._phase = ""
+        self._arms: tuple[str, ...] = ()
 
     @contextmanager
     def showing(self, plan: Plan, log: Path) -> Iterator[None]:
@@ -63,6 +65,7 @@ class Display:
         try:
             self._log = file
             self._phase = ""
+            self._arms = tuple(arm.label for arm in plan.arms)
             if not self._brief:
                 self.say(_headline(plan))
             yield
@@ -83,6 +86,10 @@ class Display:
                 self._show_prepared(message)
             case Block():
                 self._show_block(message)
+            case Tried() if not self._brief:
+                self.say(
+                    try_line(self._arms[message.arm], message.axis, message.size, message.outcome, message.peak_bytes)
+                )
             case Stopped() if not self._brief:
                 self.say(f"stopped: {message.reason}")
             case _:

@@ -12,11 +12,12 @@ from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
-from kvbench.measuring.samples import Block, HostReading, Prepared, RunSamples, Watching
+from kvbench.measuring.samples import Attempting, Block, HostReading, Prepared, RunSamples, Watching
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table
 from kvbench.records.store import LOG, RunFolder
+from kvbench.running.frontier import search_frontier
 from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
@@ -91,11 +92,14 @@ def _measure(
                 samples.add(message)
         elif isinstance(message, HostReading):
             samples.host_readings.append(message)
-        elif not isinstance(message, (Progress, Text, Watching)):
+        elif not isinstance(message, (Progress, Text, Watching, Attempting)):
             samples.add(message)
 
     try:
-        runner.measure(plan, folder.path / LOG, listen)
+        if plan.config.frontier.axes is None:
+            runner.measure(plan, folder.path / LOG, listen)
+        else:
+            search_frontier(plan, runner, folder.path / LOG, listen)
     except (KvbenchError, KeyboardInterrupt) as error:
         return error
     return None

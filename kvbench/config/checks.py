@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from kvbench.capabilities import INTERRUPTED, MODE_ARMS, MODES, cache_conflict, habit_conflict
-from kvbench.config.schema import Config, ModelConfig
+from kvbench.config.schema import AXES, Config, ModelConfig
 from kvbench.errors import ConfigError
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -39,6 +39,7 @@ def check(config: Config) -> None:
     _check_arms(config)
     _check_interruptions(config)
     _check_scaling(config)
+    _check_frontier(config)
     _check_measure(config)
     _check_trace(config)
     _check_reference(config)
@@ -185,6 +186,44 @@ def _check_scaling(config: Config) -> None:
         raise ConfigError(f"workload.stop={workload.stop}: not with scaling.lengths, every step counts; use ignore")
     if set(_modes(config)) & set(INTERRUPTED):
         raise ConfigError("scaling.lengths: not with an interrupted mode, whose steps are of several kinds")
+
+
+def _check_frontier(config: Config) -> None:
+    axes, workload, model = config.frontier.axes, config.workload, config.model
+    if axes is None:
+        return
+    if not axes or len(set(axes)) < len(axes) or not set(axes) <= set(AXES):
+        raise ConfigError(f"frontier.axes={axes}: not known; allowed: [context], [batch] or [context,batch]")
+    if workload.prompt_tokens is None:
+        raise ConfigError("frontier.axes: needs workload.prompt_tokens, the context at which batches are tried")
+    if workload.prompt_tokens < workload.new_tokens:
+        raise ConfigError(
+            f"workload.prompt_tokens={workload.prompt_tokens}: with frontier.axes it is the whole context, so at least"
+            f" workload.new_tokens={workload.new_tokens}"
+        )
+    killable = config.launch == "worker" or (model.weights == "scripted" and model.fail_with in ("error", "oom"))
+    refusals = {
+        "launch=inline: not with frontier.axes, nothing could end a try; use launch=worker": not killable,
+        "frontier.axes: not with an interrupted mode, whose caches are lost on the way": bool(
+            set(_modes(config)) & set(INTERRUPTED)
+        ),
+        "frontier.axes: not with scaling.lengths, which time what this run only fits; leave one out": (
+            config.scaling.lengths is not None
+        ),
+        "frontier.axes: not with audit=true, there are no blocks to audit; leave one out": config.audit,
+        "frontier.axes: not with trace.probabilities=true, nothing is kept of a try's tokens; leave one out": (
+            config.trace.probabilities
+        ),
+        "frontier.axes: not with model.device_map, whose devices have no common edge; leave one out": (
+            model.device_map is not None
+        ),
+        "frontier.axes: not with measure.timeout_s; frontier.timeout_s ends a single try": (
+            config.measure.timeout_s is not None
+        ),
+    }
+    refusal = next((sentence for sentence, applies in refusals.items() if applies), None)
+    if refusal is not None:
+        raise ConfigError(refusal)
 
 
 def _check_measure(config: Config) -> None:

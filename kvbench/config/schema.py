@@ -15,7 +15,8 @@ ATTENTIONS = tuple(capabilities.ATTENTIONS)
 HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "scripted")
-FAILURES = ("error", "oom", "crash")
+FAILURES = ("error", "oom", "crash", "hang")
+AXES = ("context", "batch")
 SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
 
 
@@ -84,6 +85,12 @@ class ModelConfig:
         None, "scripted: fail at this decode step, counted over the whole run", minimum=1
     )
     fail_with: str = setting("error", "scripted: how to fail", choices=FAILURES)
+    memory_bytes: int | None = setting(
+        None,
+        "scripted: bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)",
+        minimum=1,
+    )
+    step_bytes_per_token: int = setting(0, "scripted: bytes that a pass takes per submitted token", minimum=0)
     sensors: str = setting("none", "scripted: the device's sensors, and how they misbehave", choices=SENSORS)
 
 
@@ -144,6 +151,24 @@ class ScalingConfig:
     decode_tokens: int = setting(
         256, "tokens of one long generation from the shortest length, to hold the law against; 0: none", minimum=0
     )
+
+
+@dataclass
+class FrontierConfig:
+    """The largest sizes that fit; see experiment=frontier."""
+
+    axes: list[str] | None = setting(
+        None, "what is enlarged until it fails, in a run that times nothing: context, batch, or both"
+    )
+    resolution: float = setting(
+        0.05, "relative width at which a search ends; 0: to the token, or the sequence", minimum=0, maximum=1
+    )
+    memory_gib: float | None = setting(
+        None, "memory that may be used (default: the device's; on the CPU 90 % of what is free)", above=0
+    )
+    timeout_s: float = setting(60.0, "seconds after which a try counts as failed; loading is not counted", above=0)
+    max_context: int | None = setting(None, "tokens at which a search ends (default: the model's context)", minimum=2)
+    max_batch: int | None = setting(None, "sequences at which a search ends (default: none)", minimum=1)
 
 
 @dataclass
@@ -223,6 +248,7 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    frontier: FrontierConfig = field(default_factory=FrontierConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     shapes: ShapesConfig = field(default_factory=ShapesConfig)
     check: CheckConfig = field(default_factory=CheckConfig)

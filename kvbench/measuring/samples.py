@@ -386,6 +386,52 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """The memory that sizes are sought for, and what is in use of it besides a model's weights."""
+
+    limit_bytes: int | None
+    overhead_bytes: int
+    of_process: bool  # whether the limit is one of the worker's resident memory, which its parent enforces
+
+
+@dataclass(frozen=True)
+class Attempting:
+    """The model is loaded and a try begins: its time and its memory count from here."""
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """A try that came to its end, and the most memory that was in use, in bytes, whatever it was allowed."""
+
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One try of a search, as its parent saw it end; `outcome` is a word of `records.frontier`."""
+
+    arm: int
+    axis: str  # context or batch
+    fixed: int  # the other one
+    predicted: int | None
+    size: int
+    outcome: str
+    peak_bytes: int | None
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """Why the search of one arm along one axis ended; `closed`: at an edge or a limit, not for want of tries."""
+
+    arm: int
+    axis: str
+    closed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
 class HostReading:
     """Memory seen from outside the measured process."""
 
@@ -413,6 +459,10 @@ Sample = (
     | PhaseTime
     | Stopped
     | Warned
+    | Capacity
+    | Attempted
+    | Tried
+    | SearchEnd
 )
 
 
@@ -437,6 +487,9 @@ class RunSamples:
     phases: list[PhaseTime] = field(default_factory=list)
     stopped: Stopped | None = None
     warnings: list[Warned] = field(default_factory=list)
+    capacity: Capacity | None = None
+    tried: list[Tried] = field(default_factory=list)
+    search_ends: list[SearchEnd] = field(default_factory=list)
     host_readings: list[HostReading] = field(default_factory=list)
 
     @property
@@ -481,3 +534,11 @@ class RunSamples:
                 self.stopped = sample
             case Warned():
                 self.warnings.append(sample)
+            case Capacity():
+                self.capacity = sample
+            case Tried():
+                self.tried.append(sample)
+            case SearchEnd():
+                self.search_ends.append(sample)
+            case Attempted():
+                pass  # it is in the try that its parent tells of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from rich import box
@@ -16,6 +16,7 @@ from kvbench.printable import printable
 from kvbench.records.schema import ArmRecord, Check, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
+from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
@@ -46,9 +47,25 @@ def comparison_table(record: RunRecord) -> RenderableType:
     """One column per arm with its figures, and below what every pair of arms says about the speed-up."""
     if not record.arms:
         return Text("nothing was measured", style=GREYED)
+    if record.frontier is not None:
+        return _frontier(record)
     table = _arms_as_columns(record) if len(record.arms) <= MOST_COLUMNS else _arms_as_rows(record)
     statements = _statements(pairs(record))
     return Group(table, *_notes(record), *_accounts(record), *_turns(record), *statements, *_references(record))
+
+
+def _frontier(record: RunRecord) -> RenderableType:
+    """What fits; such a run has nothing else to show."""
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"what fits {frontier_limit(record)}"), title_style=""
+    )
+    for title in TITLES:
+        table.add_column(
+            title, justify="right" if title in ("predicted", "found", "error") else "left", overflow="fold"
+        )
+    for row in frontier_rows(record):
+        table.add_row(*map(Text, astuple(row)))
+    return Group(table, *map(Text, frontier_sentences(record)))
 
 
 def _arms_as_columns(record: RunRecord) -> Table:
@@ -104,6 +121,7 @@ def outcome_lines(record: RunRecord) -> list[str]:
     if not record.valid:
         return [f"{word}: {status_reason(record)}"]
     told = [f"{word}, {pair.verdict}: {pair.sentence}" for pair in pairs(record)]
+    told = told or [f"{word}: {sentence}" for sentence in frontier_sentences(record)]
     told = told or [
         f"{word}: {name} {BY_KEY['decode_tokens_per_s'].show(arm)}"
         for name, arm in zip(arm_names(record), record.arms, strict=True)

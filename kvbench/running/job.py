@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kvbench.measuring.energy import EnergyMeter
 from kvbench.measuring.samples import (
+    Attempting,
     Block,
     ColdVisit,
     PhaseTime,
@@ -44,7 +45,7 @@ class Text:
     text: str
 
 
-Emit = Callable[[Sample | Progress | Text | Watching], None]
+Emit = Callable[[Sample | Progress | Text | Watching | Attempting], None]
 
 
 def run_job(plan: Plan, session: Session, emit: Emit) -> None:

@@ -20,6 +20,7 @@ from kvbench.measuring.environment import base_environment, neighbours
 from kvbench.measuring.samples import (
     AgreementFigures,
     ArmMemory,
+    Capacity,
     CountedFlops,
     MemoryAtStep,
     Prepared,
@@ -33,11 +34,12 @@ from kvbench.measuring.samples import (
 from kvbench.measuring.scripted_device import ScriptedSensors
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.model_facts import ModelFacts, facts_from_config, kv_cache_bytes
-from kvbench.plan import Arm, Plan
+from kvbench.plan import Arm, Attempt, Plan
 
 VOCABULARY = 256
 NO_OPERATIONS = "the scripted model computes nothing"
 NO_DEVICE = "the scripted model uses no device"
+HANGING_S = 3600.0  # longer than anyone's limit
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
 
@@ -110,9 +112,18 @@ class ScriptedBackend:
             seconds *= max(0.0, self.dice.gauss(1.0, self.spec.noise))
         self.spend(seconds)
 
+    def hold(self, bytes_: int) -> None:
+        """Take so many bytes at once, or fail when the scripted memory is smaller."""
+        if self.spec.memory_bytes is not None and bytes_ > self.spec.memory_bytes:
+            if self.spec.fail_with in ("crash", "hang"):
+                self._fail()
+            raise OutOfMemory(f"scripted out-of-memory: {bytes_:,} bytes of {self.spec.memory_bytes:,}")
+
     def _fail(self) -> None:
         if self.spec.fail_with == "crash":
             os._exit(70)  # as a segmentation fault would: no clean-up, no answer
+        if self.spec.fail_with == "hang":
+            time.sleep(HANGING_S)
         if self.spec.fail_with == "oom":
             raise OutOfMemory(f"scripted out-of-memory at step {self.steps_taken}")
         raise KvbenchError(f"scripted failure at step {self.steps_taken}")
@@ -282,6 +293,21 @@ class ScriptedSession:
     def traced(self, arm: int) -> TracedPass:  # noqa: ARG002 - the protocol's shape
         """A script has no probabilities; the configuration's check refuses to ask for them."""
         raise AssertionError("config.checks refuses a trace of the scripted model")
+
+    def capacity(self) -> Capacity:
+        """See `Session.capacity`: the script's own, which nothing else uses."""
+        gib = self._plan.config.frontier.memory_gib
+        return Capacity(self._backend.spec.memory_bytes if gib is None else int(gib * 2**30), 0, of_process=False)
+
+    def attempt(self, attempt: Attempt) -> int:
+        """See `Session.attempt`: weights, cache, and what the largest pass takes."""
+        arm, backend = self._plan.arms[attempt.arm], self._backend
+        submitted = attempt.context - self._plan.config.workload.new_tokens + 1 if arm.keeps_past else attempt.context
+        working = backend.spec.step_bytes_per_token * attempt.rows * submitted
+        cache = self._kv_bytes(attempt.arm, attempt.context, attempt.rows)
+        needed = (self._facts.weight_bytes or 0) + cache + working
+        backend.hold(needed)
+        return needed
 
     def shapes(self) -> Shapes:
         """No tensors, no shapes."""

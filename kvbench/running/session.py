@@ -10,6 +10,7 @@ from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import STABLE
 from kvbench.measuring.samples import (
     AgreementFigures,
+    Capacity,
     CountedFlops,
     Prepared,
     Proof,
@@ -20,7 +21,7 @@ from kvbench.measuring.samples import (
     UntimedPass,
 )
 from kvbench.measuring.sensors import DeviceSensors
-from kvbench.plan import Plan
+from kvbench.plan import Attempt, Plan
 
 
 class Session(Protocol):
@@ -95,6 +96,12 @@ class Session(Protocol):
 
     def traced(self, arm: int) -> TracedPass:
         """Run an arm over every batch with the confidence of each new token observed instead of its time."""
+
+    def capacity(self) -> Capacity:
+        """The memory that sizes are sought for. Raises `DeviceUnavailable` where no limit could be kept."""
+
+    def attempt(self, attempt: Attempt) -> int | None:
+        """Decode one size, untimed; the most bytes that were in use meanwhile, None where they cannot be told."""
 
     def shapes(self) -> Shapes:
         """Shapes of one prefill and of one step of each mode; runs a few steps, so it comes after the first visits."""

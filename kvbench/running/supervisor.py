@@ -16,8 +16,8 @@ from typing import Any, Protocol, Self
 
 import psutil
 
-from kvbench.errors import BadInput, TimedOut, WorkerCrashed
-from kvbench.measuring.samples import HostReading, Prepared, Sample, Watching
+from kvbench.errors import BadInput, OutOfMemory, TimedOut, WorkerCrashed
+from kvbench.measuring.samples import Attempting, HostReading, Prepared, Sample, Watching
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.plan import Plan
 from kvbench.running import worker
@@ -27,9 +27,10 @@ from kvbench.running.job import Progress, Text
 from kvbench.running.worker import Done, Order, Survey, Workshop
 
 WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well under a millisecond
+GUARD_EVERY_S = 0.02  # of a try with a limit: what a process can touch in between is some tens of MiB
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
-Message = Sample | Progress | Text | HostReading | Watching
+Message = Sample | Progress | Text | HostReading | Watching | Attempting
 Listen = Callable[[Message], None]
 
 
@@ -57,12 +58,12 @@ class Supervisor:
         """See `Runner.measure`."""
         process, connection = self._worker()
         watch = _Watch(process.pid)
-        deadline = _Deadline(plan.config.measure.timeout_s)
+        deadline = _Deadline(plan.config.measure.timeout_s, "measure.timeout_s")
         try:
             connection.send(Order(plan, log.resolve()))
             while True:
                 deadline.require()
-                ready = wait([connection, process.sentinel], timeout=min(WATCH_EVERY_S, deadline.left_s()))
+                ready = wait([connection, process.sentinel], timeout=min(watch.every_s, deadline.left_s()))
                 if connection not in ready:
                     if process.sentinel in ready:
                         raise WorkerCrashed(_last_words(process))
@@ -78,6 +79,9 @@ class Supervisor:
                         break  # nothing ran, so the model may stay
                     raise refusal
                 watch.notice(message)
+                if isinstance(message, Attempting) and plan.attempt is not None:
+                    deadline = _Deadline(plan.attempt.timeout_s, "frontier.timeout_s")
+                    watch.guard(plan.attempt.limit_bytes)
                 if isinstance(message, Watching):
                     continue
                 listen(message)
@@ -181,8 +185,9 @@ class InlineRunner:
 class _Deadline:
     """The wall clock of one run, from the moment that the worker gets it."""
 
-    def __init__(self, timeout_s: float | None) -> None:
+    def __init__(self, timeout_s: float | None, key: str) -> None:
         self._timeout_s = timeout_s
+        self._key = key
         self._began_s = time.monotonic()
 
     def left_s(self) -> float:
@@ -195,7 +200,7 @@ class _Deadline:
         """Raise `TimedOut` when no time is left."""
         if self.left_s() == 0:
             raise TimedOut(
-                f"ended after {self._timeout_s:g} s (measure.timeout_s) by killing its worker; finished blocks are kept"
+                f"ended after {self._timeout_s:g} s ({self._key}) by killing its worker; finished blocks are kept"
             )
 
 
@@ -208,7 +213,14 @@ class _Watch:
         self._read_s = self._began_s
         self._phase = "loading"
         self.paused = False
+        self.every_s = WATCH_EVERY_S
+        self._limit_bytes: int | None = None
         self._sensors: DeviceSensors = NullSensors("the device is not known yet")
+
+    def guard(self, limit_bytes: int | None) -> None:
+        """From now on raise `OutOfMemory` at the first reading of more resident memory."""
+        self._limit_bytes = limit_bytes
+        self.every_s = WATCH_EVERY_S if limit_bytes is None else GUARD_EVERY_S
 
     def notice(self, message: Message) -> None:
         """Learn the phase, and the device once the worker knows it."""
@@ -221,15 +233,17 @@ class _Watch:
 
     def due(self) -> bool:
         """Whether the last reading is old enough for another."""
-        return not self.paused and time.monotonic() - self._read_s >= WATCH_EVERY_S
+        return not self.paused and time.monotonic() - self._read_s >= self.every_s
 
     def reading(self) -> HostReading:
-        """One reading now."""
+        """One reading now. Raises `OutOfMemory` beyond what `guard` allows."""
         self._read_s = time.monotonic()
         try:
             rss = psutil.Process(self._pid).memory_info().rss
         except psutil.Error:
             rss = None
+        if self._limit_bytes is not None and rss is not None and rss > self._limit_bytes:
+            raise OutOfMemory(f"ended by killing its worker, which held {rss:,} bytes of {self._limit_bytes:,}")
         return HostReading(self._read_s - self._began_s, self._phase, rss, self._sensors.used_bytes())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import psutil
 import torch
 
 from kvbench.capabilities import MODES, QUANTIZATIONS, attention_conflict, habits_of, takes_masks
@@ -26,13 +27,16 @@ from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.streaming import IncrementalText, TextObserver
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.decoding.witness import Witness
+from kvbench.errors import DeviceUnavailable
 from kvbench.interruptions import Interruptions
+from kvbench.measuring import process_memory
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import Footprint, MemoryMeter, footprint
 from kvbench.measuring.samples import (
     AgreementFigures,
     ArmMemory,
+    Capacity,
     CountedFlops,
     MemoryAtStep,
     Prepared,
@@ -50,9 +54,9 @@ from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.model_facts import kv_cache_bytes
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import resolve
-from kvbench.models.fitting import free_bytes
+from kvbench.models.fitting import GIB, free_bytes
 from kvbench.models.loading import LoadedModel, load
-from kvbench.plan import Plan
+from kvbench.plan import Attempt, Plan
 from kvbench.running import preconditions
 from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.shapes import Returned
@@ -69,6 +73,7 @@ LOOPS: dict[str, Callable[..., Loop]] = {
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
+HOST_SHARE = 0.9  # of what is free: beyond it the system ends processes, and not only the one that took it
 PROFILED_BATCHES = 8  # of many, spread over them
 PROFILED_STEPS = 4
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
@@ -79,12 +84,18 @@ class TorchBackend:
     """A loaded model on its device."""
 
     def __init__(
-        self, loaded: LoadedModel, device: torch.device, sensors: DeviceSensors, empty: Footprint | None = None
+        self,
+        loaded: LoadedModel,
+        device: torch.device,
+        sensors: DeviceSensors,
+        empty: Footprint | None = None,
+        empty_rss_bytes: int = 0,
     ) -> None:
         self.loaded = loaded
         self.device = device
         self.sensors = sensors
         self.empty = empty
+        self.empty_rss_bytes = empty_rss_bytes  # of this process before it had the model
         self.forward = Forward(loaded.model)
         self.own_attention = str(loaded.model.config._attn_implementation)
 
@@ -99,7 +110,8 @@ def load_backend(config: Config) -> TorchBackend:
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
-    return TorchBackend(load(config.model, device), device, sensors, empty)
+    rss_bytes = psutil.Process().memory_info().rss
+    return TorchBackend(load(config.model, device), device, sensors, empty, rss_bytes)
 
 
 def environment_of(config: Config) -> dict[str, Any]:
@@ -136,7 +148,8 @@ class TorchSession:
             for number, members in enumerate(self.batch_members)
         )
         preconditions.require_masks(plan.arms, self.batches, self._model, backend.device)
-        preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
+        if plan.config.frontier.axes is None:  # else what fits is found out, not refused
+            preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
         self.prepared = Prepared(
             model={
                 **asdict(self._facts),
@@ -348,6 +361,48 @@ class TorchSession:
             memory_by_step=by_step,
             proof=together(proofs),
         )
+
+    def capacity(self) -> Capacity:
+        """See `Session.capacity`: a GPU's memory, or what this process may hold of the host's."""
+        device, gib = self._backend.device, self._plan.config.frontier.memory_gib
+        wanted = None if gib is None else int(gib * GIB)
+        if device.type == "cpu":
+            rss_bytes = psutil.Process().memory_info().rss
+            # Weights that are mapped from a file may not be resident yet.
+            overhead = max(rss_bytes - (self._facts.weight_bytes or 0), self._backend.empty_rss_bytes)
+            return Capacity(wanted or rss_bytes + int(HOST_SHARE * free_bytes(device)), overhead, of_process=True)
+        if device.type != "cuda":
+            raise DeviceUnavailable(f"frontier.axes: no limit of memory can be kept on {device.type}; use cpu or cuda")
+        free, total = torch.cuda.mem_get_info(device)
+        return Capacity(wanted or total, total - free - torch.cuda.memory_reserved(device), of_process=False)
+
+    def attempt(self, attempt: Attempt) -> int | None:
+        """See `Session.attempt`. Ids are counted up, never the same in two rows: what they say does not matter."""
+        device = self._backend.device
+        self._meter.reset()
+        outside = self._limited(attempt.limit_bytes)
+        process_memory.reset_peak()
+        prompt = attempt.context - self._new_tokens + 1
+        vocabulary = self._facts.vocab_size or 1
+        ids = torch.arange(attempt.rows * prompt).view(attempt.rows, prompt).remainder_(vocabulary)
+        positions = torch.arange(prompt + self._new_tokens).unsqueeze(0)
+        batch = PromptBatch(0, ids.to(device), positions.to(device), None, (prompt,) * attempt.rows)
+        decoder = self.decoder(attempt.arm)
+        decoder.prepare(None)
+        decoded = decoder.run(batch, self._new_tokens, Unobserved())
+        decoded.new_ids.tolist()  # until here the device may still be at it
+        return process_memory.peak_bytes() if outside is None else outside + torch.cuda.max_memory_allocated(device)
+
+    def _limited(self, limit_bytes: int | None) -> int | None:
+        """Hold torch's allocator to a limit; the device's bytes in use outside of it, None without such a device."""
+        device = self._backend.device
+        if device.type != "cuda":
+            return None
+        free, total = torch.cuda.mem_get_info(device)
+        outside = total - free - torch.cuda.memory_reserved(device)
+        share = 1.0 if limit_bytes is None else max(0.0, min(1.0, (limit_bytes - outside) / total))
+        torch.cuda.set_per_process_memory_fraction(share, device)
+        return int(outside)
 
     def traced(self, arm: int) -> TracedPass:
         """See `Session.traced`."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from kvbench.config.schema import ModelConfig
 from kvbench.plan import Plan
+from kvbench.running.attempt import run_attempt
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
@@ -55,7 +56,8 @@ class Workshop:
             emit(Progress("loading", 0, None))
             self._backend = open_backend(plan)
             self._key = key
-        run_job(plan, self._backend.session(plan), emit)
+        protocol = run_job if plan.config.frontier.axes is None else run_attempt
+        protocol(plan, self._backend.session(plan), emit)
 
 
 def main(parent: Connection) -> None:

@@ -1,0 +1,157 @@
+"""The search for the largest sizes that fit: the parent's part. Every try is the worker's, which may die of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kvbench.errors import RunFailed
+from kvbench.measuring.samples import Attempted, Capacity, Prepared, SearchEnd, Tried
+from kvbench.memory_budget import Decoding, largest
+from kvbench.model_costs import facts_from_mapping
+from kvbench.plan import Attempt, Plan
+from kvbench.running.edge_search import EdgeSearch
+from kvbench.running.job import Progress
+from kvbench.running.supervisor import Listen, Message, Runner
+
+HOW = {
+    "oom": "runs out of memory",
+    "infeasible": "is refused for its memory",
+    "crashed": "ends the worker process",
+    "timeout": "takes longer than frontier.timeout_s",
+    "failed": "fails",
+}
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """What is enlarged, and what is held."""
+
+    arm: int
+    axis: str
+    fixed: int
+
+    def size(self, size: int) -> tuple[int, int]:
+        """Rows and context of a try."""
+        return (self.fixed, size) if self.axis == "context" else (size, self.fixed)
+
+
+def search_frontier(plan: Plan, runner: Runner, log: Path, listen: Listen) -> None:
+    """Find every edge that a plan asks for; each try leaves through `listen` as soon as it has ended.
+
+    Raises the `KvbenchError` of a model that cannot be loaded at all; a try's own end is a `Tried`.
+    """
+    _Frontier(plan, runner, log, listen).run()
+
+
+class _Frontier:
+    """One search after the other, with one worker for as long as it lives."""
+
+    def __init__(self, plan: Plan, runner: Runner, log: Path, listen: Listen) -> None:
+        self._plan = plan
+        self._runner = runner
+        self._log = log
+        self._listen = listen
+        self._prepared: Prepared | None = None
+        self._capacity: Capacity | None = None
+
+    def run(self) -> None:
+        self._runner.measure(self._plan, self._log, self._learn)
+        for edge in self._edges():
+            self._search(edge)
+
+    def _learn(self, message: Message) -> None:
+        if isinstance(message, Prepared):
+            self._prepared = message
+        elif isinstance(message, Capacity):
+            self._capacity = message
+        self._listen(message)
+
+    def _edges(self) -> Iterator[_Edge]:
+        workload = self._plan.config.workload
+        assert workload.prompt_tokens is not None  # config.checks
+        fixed = {"context": workload.batch_size, "batch": workload.prompt_tokens}
+        for axis in self._plan.config.frontier.axes or ():
+            for arm in range(len(self._plan.arms)):
+                yield _Edge(arm, axis, fixed[axis])
+
+    def _search(self, edge: _Edge) -> None:
+        config = self._plan.config
+        predicted = self._predicted(edge)
+        least = config.workload.new_tokens if edge.axis == "context" else 1
+        most = self._most(edge.axis)
+        expected = predicted or (
+            config.workload.prompt_tokens if edge.axis == "context" else config.workload.batch_size
+        )
+        # Just below what is predicted: its next stride leads just above it.
+        start = max(1, int((expected or 1) * (1 - config.frontier.resolution / 2)))
+        search = EdgeSearch(start, least, most, config.frontier.resolution)
+        ends: dict[int, str] = {}
+        while (size := search.next_size()) is not None:
+            self._listen(Progress("trying sizes", len(ends), None))
+            tried = self._try(edge, predicted, size)
+            ends[size] = HOW.get(tried.outcome, tried.outcome)
+            self._listen(tried)
+            search.tell(size, fits=tried.outcome == "fits")
+        self._listen(SearchEnd(edge.arm, edge.axis, search.closed, self._said(edge.axis, search, ends)))
+
+    def _predicted(self, edge: _Edge) -> int | None:
+        assert self._prepared is not None
+        assert self._capacity is not None
+        if self._capacity.limit_bytes is None:
+            return None
+        arm, model = self._plan.arms[edge.arm], self._prepared.model
+        budget_bytes = self._capacity.limit_bytes - self._capacity.overhead_bytes
+        own = str(model.get("attention") or "sdpa")
+        decoding = Decoding(
+            arm=arm,
+            attention=own if arm.attention == "auto" else arm.attention,
+            new_tokens=self._plan.config.workload.new_tokens,
+            on_host=self._capacity.of_process,
+        )
+        return largest(facts_from_mapping(model), decoding, budget_bytes, edge.axis, edge.fixed)
+
+    def _most(self, axis: str) -> int | None:
+        frontier = self._plan.config.frontier
+        assert self._prepared is not None
+        limits = (
+            [frontier.max_context, self._prepared.model.get("max_context")]
+            if axis == "context"
+            else [frontier.max_batch]
+        )
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _try(self, edge: _Edge, predicted: int | None, size: int) -> Tried:
+        assert self._capacity is not None
+        frontier = self._plan.config.frontier
+        rows, context = edge.size(size)
+        # On a device a budget that nobody set is the device's own, which needs no guard.
+        limit = self._capacity.limit_bytes if self._capacity.of_process or frontier.memory_gib is not None else None
+        attempt = Attempt(edge.arm, rows, context, limit, frontier.timeout_s)
+        peaks: list[int | None] = []
+
+        def hear(message: Message) -> None:  # readings of memory stay here: many workers have no one time line
+            if isinstance(message, Attempted):
+                peaks.append(message.peak_bytes)
+
+        outcome, detail = "fits", ""
+        began_s = time.monotonic()
+        try:
+            self._runner.measure(replace(self._plan, attempt=attempt), self._log, hear)
+        except RunFailed as error:
+            outcome, detail = error.status, str(error)
+        seconds = time.monotonic() - began_s
+        peak = peaks[-1] if peaks else None
+        return Tried(edge.arm, edge.axis, edge.fixed, predicted, size, outcome, peak, seconds, detail)
+
+    def _said(self, axis: str, search: EdgeSearch, ends: dict[int, str]) -> str:
+        if not search.closed:
+            return f"ended after {search.tries} tries, before there was an edge"
+        if search.above is None:
+            frontier = self._plan.config.frontier
+            asked = frontier.max_context if axis == "context" else frontier.max_batch
+            return f"frontier.max_{axis} ends the search" if search.most == asked else "the model's context ends there"
+        how = f"{search.above:,} {ends[search.above]}"
+        return how if search.found is not None else f"nothing fits: {how}"
