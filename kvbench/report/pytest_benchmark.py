@@ -53,12 +53,9 @@ def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
-    every = read_blocks(run.folder)
-    replaced = {block.get("repeats") for block in every}  # throttled, and measured again
-    blocks = [block for block in every if block["index"] not in replaced]
     benchmarks = []
     for index, name in enumerate(arm_names(run.record)):
-        rounds = [seconds for block in blocks if (seconds := _step_s(block, index)) is not None]
+        rounds = step_rounds(run, index)
         if rounds:
             title = _title(run.record, name)
             arm = run.record.arms[index]
@@ -75,6 +72,14 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
                 }
             )
     return benchmarks
+
+
+def step_rounds(run: StoredRun, arm: int) -> list[float]:
+    """Seconds of a mean decode step of one arm, a value per block; blocks that were measured again are left out."""
+    every = read_blocks(run.folder)
+    replaced = {block.get("repeats") for block in every}  # throttled, and measured again
+    steps = (_step_s(block, arm) for block in every if block["index"] not in replaced)
+    return [seconds for seconds in steps if seconds is not None]
 
 
 def _title(record: RunRecord, arm: str) -> str:

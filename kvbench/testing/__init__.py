@@ -1,0 +1,1 @@
+"""A measurement inside somebody's own test: what the pytest plugin does, without pytest."""
