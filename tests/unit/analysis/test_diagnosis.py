@@ -67,7 +67,7 @@ def said(record: RunRecord) -> dict[str, str]:
 class TestAnH200:
     def test_is_told_in_five_sentences_in_a_fixed_order(self) -> None:
         told = said(h200(pair=comparison(speedup=SAME, verdict="SAME")))
-        assert ["launch", "first_visit", "arithmetic", "reading", "cache_bytes"] == list(told)
+        assert ["launch", "first_visit", "reading", "cache_bytes", "energy"] == list(told)
         assert told["launch"].startswith(
             "Both modes spend 12.4 ms a step launching kernels that keep the device busy for 2.20 ms and 1.90 ms; below"
             # Reading takes as long as computing 159 tokens; 5.6 times as many take 12.3 ms.
@@ -124,8 +124,8 @@ class TestAnAmbiguousInterval:
         told = said(two_arms(pair=comparison(speedup=ratio, verdict="AMBIGUOUS")))
         # Half-width 0.126 by t = 2.365 over 8 blocks: a deviation of 0.151; 0.0626 is to the band's edge, t = 2.064.
         assert told["ambiguous"] == (
-            "The interval spans 0.820 to 1.055 because the ratio varies by 15 % from block to block; if its middle stays"
-            " where it is, about 25 blocks settle it (measure.blocks=25)."
+            "The interval spans 0.820 to 1.055 because the ratio varies by 15 % from block to block; if its middle"
+            " stays where it is, about 25 blocks settle it (measure.blocks=25)."
         )
 
     def test_at_the_edge_of_the_band_is_not_promised_an_end(self) -> None:
@@ -176,8 +176,8 @@ def test_a_naive_loop_is_charged_a_predicted_share_where_no_plain_one_was_measur
     naive["limit"] |= {"bound": "compute", "flops": 800, "head_flops": 304}
     told = said(h200(arms=[naive, h200_arm("cached", 0.0125, 0.0019, 2.5, probes=None)]))
     assert told["all_logits"] == (
-        "The nocache_naive loop computes logits for every position and builds a cache that it drops: a predicted 38 % of"
-        " its arithmetic is for logits that nobody reads."
+        "The nocache_naive loop computes logits for every position and builds a cache that it drops: a predicted 38 %"
+        " of its arithmetic is for logits that nobody reads."
     )
 
 
