@@ -69,7 +69,7 @@ def no_ceilings_but_those_of_the_test(
 
 @pytest.fixture(autouse=True)
 def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever a test writes: each record that can be read meets the exported JSON Schema."""
+    """Whatever a test writes: each record that can be read meets the exported JSON Schema, and its sentences hold."""
     folder: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     yield
     for path in folder.rglob("run.json") if folder is not None else ():
@@ -78,16 +78,18 @@ def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _require_schema(path: Path) -> None:
     from jsonschema import Draft202012Validator
+    from pointers import unresolved_evidence
 
     from kvbench.errors import RecordError
     from kvbench.records.json_schema import record_schema
     from kvbench.records.store import read_record
 
     try:
-        read_record(path)
+        record = read_record(path)
     except RecordError:
         return  # broken on purpose
     Draft202012Validator(record_schema()).validate(json.loads(path.read_text(encoding="utf-8")))
+    assert [] == unresolved_evidence(record.model_dump(mode="json"))
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ BEYOND = 1.1  # a share that no ceiling allows: the working set came from a cach
 
 
 def arithmetic(pair: Pair) -> Sentence | None:
-    """What the cache saves in arithmetic, and what that became in time."""
+    """What the cache saves in arithmetic, and what that became in time; where both wait for launches, that is told."""
     baseline, candidate = pair.baseline.limit, pair.candidate.limit
     speedup = pair.comparison.speedup.value
-    if not pair.adds_a_cache or not baseline.flops or not candidate.flops or not speedup:
+    if not pair.adds_a_cache or baseline.bound == candidate.bound == "launch":
+        return None
+    if not baseline.flops or not candidate.flops or not speedup:
         return None
     names = [pair.name(arm) for arm in pair.arms]
     text = (

@@ -22,7 +22,7 @@ def cache_bytes(pair: Pair) -> Sentence | None:
     evidence = [*of_arm(arm, "memory/kv_cache_bytes"), "/workload/batch_size"]
     per_token = model.get("kv_bytes_per_token")
     if per_token and model.get("sliding_window") is None:
-        text += f" and takes {format_value(per_token, 'bytes')} for each token of each"
+        text += f", {format_value(per_token, 'bytes')} a token{'' if rows == 1 else ' of each'}"
         evidence.append("/model/kv_bytes_per_token")
     extra, peak = pair.comparison.extra_memory_bytes, pair.baseline.memory.peak_allocated_bytes
     if extra is not None and peak and memory.peak_allocated_bytes is not None and abs(extra) > NOTABLE_PEAK * peak:

@@ -16,8 +16,11 @@ def growth(pair: Pair) -> Sentence | None:
     told = [(arm, *laws[arm]) for arm in pair.arms if arm in laws]
     if len(told) < 2 or any(value is None for _, _, value in told):
         return None
-    parts = [f"one of {pair.name(arm)} {fixed(value or 0.0, 2)} times" for arm, _, value in told]
+    (baseline, _, first), (candidate, _, second) = told
     lengths = f"From {fixed(grown.shortest, 0)} to {fixed(grown.longest, 0)} tokens"
-    text = f"{lengths} a step grows: {' and '.join(parts)} as long."
+    text = (
+        f"{lengths} a step of {pair.name(baseline)} becomes {fixed(first or 0.0, 2)} times as long, one of"
+        f" {pair.name(candidate)} {fixed(second or 0.0, 2)} times."
+    )
     evidence = tuple(f"/growth/laws/{place}/growth/value" for _, place, _ in told)
     return Sentence(code="growth", text=text, evidence=evidence)

@@ -10,8 +10,6 @@ from kvbench.records.growth import BreakEven
 from kvbench.records.schema import ArmRecord
 
 FASTER_ENGINES = ("compiled", "graph")
-# How much longer than the candidate's a baseline's device time must be for their difference to tell how it grows.
-GROWN = 1.5
 ON_DEVICE_REMEDY = "Fewer or larger launches would help: a compiled or captured step, or a larger batch."
 ON_HOST_REMEDY = "Fewer or larger operations would help: a compiled step, or a larger batch."
 
@@ -61,8 +59,8 @@ def _on_device(pair: Pair, bound: list[int]) -> tuple[str, tuple[str, ...]]:
         )
         return text, evidence
     subject = "Both modes spend" if pair.baseline.mode != pair.candidate.mode else "Both arms spend"
-    spent, kept = (both(each[0], each[1], "s") for each in (steps, busy))
-    text = f"{subject} {spent} a step launching kernels that keep the device busy for {kept}"
+    text = f"{subject} {both(steps[0], steps[1], 's')} a step launching kernels that keep the device busy"
+    text += f" for {both(busy[0], busy[1], 's')}"
     return text, evidence
 
 
@@ -88,43 +86,34 @@ def _break_even_clause(pair: Pair) -> tuple[str, tuple[str, ...]]:
     place, found = _measured(pair)
     if found is not None and found.context_length is not None:
         evidence = (f"/growth/break_evens/{place}/context_length",)
-        return f"; below about {_two_digits(found.context_length)} tokens the cache has nothing to save", evidence
+        return _nothing_below(found.context_length), evidence
     if found is not None or pair.comparison.verdict == "FASTER":
         return "", ()
-    return _by_device_time(pair) or _by_arithmetic(pair) or ("", ())
+    return _estimated(pair) or ("", ())
 
 
-def _by_device_time(pair: Pair) -> tuple[str, tuple[str, ...]] | None:
-    """Device time grows with the tokens submitted: by the line through one token's and the whole context's."""
-    recompute, cached = pair.baseline.limit.device_busy_s, pair.candidate.limit.device_busy_s
-    context, launch_s = pair.mean_context, _itl(pair.baseline)
-    if recompute is None or cached is None or context is None or recompute < GROWN * cached:
+def _estimated(pair: Pair) -> tuple[str, tuple[str, ...]] | None:
+    """Where recompute's device time reaches its launches, if it grows in proportion to the tokens.
+
+    Below the context at which computing takes as long as reading the weights it does not grow, where that is known.
+    Kernels become no less efficient with size, so the true place is rather higher: below this one it holds.
+    """
+    limit, context = pair.baseline.limit, pair.mean_context
+    if not limit.device_busy_s or context is None:
         return None
-    tokens = 1 + (context - 1) * (launch_s - cached) / (recompute - cached)
-    if not _within_context(pair, tokens):
-        return None
-    evidence = tuple(of_arm(arm, "limit/device_busy_s")[0] for arm in pair.arms)
-    evidence += ("/workload/prompt_tokens", "/workload/new_tokens")
-    return f"; below about {_two_digits(tokens)} tokens the cache has nothing to save", evidence
-
-
-def _by_arithmetic(pair: Pair) -> tuple[str, tuple[str, ...]] | None:
-    """The latest context: where the arithmetic, at the highest rate of this machine, lasts as long as the launches."""
-    compute_s, context = pair.baseline.limit.compute_s, pair.mean_context
-    if compute_s is None or context is None or compute_s <= 0:
-        return None
-    tokens = context * _itl(pair.baseline) / compute_s
-    if tokens <= context or not _within_context(pair, tokens):
-        return None
-    baseline = pair.comparison.baseline_arm
-    on = f"at the latest from about {_two_digits(tokens)} tokens on"
-    text = f"; {on} the arithmetic of {pair.name(baseline)} outlasts them"
-    return text, (*of_arm(baseline, "limit/compute_s"), "/workload/prompt_tokens", "/workload/new_tokens")
-
-
-def _within_context(pair: Pair, tokens: float) -> bool:
+    evidence = (*of_arm(pair.arms[0], "limit/device_busy_s"), "/workload/prompt_tokens", "/workload/new_tokens")
+    if limit.memory_s and limit.compute_s and limit.compute_s < limit.memory_s:
+        context *= limit.memory_s / limit.compute_s
+        evidence += of_arm(pair.arms[0], "limit/memory_s", "limit/compute_s")
+    tokens = context * _itl(pair.baseline) / limit.device_busy_s
     longest = (pair.record.model or {}).get("max_context")
-    return longest is None or tokens <= longest
+    if longest is not None and tokens > longest:
+        return None
+    return _nothing_below(tokens), evidence
+
+
+def _nothing_below(tokens: float) -> str:
+    return f"; below about {_two_digits(tokens)} tokens the cache has nothing to save"
 
 
 def _measured(pair: Pair) -> tuple[int, BreakEven | None]:

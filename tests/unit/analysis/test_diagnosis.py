@@ -1,0 +1,203 @@
+"""Sentences on records made by hand, with the figures that were measured on an H200."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pointers import unresolved_evidence
+from report.records import SPEEDUP, arm, comparison, estimate, interrupted, one_arm, two_arms
+
+from kvbench.analysis.diagnosis.ranking import FINDINGS, diagnosis
+from kvbench.records.schema import RunRecord
+
+CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128"
+SAME = SPEEDUP | {"value": 0.984, "ci_low": 0.975, "ci_high": 0.993}
+
+
+def probe(attention: str, first_s: float, second_s: float, **changes: Any) -> dict[str, Any]:
+    nothing = ("first_allocations", "second_allocations", "first_driver_bytes", "second_driver_bytes")
+    times = {"first_ttft_s": 0.1, "second_ttft_s": 0.02, "first_itl_s": first_s, "second_itl_s": second_s}
+    return {"attention": attention, "context_length": 200, "steps": 4, **times, **dict.fromkeys(nothing, 0), **changes}
+
+
+def h200_arm(kind: str, itl_s: float, busy_s: float, joules: float, **cold: Any) -> dict[str, Any]:
+    """Gemma-2B's shape at a context of 100 tokens."""
+    computed_s = 5e9 / 7e14 * (1 if kind == "cached" else 100)
+    probes = [probe("auto", 0.074, 0.0125), probe("flash", 0.0121, 0.012)]
+    return arm(
+        kind,
+        itl_s=estimate(itl_s),
+        cold={"ttft_s": 0.2, "itl_s": 0.074, "load_s": 2.0, "compile_s": None, "probes": probes, **cold},
+        energy={"joules_per_token": joules, "idle_watts": 124.0, "window_s": 3.0},
+        limit={
+            "floor_s": 0.001136,
+            "bound": "launch",
+            "mbu": 0.001136 / itl_s,
+            "mfu": computed_s / itl_s,
+            "launch_s": itl_s - busy_s,
+            "memory_s": 0.001136,
+            "compute_s": computed_s,
+            "weight_bytes": 5_012_000_000,
+            "kv_bytes": 0 if kind == "nocache" else 1_900_000,
+            "flops": round(computed_s * 7e14),
+            "head_flops": 1_000_000_000,
+            "device_busy_s": busy_s,
+            "operations": 900.0,
+            "kernels": [{"name": "nvjet_tst_128x8", "share": 0.4}, {"name": CUDNN, "share": 0.05}],
+        },
+    )
+
+
+def h200(**changes: Any) -> RunRecord:
+    arms = [h200_arm("nocache", 0.0123, 0.0022, 3.2), h200_arm("cached", 0.0125, 0.0019, 2.5)]
+    pair = comparison(speedup=SAME, verdict="AMBIGUOUS")
+    return two_arms(**{"prompt": 76, "arms": arms, "pair": pair, **changes})
+
+
+def said(record: RunRecord) -> dict[str, str]:
+    told = diagnosis(record, 0)
+    pair = record.comparisons[0].model_copy(update={"diagnosis": told})
+    data = record.model_copy(update={"comparisons": (pair,), "comparison": pair}).model_dump(mode="json")
+    assert [] == unresolved_evidence(data)
+    return {sentence.code: sentence.text for sentence in told}
+
+
+class TestAnH200:
+    def test_is_told_in_five_sentences_in_a_fixed_order(self) -> None:
+        told = said(h200(pair=comparison(speedup=SAME, verdict="SAME")))
+        assert ["launch", "first_visit", "reading", "cache_bytes", "energy"] == list(told)
+        assert told["launch"].startswith(
+            "Both modes spend 12.4 ms a step launching kernels that keep the device busy for 2.20 ms and 1.90 ms; below"
+            # Reading takes as long as computing 159 tokens; 5.6 times as many take 12.3 ms.
+            " about 890 tokens the cache has nothing to save."
+        )
+        assert told["first_visit"] == (
+            "61.5 of the 74.0 ms that a step of either takes at a length not met before are cuDNN building a plan for"
+            " it; a real decode meets every length for the first time. attention=flash avoids it: 12.1 ms the first"
+            " time."
+        )
+        assert told["reading"] == (
+            "A step of cached reads 5.01 GB of weights and cache: at this machine's 4.41 TB/s that is 1.14 ms; it takes"
+            " 12.5 ms (MBU 9.1 %)."
+        )
+
+    def test_takes_the_break_even_from_growth_where_that_was_measured(self) -> None:
+        point = {"context_length": 1183.0, "ci_low": 1100.0, "ci_high": 1260.0, "level": 0.95, "detail": "…"}
+        grown = {"shortest": 64.0, "longest": 2048.0, "points": [], "laws": [], "totals": [], "decodes": []}
+        even = {"break_evens": [{"baseline_arm": 0, "candidate_arm": 1, **point}]}
+        told = said(h200(growth=grown | even))
+        assert "below about 1,200 tokens the cache has nothing to save" in told["launch"]
+        assert "break_even" not in told
+
+    def test_saves_energy_where_it_saves_no_time(self) -> None:
+        arms = [h200_arm("nocache", 0.0123, 0.0022, 10.4), h200_arm("cached", 0.0125, 0.0019, 2.8)]
+        for each in arms:
+            each["cold"]["probes"] = None
+        told = said(h200(arms=arms, pair=comparison(speedup=SAME, verdict="SAME")))
+        assert told["energy"] == (
+            "The cache saves 73 % of the energy per token: 2.80 J/token instead of 10.4 J/token, idle power included."
+        )
+
+
+class TestAFirstVisit:
+    def record(self, *probes: dict[str, Any]) -> RunRecord:
+        arms = [h200_arm(kind, 0.0125, 0.002, 2.5, probes=list(probes)) for kind in ("nocache", "cached")]
+        return h200(arms=arms)
+
+    def test_advises_no_attention_that_pays_as_well(self) -> None:
+        told = said(self.record(probe("auto", 0.074, 0.0125), probe("flash", 0.060, 0.012)))["first_visit"]
+        assert "are paid for that length alone; a real decode meets every length for the first time." in told
+        assert "attention=" not in told
+
+    def test_that_allocates_names_no_library(self) -> None:
+        own = probe("auto", 0.074, 0.0125, first_allocations=12)
+        told = said(self.record(own, probe("flash", 0.012, 0.012)))["first_visit"]
+        assert "come with 12 allocations on the device" in told
+        assert "cuDNN" not in told
+
+
+class TestAnAmbiguousInterval:
+    def test_says_why_it_is_wide_and_how_many_blocks_would_settle_it(self) -> None:
+        ratio = SPEEDUP | {"value": 0.93, "ci_low": 0.82, "ci_high": 0.93**2 / 0.82}
+        told = said(two_arms(pair=comparison(speedup=ratio, verdict="AMBIGUOUS")))
+        # Half-width 0.126 by t = 2.365 over 8 blocks: a deviation of 0.151; 0.0626 is to the band's edge, t = 2.064.
+        assert told["ambiguous"] == (
+            "The interval spans 0.820 to 1.055 because the ratio varies by 15 % from block to block; if its middle"
+            " stays where it is, about 25 blocks settle it (measure.blocks=25)."
+        )
+
+    def test_at_the_edge_of_the_band_is_not_promised_an_end(self) -> None:
+        ratio = SPEEDUP | {"value": 1.0101, "ci_low": 0.95, "ci_high": 1.074}
+        told = said(two_arms(pair=comparison(speedup=ratio, verdict="AMBIGUOUS")))
+        assert "more blocks alone will hardly settle it" in told["ambiguous"]
+
+
+class TestAnInvalidComparison:
+    def invalid(self, check: str, **changes: Any) -> dict[str, str]:
+        failed = {"name": check, "passed": False, "detail": "it failed", "advice": "mend it"}
+        pair = comparison(verdict="INVALID", reasons=[f"{check}: it failed"], **changes.pop("pair", {}))
+        return said(h200(status="invalid", checks=[failed], pair=pair, **changes))
+
+    def test_of_an_unused_cache_says_so_and_nothing_else(self) -> None:
+        proof = {"steps_checked": 864, "violations": 846, "first_violation": "pass 1", "resubmitted_steps": 47}
+        arms = [arm("nocache"), arm("cached", proof=proof)]
+        told = self.invalid("mode_proof", arms=arms)
+        assert {
+            "unused_cache": "The cached loop submitted all tokens again at every step: its cache is not used."
+        } == told
+
+    def test_of_another_broken_promise_gives_the_first_pass(self) -> None:
+        proof = {"steps_checked": 864, "violations": 3, "first_violation": "pass 2: submitted 1, past 6 -> 6"}
+        told = self.invalid("mode_proof", arms=[arm("nocache"), arm("cached", proof=proof)])
+        assert {
+            "broken_promise": "3 of 864 passes of cached submitted something else than the mode promises (first, pass"
+            " 2: submitted 1, past 6 -> 6): its times are of another computation."
+        } == told
+
+    def test_of_another_output_gives_the_difference_and_what_rounding_explains(self) -> None:
+        agreement = comparison()["agreement"] | {"verdict": "MISMATCH", "max_rel_logit_diff": 0.31, "allowed_rel": 5e-6}
+        told = self.invalid("agreement", pair={"agreement": agreement})
+        assert {
+            "other_output": "cached does not compute what nocache computes: their logits are 3.1e-01 apart, relative to"
+            " the largest, and rounding explains 5.0e-06, so its speed buys another output."
+        } == told
+
+    def test_of_any_other_check_repeats_its_advice(self) -> None:
+        assert {"check_audit": "It failed: mend it."} == self.invalid("audit")
+
+    def test_of_a_run_that_did_not_end_has_no_sentence(self) -> None:
+        assert {} == said(interrupted())
+
+
+def test_a_naive_loop_is_charged_a_predicted_share_where_no_plain_one_was_measured() -> None:
+    naive = h200_arm("nocache", 0.0159, 0.015, 9.0, probes=None) | {"mode": "nocache_naive"}
+    naive["limit"] |= {"bound": "compute", "flops": 800, "head_flops": 304}
+    told = said(h200(arms=[naive, h200_arm("cached", 0.0125, 0.0019, 2.5, probes=None)]))
+    assert told["all_logits"] == (
+        "The nocache_naive loop computes logits for every position and builds a cache that it drops: a predicted 38 %"
+        " of its arithmetic is for logits that nobody reads."
+    )
+
+
+def test_random_weights_are_a_caveat() -> None:
+    told = said(two_arms(model={"name": "gemma2b", "source": "random"}))
+    assert "would hardly notice a broken cache" in told["random_weights"]
+
+
+def test_a_record_without_figures_has_nothing_to_say() -> None:
+    assert {} == said(two_arms(arms=[arm("nocache"), arm("nocache")]))
+    assert () == one_arm().comparisons
+
+
+def test_every_kind_of_sentence_comes_from_one_finding() -> None:
+    assert len(FINDINGS) == len(set(FINDINGS))
+    record = json.loads(h200().model_dump_json())
+    assert "diagnosis" in record["comparison"]
+
+
+@pytest.mark.parametrize("verdict", ["FASTER", "SLOWER", "SAME", "AMBIGUOUS"])
+def test_a_cache_that_wins_is_not_said_to_save_nothing(verdict: str) -> None:
+    told = said(h200(pair=comparison(verdict=verdict)))
+    assert (verdict != "FASTER") == ("nothing to save" in told["launch"])
