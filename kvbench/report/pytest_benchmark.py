@@ -16,9 +16,12 @@ from kvbench.records.store import StoredRun, read_blocks
 from kvbench.report.arms import arm_names
 from kvbench.report.metrics import METRICS
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
+from kvbench.report.rows import AGREEMENT, flat_rows
 
 GROUP = "decode step"
 LANE = "throughput"
+# Columns of the csv export, by their beginning, that say more of an arm than its metrics do.
+MORE = ("bound", "growth_", "break_even", "diagnosis", "agreement", *AGREEMENT)
 
 
 def pytest_benchmark(runs: Sequence[StoredRun]) -> dict[str, Any]:
@@ -61,7 +64,6 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
         rounds = [seconds for block in blocks if (seconds := _step_s(block, index)) is not None]
         if rounds:
             title = _title(run.record, name)
-            arm = run.record.arms[index]
             benchmarks.append(
                 {
                     "group": GROUP,
@@ -69,12 +71,20 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
                     "fullname": title,
                     "params": None,
                     "param": None,
-                    "extra_info": {metric.key: metric.value(arm) for metric in METRICS} | {"run_id": run.record.run_id},
+                    "extra_info": _extra(run.record, index),
                     "options": {},
                     "stats": _stats(rounds),
                 }
             )
     return benchmarks
+
+
+def _extra(record: RunRecord, arm: int) -> dict[str, Any]:
+    """Everything else that is known of an arm, under the names of the csv export; what is unknown is left out."""
+    row = flat_rows([record])[arm]
+    own = {metric.key: row[metric.key] for metric in METRICS}
+    more = {name: value for name, value in row.items() if name.startswith(MORE) and value is not None}
+    return {**own, **more, "run_id": record.run_id}
 
 
 def _title(record: RunRecord, arm: str) -> str:
