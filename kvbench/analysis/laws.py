@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvbench.measuring.samples import Block
-from kvbench.statistics import mean_interval
+from kvbench.statistics import mean_intervals
 
 Matrix = NDArray[np.floating[Any]]
 
@@ -41,8 +41,8 @@ class Fit:
     def missed(self) -> float:
         """The largest share of a step by which the law is off, less what the noise of the blocks may account for."""
         relative = (self.coefficients @ self.terms.T - self.times) / self.times.mean(axis=0)
-        intervals = [mean_interval(floats(column)) for column in relative.T]
-        return max(max(each.low, -each.high, 0.0) for each in intervals)
+        _, low, high = mean_intervals(relative)
+        return float(np.maximum(np.maximum(low, -high), 0.0).max())
 
     def total(self, prompt: float, new_tokens: int) -> list[float]:
         """Seconds of the steps after the first token, by block: context prompt + 1 to prompt + new_tokens - 1."""
