@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import bdtr, stdtrit
 
 LEVEL = 0.95
@@ -68,6 +70,16 @@ def mean_interval(samples: Sequence[float], level: float = LEVEL) -> Interval:
     centre = float(values.mean())
     half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return Interval(centre, centre - half, centre + half, level)
+
+
+def mean_intervals(samples: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """`mean_interval` of every column of (samples, columns) at `LEVEL`: means, lower and upper ends."""
+    n = len(samples)
+    if n < 2:
+        raise ValueError("an interval needs at least 2 samples")
+    centre = samples.mean(axis=0)
+    half = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * samples.std(axis=0, ddof=1) / math.sqrt(n)
+    return centre, centre - half, centre + half
 
 
 def median_interval(samples: Sequence[float], level: float = LEVEL) -> Interval | None:

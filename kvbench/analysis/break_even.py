@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvbench.analysis.comparison import RELEVANCE
-from kvbench.analysis.laws import Fit, Matrix, floats
+from kvbench.analysis.laws import Fit, Matrix
 from kvbench.records.growth import BreakEven
-from kvbench.statistics import LEVEL, mean_interval
+from kvbench.statistics import LEVEL, mean_intervals
 
 GRID = 400  # lengths at which two laws are compared, evenly spaced on a logarithmic axis
 NOTHING = 1e-4  # of a step: less is rounding, of the clock and of the fit
@@ -72,8 +72,7 @@ def break_even(baseline: Fit, candidate: Fit, labels: tuple[str, str]) -> BreakE
 def _difference(grid: Matrix, baseline: Matrix, candidate: Matrix, missed: float) -> _Difference:
     """Of seconds by block and length."""
     step = np.abs(baseline).mean(axis=0) + np.abs(candidate).mean(axis=0)
-    intervals = [mean_interval(floats(column)) for column in (baseline - candidate).T]
-    mean, low, high = np.asarray([(each.value, each.low, each.high) for each in intervals]).T
+    mean, low, high = mean_intervals(baseline - candidate)
     margin = (missed + NOTHING) * step
     return _Difference(grid, mean, low - margin, high + margin, RELEVANCE * np.abs(candidate).mean(axis=0))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kvbench.analysis.break_even import break_even
-from kvbench.analysis.comparison import RATIO
+from kvbench.analysis.comparison import RATIO, RELEVANCE
 from kvbench.analysis.estimates import estimate
 from kvbench.analysis.laws import Fit, fit_law, floats
 from kvbench.measuring.samples import RealDecode, RunSamples
@@ -19,7 +19,7 @@ from kvbench.statistics import mean_interval, ratio_interval
 
 MEAN = "mean over blocks, Student-t interval"
 TOTALS = (16, 64, 256, 1024, 4096)  # new tokens
-FARTHEST = 4  # times the longest length: a law says nothing about contexts beyond
+FARTHEST = 4  # times the longest length, up to which a total is told
 VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyone acts upon
 BENT = 0.1  # of the longest step: a term that takes off more than this stands for a bend, not for growth
 MISSED = 0.05  # of a step: a law that is off by more is not the law
@@ -35,6 +35,8 @@ def growth(plan: Plan, samples: RunSamples) -> Growth | None:
     laws = [fit_law(blocks, arm, prompts) for arm in range(len(plan.arms))]
     shortest, longest = float(min(laws[0].lengths)), float(max(laws[0].lengths))
     labels = [arm.label for arm in plan.arms]
+    # A law that misses its points says nothing beyond them, and one that fits not much.
+    reach = FARTHEST * longest if max(law.missed() for law in laws) <= RELEVANCE else longest
     return Growth(
         shortest=shortest,
         longest=longest,
@@ -53,7 +55,7 @@ def growth(plan: Plan, samples: RunSamples) -> Growth | None:
             )
             for law in laws
             for count in TOTALS
-            if min(prompts) + count - 1 <= FARTHEST * longest
+            if min(prompts) + count - 1 <= reach
         ),
         break_evens=tuple(break_even(laws[0], law, (labels[0], labels[law.arm])) for law in laws[1:]),
         decodes=tuple(

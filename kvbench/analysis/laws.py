@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kvbench.measuring.samples import Block
 from kvbench.records.growth import Form
-from kvbench.statistics import mean_interval
+from kvbench.statistics import mean_intervals
 
 Matrix = NDArray[np.floating[Any]]
 BETTER_FORM = 0.25  # a sum is kept unless the other form leaves less than this part of its squared residuals
@@ -59,8 +59,8 @@ class Fit:
     def missed(self) -> float:
         """The largest share of a step by which the law is off, less what the noise of the blocks may account for."""
         relative = (self.at_points() - self.times) / self.times.mean(axis=0)
-        intervals = [mean_interval(floats(column)) for column in relative.T]
-        return max(max(each.low, -each.high, 0.0) for each in intervals)
+        _, low, high = mean_intervals(relative)
+        return float(np.maximum(np.maximum(low, -high), 0.0).max())
 
     def residual(self) -> float:
         """Squared relative distance of the mean times from the law."""

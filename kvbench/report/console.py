@@ -17,6 +17,8 @@ from kvbench.records.schema import ArmRecord, Check, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
+from kvbench.report.growth import BEYOND, MIXTURE, growth_arms, growth_rows, growth_sentences, law_text
+from kvbench.report.growth import CAPTION as GROWTH_CAPTION
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
@@ -26,6 +28,7 @@ from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reas
 
 # The rows of the comparison: what the measurement is about, and what it costs.
 SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
+LIMIT_ROWS = ("floor_s", "mbu", "mfu", "launch_s")
 MEMORY_ROWS = ("weights_bytes", "peak_allocated_bytes", "device_used_bytes", "process_rss_bytes")
 ACCOUNT = (
     "weights_bytes",
@@ -50,8 +53,9 @@ def comparison_table(record: RunRecord) -> RenderableType:
     if record.frontier is not None:
         return _frontier(record)
     table = _arms_as_columns(record) if len(record.arms) <= MOST_COLUMNS else _arms_as_rows(record)
-    statements = _statements(pairs(record))
-    return Group(table, *_notes(record), *_accounts(record), *_turns(record), *statements, *_references(record))
+    notes = [*_mixture(record), *_notes(record), *_ceilings_note(record), *_accounts(record)]
+    answers = [*_statements(pairs(record)), *_references(record), *_growth(record)]
+    return Group(table, *notes, *_turns(record), *answers)
 
 
 def _frontier(record: RunRecord) -> RenderableType:
@@ -81,6 +85,12 @@ def _arms_as_columns(record: RunRecord) -> Table:
     for key in ("joules_per_token", "trace_cost"):
         _add_metric(table, record, key)
     table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
+    table.add_section()
+    for key in LIMIT_ROWS:
+        _add_metric(table, record, key)
+    bounds = [arm.limit.bound or UNKNOWN for arm in record.arms]
+    if set(bounds) != {UNKNOWN}:
+        table.add_row(Text("bound by"), *map(Text, bounds))
     return table
 
 
@@ -213,6 +223,18 @@ def _notes(record: RunRecord) -> list[Text]:
     return [Text(f"{', '.join(titles)}: not known, {reason}", style=GREYED) for reason, titles in reasons.items()]
 
 
+def _mixture(record: RunRecord) -> list[Text]:
+    """What a table of medians is of, where the run has several lengths on purpose."""
+    return [Text(f"{MIXTURE}\n", style=GREYED)] if record.growth else []
+
+
+def _ceilings_note(record: RunRecord) -> list[Text]:
+    """How to learn the floor, where it takes nothing but the machine's ceilings."""
+    if record.ceilings is not None or all(arm.limit.flops is None for arm in record.arms):
+        return []
+    return [Text(f"floor, MBU, MFU: {null_reason(record, BY_KEY['floor_s'].pointer(0))}", style=GREYED)]
+
+
 def _accounts(record: RunRecord) -> list[Text]:
     """Where the device's memory went, one line per arm that could be accounted for."""
     lines = []
@@ -241,6 +263,29 @@ def _turns(record: RunRecord) -> list[RenderableType]:
     for row in rows:
         table.add_row(row.step, row.context, *map(Text, row.cells), *([row.paid_back] if asked else []))
     return [table]
+
+
+def _growth(record: RunRecord) -> list[RenderableType]:
+    """How a step grows with the context; nothing for a run that did not vary it."""
+    if record.growth is None:
+        return []
+    title = Text(GROWTH_CAPTION if record.valid else f"not a result: {GROWTH_CAPTION}", style="bold")
+    sentences = [Text(sentence) for sentence in growth_sentences(record)] if record.valid else []
+    if len(record.arms) > MOST_COLUMNS:
+        names = growth_arms(record)
+        laws = [Text(f"{names[law.arm]}: {law_text(law)}", style=GREYED) for law in record.growth.laws]
+        return [title, *laws, *sentences, Text()]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    table.add_column("", overflow="fold")
+    for name in growth_arms(record):
+        table.add_column(Text(name), justify="right", overflow="fold")
+    rows = growth_rows(record)
+    for row, after in zip(rows, (*rows[1:], None), strict=True):
+        table.add_row(
+            *map(Text, (row.title, *row.cells)), end_section=after is not None and after.section != row.section
+        )
+    beyond = [Text(BEYOND, style=GREYED)] if any(total.beyond_range for total in record.growth.totals) else []
+    return [title, table, *beyond, *sentences, Text()]
 
 
 def _statements(shown: Sequence[Pair]) -> list[RenderableType]:

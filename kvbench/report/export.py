@@ -10,7 +10,7 @@ from typing import Any
 
 from kvbench.printable import printable
 from kvbench.records.store import StoredRun
-from kvbench.report.markdown import markdown_table
+from kvbench.report.markdown import markdown
 from kvbench.report.pytest_benchmark import pytest_benchmark
 from kvbench.report.rows import COLUMNS, flat_rows
 
@@ -21,7 +21,7 @@ FORMULA_STARTS = ("=", "+", "-", "@")
 def export(runs: Sequence[StoredRun], format: str) -> bytes:
     """The runs as `csv`, `json`, `parquet`, `md` or `pytest-benchmark`. Raises `KeyError` on any other format.
 
-    csv and parquet hold one row per run and arm (see `report.rows`), json the list of the records, md a table, and
+    csv and parquet hold one row per run and arm (see `report.rows`), json the list of the records, md tables, and
     pytest-benchmark what `pytest-benchmark compare` reads.
     """
     return FORMATS[format](runs)
@@ -70,7 +70,7 @@ def _parquet(runs: Sequence[StoredRun]) -> bytes:
 
 
 def _markdown(runs: Sequence[StoredRun]) -> bytes:
-    return markdown_table([run.record for run in runs]).encode()
+    return markdown([run.record for run in runs]).encode()
 
 
 def _pytest_benchmark(runs: Sequence[StoredRun]) -> bytes:

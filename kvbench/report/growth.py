@@ -15,6 +15,7 @@ from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 
 CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"
 MIXTURE = "TTFT, ITL, rates and the speed-up are over all lengths together; what holds at each stands further down"
+BEYOND = "* asks the law about longer contexts than were measured"
 WORDS = {
     "constant": "constant",
     "linear": "linear",

@@ -1,26 +1,48 @@
-"""Runs as a Markdown table, for a README or a pull request."""
+"""Runs as Markdown, for a README or a pull request."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
+from kvbench.report.growth import CAPTION as GROWTH_CAPTION
+from kvbench.report.growth import growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import pairs, run_word, status_reason
 
 METRIC_COLUMNS = ("ttft_s", "itl_s", "decode_tokens_per_s", "kv_cache_bytes")
+LIMIT_COLUMNS = ("mbu", "mfu")  # where some arm has them
 # Whatever Markdown or the HTML inside it could read as markup.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#&~!])")
 
 
+def markdown(records: Sequence[RunRecord]) -> str:
+    """The table of the runs, then of every run what else it has found: how it grows, and why it came out so."""
+    return "\n".join((markdown_table(records), *(part for record in records for part in _more(record))))
+
+
+def _more(record: RunRecord) -> Iterator[str]:
+    if record.growth is not None and record.valid:
+        yield f"**{escaped(run_name(record))}**: {escaped(GROWTH_CAPTION)}\n"
+        names = [escaped(name) for name in growth_arms(record)]
+        rows = [[escaped(row.title), *map(escaped, row.cells)] for row in growth_rows(record)]
+        yield _table([["", *names], ["---", *("--:" for _ in names)], *rows])
+        yield "".join(f"- {escaped(sentence)}\n" for sentence in growth_sentences(record))
+    for comparison, pair in zip(record.comparisons, pairs(record), strict=True):
+        if comparison.diagnosis:
+            yield f"**{escaped(run_name(record))}**, {escaped(pair.candidate)} against {escaped(pair.baseline)}:\n"
+            yield "".join(f"- {escaped(sentence.text)}\n" for sentence in comparison.diagnosis)
+
+
 def markdown_table(records: Sequence[RunRecord]) -> str:
     """One row per run and arm; a pair that is not a result says so instead of a speed-up."""
-    metrics = [BY_KEY[key] for key in METRIC_COLUMNS]
+    limits = [key for key in LIMIT_COLUMNS if any(BY_KEY[key].value(arm) for run in records for arm in run.arms)]
+    metrics = [BY_KEY[key] for key in (*METRIC_COLUMNS, *limits)]
     head = [
         "run",
         "prompt",
@@ -48,7 +70,10 @@ def markdown_table(records: Sequence[RunRecord]) -> str:
         if not record.arms:
             rows.append([*run, UNKNOWN, *(UNKNOWN for _ in metrics), "", "", status])
     alignment = ["---", "--:", "--:", "--:", "---", *("--:" for _ in metrics), "--:", "---", "---"]
-    lines = [head, alignment, *rows]
+    return _table([head, alignment, *rows])
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

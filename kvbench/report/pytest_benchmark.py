@@ -16,9 +16,12 @@ from kvbench.records.store import StoredRun, read_blocks
 from kvbench.report.arms import arm_names
 from kvbench.report.metrics import METRICS
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
+from kvbench.report.rows import AGREEMENT, flat_rows
 
 GROUP = "decode step"
 LANE = "throughput"
+# Columns of the csv export, by their beginning, that say more of an arm than its metrics do.
+MORE = ("bound", "growth_", "break_even", "diagnosis", "agreement", *AGREEMENT)
 
 
 def pytest_benchmark(runs: Sequence[StoredRun]) -> dict[str, Any]:
@@ -58,7 +61,6 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
         rounds = step_rounds(run, index)
         if rounds:
             title = _title(run.record, name)
-            arm = run.record.arms[index]
             benchmarks.append(
                 {
                     "group": GROUP,
@@ -66,7 +68,7 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
                     "fullname": title,
                     "params": None,
                     "param": None,
-                    "extra_info": {metric.key: metric.value(arm) for metric in METRICS} | {"run_id": run.record.run_id},
+                    "extra_info": _extra(run.record, index),
                     "options": {},
                     "stats": _stats(rounds),
                 }
@@ -80,6 +82,14 @@ def step_rounds(run: StoredRun, arm: int) -> list[float]:
     replaced = {block.get("repeats") for block in every}  # throttled, and measured again
     steps = (_step_s(block, arm) for block in every if block["index"] not in replaced)
     return [seconds for seconds in steps if seconds is not None]
+
+
+def _extra(record: RunRecord, arm: int) -> dict[str, Any]:
+    """Everything else that is known of an arm, under the names of the csv export; what is unknown is left out."""
+    row = flat_rows([record])[arm]
+    own = {metric.key: row[metric.key] for metric in METRICS}
+    more = {name: value for name, value in row.items() if name.startswith(MORE) and value is not None}
+    return {**own, **more, "run_id": record.run_id}
 
 
 def _title(record: RunRecord, arm: str) -> str:

@@ -12,6 +12,8 @@ from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import run_name
 from kvbench.report.verdicts import pairs
 
+AGREEMENT = ("max_abs_logit_diff", "max_rel_logit_diff", "noise_rel", "allowed_rel", "argmax_flips")
+LAW = {"launch_s": "launch_s", "per_token_s": "per_token_s", "per_token2_s": "per_token2_s", "ratio": "growth"}
 Row = dict[str, str | float | int | None]
 
 
@@ -32,14 +34,19 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("prompts", "prompt_tokens_max", "new_tokens", "batch_size"), int),
     **dict.fromkeys(("arm", "mode", "cache", "engine", "attention"), str),
     **{column: kind for metric in METRICS for column, kind in _metric_types(metric).items()},
+    "bound": str,
+    **{column: kind for name in LAW for column, kind in _interval_types(f"growth_{name}").items()},
+    **dict.fromkeys(("growth_exponent", "growth_worst_error"), float),
+    "growth_order": str,
     **dict.fromkeys(("baseline", "verdict", "not_a_result"), str),
     **_interval_types("speedup"),
     "speedup_n_blocks": int,
     **_interval_types("end_to_end_speedup"),
     "end_to_end_speedup_n_blocks": int,
     "agreement": str,
-    "max_abs_logit_diff": float,
-    "extra_memory_bytes": int,
+    **dict.fromkeys(("max_abs_logit_diff", "max_rel_logit_diff", "noise_rel", "allowed_rel"), float),
+    **dict.fromkeys(("argmax_flips", "extra_memory_bytes", "break_even_context"), int),
+    **dict.fromkeys(("break_even", "diagnosis"), str),
 }
 
 
@@ -47,7 +54,8 @@ def flat_rows(records: Sequence[RunRecord]) -> list[Row]:
     """One row per run and arm, with every one of `COLUMNS`; a run without arms gets one row, so none is lost.
 
     Figures keep their base unit, which is in the column's name. The columns of the speed-up are filled in the rows
-    of candidates. A pair that is not a result has no speed-up here, and the reason in `not_a_result`.
+    of candidates, those of growth in the rows of a run over several lengths. A pair that is not a result has no
+    speed-up and no break-even here, and the reason in `not_a_result`.
     """
     return [dict.fromkeys(COLUMNS) | row for record in records for row in _rows(record)]
 
@@ -57,7 +65,8 @@ def _rows(record: RunRecord) -> Iterator[Row]:
         yield _run_columns(record)
     for index, name in enumerate(arm_names(record)):
         arm = record.arms[index]
-        yield {**_run_columns(record), "arm": name, **_arm_columns(arm), **_pair_columns(record, index)}
+        growth = _growth_columns(record, index)
+        yield {**_run_columns(record), "arm": name, **_arm_columns(arm), **growth, **_pair_columns(record, index)}
 
 
 def _run_columns(record: RunRecord) -> Row:
@@ -86,7 +95,28 @@ def _arm_columns(arm: ArmRecord) -> Row:
         columns[metric.key] = metric.value(arm)
         if isinstance(figure, Estimate):
             columns |= _interval_columns(metric.key, figure) | {f"{metric.key}_n": figure.n}
+    return columns | {"bound": arm.limit.bound}
+
+
+def _growth_columns(record: RunRecord, arm: int) -> Row:
+    """The fitted law of an arm, in a run over several lengths: `LAW` leads from a column to its field."""
+    law = next((each for each in record.growth.laws if each.arm == arm), None) if record.growth else None
+    if law is None:
+        return {}
+    columns: Row = {
+        "growth_exponent": law.exponent,
+        "growth_worst_error": law.worst_error,
+        "growth_order": law.order,
+    }
+    for name, field in LAW.items():
+        figure: Estimate | Speedup = getattr(law, field)
+        columns |= {f"growth_{name}": figure.value, **_interval_columns(f"growth_{name}", figure)}
     return columns
+
+
+def _break_even(record: RunRecord, arm: int) -> str | None:
+    found = record.growth.break_evens if record.growth else ()
+    return next((each.detail for each in found if each.candidate_arm == arm), None)
 
 
 def _pair_columns(record: RunRecord, arm: int) -> Row:
@@ -99,8 +129,11 @@ def _pair_columns(record: RunRecord, arm: int) -> Row:
                 "not_a_result": pair.not_a_result,
                 **(_speedup_columns(comparison) if is_result else {}),
                 "agreement": comparison.agreement.verdict,
-                "max_abs_logit_diff": comparison.agreement.max_abs_logit_diff,
+                **{name: getattr(comparison.agreement, name) for name in AGREEMENT},
                 "extra_memory_bytes": comparison.extra_memory_bytes,
+                "break_even_context": comparison.break_even_context if is_result else None,
+                "break_even": _break_even(record, arm) if is_result else None,
+                "diagnosis": " ".join(sentence.text for sentence in comparison.diagnosis) or None,
             }
     return {}
 
