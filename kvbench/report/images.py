@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
 from kvbench.report.arms import arm_names
 from kvbench.report.charts import overview_charts, run_charts
-from kvbench.report.figures import Chart, label
+from kvbench.report.figures import Chart
 from kvbench.report.markdown import escaped
 from kvbench.report.names import run_labels, run_name
 from kvbench.report.palette import THEMES, Theme, looks
@@ -25,6 +26,7 @@ WIDTH_PX = 760  # of a README's column
 TITLE_PX = 34
 SHARP = 2  # pixels of a PNG for one of the page
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+TITLE_FONT = {"font": {"size": 13}}
 INDEX = "charts.md"
 NO_EXTRA = "pictures need the optional extra: pip install 'kvbench[images]'"
 NO_BROWSER = (
@@ -79,7 +81,7 @@ def themed(chart: Chart, theme: Theme) -> dict[str, Any]:
             "plot_bgcolor": theme.page,
             "font": {"family": FONT, "size": 13, "color": theme.text},
             "title": {
-                "text": f"<b>{label(chart.title)}</b>",
+                "text": f"<b>{escape(chart.title)}</b>",
                 "x": 0,
                 "xanchor": "left",
                 "y": 1,
@@ -91,7 +93,10 @@ def themed(chart: Chart, theme: Theme) -> dict[str, Any]:
             "width": WIDTH_PX,
             "height": chart.height_px + TITLE_PX,
         }
-        | {name: {"automargin": True, **lines, **own} for name, own in axes.items()},
+        | {
+            name: {"automargin": True, **lines, **own, "title": {"standoff": 10, **own.get("title", {}), **TITLE_FONT}}
+            for name, own in axes.items()
+        },
     }
 
 

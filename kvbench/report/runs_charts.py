@@ -41,6 +41,7 @@ from kvbench.report.series import thinned
 from kvbench.report.verdicts import is_result
 
 MAX_PANELS = 6
+MERGED_FIRST = ("new tokens", "batch")  # where groups are too many; machines and models are never mixed
 MAX_ARMS = 8  # in one chart
 MAX_LENGTHS = 40
 MAX_ROWS = 60  # runs with a row of their own
@@ -233,7 +234,7 @@ def _by_length(
                     if several
                     else "Whiskers are the interval.",
                     f"Lengths are put into {len(set(lengths.values()))} classes." if grouped else "",
-                    f"{', '.join(merged)} of the runs are not told apart here." if merged else "",
+                    f"{', '.join(merged)} of the runs are not told apart: they share points." if merged else "",
                     _left_out("groups of runs", len(drawn) - len(shown)),
                     _left_out("modes", len({each.arm for _, each in known}) - len(arms)),
                     "" if all(each.valid for each in runs) else "Runs that are not valid are left out.",
@@ -327,11 +328,10 @@ def _panels(runs: Sequence[RunFigures]) -> tuple[list[str], list[str]]:
     }
     varying = {name: values for name, values in aspects.items() if len(set(values)) > 1}
     merged: list[str] = []
-    for name in reversed(list(varying)):
-        if len(set(zip(*varying.values(), strict=True))) <= MAX_PANELS or len(varying) == 1:
-            break
-        del varying[name]
-        merged.append(name)
+    for name in MERGED_FIRST:
+        if name in varying and len(set(zip(*varying.values(), strict=True))) > MAX_PANELS:
+            del varying[name]
+            merged.append(name)
     return [" · ".join(values[index] for values in varying.values()) for index in range(len(runs))], merged
 
 
