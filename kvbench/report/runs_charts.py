@@ -7,6 +7,7 @@ range, lengths and runs beyond a chart's room become classes and percentiles.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def _by_length(
     one: bool,
 ) -> Chart:
     panel_of, merged = _panels(runs)
-    drawn = list(dict.fromkeys(panel_of[each.run] for _, each in known))
+    drawn = sorted({panel_of[each.run] for _, each in known}, key=_natural)
     shown, arms = drawn[:MAX_PANELS], _frequent(known)
     lengths, grouped = _classes([length for length, _ in known])
     cells: dict[tuple[str, str], dict[float, list[Figure]]] = {}
@@ -215,6 +216,8 @@ def _by_length(
             "domain": domain,
             "rangemode": "tozero",
             "nticks": 5,
+            # Speed-ups of all panels have one scale; seconds of a slow machine would flatten those of a fast one.
+            **({"matches": "y"} if one and row else {}),
         }
         if one:
             layout["shapes"].append(rule(y=1, yref=f"y{number}"))
@@ -254,6 +257,11 @@ def _by_length(
         ),
         height_px=100 + PANEL_HEIGHT_PX * len(shown),
     )
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    """A key that sorts `batch 4` before `batch 16`."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def _legend_above(panels: int) -> dict[str, Any]:

@@ -531,16 +531,17 @@ def test_machines_and_batches_are_panels_apart():
     records = [
         one_of_many(number, prompt=prompt, batch=batch, machine=machine, ratio=prompt / 100 * batch)
         for number, (prompt, batch, machine) in enumerate(
-            (prompt, batch, machine) for prompt in (128, 512) for batch in (1, 4) for machine in ("GPU", "CPU")
+            (prompt, batch, machine) for prompt in (128, 512) for batch in (16, 4) for machine in ("GPU", "CPU")
         )
     ]
     chart = overview(records)["speedup-by-prompt"]
     assert ["y", "y2", "y3", "y4"] == [each["yaxis"] for each in chart.figure["data"]]
-    assert [[1.28, 5.12], [1.28, 5.12], [5.12, 20.48], [5.12, 20.48]] == [each["y"] for each in chart.figure["data"]]
-    assert ["GPU · batch 1", "CPU · batch 1", "GPU · batch 4", "CPU · batch 4"] == [
+    four, sixteen = [5.12, 20.48], [20.48, 81.92]
+    assert [four, sixteen, four, sixteen] == [each["y"] for each in chart.figure["data"]]
+    assert ["CPU · batch 4", "CPU · batch 16", "GPU · batch 4", "GPU · batch 16"] == [
         re.sub("</?b>", "", each["text"]) for each in chart.figure["layout"]["annotations"]
     ]
-    assert "From 1.28× at 128 prompt tokens to 20.5× at 512." in chart.caption
+    assert "From 5.12× at 128 prompt tokens to 81.9× at 512." in chart.caption
 
 
 def test_runs_that_share_a_point_become_their_median_and_range():
