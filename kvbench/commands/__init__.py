@@ -4,6 +4,6 @@ SUBCOMMANDS = {
     "report": "build one HTML report over any number of runs",
     "compare": "new runs against old ones: a verdict for every pair, and an exit code for a pipeline",
     "show": "a run or a folder of runs in the terminal",
-    "export": "runs as csv, json, parquet, md or pytest-benchmark",
+    "export": "runs as csv, json, parquet, md or pytest-benchmark, charts as svg or png",
     "doctor": "what this machine can measure, what is missing and how to get it",
 }

@@ -24,6 +24,7 @@ EXTRAS = (
     ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
     ("bitsandbytes", "model.quantization=int8 and nf4", "pip install 'kvbench[bitsandbytes]'"),
     ("torchao", "model.quantization=int8_weight_only", "pip install 'kvbench[torchao]'"),
+    ("kaleido", "export --format svg and png, with a Chrome or Chromium", "pip install 'kvbench[images]'"),
     ("sentencepiece", "tokenizers that come as tokenizer.model", "pip install 'kvbench[sentencepiece]'"),
 )
 

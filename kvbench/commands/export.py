@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from kvbench.commands.arguments import Parser
 
 EXIT_PARTLY_UNREADABLE = 2
 # In the order of their usefulness; kept here so that --help needs no records. `report.export` holds their writers.
 FORMATS = ("csv", "json", "parquet", "md", "pytest-benchmark")
+IMAGES = ("svg", "png")  # `report.images` writes them
 
 DESCRIPTION = """Writes every run under the given paths in another format. csv and parquet: one row per run and arm;
-json: the list of records; md: a table; pytest-benchmark: a file for `pytest-benchmark compare`."""
+json: the list of records; md: a table; pytest-benchmark: a file for `pytest-benchmark compare`; svg and png: every
+chart of the report as a picture of its own in the folder --output, with their captions in charts.md (needs the extra
+kvbench[images] and a Chrome or Chromium; nothing is fetched)."""
 
 
 def main(argv: list[str]) -> int:
@@ -28,6 +33,12 @@ def main(argv: list[str]) -> int:
         parser.error("name a PATH and a --format, or ask for the --schema")
     if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
         parser.error("parquet is not text: give --output FILE, or send it through a pipe")
+    if arguments.theme and arguments.format not in IMAGES:
+        parser.error(f"--theme={arguments.theme}: only the pictures, svg and png, have a theme")
+    if arguments.format in IMAGES:
+        if arguments.output is None or arguments.output.is_file():
+            parser.error(f"--format={arguments.format} writes many files: give --output FOLDER")
+        return _write_images(arguments.paths, arguments.output, arguments.format, arguments.theme or "light")
     from kvbench.report.export import export
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import write_file, write_stdout
@@ -38,6 +49,16 @@ def main(argv: list[str]) -> int:
         write_stdout(content)
     else:
         write_file(arguments.output, content)
+    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+
+
+def _write_images(paths: Sequence[Path], folder: Path, format: Literal["svg", "png"], theme: str) -> int:
+    from kvbench.report.images import write_images
+    from kvbench.report.inputs import gather
+    from kvbench.report.outputs import say
+
+    found = gather(paths)
+    write_images(found.runs, folder, format, theme, lambda path: say(f"{path}\n"))
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
@@ -57,7 +78,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
     )
-    parser.add_argument("--format", choices=FORMATS, help="what to write")
+    parser.add_argument("--format", choices=(*FORMATS, *IMAGES), help="what to write")
     parser.add_argument("--schema", action="store_true", help="write the JSON Schema of run.json instead")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output; for pictures a folder")
+    parser.add_argument("--theme", choices=("light", "dark"), help="of pictures; default: light")
     return parser

@@ -14,8 +14,8 @@ from kvbench.report.growth_charts import cumulative_by_law, latency_by_law
 from kvbench.report.limit_charts import roofline, step_time
 from kvbench.report.memory_charts import cache_by_context, memory_over_run, memory_stack
 from kvbench.report.names import run_labels
-from kvbench.report.overview_charts import itl_by_prompt, speed_by_run, speedup_by_prompt, speedup_by_run
 from kvbench.report.palette import Look
+from kvbench.report.runs_charts import itl_by_prompt, run_figures, speed_by_run, speedup_by_prompt, speedup_by_run
 from kvbench.report.series import StepSeries, block_series
 from kvbench.report.speed_charts import speed, speedup
 from kvbench.report.step_charts import cumulative_time, latency_by_context, step_distribution
@@ -51,11 +51,11 @@ def run_charts(
 
 def overview_charts(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
     """The charts over many runs."""
-    labels = run_labels(records)
+    labels, runs = run_labels(records), [run_figures(record) for record in records]
     every = (
-        speedup_by_prompt(records, looks),
-        itl_by_prompt(records, looks),
-        speedup_by_run(records, labels, looks),
-        speed_by_run(records, labels, looks),
+        speedup_by_prompt(runs, looks),
+        itl_by_prompt(runs, looks),
+        speedup_by_run(runs, labels, looks),
+        speed_by_run(runs, labels, looks),
     )
     return tuple(chart for chart in every if chart is not None)

@@ -20,7 +20,7 @@ LABEL_CHARACTERS = 44
 ROW_HEIGHT_PX = 58  # a name above its bar
 AXES_HEIGHT_PX = 84  # what a chart needs besides its rows
 LINE_CHARACTERS = 46  # of text that a phone has room for
-FAINT = 0.3
+FAINT = 0.5
 
 Trace = dict[str, Any]
 Triple = tuple[float | None, float | None, float | None]
@@ -79,7 +79,8 @@ def rule(*, x: float | None = None, y: float | None = None, dash: str = "dot", *
         if x is None
         else {"yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
     )
-    return {"type": "line", "line": {"width": 1, "dash": dash, "color": NEUTRAL}, **across, **own}
+    edge = {"width": 1, "dash": dash, "color": NEUTRAL}
+    return {"type": "line", "line": edge, "layer": "below", **across, **own}
 
 
 def band(low: float, high: float, *, opacity: float = 0.18, **own: Any) -> dict[str, Any]:

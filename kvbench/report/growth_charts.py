@@ -109,8 +109,8 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
     for law in growth.laws:
         look, totals = looks[names[law.arm]], [total for total in growth.totals if total.arm == law.arm]
         shared: Trace = {"name": label(names[law.arm]), "legendgroup": str(law.arm)}
-        last = max(total.new_tokens for total in totals)
-        counts = sorted({round(each) for each in np.geomspace(2, last, LINE_POINTS)})
+        first, last = (choose(total.new_tokens for total in totals) for choose in (min, max))
+        counts = sorted({round(each) for each in np.geomspace(first, last, LINE_POINTS)})
         sums = [(count, total_s(law, prompt, count)) for count in counts]
         drawn = [(count, each) for count, each in sums if each > 0]
         traces.append(
@@ -145,11 +145,15 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
         if total.new_tokens == most
     )
     beyond = any(total.beyond_range for total in growth.totals)
+    overtaken = {
+        each.candidate_arm: _overtakes(growth, each.baseline_arm, each.candidate_arm, prompt, most)
+        for each in growth.break_evens
+    }
     return Chart(
         "cumulative",
         "Time that so many new tokens take",
-        f"After a prompt of {prompt:,} tokens, {most:,} new tokens take by the laws: {ends}. The steps after the first"
-        " token, whiskers are the interval"
+        f"After a prompt of {prompt:,} tokens, {most:,} new tokens take by the laws: {ends}."
+        f"{_overtaking(overtaken, names, most)} The steps after the first token, whiskers are the interval"
         + ("; hollow: asks the law about longer contexts than were measured." if beyond else "."),
         figure(
             traces,
@@ -157,6 +161,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
                 "title": {"text": "new tokens (logarithmic)"},
                 **count_ticks(total.new_tokens for total in growth.totals),
             },
+            shapes=[rule(x=count, dash="dash") for count in overtaken.values() if count is not None and count > 2],
             yaxis={
                 "title": {"text": f"time ({unit}, logarithmic)"},
                 **log_axis(min(values) / HEADROOM / scale, max(values) * HEADROOM / scale),
@@ -164,6 +169,38 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
             showlegend=True,
         ),
     )
+
+
+def _overtakes(growth: Growth, baseline: int, candidate: int, prompt_tokens: int, most: int) -> int | None:
+    """From which new token on a candidate has taken less time than the baseline, by the laws, and does up to `most`.
+
+    2 is the first token that a decode step makes; None where it has not at the end.
+    """
+    contexts = prompt_tokens + np.arange(1, most, dtype=float)
+    spent = {}
+    for law in growth.laws:
+        terms = (law.launch_s.value, law.per_token_s.value, law.per_token2_s.value)
+        if law.arm in (baseline, candidate) and all(term is not None for term in terms):
+            steps = sum(float(term or 0.0) * contexts**power for power, term in enumerate(terms))
+            spent[law.arm] = np.cumsum(steps)
+    if len(spent) < 2:
+        return None
+    behind = np.flatnonzero(spent[candidate] >= spent[baseline])
+    if not len(behind):
+        return 2
+    return None if behind[-1] == len(contexts) - 1 else int(behind[-1]) + 3
+
+
+def _overtaking(overtaken: Mapping[int, int | None], names: Sequence[str], most: int) -> str:
+    said = []
+    for arm, count in overtaken.items():
+        if count is None:
+            said.append(f" {names[arm]} has not taken less time than {names[0]} by new token {most:,}.")
+        elif count == 2:
+            said.append(f" {names[arm]} has taken less time than {names[0]} from the first step on.")
+        else:
+            said.append(f" {names[arm]} has taken less time than {names[0]} from new token {count:,} on.")
+    return "".join(said)
 
 
 def break_even_marks(found: Sequence[BreakEven], shortest: float, longest: float) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def memory_stack(record: RunRecord) -> Chart | None:
     known = {row: parts for row, arm in enumerate(record.arms) if (parts := memory_parts(arm.memory)) is not None}
     if not known:
         return None
-    on_device = any(record.arms[row].memory.reconciliation is not None for row in known)
+    reconciled = {row: parts for row, parts in known.items() if record.arms[row].memory.reconciliation is not None}
+    on_device = bool(reconciled)
+    known = reconciled or known  # never both: the process's memory is not the device's
     totals = {row: sum(parts.values()) for row, parts in known.items()}
     scale, unit = axis_scale([float(max(totals.values()))], "bytes")
     kinds = [kind for kind in PARTS if any(kind in parts for parts in known.values())]

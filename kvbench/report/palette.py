@@ -51,6 +51,7 @@ class Theme:
 
 LIGHT = Theme("#ffffff", "#1b1f24", "#dde1e6")
 DARK = Theme("#14171c", "#e4e7eb", "#323842")
+THEMES = {"light": LIGHT, "dark": DARK}
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:

@@ -16,6 +16,7 @@ from kvbench.statistics import median
 
 NO_STEPS = "The single decode steps were not kept (measure.step_lane=false, or the run ended before its first block)."
 HEADROOM = 1.15  # of the axis above the highest line
+EDGE = 1.05  # of a logarithmic axis beyond what is drawn
 MAX_COLD_POINTS = 200
 TALL = 3.0  # first visits that take so many times a warm step need a logarithmic axis
 
@@ -41,7 +42,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
                 look,
                 x=series.point_context_length,
                 y=scaled(series.point_s, scale),
-                marker={"symbol": "circle", "size": 3, "opacity": 0.22},
+                marker={"symbol": "circle", "size": 3, "opacity": 0.35},
                 showlegend=False,
                 hoverinfo="skip",
                 **shared,
@@ -225,7 +226,13 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
         " Steep is steady, a foot to the right is a tail.",
         figure(
             traces,
-            xaxis={"title": {"text": f"decode step ({unit}, logarithmic)"}, "type": "log"},
+            xaxis={
+                "title": {"text": f"decode step ({unit}, logarithmic)"},
+                **log_axis(
+                    min(series.quantile_s[0] for series in steps) / EDGE / scale,
+                    max(series.quantile_s[-1] for series in steps) * EDGE / scale,
+                ),
+            },
             yaxis={"title": {"text": "share of steps (%)"}, "range": [0, 102]},
             showlegend=True,
         ),

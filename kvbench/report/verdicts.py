@@ -102,9 +102,14 @@ def _interval(record: RunRecord, speedup: Speedup, pointer: str) -> str:
     return f"{format_level(speedup.level)} interval over {blocks}"
 
 
+def is_result(record: RunRecord, comparison: Comparison) -> bool:
+    """Whether a pair's figures may be shown as a result."""
+    return record.valid and comparison.verdict != "INVALID"
+
+
 def _not_a_result(record: RunRecord, comparison: Comparison) -> str | None:
     """Why the pair's figures are not a result; None when they are one."""
-    if record.valid and comparison.verdict != "INVALID":
+    if is_result(record, comparison):
         return None
     failed = [f"{check.name}: {check.detail}" for check in record.checks if not check.passed]
     reasons = list(comparison.reasons) or failed or [record.status_reason or ""]

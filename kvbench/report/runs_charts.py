@@ -7,8 +7,9 @@ range, lengths and runs beyond a chart's room become classes and percentiles.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +35,14 @@ from kvbench.report.figures import (
     scaled,
     stacked,
 )
-from kvbench.report.formatting import Unit, axis_scale, format_estimate, format_value
+from kvbench.report.formatting import UNKNOWN, Unit, axis_scale, format_estimate, format_value
 from kvbench.report.names import batch_size, new_tokens, run_name
 from kvbench.report.palette import Look
 from kvbench.report.series import thinned
-from kvbench.report.verdicts import pairs
+from kvbench.report.verdicts import is_result
 
 MAX_PANELS = 6
+MERGED_FIRST = ("new tokens", "batch")  # where groups are too many; machines and models are never mixed
 MAX_ARMS = 8  # in one chart
 MAX_LENGTHS = 40
 MAX_ROWS = 60  # runs with a row of their own
@@ -50,44 +52,60 @@ RUN_HEIGHT_PX = 38
 SPREAD = 0.22  # of a row, between the arms on it
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of one run for one arm."""
+Named = tuple[tuple[str, Estimate | Speedup], ...]  # by the name of the arm
 
-    record: int
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """What these charts keep of a run, so that thousands need not be held whole. Figures are those that are results."""
+
+    machine: str
+    model: str
+    batch: str
+    new_tokens: str
+    prompt_tokens: int | None  # of the longest prompt
+    valid: bool
+    speedups: Named
+    itl_s: Named
+    decode_tokens_per_s: Named
+
+
+def run_figures(record: RunRecord) -> RunFigures:
+    """From one record."""
+    names, workload = arm_names(record), record.workload
+    arms = list(zip(names, record.arms, strict=True)) if record.valid else []
+    return RunFigures(
+        machine=printable(str(record.environment.get("device_name") or record.environment.get("cpu") or UNKNOWN)),
+        model=run_name(record),
+        batch=f"batch {batch_size(record)}",
+        new_tokens=f"{new_tokens(record)} new tokens",
+        prompt_tokens=max(workload.prompt_tokens) if workload and workload.prompt_tokens else None,
+        valid=record.valid,
+        speedups=tuple(
+            (names[each.candidate_arm], each.speedup)
+            for each in record.comparisons
+            if is_result(record, each) and each.speedup.value is not None
+        ),
+        itl_s=tuple((name, arm.itl_s) for name, arm in arms if arm.itl_s.value is not None),
+        decode_tokens_per_s=tuple(
+            (name, arm.decode_tokens_per_s) for name, arm in arms if arm.decode_tokens_per_s.value is not None
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of one arm; `run` is the run's position."""
+
+    run: int
     arm: str
     estimate: Estimate | Speedup
-
-    @property
-    def value(self) -> float:
-        """Without its interval."""
-        return float(self.estimate.value or 0.0)
+    value: float
 
 
-def speedups(records: Sequence[RunRecord]) -> list[Figure]:
-    """Every speed-up that is a result."""
-    return [
-        Figure(number, pair.candidate, comparison.speedup)
-        for number, record in enumerate(records)
-        for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
-        if pair.not_a_result is None and comparison.speedup.value is not None
-    ]
-
-
-def arm_figures(records: Sequence[RunRecord], name: str) -> list[Figure]:
-    """An estimate of every arm of every valid run."""
-    return [
-        Figure(number, arm_name, getattr(arm, name))
-        for number, record in enumerate(records)
-        if record.valid
-        for arm_name, arm in zip(arm_names(record), record.arms, strict=True)
-        if getattr(arm, name).value is not None
-    ]
-
-
-def speedup_by_prompt(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> Chart | None:
+def speedup_by_prompt(runs: Sequence[RunFigures], looks: Mapping[str, Look]) -> Chart | None:
     """Speed-up against prompt tokens, a panel per machine, model and batch; None when the length does not vary."""
-    known = _with_length(records, speedups(records))
+    known = _with_length(runs, _figures(each.speedups for each in runs))
     if len({length for length, _ in known}) < 2:
         return None
     best_length, best = max(known, key=lambda point: point[1].value)
@@ -97,7 +115,7 @@ def speedup_by_prompt(records: Sequence[RunRecord], looks: Mapping[str, Look]) -
         "Speed-up against prompt length",
         f"From {format_value(worst.value, 'times')} at {worst_length:,} prompt tokens to"
         f" {format_value(best.value, 'times')} at {best_length:,}. Above 1 (dotted) the candidate is faster.",
-        records,
+        runs,
         known,
         looks,
         unit="times",
@@ -106,9 +124,9 @@ def speedup_by_prompt(records: Sequence[RunRecord], looks: Mapping[str, Look]) -
     )
 
 
-def itl_by_prompt(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> Chart | None:
+def itl_by_prompt(runs: Sequence[RunFigures], looks: Mapping[str, Look]) -> Chart | None:
     """ITL against prompt tokens, in the same panels; None when the length does not vary."""
-    known = _with_length(records, arm_figures(records, "itl_s"))
+    known = _with_length(runs, _figures(each.itl_s for each in runs))
     lengths = sorted({length for length, _ in known})
     if len(lengths) < 2:
         return None
@@ -122,7 +140,7 @@ def itl_by_prompt(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> Ch
         "itl-by-prompt",
         "Decode step latency against prompt length",
         f"ITL: {'; '.join(said)} prompt tokens.",
-        records,
+        runs,
         known,
         looks,
         unit="s",
@@ -131,37 +149,41 @@ def itl_by_prompt(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> Ch
     )
 
 
-def speedup_by_run(records: Sequence[RunRecord], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart | None:
+def speedup_by_run(runs: Sequence[RunFigures], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart | None:
     """The speed-up of every run with its interval; None where no run compares anything."""
-    known = speedups(records)
+    known = _figures(each.speedups for each in runs)
     if not known:
         return None
-    return _by_run("speedup-by-run", "Speed-up by run", "speed-up (×)", "times", records, labels, known, looks)
+    return _by_run("speedup-by-run", "Speed-up by run", "speed-up (×)", "times", labels, known, looks)
 
 
-def speed_by_run(records: Sequence[RunRecord], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
+def speed_by_run(runs: Sequence[RunFigures], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
     """Decode tokens/s of every arm of every valid run."""
-    known = arm_figures(records, "decode_tokens_per_s")
+    known = _figures(each.decode_tokens_per_s for each in runs)
     title = "Decode speed by run and mode"
     if not known:
         return Chart("speed-by-run", title, "No valid run has a rate to show.")
-    return _by_run("speed-by-run", title, "decode tokens/s", "tokens/s", records, labels, known, looks)
+    return _by_run("speed-by-run", title, "decode tokens/s", "tokens/s", labels, known, looks)
 
 
-def _with_length(records: Sequence[RunRecord], figures: Sequence[Figure]) -> list[tuple[int, Figure]]:
-    found = []
-    for each in figures:
-        workload = records[each.record].workload
-        if workload is not None and workload.prompt_tokens:
-            found.append((max(workload.prompt_tokens), each))
-    return found
+def _figures(named: Iterable[Named]) -> list[Figure]:
+    return [
+        Figure(number, arm, estimate, float(estimate.value or 0.0))
+        for number, figures in enumerate(named)
+        for arm, estimate in figures
+    ]
+
+
+def _with_length(runs: Sequence[RunFigures], figures: Sequence[Figure]) -> list[tuple[int, Figure]]:
+    lengths = [each.prompt_tokens for each in runs]
+    return [(length, each) for each in figures if (length := lengths[each.run]) is not None]
 
 
 def _by_length(
     key: str,
     title: str,
     said: str,
-    records: Sequence[RunRecord],
+    runs: Sequence[RunFigures],
     known: Sequence[tuple[int, Figure]],
     looks: Mapping[str, Look],
     *,
@@ -169,13 +191,13 @@ def _by_length(
     axis: str,
     one: bool,
 ) -> Chart:
-    panel_of, merged = _panels(records)
-    drawn = list(dict.fromkeys(panel_of[each.record] for _, each in known))
+    panel_of, merged = _panels(runs)
+    drawn = sorted({panel_of[each.run] for _, each in known}, key=_natural)
     shown, arms = drawn[:MAX_PANELS], _frequent(known)
     lengths, grouped = _classes([length for length, _ in known])
     cells: dict[tuple[str, str], dict[float, list[Figure]]] = {}
     for length, each in known:
-        cell = cells.setdefault((panel_of[each.record], each.arm), {})
+        cell = cells.setdefault((panel_of[each.run], each.arm), {})
         cell.setdefault(lengths[length], []).append(each)
     scale, named = axis_scale([max(each.value for _, each in known)], unit) if unit != "times" else (1.0, "")
     traces: list[Trace] = []
@@ -194,6 +216,8 @@ def _by_length(
             "domain": domain,
             "rangemode": "tozero",
             "nticks": 5,
+            # Speed-ups of all panels have one scale; seconds of a slow machine would flatten those of a fast one.
+            **({"matches": "y"} if one and row else {}),
         }
         if one:
             layout["shapes"].append(rule(y=1, yref=f"y{number}"))
@@ -213,10 +237,10 @@ def _by_length(
                     if several
                     else "Whiskers are the interval.",
                     f"Lengths are put into {len(set(lengths.values()))} classes." if grouped else "",
-                    f"{', '.join(merged)} of the runs are not told apart here." if merged else "",
+                    f"{', '.join(merged)} of the runs are not told apart: they share points." if merged else "",
                     _left_out("groups of runs", len(drawn) - len(shown)),
                     _left_out("modes", len({each.arm for _, each in known}) - len(arms)),
-                    "Runs that are not valid are left out.",
+                    "" if all(each.valid for each in runs) else "Runs that are not valid are left out.",
                 ),
             )
         ),
@@ -229,9 +253,25 @@ def _by_length(
             },
             showlegend=True,
             **layout,
+            **_legend_above(len(shown)),
         ),
         height_px=100 + PANEL_HEIGHT_PX * len(shown),
     )
+
+
+def _natural(text: str) -> list[tuple[bool, int, str]]:
+    """A key that sorts `batch 4` before `batch 16`."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
+
+
+def _legend_above(panels: int) -> dict[str, Any]:
+    """Room for the first panel's name below the legend."""
+    if panels == 1:
+        return {}
+    return {
+        "legend": {"orientation": "h", "x": 0, "y": 1 + 0.12 / panels, "yanchor": "bottom"},
+        "margin": {"l": 64, "r": 16, "t": 64, "b": 52},
+    }
 
 
 def _line_of(
@@ -286,22 +326,21 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def _panels(records: Sequence[RunRecord]) -> tuple[list[str], list[str]]:
+def _panels(runs: Sequence[RunFigures]) -> tuple[list[str], list[str]]:
     """What each run is told apart by besides its prompt, and what is left out of that so that few groups remain."""
     aspects = {
-        "machine": [printable(str(record.environment.get("device_name") or "?")) for record in records],
-        "model": [run_name(record) for record in records],
-        "batch": [f"batch {batch_size(record)}" for record in records],
-        "new tokens": [f"{new_tokens(record)} new tokens" for record in records],
+        "machine": [each.machine for each in runs],
+        "model": [each.model for each in runs],
+        "batch": [each.batch for each in runs],
+        "new tokens": [each.new_tokens for each in runs],
     }
     varying = {name: values for name, values in aspects.items() if len(set(values)) > 1}
     merged: list[str] = []
-    for name in reversed(list(varying)):
-        if len(set(zip(*varying.values(), strict=True))) <= MAX_PANELS or len(varying) == 1:
-            break
-        del varying[name]
-        merged.append(name)
-    return [" · ".join(values[index] for values in varying.values()) for index in range(len(records))], merged
+    for name in MERGED_FIRST:
+        if name in varying and len(set(zip(*varying.values(), strict=True))) > MAX_PANELS:
+            del varying[name]
+            merged.append(name)
+    return [" · ".join(values[index] for values in varying.values()) for index in range(len(runs))], merged
 
 
 def _frequent(known: Sequence[tuple[int, Figure]]) -> list[str]:
@@ -329,17 +368,16 @@ def _by_run(
     title: str,
     axis: str,
     unit: Unit,
-    records: Sequence[RunRecord],
     labels: Sequence[str],
     known: Sequence[Figure],
     looks: Mapping[str, Look],
 ) -> Chart:
-    rows = sorted({each.record for each in known})
-    left_out = len(records) - len(rows)
+    rows = sorted({each.run for each in known})
+    left_out = len(labels) - len(rows)
     rest = f" {left_out} without a result are left out." if left_out else ""
     if len(rows) > MAX_ROWS:
         return _strip(key, title, axis, unit, labels, known, looks, rest)
-    place = {record: row for row, record in enumerate(rows)}
+    place = {run: row for row, run in enumerate(rows)}
     arms = list(dict.fromkeys(each.arm for each in known))
     traces = []
     for number, arm in enumerate(arms):
@@ -350,7 +388,7 @@ def _by_run(
                 looks[arm],
                 name=label(arm),
                 x=[each.value for each in mine],
-                y=[place[each.record] + offset for each in mine],
+                y=[place[each.run] + offset for each in mine],
                 error_x=interval([figures_of(each.estimate) for each in mine]),
                 customdata=[format_estimate(each.estimate, unit) for each in mine],
                 hovertemplate="%{customdata}",
@@ -358,7 +396,7 @@ def _by_run(
         )
     values = [each.value for each in known]
     wide = max(values) > 10 * min(values)
-    layout = named_rows([labels[record] or f"run {record + 1}" for record in rows])
+    layout = named_rows([labels[run] or f"run {run + 1}" for run in rows])
     layout["margin"] = {"l": 12, "r": 16, "t": 40, "b": 52}
     return Chart(
         key,
@@ -447,10 +485,10 @@ def _ribbon(mine: Sequence[Figure], look: Look, unit: Unit, name: str) -> Iterat
 
 def _extremes(known: Sequence[Figure], labels: Sequence[str], unit: Unit) -> str:
     least, most = (choose(known, key=lambda each: each.value) for choose in (min, max))
-    if least.record == most.record or least.value == most.value:
+    if least.run == most.run or least.value == most.value:
         return ""
     low, high = (
-        f"{format_estimate(each.estimate, unit)} ({labels[each.record] or f'run {each.record + 1}'}, {each.arm})"
+        f"{format_estimate(each.estimate, unit)} ({labels[each.run] or f'run {each.run + 1}'}, {each.arm})"
         for each in (least, most)
     )
     return f"From {low} to {high}."
