@@ -24,6 +24,7 @@ import kvbench.commands.single  # noqa: F401 - before the processes are forked
 from kvbench.__main__ import main as kvbench_main
 
 TOY = """
+from functools import wraps
 from time import perf_counter
 
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -32,6 +33,7 @@ SPENT_AGAIN = {share}
 
 
 class Toy(LlamaForCausalLM):
+    @wraps(LlamaForCausalLM.forward)  # its signature tells that there is a cache
     def forward(self, *args, **options):
         began = perf_counter()
         output = super().forward(*args, **options)
