@@ -11,7 +11,7 @@ def random_weights(pair: Pair) -> Sentence | None:
     agreement = pair.comparison.agreement
     if (pair.record.model or {}).get("source") != "random" or agreement.verdict is None:
         return None
-    text = "The weights are random: the times are those of the shape, the agreement would hardly notice a broken cache."
+    text = "The weights are random: the times are those of the shape; the agreement would hardly notice a broken cache."
     return Sentence(code="random_weights", text=text, evidence=("/model/source", pair.at("agreement/verdict")))
 
 
