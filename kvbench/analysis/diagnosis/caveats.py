@@ -19,7 +19,9 @@ def no_ceilings(pair: Pair) -> Sentence | None:
     """How near a step is to what the machine could do is not known yet."""
     reason = "/null_reasons/~1ceilings"
     known = [arm for arm in pair.arms if pair.record.arms[arm].limit.flops]
-    if pair.record.ceilings is not None or not known or "/ceilings" not in pair.record.null_reasons:
+    if not pair.adds_a_cache or not known:
+        return None
+    if pair.record.ceilings is not None or "/ceilings" not in pair.record.null_reasons:
         return None
     text = (
         "How far a step is from what this machine could do is not known:"
