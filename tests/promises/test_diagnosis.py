@@ -103,7 +103,7 @@ class TestARunOverSeveralLengths:
     def test_says_where_the_cache_begins_to_win_and_how_steps_grow(self, diagnosed: Diagnosed) -> None:
         said = diagnosed(
             *("model.cached_step_s=0.012", "model.nocache_step_s=0.002", "model.nocache_per_token_s=1e-5"),
-            *("workload.new_tokens=8", "scaling.lengths=[200,600,1800]", "scaling.decode_tokens=0"),
+            *("workload.new_tokens=8", "scaling.lengths=[200,600,1000,1800]", "scaling.decode_tokens=0"),
         )
         assert said["break_even"].startswith(
             "Break-even: from about 1,000 tokens on the candidate's step is the faster"

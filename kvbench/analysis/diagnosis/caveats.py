@@ -11,7 +11,7 @@ def random_weights(pair: Pair) -> Sentence | None:
     agreement = pair.comparison.agreement
     if (pair.record.model or {}).get("source") != "random" or agreement.verdict is None:
         return None
-    text = "The weights are random: the times are those of the shape, the agreement would hardly notice a broken cache."
+    text = "The weights are random: the times are those of the shape; the agreement would hardly notice a broken cache."
     return Sentence(code="random_weights", text=text, evidence=("/model/source", pair.at("agreement/verdict")))
 
 
@@ -19,7 +19,9 @@ def no_ceilings(pair: Pair) -> Sentence | None:
     """How near a step is to what the machine could do is not known yet."""
     reason = "/null_reasons/~1ceilings"
     known = [arm for arm in pair.arms if pair.record.arms[arm].limit.flops]
-    if pair.record.ceilings is not None or not known or "/ceilings" not in pair.record.null_reasons:
+    if not pair.adds_a_cache or not known:
+        return None
+    if pair.record.ceilings is not None or "/ceilings" not in pair.record.null_reasons:
         return None
     text = (
         "How far a step is from what this machine could do is not known:"
