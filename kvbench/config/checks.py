@@ -269,7 +269,9 @@ def _check_reference(config: Config) -> None:
             " them out"
         )
     if model.device_map:
-        raise ConfigError(f"{asked}: not with model.device_map={model.device_map}, the copy is on one device")
+        raise ConfigError(
+            f"{asked}: not with model.device_map={model.device_map}, the copy is on one device; leave one of them out"
+        )
 
 
 def _check_launch(config: Config) -> None:

@@ -49,6 +49,12 @@ RULED: dict[str, dict[str, Any]] = {
     "/arms/0/limit/mbu": {"arms": [{"limit": {"mbu": None}}]},
     "/comparison/break_even_context": {"comparison": {"break_even_context": None}},
     "/comparisons/1/agreement/kl": {"comparisons": [{}, {"agreement": {"kl": None}}]},
+    "/comparisons/1/agreement/divergence_sequence": {"comparisons": [{}, {"agreement": {"divergence_sequence": None}}]},
+    "/comparison/agreement/by_step": {"comparison": {"agreement": {"by_step": [{"kl": None}]}}},
+    "/comparison/agreement/noise_ways/0/noise_rel": {
+        "comparison": {"agreement": {"noise_ways": [{"noise_rel": None}]}}
+    },
+    "/references/1/kl": {"references": [{}, {"kl": None}]},
     "/comparisons/0/speedup/ci_low": {"comparisons": [{"speedup": {"ci_low": None}}]},
 }
 

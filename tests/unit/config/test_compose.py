@@ -24,6 +24,8 @@ REFUSED = [
     ("workload.new_tokens=-5", "workload.new_tokens=-5: must be at least 2"),
     ("workload.prompt_tokens=0", "workload.prompt_tokens=0: must be at least 1"),
     ("workload.batch_size=-1", "workload.batch_size=-1: must be at least 1"),
+    ("check=half", "check=half: not known; allowed: agreement, full, none, reference"),
+    ("check.reference=float16", "check.reference=float16: not known; allowed: none, float32, float64"),
     ("measure.blocks=0", "measure.blocks=0: must be at least 1"),
     ("sampling.top_p=1.5", "sampling.top_p=1.5: must be at most 1"),
     ("sampling.temperature=nan", "sampling.temperature=nan: must be a finite number"),
@@ -82,6 +84,10 @@ def test_bad_input_is_refused_in_one_line_that_names_the_key(override: str, mess
         (["arms=[{mode: generate, habit: host_read}]"], "mode generate cannot have the habit host_read"),
         (["arms=[{mode: cached, habit: all}]"], "mode cached cannot have the habit dropped_cache"),
         (["model=gpt2", "model.weights=random", "model.device_map=auto"], "not with model.weights=random"),
+        (["check.reference=float32", "check=none"], r"check\.reference=float32: not with check.agreement=none"),
+        (["check=reference", "model=scripted"], "the scripted model has no logits"),
+        (["check=reference", "model.quantization=int8"], "float32: not with model.quantization=int8"),
+        (["check=reference", "model.device_map=auto"], "float32: not with model.device_map=auto"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(overrides: list[str], message: str) -> None:
@@ -90,6 +96,21 @@ def test_keys_that_contradict_each_other_are_refused(overrides: list[str], messa
 
 
 class TestComposition:
+    @pytest.mark.parametrize(
+        ("override", "agreement", "reference"),
+        [
+            ("check=agreement", "few", "none"),
+            ("check=full", "full", "none"),
+            ("check=reference", "full", "float32"),
+            ("check=none", "none", "none"),
+            ("check.agreement=full", "full", "none"),
+            ("check.agreement=false", "none", "none"),
+        ],
+    )
+    def test_of_a_check_is_a_file_of_its_group_or_its_keys(self, override: str, agreement: str, reference: str) -> None:
+        check = load_config([override], sources()).check
+        assert (agreement, reference) == (check.agreement, check.reference)
+
     def test_of_nothing_is_both_modes_on_the_embedded_model(self) -> None:
         config = load_config([], sources())
         assert (config.model.name, config.model.weights, config.mode) == ("embedded", "embedded", "both")

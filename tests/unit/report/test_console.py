@@ -47,6 +47,21 @@ def test_a_comparison_shows_figures_speed_up_agreement_and_verdict():
         assert part in text
 
 
+def test_distances_from_a_wider_type_take_a_line_an_arm():
+    known = {"dtype": "float32", "device": "cpu", "steps": 64, "kl": 2e-4, "argmax_flips": 3}
+    distances = [
+        {"arm": 0, "max_abs_logit_diff": 0.5, "max_rel_logit_diff": 0.013, **known},
+        {"arm": 1, "max_abs_logit_diff": None, "max_rel_logit_diff": None, **known, "kl": None},
+    ]
+    text = flat(shown(comparison_table(two_arms(references=distances))))
+    assert (
+        "nocache against recompute in float32: 1.3e-02 of the largest logit, KL up to 2.0e-04 nats, the likeliest token"
+        " differs 3 times in 64 steps"
+    ) in text
+    assert "cached (dynamic) against recompute in float32: not known, the logits are not finite numbers" in text
+    assert "against recompute" not in flat(shown(comparison_table(two_arms())))
+
+
 def test_a_cache_of_another_size_than_predicted_shows_both():
     other = arm("cached")
     other["memory"]["kv_cache_predicted_bytes"] = 1024
