@@ -12,8 +12,8 @@ submitted tokens and elements of the model's type:
     cache      as `kv_cache_bytes`; a step also holds one layer's old keys beside the new ones
     GEMM       T · intermediate                       on the CPU: what its library packs and keeps
 
-Weights and cache stay; of the rest the largest moment counts. Left out: the allocator's slack, plans and workspaces of a
-GPU's libraries, activations that are written out in several operations (GPT-2's), the routing of experts.
+Weights and cache stay; of the rest the largest moment counts. Left out: the allocator's slack, plans and workspaces of
+a GPU's libraries, activations that are written out in several operations (GPT-2's), the routing of experts.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def peak_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -
 
 
 def largest(facts: ModelFacts, decoding: Decoding, budget_bytes: int, axis: str, fixed: int) -> int | None:
-    """The largest context at `fixed` sequences, or batch at `fixed` tokens, within a budget; 0 if none, None if not known.
+    """The largest context at `fixed` sequences, or batch at `fixed` tokens of context, within a budget.
 
-    `axis` is "context" or "batch".
+    `axis` is "context" or "batch". 0 where nothing fits, None where the need is not known or does not grow.
     """
 
     def fits(size: int) -> bool:

@@ -15,7 +15,7 @@ RESET_PEAK = "5"  # see proc(5)
 
 
 def reset_peak() -> None:
-    """Give free memory back and start the high-water mark anew. Where Linux is not, it stays that of the process's life."""
+    """Give free memory back and start the high-water mark anew; outside of Linux it covers the whole process."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # else what an earlier pass left in the heap would count for this one

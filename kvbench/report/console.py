@@ -60,13 +60,10 @@ def comparison_table(record: RunRecord) -> RenderableType:
 
 def _frontier(record: RunRecord) -> RenderableType:
     """What fits; such a run has nothing else to show."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"what fits {frontier_limit(record)}"), title_style=""
-    )
-    for title in TITLES:
-        table.add_column(
-            title, justify="right" if title in ("predicted", "found", "error") else "left", overflow="fold"
-        )
+    title = Text(f"what fits {frontier_limit(record)}")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
+    for name in TITLES:
+        table.add_column(name, justify="right" if name in ("predicted", "found", "error") else "left", overflow="fold")
     for row in frontier_rows(record):
         table.add_row(*map(Text, astuple(row)))
     return Group(table, *map(Text, frontier_sentences(record)))

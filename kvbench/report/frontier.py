@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from kvbench.printable import printable
 from kvbench.records.frontier import FrontierEdge
 from kvbench.records.schema import RunRecord
-from kvbench.report.arms import arm_names
+from kvbench.report.arms import NO_CACHE, arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 
-TITLES = ("", "at", "predicted", "found", "error", "next tried", "search ended because")
+TITLES = ("", "at", "predicted", "found", "error", "next that failed")
+UNITS = {"context": "tokens of context", "batch": "sequences"}
+OF_MEMORY = ("oom", "infeasible")
 WORDS = {"fits": "fits", "oom": "out of memory", "infeasible": "refused for its memory"}
 
 
@@ -24,7 +26,6 @@ class EdgeRow:
     found: str
     error: str
     above: str
-    detail: str
 
 
 def frontier_rows(record: RunRecord) -> tuple[EdgeRow, ...]:
@@ -38,26 +39,23 @@ def frontier_rows(record: RunRecord) -> tuple[EdgeRow, ...]:
             held=_held(edge),
             predicted=_count(edge.predicted),
             found=_count(edge.found),
-            error=UNKNOWN if edge.error is None else f"{edge.error:+.1%}".replace("%", " %"),
-            above=_count(edge.found_above),
-            detail=printable(edge.detail),
+            error=UNKNOWN if edge.error is None else f"{100 * edge.error:+.1f} %",
+            above=_above(edge),
         )
         for edge in record.frontier.edges
     )
 
 
 def frontier_sentences(record: RunRecord) -> tuple[str, ...]:
-    """What each edge is, the first arm's beside every other one's."""
-    if record.frontier is None:
-        return ()
+    """What each edge is, the first arm's beside every other one's where memory is what ended both."""
     told = []
     by_axis: dict[str, list[FrontierEdge]] = {}
-    for edge in record.frontier.edges:
+    for edge in record.frontier.edges if record.frontier else ():
         by_axis.setdefault(edge.axis, []).append(edge)
-    for edges in by_axis.values():
-        first = edges[0]
-        told.append(f"{_opening(first)} {_fits(record, first)}.")
-        told += [f"{_opening(edge)} {_fits(record, edge)}{_against(record, first, edge)}." for edge in edges[1:]]
+    for first, *others in by_axis.values():
+        pairs = [_pair(record, first, edge) for edge in others if _of_memory(first) and _of_memory(edge)]
+        told += pairs or [_alone(record, first)]
+        told += [_alone(record, edge) for edge in others if not (_of_memory(first) and _of_memory(edge))]
     return tuple(told)
 
 
@@ -73,33 +71,48 @@ def try_line(arm: str, axis: str, size: int, outcome: str, peak_bytes: int | Non
     return f"{arm}, {axis} {size:,}: {WORDS.get(outcome, outcome)}{used}"
 
 
+def _of_memory(edge: FrontierEdge) -> bool:
+    """Whether there is an edge, and memory is what ended the search."""
+    ended = next((each.outcome for each in edge.tries if each.size == edge.found_above), None)
+    return edge.found is not None and ended in OF_MEMORY
+
+
+def _alone(record: RunRecord, edge: FrontierEdge) -> str:
+    name = arm_names(record)[edge.arm]
+    if edge.found is None:
+        return f"{_opening(edge)} {name} has no size that fits: {printable(edge.detail)}."
+    # An edge of memory says it by itself; any other end has to be named.
+    why = "" if _of_memory(edge) else f": {printable(edge.detail)}"
+    return f"{_opening(edge)} {name} fits {edge.found:,} {UNITS[edge.axis]}{why}."
+
+
+def _pair(record: RunRecord, first: FrontierEdge, edge: FrontierEdge) -> str:
+    """Two edges of memory, and the share that lies between them."""
+    assert first.found is not None
+    assert edge.found is not None
+    names, arms = arm_names(record), record.arms
+    change = edge.found / first.found - 1
+    if edge.found == first.found:
+        share = "the same"
+    elif change < 0 and arms[edge.arm].cache != NO_CACHE and arms[first.arm].cache == NO_CACHE:
+        share = f"the cache costs {_percent(change)} of the {edge.axis}"
+    else:
+        share = f"{_percent(change)} {'less' if change < 0 else 'more'}"
+    fits = f"{names[first.arm]} fits {first.found:,} {UNITS[edge.axis]} and {names[edge.arm]} {edge.found:,}"
+    return f"{_opening(edge)} {fits}: {share}."
+
+
+def _percent(change: float) -> str:
+    return format_value(abs(change), "ratio")
+
+
 def _opening(edge: FrontierEdge) -> str:
     return f"At batch {edge.fixed:,}" if edge.axis == "context" else f"At {edge.fixed:,} tokens of context"
 
 
-def _fits(record: RunRecord, edge: FrontierEdge) -> str:
-    name = arm_names(record)[edge.arm]
-    if edge.found is None:
-        return f"{name}: {printable(edge.detail)}"
-    unit = "tokens of context" if edge.axis == "context" else "sequences"
-    # An edge of memory says it by itself; any other end has to be named.
-    why = "" if edge.error is not None else f" ({printable(edge.detail)})"
-    return f"{name} fits {edge.found:,} {unit}{why}"
-
-
-def _against(record: RunRecord, first: FrontierEdge, edge: FrontierEdge) -> str:
-    """The share that one arm costs against the first; nothing where an end was not one of memory."""
-    if first.error is None or edge.error is None or not first.found or not edge.found:
-        return ""
-    change = edge.found / first.found - 1
-    what = "context" if edge.axis == "context" else "batch"
-    other = arm_names(record)[first.arm]
-    if abs(change) < 0.005:
-        return f", as {other} does"
-    costs_cache = change < 0 and record.arms[edge.arm].cache != "none" and record.arms[first.arm].cache == "none"
-    if costs_cache:
-        return f": the cache costs {-change:.0%} of the {what}".replace("%", " %")
-    return f", {abs(change):.0%} {'less' if change < 0 else 'more'} than {other}".replace("%", " %")
+def _above(edge: FrontierEdge) -> str:
+    ended = next((each for each in edge.tries if each.size == edge.found_above), None)
+    return UNKNOWN if ended is None else f"{ended.size:,}: {WORDS.get(ended.outcome, ended.outcome)}"
 
 
 def _held(edge: FrontierEdge) -> str:

@@ -74,6 +74,7 @@ DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
 HOST_SHARE = 0.9  # of what is free: beyond it the system ends processes, and not only the one that took it
+WARMING_TOKENS = 256
 PROFILED_BATCHES = 8  # of many, spread over them
 PROFILED_STEPS = 4
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
@@ -363,8 +364,15 @@ class TorchSession:
         )
 
     def capacity(self) -> Capacity:
-        """See `Session.capacity`: a GPU's memory, or what this process may hold of the host's."""
+        """See `Session.capacity`: a GPU's memory, or what this process may hold of the host's.
+
+        Read after a short pass, so that what libraries take at their first use counts as in use.
+        """
         device, gib = self._backend.device, self._plan.config.frontier.memory_gib
+        context = min(WARMING_TOKENS, self._plan.config.workload.prompt_tokens or WARMING_TOKENS)
+        self.attempt(Attempt(0, 1, max(context, self._new_tokens), None, 0.0))
+        self._meter.reset()
+        process_memory.reset_peak()
         wanted = None if gib is None else int(gib * GIB)
         if device.type == "cpu":
             rss_bytes = psutil.Process().memory_info().rss
