@@ -59,7 +59,7 @@ def test_doctor_measures_keeps_and_finds_them_again(
 def test_doctor_names_a_device_that_is_not_there(run_kvbench: Run) -> None:
     code, _, err = run_kvbench("doctor", "--ceilings", "--device", "cuda:99", "--json")
     assert 2 == code
-    assert "cuda:99" in err
+    assert "device=cuda" in err
 
 
 def test_doctor_says_so_when_others_kept_the_machine_busy(run_kvbench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
