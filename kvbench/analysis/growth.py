@@ -109,6 +109,9 @@ def _law(fit: Fit) -> Law:
 def _order(fit: Fit, linear: Estimate, quadratic: Estimate) -> Order:
     longest, step_s = float(fit.lengths[-1]), float(fit.times[:, -1].mean())
     shares = {"linear": (linear, longest / step_s), "quadratic": (quadratic, longest**2 / step_s)}
+    grown = ratio_interval(floats(fit.times[:, -1] / fit.times[:, 0]))
+    if fit.missed() <= MISSED and grown.low <= 1 <= grown.high:
+        return "constant"  # in noise, two terms that cancel each other may both be clear
     if fit.missed() > MISSED or any(_takes_off(each, share) for each, share in shares.values()):
         return "irregular"
     if _counts(*shares["quadratic"]):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kvbench.records.ceilings import Ceilings
 
+BUSY_CORES = 0.3  # kept busy by others: more takes from what is measured, on a machine of few cores
 EXTRAS = (
     ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
     ("bitsandbytes", "model.quantization=int8 and nf4", "pip install 'kvbench[bitsandbytes]'"),
@@ -131,6 +132,8 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     import torch
 
     from kvbench.measuring.ceilings import measure_ceilings
+    from kvbench.measuring.clocks import HostClock
+    from kvbench.measuring.host_load import OtherCores
     from kvbench.models.devices import resolve
     from kvbench.models.fitting import free_bytes
     from kvbench.records.ceilings import keep_ceilings
@@ -142,9 +145,16 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     device = resolve(device_name)
     if threads is not None:
         torch.set_num_threads(threads)
+    others = OtherCores(HostClock())
     found = measure_ceilings(device, _environment_of(device), free_bytes(device), tell)
-    kept = Finding("ceilings kept", True, str(keep_ceilings(found)))
-    return [*_ceiling_lines(found), kept]
+    lines = [*_ceiling_lines(found), *_disturbed(others.busy())]
+    return [*lines, Finding("ceilings kept", True, str(keep_ceilings(found)))]
+
+
+def _disturbed(other_cores: float | None) -> Iterator[Finding]:
+    if other_cores is not None and other_cores > BUSY_CORES:
+        detail = f"other processes kept {other_cores:.1f} cores busy: the figures above are too low"
+        yield Finding("quiet machine", False, detail, "measure again when nothing else runs")
 
 
 def _kept_ceilings() -> list[Finding]:

@@ -18,6 +18,8 @@ EXAMPLES = (
     ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
     ("python -m kvbench model=hub model.id=Qwen/Qwen3-0.6B", "any causal model of the hub"),
     ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
+    ("python -m kvbench experiment=scaling", "how a step grows with the context, and the break-even length"),
+    ("python -m kvbench doctor --ceilings", "measure this machine once: runs then tell how far from it they are"),
     ("python -m kvbench experiment=habits", "what each habit of hand-written loops costs"),
     ("python -m kvbench mode=resumed", "a conversation: what does a kept cache save at every turn?"),
     ("python -m kvbench experiment=all_modes", "the hand-written loops against transformers' own"),

@@ -118,16 +118,10 @@ def _totals(grown: Growth) -> Iterator[GrowthRow]:
 
 def _growth_sentence(grown: Growth, names: tuple[str, ...]) -> str:
     grows = [
-        f"a step of {names[law.arm]} takes {format_estimate(law.growth, 'times')} as long ({_how(law)})"
+        f"a step of {names[law.arm]} takes {format_estimate(law.growth, 'times')} as long ({WORDS[law.order]})"
         for law in grown.laws
     ]
     return f"From {_tokens(grown.shortest)} to {_tokens(grown.longest)} tokens of context {', '.join(grows)}."
-
-
-def _how(law: Law) -> str:
-    if law.order == "irregular":
-        return f"{WORDS[law.order]}: the law misses a point by {format_value(law.worst_error, 'ratio')}"
-    return WORDS[law.order]
 
 
 def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, ...]) -> str | None:

@@ -1,0 +1,138 @@
+"""How far an arm is from its machine: exact figures of a scripted model on a machine with round ceilings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kvbench.analysis.limits import limit, limit_reasons
+from kvbench.config.compose import load_config, sources
+from kvbench.measuring.samples import ColdEvidence, LengthProbe, RunSamples
+from kvbench.plan import Plan, make_plan
+from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
+from kvbench.records.schema import Limit
+from kvbench.running.job import Progress, Text, run_job
+from kvbench.running.scripted_session import ScriptedBackend
+
+PARAMETERS = 10**6  # 2 bytes each, all in matrices
+CEILINGS = Ceilings(
+    fingerprint="x",
+    measured_at="2026-11-25T08:00:00+00:00",
+    device_name="scripted",
+    read=(ReadRate(set_bytes=2**20, bytes_per_s=1e9),),
+    matrix=(MatrixRate(dtype="float16", rows=1, width=8, flops_per_s=1e12),),
+    launch_s=1e-6,
+)
+
+
+def measured(*overrides: str) -> tuple[Plan, RunSamples]:
+    settings = (
+        "model=scripted",
+        f"model.parameters={PARAMETERS}",
+        "workload.prompt_tokens=100",
+        "workload.new_tokens=6",
+        "measure.step_lane=false",
+        "stream.interval=0",
+        *overrides,
+    )
+    plan = make_plan(load_config(settings, sources()))
+    samples = RunSamples()
+
+    def keep(message: Any) -> None:
+        if not isinstance(message, (Progress, Text)):
+            samples.add(message)
+
+    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    return plan, samples
+
+
+def limits(*overrides: str, ceilings: Ceilings | None = CEILINGS) -> tuple[Limit, Limit]:
+    plan, samples = measured(*overrides)
+    return limit(plan, samples, 0, ceilings), limit(plan, samples, 1, ceilings)
+
+
+class TestTheFloor:
+    def test_of_a_cached_step_is_reading_its_weights_and_its_cache(self) -> None:
+        _, cached = limits("model.cached_step_s=0.004")
+        read = 2 * PARAMETERS + 4 * 103  # 4 bytes of cache a token, steps at 101 to 105 tokens
+        assert (2 * PARAMETERS, 4 * 103) == (cached.weight_bytes, cached.kv_bytes)
+        assert read / 1e9 == pytest.approx(cached.floor_s)
+        assert cached.memory_s == cached.floor_s
+        assert read / 1e9 / 0.004 == pytest.approx(cached.mbu)
+        assert "memory" == cached.bound
+
+    def test_of_a_recompute_step_is_computing_all_its_tokens(self) -> None:
+        ceilings = CEILINGS.model_copy(
+            update={"matrix": (MatrixRate(dtype="float16", rows=1, width=8, flops_per_s=1e10),)}
+        )
+        nocache, _ = limits("model.nocache_step_s=0.05", ceilings=ceilings)
+        # 2 FLOPs a weight and token; 4 a visible pair of one head of width 1, as many as 1 + 2 + … + L
+        pairs = sum(length * (length + 1) // 2 for length in range(101, 106)) / 5
+        flops = 2 * PARAMETERS * 103 + 4 * pairs
+        assert flops == nocache.flops
+        assert flops / 1e10 == pytest.approx(nocache.floor_s)
+        assert flops / 1e10 / 0.05 == pytest.approx(nocache.mfu)
+        assert "compute" == nocache.bound
+
+    @pytest.mark.parametrize("new_tokens", [2, 3, 4, 33, 34, 100])
+    def test_is_the_mean_over_the_steps_whether_these_are_even_or_odd(self, new_tokens: int) -> None:
+        """Simpson's rule over lengths rounded to whole tokens put three new tokens' steps a third of a token short."""
+        _, cached = limits(f"workload.new_tokens={new_tokens}", "measure.blocks=5")
+        mean = sum(range(101, 100 + new_tokens)) / (new_tokens - 1)
+        assert 4 * mean == pytest.approx(cached.kv_bytes, abs=0.5)
+
+
+class TestLaunchTime:
+    def test_is_what_a_step_takes_beyond_computing(self) -> None:
+        nocache, cached = limits("model.launch_s=0.02", "model.nocache_step_s=0.015", "model.cached_step_s=0.002")
+        assert (0.005, 0.018) == pytest.approx((nocache.launch_s, cached.launch_s))
+        assert "launch" == cached.bound
+        assert nocache.bound != "launch"
+
+    def test_is_none_where_a_step_computes_all_the_time_at_every_length(self) -> None:
+        """Work read at the shortest length alone once made a recompute step launch-bound that never waited."""
+        nocache, _ = limits(
+            "workload.prompt_tokens=null", "scaling.lengths=[10,100,1000,5000]", "model.nocache_per_token_s=1e-5"
+        )
+        assert 0.0 == pytest.approx(nocache.launch_s, abs=1e-9)
+        assert nocache.bound != "launch"
+
+    def test_is_told_without_ceilings_and_the_rest_says_how_to_get_it(self) -> None:
+        plan, samples = measured("model.launch_s=0.02")
+        found = limit(plan, samples, 1, None)
+        reasons = limit_reasons(plan, samples, 1, None)
+        assert ("launch", None, None) == (found.bound, found.floor_s, found.mbu)
+        assert "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings" == reasons["mbu"]
+
+
+class TestWhatIsNotKnown:
+    def test_a_type_without_a_rate_has_a_memory_time_and_no_floor(self) -> None:
+        plan, samples = measured()
+        ceilings = CEILINGS.model_copy(update={"matrix": ()})
+        found = limit(plan, samples, 1, ceilings)
+        assert found.memory_s is not None
+        assert (None, None) == (found.floor_s, found.mfu)
+        assert "no matrix rate in the model's type" in limit_reasons(plan, samples, 1, ceilings)["floor_s"]
+
+    def test_ceilings_without_a_reading_rate_are_no_failure(self) -> None:
+        plan, samples = measured()
+        assert limit(plan, samples, 1, CEILINGS.model_copy(update={"read": ()})).floor_s is None
+
+    def test_an_interrupted_run_has_no_limits_since_its_steps_are_of_several_kinds(self) -> None:
+        plan, samples = measured("mode=interrupted")
+        found, reasons = limit(plan, samples, 0, CEILINGS), limit_reasons(plan, samples, 0, CEILINGS)
+        assert (None, None, None) == (found.floor_s, found.launch_s, found.bound)
+        assert {"not asked of an interrupted run, whose steps are of several kinds"} == {
+            reasons[name] for name in ("floor_s", "launch_s", "bound")
+        }
+
+
+def test_steps_that_still_take_as_long_as_at_lengths_never_seen_are_bound_by_the_first_visit() -> None:
+    plan, samples = measured("model.cached_step_s=0.074")
+    probe = LengthProbe("auto", 200, 4, 0.1, 0.1, 0.074, 0.012, None, None, None, None)
+    samples.cold_evidence = [ColdEvidence(1, (probe,))]
+    assert "first-visit" == limit(plan, samples, 1, CEILINGS).bound
+    samples.cold_evidence = [ColdEvidence(1, (replace(probe, first_itl_s=0.2),))]
+    assert "first-visit" != limit(plan, samples, 1, CEILINGS).bound
