@@ -17,6 +17,7 @@ EXAMPLES = (
     ("python -m kvbench model=gemma2b mode=cached", "one mode on one model"),
     ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
     ("python -m kvbench model=hub model.id=Qwen/Qwen3-0.6B", "any causal model of the hub"),
+    ("python -m kvbench model=python model.target=mine:build", "a model of your own with its own cache (README)"),
     ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
     ("python -m kvbench experiment=habits", "what each habit of hand-written loops costs"),
     ("python -m kvbench mode=resumed", "a conversation: what does a kept cache save at every turn?"),

@@ -25,12 +25,21 @@ def prove(
     an empty past at each interruption.
     """
     promised = promised_passes(len(passes), prompt, keeps_past, interruptions, loses_past=loses_past)
-    broken = [
-        f"pass {index}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
-        for index, (made, right) in enumerate(zip(passes, promised, strict=True))
-        if made != right
-    ]
-    return Proof(len(passes), len(broken), broken[0] if broken else None)
+    pairs = list(zip(passes, promised, strict=True))
+    broken = [index for index, (made, right) in enumerate(pairs) if made != right]
+    return Proof(len(passes), len(broken), _in_words(pairs, broken[0]) if broken else None)
+
+
+def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int) -> str:
+    """The first violation, and what it means where all of them mean one thing."""
+    made, right = pairs[first]
+    text = f"pass {first}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
+    steps = [(step, promise) for step, promise in pairs if promise.past_before]
+    if steps and all(step.submitted >= (promise.past_after or 0) for step, promise in steps):
+        return f"Your cached loop submitted all tokens at every step: the cache is not used ({text})"
+    if made.submitted == right.submitted and right.past_after is not None:
+        return f"{text}, where a past of {right.past_after} tokens belongs"
+    return text
 
 
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
@@ -54,4 +63,9 @@ def _promised(index: int, prompt: int, keeps_past: bool, interruptions: Interrup
 def together(proofs: Sequence[Proof]) -> Proof:
     """Several proofs as one."""
     first = next((proof.first_violation for proof in proofs if proof.first_violation), None)
-    return Proof(sum(proof.steps_checked for proof in proofs), sum(proof.violations for proof in proofs), first)
+    return Proof(
+        sum(proof.steps_checked for proof in proofs),
+        sum(proof.violations for proof in proofs),
+        first,
+        tuple(dict.fromkeys(unseen for proof in proofs for unseen in proof.unseen)),
+    )

@@ -119,6 +119,7 @@ class Proof:
     steps_checked: int
     violations: int
     first_violation: str | None = None
+    unseen: tuple[str, ...] = ()  # what could not be looked at, in words
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,14 @@ class AgreementFigures:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """Something a reader should know that does not invalidate the run."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What the worker knows before the first measurement."""
 
@@ -303,6 +312,7 @@ class Prepared:
     load_s: float
     interruptions: Interruptions = NONE
     unused_tensors: tuple[str, ...] = ()  # of the checkpoint, which the architecture has no place for
+    remarks: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -332,14 +342,6 @@ class Watching:
     """Whether the parent shall go on reading the worker's memory."""
 
     on: bool
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something a reader should know that does not invalidate the run."""
-
-    code: str
-    detail: str
 
 
 @dataclass(frozen=True)
