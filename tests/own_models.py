@@ -17,7 +17,6 @@ ALL_AGAIN = (
     "            cache.length = cache.ids.shape[1]\n"
     "            ids, cache = cache.ids, None\n",
 )
-STUCK_LENGTH = ("self.length = 0\n", "self.length, self.count = 0, 0\n")
 NO_CACHE = ("def new_cache(", "def no_cache(")
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_models import ALL_AGAIN, NO_CACHE, WRONG_POSITION, nano
 
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import find_runs
-from own_models import ALL_AGAIN, NO_CACHE, WRONG_POSITION, nano
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -24,21 +24,25 @@ ONE_BLOCK = ("measure.blocks=1", "workload.prompt_tokens=9")  # INVALID for that
 
 
 @pytest.fixture
-def own(tmp_path: Path, run_kvbench: Run) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Measures a source as `model.target=NAME:Nano`, under a module name that no other test has taken."""
-    names: list[str] = []
-
-    def measure(source: str, *arguments: str, target: str = "Nano") -> tuple[int, str, str]:
-        name = f"nano_{abs(hash((source, str(tmp_path))))}"
-        names.append(name)
-        (tmp_path / f"{name}.py").write_text(source)
-        return run_kvbench("model=python", f"model.target={name}:{target}", *SMALL, *QUICK, *arguments)
-
+def target(tmp_path: Path) -> Iterator[str]:
+    """The README's model as a module of the current folder, under a name that no other test has taken."""
+    name = f"own_{abs(hash(str(tmp_path)))}"
+    (tmp_path / f"{name}.py").write_text(nano())
     before = list(sys.path)
-    yield measure
+    yield name
     sys.path[:] = before
-    for name in names:
-        sys.modules.pop(name, None)
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def own(tmp_path: Path, run_kvbench: Run, target: str) -> Run:
+    """Measures a source: `own(nano(change), "measure.blocks=5")`."""
+
+    def measure(source: str, *arguments: str) -> tuple[int, str, str]:
+        (tmp_path / f"{target}.py").write_text(source)
+        return run_kvbench("model=python", f"model.target={target}:Nano", *SMALL, *QUICK, "name=Nano", *arguments)
+
+    return measure
 
 
 def record(tmp_path: Path) -> RunRecord:
@@ -136,19 +140,22 @@ class TestPromptsOfABatch:
 
 
 class TestASweep:
-    def test_over_options_is_of_different_models(self, own: Run, tmp_path: Path) -> None:
-        name = "own_in_a_sweep"
-        (tmp_path / f"{name}.py").write_text(nano())
-        run = own.__closure__  # only for its fixture's clean path
-        assert run is not None
-        from kvbench.__main__ import main
-
-        sweep = ("-m", "model=python", f"model.target={name}:Nano", "model.options.n_layer=1,2", "mode=cached")
+    def test_over_options_is_of_different_models(self, run_kvbench: Run, tmp_path: Path, target: str) -> None:
+        sweep = ("-m", "model=python", f"model.target={target}:Nano", "model.options.n_layer=1,2", "mode=cached")
         small = ("model.options.width=32", "model.options.n_head=2", "workload.new_tokens=4", "stream.interval=0")
-        assert 0 == main([*sweep, *small, *QUICK, *ONE_BLOCK])
+        code, said, error = run_kvbench(*sweep, *small, *QUICK, *ONE_BLOCK)
+        assert code == 0, said + error
         found = [run.record for run in find_runs([tmp_path / "results"]).runs]
         assert 2 == len({each.keys.compare_key for each in found})
         assert 2 == len({(each.model or {})["parameters"] for each in found})
+
+    def test_started_again_measures_what_was_edited(self, run_kvbench: Run, tmp_path: Path, target: str) -> None:
+        sweep = ("-m", "model=python", f"model.target={target}:Nano", *SMALL, *QUICK, *ONE_BLOCK, "mode=cached")
+        assert 0 == run_kvbench(*sweep)[0]
+        assert "left out, measured before" in run_kvbench(*sweep)[1]
+        (tmp_path / f"{target}.py").write_text(nano() + "# edited\n")
+        assert "left out" not in run_kvbench(*sweep)[1]
+        assert 2 == len(find_runs([tmp_path / "results"]).runs)
 
 
 def test_a_worker_finds_the_target_in_the_current_folder(tmp_path: Path) -> None:
