@@ -34,7 +34,6 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     def of(source: str, factory: str = "build", dtype: str = "auto", **options: Any) -> LoadedModel:
         sys.modules.pop("theirs", None)
         (tmp_path / "theirs.py").write_text(source)
-        (tmp_path / "theirs.pyc").unlink(missing_ok=True)
         spec = ModelConfig(name="n", weights="python", target=f"theirs:{factory}", dtype=dtype, options=options)
         return load_own(spec, "n", CPU)
 
