@@ -79,6 +79,7 @@ HABITS = {
     )
 }
 ALL_HABITS = "all"  # every habit at once, as the walk-through's loop has them
+OWN_CACHE = "own"  # what a model of one's own keeps (model=python), whatever cache is asked for
 CACHES = {"dynamic": "grows by concatenation at every step", "none": "keeps nothing"}
 QUANTIZATIONS = {
     route.name: route

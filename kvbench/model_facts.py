@@ -61,7 +61,7 @@ class ModelFacts:
     """
 
     name: str
-    source: str  # "hub", "path", "random", "embedded" or "scripted"
+    source: str  # "hub", "path", "random", "embedded", "python" or "scripted"
     id: str | None
     revision: str | None  # the commit that was loaded
     model_type: str | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvbench import capabilities
@@ -93,21 +94,30 @@ def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
 
     Raises `PromptError` when a prompt file is unusable.
     """
-    name = _model_name(config)
+    name = model_name(config)
     return Plan(config, config.name or name, name, _arms(config), prompts or _prompts(config))
 
 
-def _model_name(config: Config) -> str:
-    """The name of the model's file, or one taken from the hub id or the folder."""
+def model_name(config: Config) -> str:
+    """The name of the model's file, or one taken from the hub id, the folder or the factory."""
     model = config.model
     if model.name == "hub" and model.id:
         return model.id.replace("/", "--")
     if model.name == "path" and model.path:
         return Path(model.path).resolve().name
+    if model.name == "python" and model.target:
+        return re.split(r"[:.]", model.target)[-1]
     return model.name
 
 
 def _arms(config: Config) -> tuple[Arm, ...]:
+    arms = _arms_as_written(config)
+    if config.model.weights != "python":
+        return arms
+    return tuple(replace(arm, cache=capabilities.OWN_CACHE) if arm.keeps_past else arm for arm in arms)
+
+
+def _arms_as_written(config: Config) -> tuple[Arm, ...]:
     if config.arms is not None:
         return tuple(
             Arm(arm.mode, arm.cache or capabilities.MODES[arm.mode].caches[0], arm.engine, arm.attention, arm.habit)

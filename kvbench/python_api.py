@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvbench.analysis.assemble import assemble
 from kvbench.config.checks import check
@@ -23,10 +24,13 @@ from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import Emit, Progress, Text, run_job
 
+if TYPE_CHECKING:
+    import torch
+
 
 def measure(
     model: Any,
-    tokenizer: Any,
+    tokenizer: Any = None,
     prompts: str | Sequence[str] | None = None,
     *,
     modes: Sequence[str] = ("nocache", "cached"),
@@ -50,7 +54,9 @@ def measure(
     name: str | None = None,
     on_event: Emit | None = None,
 ) -> RunRecord:
-    """Measure a loaded transformers causal language model; the first of `modes` is the baseline.
+    """Measure a loaded transformers causal language model, or one of your own; the first of `modes` is the baseline.
+
+    A model of your own (`kvbench.own_model`) brings its text along, so that `tokenizer` stays None.
 
     `prompts` are texts (default: the bundled ones), or `prompt_tokens` cuts the bundled text to a length. The other
     arguments are the configuration keys of the same names. Nothing is written to disk: the record is returned.
@@ -60,7 +66,7 @@ def measure(
     """
     texts = (prompts,) if isinstance(prompts, str) else None if prompts is None else tuple(prompts)
     config = Config(
-        model=ModelConfig(name=name or type(model).__name__, weights="path", path="(loaded)"),
+        model=_model_config(model, name or type(model).__name__),
         arms=[ArmConfig(mode=mode, attention=attention) for mode in modes],
         workload=WorkloadConfig(
             prompt_tokens=prompt_tokens,
@@ -79,6 +85,16 @@ def measure(
     return _measured(model, tokenizer, config, texts, on_event)
 
 
+def _model_config(model: Any, name: str) -> ModelConfig:
+    if _is_transformers(model):
+        return ModelConfig(name=name, weights="path", path="(loaded)")
+    return ModelConfig(name=name, weights="python", target=f"{type(model).__module__}:{type(model).__name__}")
+
+
+def _is_transformers(model: Any) -> bool:
+    return hasattr(getattr(model, "config", None), "_attn_implementation")
+
+
 def _measured(
     model: Any, tokenizer: Any, config: Config, texts: tuple[str, ...] | None, on_event: Emit | None
 ) -> RunRecord:
@@ -86,11 +102,10 @@ def _measured(
     from kvbench.measuring.environment import device_uuid
     from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
+    from kvbench.models.own_loading import adopt_own
     from kvbench.running.torch_session import TorchBackend
 
     plan = make_plan(config, Prompts(texts) if texts is not None else None)
-    device = next(model.parameters()).device
-    own_attention, was_training = model.config._attn_implementation, model.training
     samples = RunSamples()
 
     def emit(message: Any) -> None:
@@ -99,13 +114,37 @@ def _measured(
         if not isinstance(message, (Progress, Text, HostReading, Watching)):
             samples.add(message)
 
-    sensors = open_sensors(device_uuid(device))
-    backend = TorchBackend(adopt(model.eval(), tokenizer, plan.model_name), device, sensors)
     created_at = datetime.now(UTC).isoformat()
-    try:
+    with _as_found(model):
+        device = _device_of(model)
+        if _is_transformers(model):
+            loaded = adopt(model, tokenizer, plan.model_name)
+        else:
+            loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
+        backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
         run_job(plan, backend.session(plan), emit)
-    finally:
-        model.train(was_training)
-        if model.config._attn_implementation != own_attention:
-            model.set_attn_implementation(own_attention)
     return assemble(plan, samples, run_id="in-process", created_at=created_at)
+
+
+def _device_of(model: Any) -> torch.device:
+    import torch
+
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+@contextmanager
+def _as_found(model: Any) -> Iterator[None]:
+    """In eval mode while it is measured, and with its own attention and mode afterwards."""
+    was_training = getattr(model, "training", None)
+    own_attention = model.config._attn_implementation if _is_transformers(model) else None
+    try:
+        if was_training is not None:
+            model.eval()
+        yield
+    finally:
+        if was_training is not None:
+            model.train(was_training)
+        if own_attention is not None and model.config._attn_implementation != own_attention:
+            model.set_attn_implementation(own_attention)

@@ -37,11 +37,15 @@ def _mode_proof(plan: Plan, samples: RunSamples) -> Check:
         for arm in range(len(plan.arms))
     ]
     steps = sum(untimed.proof.steps_checked for untimed in samples.untimed)
+    unseen = dict.fromkeys(text for untimed in samples.untimed for text in untimed.proof.unseen)
     first = next((untimed.proof.first_violation for untimed in samples.untimed if untimed.proof.first_violation), "")
     broken = [plan.arms[arm].label for arm, count in enumerate(per_arm) if count]
     if not broken:
         return Check(
-            name="mode_proof", passed=True, detail=f"{steps} steps submitted what their mode promises", advice=""
+            name="mode_proof",
+            passed=True,
+            detail="; ".join([f"{steps} steps submitted what their mode promises", *unseen]),
+            advice="",
         )
     return Check(
         name="mode_proof",

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import kvbench
+from kvbench.analysis.target_source import source_digest
 from kvbench.config.compose import to_dict
+from kvbench.config.schema import ModelConfig
 from kvbench.measuring.environment import STABLE
 from kvbench.measuring.samples import Prepared
 from kvbench.plan import Plan
@@ -38,6 +40,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "arms": [asdict(arm) for arm in plan.arms],
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
+        **_own_model(plan.config.model),
     }
     return Keys(compare_key=_digest(comparable), resume_key=resume_key(plan, environment))
 
@@ -46,18 +49,25 @@ def resume_key(plan: Plan, environment: Mapping[str, Any]) -> str:
     """The digest of a point before it is measured: configuration, prompts, a local model's files, code, environment.
 
     `environment` needs the entries of `STABLE` alone. The code counts by its content, not its version or commit: an
-    edited line makes another key.
+    edited line makes another key; so does one of a model of one's own.
     """
     config = {key: value for key, value in to_dict(plan.config).items() if key not in NO_MATTER}
+    target = plan.config.model.target
     return _digest(
         {
             "config": config,
             "prompts": asdict(plan.prompts),
+            **({} if target is None else {"target_source": source_digest(target)}),
             "model_files": _files(Path(plan.config.model.path)) if plan.config.model.path else None,
             "code": _code(),
             "environment": {name: environment.get(name) for name in STABLE},
         }
     )
+
+
+def _own_model(model: ModelConfig) -> dict[str, Any]:
+    """What tells models of one factory apart; its source may change, which is what such runs are compared for."""
+    return {} if model.target is None else {"target": model.target, "options": model.options}
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

@@ -24,7 +24,8 @@ RANDOM_WEIGHTS = (
 
 def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     """What a reader should know besides."""
-    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in samples.warnings]
+    remarks = samples.prepared.remarks if samples.prepared else ()
+    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in (*remarks, *samples.warnings)]
     if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
         warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
     warnings += _unused_tensors(samples)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from kvbench.capabilities import INTERRUPTED, MODE_ARMS, MODES, cache_conflict, habit_conflict
+from kvbench.config.own_models import check_own_model
 from kvbench.config.schema import AXES, Config, ModelConfig
 from kvbench.errors import ConfigError
 
@@ -37,6 +38,7 @@ def check(config: Config) -> None:
     _check_model(config.model)
     _check_workload(config)
     _check_arms(config)
+    check_own_model(config, _modes(config))
     _check_interruptions(config)
     _check_scaling(config)
     _check_frontier(config)

@@ -80,7 +80,12 @@ def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
     ConfigStore.instance().store(name="schema", node=Config)
     searchpath = [f"hydra.searchpath=['file://{where.config_dir}']"] if where.config_dir else []
     with initialize_config_dir(str(where.config_path), version_base="1.3"):
-        return compose(where.config_name, overrides=[*searchpath, *overrides])
+        return compose(where.config_name, overrides=[*searchpath, *map(_appendable, overrides)])
+
+
+def _appendable(override: str) -> str:
+    """An override of `model.options` may add keys to it: no schema knows what a factory takes."""
+    return f"++{override}" if override.startswith(("model.options.", "model.options=")) else override
 
 
 def to_yaml(config: Config) -> str:

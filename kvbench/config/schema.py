@@ -14,7 +14,7 @@ ENGINES = tuple(capabilities.ENGINES)
 ATTENTIONS = tuple(capabilities.ATTENTIONS)
 HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
-SOURCES = ("hub", "path", "random", "embedded", "scripted")
+SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")
 FAILURES = ("error", "oom", "crash", "hang")
 AXES = ("context", "batch")
 SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
@@ -49,6 +49,10 @@ class ModelConfig:
     revision: str | None = setting(None, "commit, tag or branch of the hub repository (default: its main branch)")
     weights: str = setting("hub", "where the weights come from; random needs no download", choices=SOURCES)
     path: str | None = setting(None, "a transformers folder, for model=path or model.weights=path")
+    target: str | None = setting(
+        None, "a model of your own: package.module:factory, for model=python (protocol: kvbench/own_model.py)"
+    )
+    options: dict[str, Any] = setting({}, "keyword arguments of the factory that model.target names")
     dtype: str = setting("auto", "type of the weights; auto: what the checkpoint states", choices=DTYPES)
     quantization: str = setting("none", "weights of linear layers in fewer bits", choices=QUANTIZATIONS)
     device_map: str | None = setting(

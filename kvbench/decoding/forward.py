@@ -6,9 +6,11 @@ import inspect
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ModelUnavailable
+from kvbench.models.own import OwnCausalLM, OwnPast
 
 
 class Forward:
@@ -38,6 +40,11 @@ class Forward:
                 f"{type(self.model).__name__} takes no past_key_values, so mode=cached cannot run: use mode=nocache"
             )
 
+    def new_cache(self, rows: int) -> Any:  # noqa: ARG002 - it takes its rows at the first update
+        """An empty cache for so many sequences."""
+        # Without the config sliding-window layers would be stored at full length.
+        return DynamicCache(config=self.model.config)
+
     def last_logits(
         self,
         input_ids: torch.Tensor,
@@ -63,3 +70,26 @@ class Forward:
             arguments["logits_to_keep"] = 1
         logits: torch.Tensor = self.model(input_ids=input_ids, **arguments).logits
         return logits[:, -1]
+
+
+class OwnForward(Forward):
+    """Calls a model of the user's own, which makes its caches itself and takes ids alone."""
+
+    model: OwnCausalLM
+
+    def require_cache(self) -> None:
+        """Raise `ModelUnavailable` when the model offers no cache."""
+        if not self.model.has_cache:
+            raise ModelUnavailable(
+                f"{self.model.where}: the model has no new_cache(batch_size), so mode=cached cannot run: add it (see"
+                " kvbench/own_model.py), or use mode=nocache"
+            )
+
+    def new_cache(self, rows: int) -> OwnPast:
+        """See `Forward.new_cache`."""
+        return self.model.new_cache(rows)
+
+
+def forward_of(model: Any) -> Forward:
+    """The way to call a model."""
+    return OwnForward(model) if isinstance(model, OwnCausalLM) else Forward(model)

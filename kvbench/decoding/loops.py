@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.habits import NO_HABITS, Habits
@@ -58,7 +57,7 @@ class Loop(ABC):
         ids = batch.input_ids.new_empty((rows, self._interruptions.context(prompt, new_tokens)))
         ids[:, :prompt] = batch.input_ids
         message = batch.input_ids.new_tensor(self._interruptions.message_ids)
-        cache = self._new_cache()
+        cache = self._new_cache(rows)
         ending = _Ending(batch.input_ids.new_tensor(stop_ids), rows, self._pad_id) if stop_ids else None
         passes: list[Pass] = []
         length = prompt
@@ -66,7 +65,7 @@ class Loop(ABC):
             if index in self._interruptions.steps:
                 ids[:, length : length + len(message)] = message
                 length += len(message)
-                cache = self._after_interruption(cache)
+                cache = self._after_interruption(cache, rows)
             logits, made = self._next_logits(ids, batch, length, cache)
             passes.append(made)
             token = self._chooser.choose(ids[:, :length], logits)
@@ -87,10 +86,10 @@ class Loop(ABC):
         lengths = [last - first for first, last in pairwise(bounds)]
         return torch.cat([ids[:, start : start + length] for start, length in zip(starts, lengths, strict=True)], dim=1)
 
-    def _new_cache(self) -> Any | None:
+    def _new_cache(self, rows: int) -> Any | None:  # noqa: ARG002 - modes without a cache have none of any size
         return None
 
-    def _after_interruption(self, cache: Any | None) -> Any | None:
+    def _after_interruption(self, cache: Any | None, rows: int) -> Any | None:  # noqa: ARG002 - it stays as it is
         return cache
 
     @abstractmethod
@@ -118,15 +117,14 @@ class NoCacheLoop(Loop):
 
 
 class CachedLoop(Loop):
-    """Submits the prompt once, then with a `DynamicCache` what is new: one token a step, and any message before it."""
+    """Submits the prompt once, then with a cache what is new: one token a step, and any message before it."""
 
     def __init__(self, forward: Forward, *arguments: Any, **named: Any) -> None:
         forward.require_cache()
         super().__init__(forward, *arguments, **named)
 
-    def _new_cache(self) -> DynamicCache:
-        # Without the config sliding-window layers would be stored at full length.
-        return DynamicCache(config=self._forward.model.config)
+    def _new_cache(self, rows: int) -> Any:
+        return self._forward.new_cache(rows)
 
     def _next_logits(
         self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None
@@ -143,8 +141,8 @@ class CachedLoop(Loop):
 class InterruptedLoop(CachedLoop):
     """Loses its cache at every interruption: the next pass submits everything to an empty one."""
 
-    def _after_interruption(self, cache: Any | None) -> DynamicCache:  # noqa: ARG002 - what is lost is not looked at
-        return self._new_cache()
+    def _after_interruption(self, cache: Any | None, rows: int) -> Any:  # noqa: ARG002 - what is lost is not looked at
+        return self._new_cache(rows)
 
 
 class _Ending:

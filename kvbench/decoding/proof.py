@@ -25,17 +25,24 @@ def prove(
     an empty past at each interruption.
     """
     promised = promised_passes(len(passes), prompt, keeps_past, interruptions, loses_past=loses_past)
-    broken = [
-        f"pass {index}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
-        for index, (made, right) in enumerate(zip(passes, promised, strict=True))
-        if made != right
-    ]
+    pairs = list(zip(passes, promised, strict=True))
+    broken = [index for index, (made, right) in enumerate(pairs) if made != right]
     resubmitted = sum(
-        keeps_past and made != right and made.submitted == interruptions.context(prompt, index)
-        for index, (made, right) in enumerate(zip(passes, promised, strict=True))
-        if index
+        keeps_past and pairs[index][0].submitted == interruptions.context(prompt, index) for index in broken if index
     )
-    return Proof(len(passes), len(broken), broken[0] if broken else None, resubmitted)
+    return Proof(len(passes), len(broken), _in_words(pairs, broken[0]) if broken else None, resubmitted)
+
+
+def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int) -> str:
+    """The first violation, and what it means where all of them mean one thing."""
+    made, right = pairs[first]
+    text = f"pass {first}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
+    steps = [(step, promise) for step, promise in pairs if promise.past_before]
+    if steps and all(step.submitted >= (promise.past_after or 0) for step, promise in steps):
+        return f"Your cached loop submitted all tokens at every step: the cache is not used ({text})"
+    if made.submitted == right.submitted and right.past_after is not None:
+        return f"{text}, where a past of {right.past_after} tokens belongs"
+    return text
 
 
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
@@ -64,4 +71,5 @@ def together(proofs: Sequence[Proof]) -> Proof:
         sum(proof.violations for proof in proofs),
         first,
         sum(proof.resubmitted for proof in proofs),
+        tuple(dict.fromkeys(unseen for proof in proofs for unseen in proof.unseen)),
     )

@@ -29,6 +29,11 @@ class Witness:
         self._after = self._model.register_forward_hook(self._see_cache, with_kwargs=True)
         return self
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What could not be looked at, in words."""
+        return ()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -120,6 +120,7 @@ class Proof:
     violations: int
     first_violation: str | None = None
     resubmitted: int = 0  # of the violations, passes after the first that submitted the whole context to a mode's past
+    unseen: tuple[str, ...] = ()  # what could not be looked at, in words
 
 
 @dataclass(frozen=True)
@@ -336,6 +337,14 @@ class ReferenceFigures:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """Something a reader should know that does not invalidate the run."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What the worker knows before the first measurement."""
 
@@ -346,6 +355,7 @@ class Prepared:
     load_s: float
     interruptions: Interruptions = NONE
     unused_tensors: tuple[str, ...] = ()  # of the checkpoint, which the architecture has no place for
+    remarks: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -375,14 +385,6 @@ class Watching:
     """Whether the parent shall go on reading the worker's memory."""
 
     on: bool
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something a reader should know that does not invalidate the run."""
-
-    code: str
-    detail: str
 
 
 @dataclass(frozen=True)

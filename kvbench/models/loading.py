@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
+from kvbench.measuring.samples import Warned
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
@@ -35,6 +36,7 @@ class LoadedModel:
     facts: ModelFacts
     load_s: float
     unused_tensors: tuple[str, ...] = ()  # in the checkpoint, but not of this architecture
+    remarks: tuple[Warned, ...] = ()
 
 
 def load(spec: ModelConfig, device: torch.device) -> LoadedModel:

@@ -14,6 +14,7 @@ from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
 from kvbench.models.fitting import free_bytes, require_fit
+from kvbench.models.own import OwnCausalLM
 from kvbench.plan import Arm, Plan
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
@@ -29,12 +30,17 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
 
 
 def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], model: Any, device: torch.device) -> None:
-    """Raise `ConfigError` when an attention that takes no mask meets prompts or a model that need one."""
+    """Raise `ConfigError` when an attention or a model takes no mask where prompts or a model need one."""
     masked = None
     if getattr(model.config, "separates_documents", False):
         masked = "this model masks what lies before an end of document: use attention=sdpa"
     elif any(batch.mask is not None for batch in batches):
         masked = "prompts of a batch differ in length: set workload.batch_size=1, or use attention=sdpa"
+    if masked and isinstance(model, OwnCausalLM):
+        raise ConfigError(
+            "workload.batch_size: prompts of a batch differ in length, and a model of one's own is handed no mask: set"
+            " workload.batch_size=1, or one length by workload.prompt_tokens"
+        )
     for arm in arms:
         if masked and not takes_masks(arm.attention, device.type):
             raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {masked}")

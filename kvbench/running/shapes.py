@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import torch
 
+from kvbench.models.own import OwnTensors
+
 # Dimensions by what a cache layer calls its tensors, and by rank for what it calls otherwise.
 KEYS_AND_VALUES = ["batch", "kv_heads", "seq", "head_dim"]
 CONVOLUTION = ["batch", "channels", "kernel"]
@@ -80,14 +82,17 @@ def _tensor(tensor: torch.Tensor, dimensions: list[str]) -> dict[str, Any]:
 
 
 def _layer(index: int, layer: Any) -> dict[str, Any]:
-    tensors = dict(_named_tensors(vars(layer)))
+    tensors = dict(_named_tensors(vars(layer), known=not isinstance(layer, OwnTensors)))
     return {"layer": index, "kind": type(layer).__name__, "tensors": tensors}
 
 
-def _named_tensors(attributes: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def _named_tensors(
+    attributes: dict[str, Any], prefix: str = "", *, known: bool = True
+) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, value in attributes.items():
         full = f"{prefix}{name}"
         if isinstance(value, torch.Tensor):
-            yield full, _tensor(value, CONVOLUTION if full.startswith("conv_states") else KEYS_AND_VALUES)
+            dimensions = CONVOLUTION if full.startswith("conv_states") else KEYS_AND_VALUES
+            yield full, _tensor(value, dimensions if known else [])
         elif isinstance(value, dict):
             yield from _named_tensors({str(key): item for key, item in value.items()}, f"{full}.")

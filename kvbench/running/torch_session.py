@@ -15,10 +15,11 @@ from kvbench.config.schema import Config
 from kvbench.decoding.agreement import FEW_STEPS, common_path, compare, first_divergence
 from kvbench.decoding.batches import batch_indices, make_batch
 from kvbench.decoding.cache_bytes import logical_bytes, storage_bytes
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import forward_of
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
+from kvbench.decoding.own_witness import witness_of
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder, Pass, PromptBatch, Unobserved
 from kvbench.decoding.reference import reference_distances, widened
@@ -56,7 +57,9 @@ from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import resolve
 from kvbench.models.fitting import GIB, free_bytes
 from kvbench.models.loading import LoadedModel, load
-from kvbench.plan import Attempt, Plan
+from kvbench.models.own import OwnCausalLM
+from kvbench.models.own_loading import load_own
+from kvbench.plan import Attempt, Plan, model_name
 from kvbench.running import preconditions
 from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.shapes import Returned
@@ -75,6 +78,7 @@ SPREAD = "the model is spread over several devices, and one device's sensors wou
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
 HOST_SHARE = 0.9  # of what is free: beyond it the system ends processes, and not only the one that took it
 WARMING_TOKENS = 256
+OWN_FLOPS = "not counted: there is no prediction for a model of one's own to hold the count against"
 PROFILED_BATCHES = 8  # of many, spread over them
 PROFILED_STEPS = 4
 SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
@@ -97,7 +101,7 @@ class TorchBackend:
         self.sensors = sensors
         self.empty = empty
         self.empty_rss_bytes = empty_rss_bytes  # of this process before it had the model
-        self.forward = Forward(loaded.model)
+        self.forward = forward_of(loaded.model)
         self.own_attention = str(loaded.model.config._attn_implementation)
 
     def session(self, plan: Plan) -> TorchSession:
@@ -112,7 +116,11 @@ def load_backend(config: Config) -> TorchBackend:
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
     rss_bytes = psutil.Process().memory_info().rss
-    return TorchBackend(load(config.model, device), device, sensors, empty, rss_bytes)
+    if config.model.weights == "python":
+        loaded = load_own(config.model, model_name(config), device)
+    else:
+        loaded = load(config.model, device)
+    return TorchBackend(loaded, device, sensors, empty, rss_bytes)
 
 
 def environment_of(config: Config) -> dict[str, Any]:
@@ -163,6 +171,7 @@ class TorchSession:
             interruptions=self._interruptions,
             load_s=backend.loaded.load_s,
             unused_tensors=backend.loaded.unused_tensors,
+            remarks=backend.loaded.remarks,
         )
 
     @property
@@ -175,9 +184,13 @@ class TorchSession:
         return len(set(getattr(self._model, "hf_device_map", {}).values())) > 1
 
     @property
+    def _is_own(self) -> bool:
+        return isinstance(self._model, OwnCausalLM)
+
+    @property
     def takes_masks(self) -> bool:
-        """Whether the first arm's attention can leave padding out."""
-        return takes_masks(self._plan.arms[0].attention, self._backend.device.type)
+        """Whether the first arm's attention can leave padding out; a model of one's own is handed no mask."""
+        return not self._is_own and takes_masks(self._plan.arms[0].attention, self._backend.device.type)
 
     def second_attention(self, batch: PromptBatch) -> str | None:
         """See `Reorderable.second_attention`."""
@@ -271,6 +284,8 @@ class TorchSession:
 
     def other_attentions(self, arm: int) -> tuple[str, ...]:
         """See `Session.other_attentions`; found by trying, since availability depends on type, shape and device."""
+        if self._is_own:
+            return ()
         device = self._backend.device
         masked = self.batches[0].mask is not None or getattr(self._model.config, "separates_documents", False)
         for name in ("math",) if device.type == "cpu" else ("flash", "efficient", "math"):
@@ -304,6 +319,9 @@ class TorchSession:
 
     def counted_flops(self) -> CountedFlops:
         """See `Session.counted_flops`."""
+        if self._is_own:
+            rows, tokens = self.batches[0].input_ids.shape
+            return CountedFlops(rows, tokens, None, OWN_FLOPS)
         return counted_flops(self._backend.forward, self.batches[0])
 
     def show_text(self, say: Callable[[str, str], None]) -> None:
@@ -333,12 +351,12 @@ class TorchSession:
         for batch in self.batches:
             decoder = self.decoder(arm)
             decoder.prepare(None)
-            with Witness(self._model, self._meter.allocated_bytes) as witness:
+            with witness_of(self._model, self._meter.allocated_bytes) as witness:
                 decoded = decoder.run(batch, self._new_tokens, Unobserved(), self.stop_ids)
             ids = self.new_ids(decoded)
             tokens += ids
             digests.append(tokens_sha256(ids))
-            proofs.append(self.proof(arm, batch, witness.passes))
+            proofs.append(replace(self.proof(arm, batch, witness.passes), unseen=witness.unseen))
             if batch is largest:
                 cache_bytes = self._cache_bytes(arm, batch, decoded)
                 in_use = self._meter.in_use()

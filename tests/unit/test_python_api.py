@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from own_models import nano
 
 import kvbench
 from kvbench.errors import ConfigError
@@ -64,6 +65,17 @@ class TestMeasure:
             kvbench.measure(*loaded, "a", modes=("bogus",))
         with pytest.raises(ConfigError, match=r"workload\.new_tokens=600"):
             kvbench.measure(*loaded, "a", new_tokens=600)
+
+
+class TestAModelOfOnesOwn:
+    def test_is_measured_without_a_tokenizer_and_left_as_it_was(self) -> None:
+        space: dict[str, Any] = {"__name__": "readme"}
+        exec(nano(), space)
+        model = space["Nano"](n_layer=2, n_head=2, width=32).train()
+        record = kvbench.measure(model, prompts="a prompt", new_tokens=4, blocks=5, warmup=0, step_lane=False)
+        assert ("ok", "Nano") == (record.status, (record.model or {})["name"])
+        assert model.training
+        assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_the_package_offers_exactly_this() -> None:

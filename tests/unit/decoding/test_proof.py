@@ -33,3 +33,12 @@ def test_a_cache_that_does_not_grow_is_found() -> None:
 
 def test_proofs_add_up_and_keep_the_first_violation() -> None:
     assert together([Proof(3, 0), Proof(2, 1, "a"), Proof(4, 2, "b")]) == Proof(9, 3, "a")
+
+
+def test_a_cache_that_is_never_used_is_said_so() -> None:
+    proof = prove([Pass(5, 0, 0), Pass(6, 0, 0), Pass(7, 0, 0)], 5, keeps_past=True)
+    assert (3, True) == (proof.violations, (proof.first_violation or "").startswith("Your cached loop submitted all"))
+
+
+def test_proofs_add_up_what_they_could_not_see() -> None:
+    assert together([Proof(1, 0, None, ("a",)), Proof(1, 0, None, ("b", "a"))]).unseen == ("a", "b")

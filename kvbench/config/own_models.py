@@ -1,0 +1,58 @@
+"""What a configuration of `model=python` must satisfy: what such a model cannot do is refused before it is built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kvbench.capabilities import MODES, habits_of
+from kvbench.config.schema import Config, ModelConfig
+from kvbench.errors import ConfigError
+
+OWN = "python"  # the value of model.weights
+TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+# Habits that are switched through arguments of transformers' models.
+NOT_OURS = ("all_logits", "dropped_cache")
+
+
+def check_own_model(config: Config, modes: Sequence[str]) -> None:
+    """Raise `ConfigError` for what only transformers' models can do, and for a target that is none."""
+    model = config.model
+    if model.weights != OWN:
+        key = "target" if model.target is not None else "options" if model.options else None
+        if key:
+            raise ConfigError(f"model.{key}: goes with model=python, which measures a model of your own; leave it out")
+        return
+    _check_target(model)
+    for mode in modes:
+        if not MODES[mode].ours:
+            raise ConfigError(f"mode {mode} is transformers' own generate(), which model=python has not; leave it out")
+    habits = [arm.habit for arm in config.arms or ()] or ["none"] * len(modes)
+    for mode, habit in zip(modes, habits, strict=True):
+        foreign = sorted(habits_of(mode, habit) & set(NOT_OURS))
+        if foreign:
+            raise ConfigError(
+                f"mode {mode} has the habit {foreign[0]}, which is asked for by an argument of transformers' models;"
+                " model=python has none: leave it out"
+            )
+    attentions = [arm.attention for arm in config.arms] if config.arms is not None else [config.attention]
+    for key, value, harmless in (
+        ("model.quantization", model.quantization, "none"),
+        ("model.device_map", model.device_map, None),
+        ("workload.chat_template", config.workload.chat_template, False),
+        ("shapes.hidden_states", config.shapes.hidden_states, False),
+        ("shapes.attentions", config.shapes.attentions, False),
+        *(("attention", attention, "auto") for attention in attentions),
+    ):
+        if value != harmless:
+            shown = str(value).lower() if isinstance(value, bool) else value
+            raise ConfigError(f"{key}={shown}: not with model=python, which is measured as it is; leave it out")
+
+
+def _check_target(model: ModelConfig) -> None:
+    if model.target is None:
+        raise ConfigError(
+            "model.target is not set: name the factory of your model, such as model.target=package.module:factory"
+        )
+    if not TARGET.fullmatch(model.target):
+        raise ConfigError(f"model.target={model.target}: must be of the form package.module:factory")
