@@ -31,9 +31,10 @@ def main(argv: list[str]) -> int:
     from kvbench.report.export import export
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import write_file, write_stdout
+    from kvbench.report.redaction import redacted_run
 
     found = gather(arguments.paths)
-    content = export(found.runs, arguments.format)
+    content = export(map(redacted_run, found.runs) if arguments.redact else found.runs, arguments.format)
     if arguments.output is None:
         write_stdout(content)
     else:
@@ -59,5 +60,6 @@ def _parser() -> Parser:
     )
     parser.add_argument("--format", choices=FORMATS, help="what to write")
     parser.add_argument("--schema", action="store_true", help="write the JSON Schema of run.json instead")
+    parser.add_argument("--redact", action="store_true", help="leave out host names, user names and paths")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     return parser
