@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
     from kvbench.report.redaction import redacted_run
 
     found = gather(arguments.paths)
-    content = export(map(redacted_run, found.runs) if arguments.redact else found.runs, arguments.format)
+    runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
+    content = export(runs, arguments.format)
     if arguments.output is None:
         write_stdout(content)
     else:

@@ -16,7 +16,7 @@ from kvbench.records.part import Estimate, Speedup
 from kvbench.report.figures import Chart, figure, interval, label, named_rows, scaled
 from kvbench.report.formatting import format_estimate, format_value
 from kvbench.report.overview import Summary
-from kvbench.report.palette import NEUTRAL, Look
+from kvbench.report.palette import DASHES, MARKERS, NEUTRAL, Look
 from kvbench.report.speed_charts import AXES_HEIGHT_PX
 
 BAR_HEIGHT_PX = 22
@@ -98,7 +98,13 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
         " candidate is faster; whiskers are the interval, runs that are not valid are left out."
         + (" Runs that differ in more than their prompts share a line." if together else ""),
         figure(
-            [_line(name, candidate, drawn, looks[candidate]) for (name, candidate), drawn in points.items()],
+            [
+                _line(name, candidate, drawn, _told_apart(looks[candidate], number))
+                for candidate in dict.fromkeys(arm for _, arm in points)
+                for number, (name, drawn) in enumerate(
+                    (name, points[name, arm]) for name, arm in points if arm == candidate
+                )
+            ],
             xaxis={"title": "prompt tokens (logarithmic)", "type": "log", **_ticks(lengths)},
             yaxis={"title": "speed-up (×)", "rangemode": "tozero"},
             showlegend=True,
@@ -106,6 +112,12 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
             meta={"grouped": True},
         ),
     )
+
+
+def _told_apart(look: Look, number: int) -> Look:
+    """The first line of a candidate has its look, further ones other dashes and markers in its colour."""
+    dash, marker = DASHES.index(look.dash) + number, MARKERS.index(look.marker) + number
+    return Look(look.colour, DASHES[dash % len(DASHES)], MARKERS[marker % len(MARKERS)])
 
 
 def _line(name: str, candidate: str, drawn: Sequence[Point], look: Look) -> go.Scatter:

@@ -5,6 +5,7 @@ const charts = (() => {
   const drawn = new Set();
   const options = { displayModeBar: false, responsive: true };
   const GROUPED_FROM = 4; // points of one length and one line that are drawn as their median
+  const NARROW_PX = 560; // below it a label takes a line for each of its parts
   let shown = null; // row number to its place in the table; null: all of them, in their own order
 
   // The stylesheet owns the colours; what it resolves to in the current theme is read back from the chart's box.
@@ -86,7 +87,7 @@ const charts = (() => {
       layout.yaxis = {
         ...layout.yaxis,
         tickvals: [...rank.values()],
-        ticktext: [...rank.keys()].map((run) => meta.runs[run]),
+        ticktext: [...rank.keys()].map((run) => (innerWidth < NARROW_PX ? meta.runs[run].replaceAll(" · ", "<br>") : meta.runs[run])),
         range: [Math.max(rank.size, 1) - 0.5, -0.5],
       };
       layout.height = 100 + meta.row_height * Math.max(rank.size * (data.length + 1), 6);

@@ -39,4 +39,7 @@
     before = null;
     charts.redraw();
   });
+
+  // The table stands and what is in view is drawn: two frames later it is on the screen.
+  requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("kvbench-usable")));
 })();

@@ -97,7 +97,7 @@ const table = (() => {
       const tr = document.createElement("tr");
       for (const column of seen) {
         const value = text(column, row);
-        const td = element("td", column.key === "status" ? "" : value, column.numbers ? { class: "number" } : { class: column.key });
+        const td = element("td", column.key === "status" ? "" : value, column.numbers ? { class: "number" } : column.key === "note" ? { class: "prose" } : {});
         if (column.key === "status") td.append(badge(value));
         tr.append(td);
         if (column.key === "status") tr.append(name(tr, row));
