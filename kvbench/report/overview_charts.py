@@ -7,6 +7,7 @@ points of one length may be drawn as their median.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,13 +99,7 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
         " candidate is faster; whiskers are the interval, runs that are not valid are left out."
         + (" Runs that differ in more than their prompts share a line." if together else ""),
         figure(
-            [
-                _line(name, candidate, drawn, _told_apart(looks[candidate], number))
-                for candidate in dict.fromkeys(arm for _, arm in points)
-                for number, (name, drawn) in enumerate(
-                    (name, points[name, arm]) for name, arm in points if arm == candidate
-                )
-            ],
+            _lines(points, looks),
             xaxis={"title": "prompt tokens (logarithmic)", "type": "log", **_ticks(lengths)},
             yaxis={"title": "speed-up (×)", "rangemode": "tozero"},
             showlegend=True,
@@ -112,6 +107,15 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
             meta={"grouped": True},
         ),
     )
+
+
+def _lines(points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look]) -> list[go.Scatter]:
+    drawn: Counter[str] = Counter()  # lines of each candidate so far
+    lines = []
+    for (name, candidate), mine in points.items():
+        lines.append(_line(name, candidate, mine, _told_apart(looks[candidate], drawn[candidate])))
+        drawn[candidate] += 1
+    return lines
 
 
 def _told_apart(look: Look, number: int) -> Look:

@@ -32,11 +32,8 @@ def planted(record):
 
 
 def leaks(text):
-    return [
-        each
-        for each in (HOST, USER, "/mnt/secret", "private/results", "customers.jsonl", "models/gemma")
-        if each in text
-    ]
+    secrets = (HOST, USER, "/mnt/secret", "private/results", "customers.jsonl", "models/gemma")
+    return [secret for secret in secrets if secret in text]
 
 
 @pytest.fixture
@@ -73,9 +70,8 @@ def test_a_redacted_page_tells_nothing_of_the_machine_in_its_embedded_records_ei
     (folder / "run0" / "steps.parquet").write_bytes(b"broken, and the note about it names the file")
     build(runs, folder / "report.html", [f"left out: {PLACES[0]}: broken"], redact=True)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    embedded = [
-        base64.b64decode(each).decode() for each in re.findall(r"data:application/json;base64,([\w+/=]+)", page)
-    ]
+    addresses = re.findall(r"data:application/json;base64,([\w+/=]+)", page)
+    embedded = [base64.b64decode(each).decode() for each in addresses]
     assert count == len(embedded)
     for text in (page, *embedded):
         assert [] == leaks(text)
