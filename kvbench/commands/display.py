@@ -113,7 +113,7 @@ class Display:
         """One line per run of a sweep."""
         self._print(runs_table(rows))
 
-    def report(self, runs: Sequence[StoredRun], path: Path, wanted: str) -> None:
+    def report(self, runs: Iterable[StoredRun], path: Path, wanted: str) -> None:
         """Write the HTML report unless the configuration says false, and tell where it is."""
         if wanted == "false":
             self.say(f"results: {path.parent}")
@@ -127,8 +127,7 @@ class Display:
 
     def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:
         """The report over the runs in these folders, read back one by one."""
-        runs = [StoredRun(read_record(folder / RECORD), folder) for folder in folders] if wanted != "false" else []
-        self.report(runs, path, wanted)
+        self.report((StoredRun(read_record(folder / RECORD), folder) for folder in folders), path, wanted)
 
     def counted(self, items: Iterable[Item], total: int, phase: str) -> Iterator[Item]:
         """The items, with a bar that counts them; on a terminal alone."""

@@ -42,9 +42,11 @@ def main(argv: list[str]) -> int:
     from kvbench.report.export import export
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import write_file, write_stdout
+    from kvbench.report.redaction import redacted_run
 
     found = gather(arguments.paths)
-    content = export(found.runs, arguments.format)
+    runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
+    content = export(runs, arguments.format)
     if arguments.output is None:
         write_stdout(content)
     else:
@@ -80,6 +82,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--format", choices=(*FORMATS, *IMAGES), help="what to write")
     parser.add_argument("--schema", action="store_true", help="write the JSON Schema of run.json instead")
+    parser.add_argument("--redact", action="store_true", help="leave out host names, user names and paths")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output; for pictures a folder")
     parser.add_argument("--theme", choices=("light", "dark"), help="of pictures; default: light")
     return parser

@@ -23,21 +23,20 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     from kvbench.report.html import build
-    from kvbench.report.inputs import gather
+    from kvbench.report.inputs import Stream
     from kvbench.report.outputs import say
 
-    found = gather(arguments.paths)
+    stream = Stream(arguments.paths)
     output = _output(arguments)
-    notes = [f"left out: {run}" for run in found.unreadable] + [f"unfinished: {run}" for run in found.unfinished]
-    waiting = threading.Timer(PATIENCE_S, _say_waiting, [len(found.runs)])
+    waiting = threading.Timer(PATIENCE_S, _say_waiting, [len(stream)])
     waiting.daemon = True
     waiting.start()
     try:
-        build(found.runs, output, notes)
+        build(stream.runs(), output, stream.notes(), redact=arguments.redact)
     finally:
         waiting.cancel()
     say(f"{output}\n")
-    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+    return EXIT_PARTLY_UNREADABLE if stream.unreadable else 0
 
 
 def _parser() -> Parser:
@@ -47,6 +46,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html in PATH when it is one folder, else here"
+    )
+    parser.add_argument(
+        "--redact", action="store_true", help="leave out host names, user names and paths; prompts and texts stay"
     )
     return parser
 

@@ -21,10 +21,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from kvbench.config.checks import check, unknown_key
 from kvbench.config.locations import conf_folder
 from kvbench.config.schema import Config
+from kvbench.config.yaml_text import escaped, yaml_text
 from kvbench.errors import ConfigError
 
-LOOSE_FLOAT = re.compile(r"[-+]?(\d[\d_]*)?(\.[\d_]*)?([eE][-+]?\d+)?$|[-+]?\.?(inf|nan)$", re.IGNORECASE)
-INTERPOLATION = re.compile(r"(\\*)\$\{")
 ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
 
 
@@ -60,7 +59,7 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
     """One configuration, composed and not checked. Raises `ConfigError` as `load_config` does."""
     try:
         # As plain data first: a key added with `+` must meet the schema too. What is resolved is not resolved again.
-        plain = _escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
+        plain = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise _in_one_line(error) from error
@@ -90,28 +89,12 @@ def _appendable(override: str) -> str:
 
 def to_yaml(config: Config) -> str:
     """The resolved configuration, such that composing it again gives an equal one."""
-    return yaml.dump(_escaped(asdict(config)), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml_text(asdict(config))
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as plain data."""
     return asdict(config)
-
-
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Quotes what OmegaConf would read as a number and YAML 1.1 would not, such as 1e3."""
-
-
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", LOOSE_FLOAT, list("-+0123456789."))
-
-
-def _escaped(value: Any) -> Any:
-    """The same with every ${ written such that it is read as text."""
-    if isinstance(value, str):
-        return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    return [_escaped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:

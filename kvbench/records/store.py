@@ -167,6 +167,15 @@ def _sync_folder(path: Path) -> None:
 
 def read_record(path: Path) -> RunRecord:
     """Read one run.json. Raises `RecordError` with a one-line reason."""
+    with suppress(ValidationError, OSError):
+        record = RunRecord.model_validate_json(path.read_bytes())
+        if "schema_version" in record.model_fields_set:
+            return record
+    return _read_slowly(path)
+
+
+def _read_slowly(path: Path) -> RunRecord:
+    """The same in steps, four times as slow, with words for what is wrong."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -253,12 +262,29 @@ def find_runs(paths: Sequence[Path]) -> Found:
     """
     runs: list[StoredRun] = []
     unreadable: list[Unreadable] = []
-    unfinished: list[Unreadable] = []
-    for record_path in _record_paths(paths):
+    for each in read_runs(record_paths(paths)):
+        if isinstance(each, StoredRun):
+            runs.append(each)
+        else:
+            unreadable.append(each)
+    unfinished, broken = unfinished_runs(paths)
+    runs.sort(key=lambda run: (run.record.created_at, run.record.run_id))
+    return Found(tuple(runs), (*unreadable, *broken), unfinished)
+
+
+def read_runs(records: Iterable[Path]) -> Iterator[StoredRun | Unreadable]:
+    """The runs of these run.json files one at a time, so that thousands need not be held."""
+    for path in records:
         try:
-            runs.append(StoredRun(read_record(record_path), record_path.parent))
+            yield StoredRun(read_record(path), path.parent)
         except RecordError as error:
-            unreadable.append(Unreadable(record_path, str(error).removeprefix(f"{record_path}: ")))
+            yield Unreadable(path, str(error).removeprefix(f"{path}: "))
+
+
+def unfinished_runs(paths: Sequence[Path]) -> tuple[tuple[Unreadable, ...], tuple[Unreadable, ...]]:
+    """Runs that were killed before their record, and those of them that cannot be read."""
+    unfinished: list[Unreadable] = []
+    unreadable: list[Unreadable] = []
     for folder in _folders_without_record(paths):
         try:
             reason = f"interrupted before its record; {len(read_blocks(folder))} finished blocks"
@@ -266,11 +292,11 @@ def find_runs(paths: Sequence[Path]) -> Found:
             unreadable.append(Unreadable(folder / BLOCKS, f"cannot read ({error.strerror})"))
         else:
             unfinished.append(Unreadable(folder, reason))
-    runs.sort(key=lambda run: (run.record.created_at, run.record.run_id))
-    return Found(tuple(runs), tuple(unreadable), tuple(unfinished))
+    return tuple(unfinished), tuple(unreadable)
 
 
-def _record_paths(paths: Sequence[Path]) -> list[Path]:
+def record_paths(paths: Sequence[Path]) -> list[Path]:
+    """Every run.json at or below these paths, each once. Raises `RecordError` when a path does not exist."""
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():

@@ -13,9 +13,10 @@ from kvbench.report.frontier_charts import frontier
 from kvbench.report.growth_charts import cumulative_by_law, latency_by_law
 from kvbench.report.limit_charts import roofline, step_time
 from kvbench.report.memory_charts import cache_by_context, memory_over_run, memory_stack
-from kvbench.report.names import run_labels
+from kvbench.report.names import prompt_series, run_labels
+from kvbench.report.overview import Summary
+from kvbench.report.overview_charts import speed_by_run, speedup_by_prompt
 from kvbench.report.palette import Look
-from kvbench.report.runs_charts import itl_by_prompt, run_figures, speed_by_run, speedup_by_prompt, speedup_by_run
 from kvbench.report.series import StepSeries, block_series
 from kvbench.report.speed_charts import speed, speedup
 from kvbench.report.step_charts import cumulative_time, latency_by_context, step_distribution
@@ -49,13 +50,9 @@ def run_charts(
     return tuple(chart for chart in every if chart is not None)
 
 
-def overview_charts(records: Sequence[RunRecord], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
+def overview_charts(runs: Sequence[Summary], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
     """The charts over many runs."""
-    labels, runs = run_labels(records), [run_figures(record) for record in records]
-    every = (
-        speedup_by_prompt(runs, looks),
-        itl_by_prompt(runs, looks),
-        speedup_by_run(runs, labels, looks),
-        speed_by_run(runs, labels, looks),
-    )
-    return tuple(chart for chart in every if chart is not None)
+    aspects = [run.aspects for run in runs]
+    by_prompt = speedup_by_prompt(runs, prompt_series(aspects), looks)
+    by_run = speed_by_run(runs, run_labels(aspects), looks)
+    return (by_run,) if by_prompt is None else (by_prompt, by_run)

@@ -1,32 +1,34 @@
-"""The HTML report: one file for one run or many, which opens offline and loads nothing."""
+"""The HTML report: one file for one run or thousands, which opens offline and loads nothing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
 from kvbench.records.steps import lane_rows
-from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
-from kvbench.report.arms import arm_names
+from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
 from kvbench.report.charts import overview_charts, run_charts
 from kvbench.report.figures import Chart
-from kvbench.report.formatting import format_estimate
-from kvbench.report.names import run_labels, run_name
-from kvbench.report.palette import looks
+from kvbench.report.names import run_labels
+from kvbench.report.overview import Summary, overview_sentences, summary
+from kvbench.report.palette import Look, looks
+from kvbench.report.redaction import NOTE, redacted_run, redacted_text
+from kvbench.report.scripts import content_policy, scripts
 from kvbench.report.sections import Section, section
+from kvbench.report.selection import MOST_SECTIONS, selected
 from kvbench.report.series import StepSeries, step_series
-from kvbench.report.verdicts import pairs
+from kvbench.report.table import overview_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,36 +37,101 @@ if TYPE_CHECKING:
 SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def build(runs: Sequence[StoredRun], output: Path, notes: Sequence[str] = ()) -> None:
-    """Write the report of `runs` to `output`, in one step. `notes` are lines for the top, such as runs left out.
+def build(runs: Iterable[StoredRun], output: Path, notes: Iterable[str] = (), *, redact: bool = False) -> None:
+    """Write the report of `runs` to `output`, in one step.
+
+    Runs are let go one by one, so that thousands may come from a generator; `notes` are lines for the top, such as
+    runs left out, and are read after the runs. `redact` leaves out host names, user names and paths.
 
     Raises `RecordError` when the file cannot be written.
     """
-    records = [run.record for run in runs]
-    names = looks(name for record in records for name in arm_names(record))
-    unusable: list[str] = []
-    sections = []
-    for number, (run, label) in enumerate(zip(runs, run_labels(records), strict=True), start=1):
-        table = _step_table(run, unusable)
-        charts = run_charts(run.record, _steps(run, table), names, read_blocks(run.folder))
-        sections.append(section(run, number, label, charts, table, of=len(runs)))
-    overview = overview_charts(records, names) if len(records) > 1 else ()
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=_title(records),
-            lead=_lead(records),
-            sections=sections,
-            overview=overview,
-            notes=[*notes, *unusable],
-            figures=_script_json(_figures(sections, overview)),
-            plotly_js=Markup(get_plotlyjs()),  # noqa: S704 - plotly's own code, not a string of the run's
-            version=kvbench.__version__,
-            built_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    page = _Page(output, redact)
+    for run in runs:
+        page.add(run)
+    replace_file(output, page.render([*notes]).encode())
+
+
+@dataclass
+class _Page:
+    """A page while it is put together."""
+
+    output: Path
+    redact: bool
+    _summaries: list[Summary] = field(default_factory=list)
+    _whole: dict[Path, StoredRun] = field(default_factory=dict)
+    _unusable: list[str] = field(default_factory=list)
+
+    def add(self, run: StoredRun) -> None:
+        self._summaries.append(summary(self._shared(run)))
+        if len(self._summaries) <= MOST_SECTIONS:
+            self._whole[run.folder] = run
+        else:
+            self._whole.clear()  # not all can stay: those that get a section are read again
+
+    def render(self, notes: Sequence[str]) -> str:
+        runs = self._summaries
+        runs.sort(key=lambda run: (run.created_at, run.run_id))
+        labels = run_labels([run.aspects for run in runs])
+        names = looks(name for run in runs for name, _ in run.rates)
+        chosen = selected(runs)
+        whole = [(number, run) for number in chosen.runs if (run := self._read(runs[number])) is not None]
+        sections = [self._section(run, number, labels[number], names, of=len(whole)) for number, run in whole]
+        anchors = {number: each.anchor for (number, _), each in zip(whole, sections, strict=True)}
+        overview = overview_charts(runs, names) if len(runs) > 1 else ()
+        table = overview_table(runs, labels, anchors, [self._place(run) for run in runs])
+        said = [NOTE] if self.redact else []
+        said += [redacted_text(note) if self.redact else note for note in (*notes, *self._unusable)]
+        ours = scripts()
+        return (
+            _environment()
+            .get_template("report.html.j2")
+            .render(
+                title=_title(runs),
+                sentences=overview_sentences(runs),
+                count=len(runs),
+                sections=sections,
+                left_out=chosen.note,
+                overview=overview,
+                table=table,
+                notes=said,
+                figures=_script_json(_figures(sections, overview)),
+                rows=_script_json(table.data if len(runs) > 1 else {}),
+                scripts=ours,
+                policy=content_policy(ours),
+                version=kvbench.__version__,
+                built_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            )
         )
-    )
-    replace_file(output, page.encode())
+
+    def _shared(self, run: StoredRun) -> StoredRun:
+        return redacted_run(run) if self.redact else run
+
+    def _read(self, chosen: Summary) -> StoredRun | None:
+        known = self._whole.get(chosen.folder)
+        if known is not None:
+            return self._shared(known)
+        try:
+            return self._shared(StoredRun(read_record(chosen.folder / RECORD), chosen.folder))
+        except RecordError as error:  # gone since it was counted
+            self._unusable.append(str(error))
+            return None
+
+    def _section(self, run: StoredRun, number: int, label: str, names: Mapping[str, Look], *, of: int) -> Section:
+        table = self._step_table(run)
+        charts = run_charts(run.record, _steps(run, table), names, read_blocks(run.folder))
+        return section(run, number + 1, label, charts, table, of=of)
+
+    def _step_table(self, run: StoredRun) -> pyarrow.Table | None:
+        """The per-step table; a broken one costs the run its charts of steps and its heat maps, not the report."""
+        try:
+            return read_steps(run.folder)
+        except RecordError as error:
+            self._unusable.append(str(error))
+            return None
+
+    def _place(self, run: Summary) -> str:
+        """Where a run lies, seen from the page; where that is not to be told, its id."""
+        return run.run_id if self.redact else printable(os.path.relpath(run.folder, self.output.parent))
 
 
 def _environment() -> Environment:
@@ -83,41 +150,13 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _step_table(run: StoredRun, unusable: list[str]) -> pyarrow.Table | None:
-    """The per-step table; a broken one costs the run its charts of steps and its heat maps, not the report."""
-    try:
-        return read_steps(run.folder)
-    except RecordError as error:
-        unusable.append(str(error))
-        return None
-
-
 def _steps(run: StoredRun, table: pyarrow.Table | None) -> tuple[StepSeries, ...]:
     return () if table is None else step_series(lane_rows(table, "steps"), len(run.record.arms))
 
 
-def _title(records: Sequence[RunRecord]) -> str:
-    names = dict.fromkeys(run_name(record) for record in records)
-    return f"kvbench: {', '.join(names)}" if len(names) <= 3 else f"kvbench: {len(records)} runs"
-
-
-def _lead(records: Sequence[RunRecord]) -> str:
-    """The verdict over many runs, in a sentence or two."""
-    valid = sum(record.valid for record in records)
-    said = f"{valid} of {len(records)} runs are VALID."
-    speedups = [
-        comparison.speedup
-        for record in records
-        for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
-        if pair.not_a_result is None and comparison.speedup.value is not None
-    ]
-    if not speedups:
-        return said
-    ordered = sorted(speedups, key=lambda ratio: ratio.value or 0.0)
-    if len(ordered) == 1:
-        return f"{said} The speed-up is {format_estimate(ordered[0], 'times')}."
-    least, most = (format_estimate(ratio, "times") for ratio in (ordered[0], ordered[-1]))
-    return f"{said} Speed-ups lie between {least} and {most}."
+def _title(runs: Sequence[Summary]) -> str:
+    names = dict.fromkeys(run.aspects.name for run in runs)
+    return f"kvbench: {', '.join(names)}" if len(names) <= 3 else f"kvbench: {len(runs):,} runs"
 
 
 def _figures(sections: Sequence[Section], overview: Sequence[Chart]) -> dict[str, Any]:

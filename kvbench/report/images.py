@@ -13,11 +13,11 @@ from typing import Any, Literal
 from kvbench.errors import BadInput, RecordError
 from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
-from kvbench.report.arms import arm_names
 from kvbench.report.charts import overview_charts, run_charts
 from kvbench.report.figures import Chart
 from kvbench.report.markdown import escaped
 from kvbench.report.names import run_labels, run_name
+from kvbench.report.overview import summary
 from kvbench.report.palette import THEMES, Theme, looks
 from kvbench.report.series import step_series
 
@@ -101,13 +101,12 @@ def themed(chart: Chart, theme: Theme) -> dict[str, Any]:
 
 
 def _pictures(runs: Sequence[StoredRun]) -> Iterator[Picture]:
-    records = [run.record for run in runs]
-    names = looks(name for record in records for name in arm_names(record))
+    every = [summary(run) for run in runs]
+    labels = run_labels([each.aspects for each in every])
+    names = looks(name for each in every for name, _ in each.rates)
     if len(runs) > 1:
-        yield from (
-            Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(records, names) if chart.figure
-        )
-    for number, (run, said) in enumerate(zip(runs, run_labels(records), strict=True), start=1):
+        yield from (Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, names) if chart.figure)
+    for number, (run, said) in enumerate(zip(runs, labels, strict=True), start=1):
         table = read_steps(run.folder)
         steps = () if table is None else step_series(lane_rows(table, "steps"), len(run.record.arms))
         heading, place = (said, f"run-{number}/") if len(runs) > 1 else (run_name(run.record), "")

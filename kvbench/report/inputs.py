@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvbench.errors import RecordError
 from kvbench.printable import printable
-from kvbench.records.store import Found, find_runs
+from kvbench.records.store import Found, StoredRun, Unreadable, find_runs, read_runs, record_paths, unfinished_runs
 
 
 def gather(paths: Sequence[Path]) -> Found:
@@ -22,8 +22,55 @@ def gather(paths: Sequence[Path]) -> Found:
     for run in found.unfinished:
         _say(f"unfinished {run}")
     if not found.runs:
-        raise RecordError(f"{printable(', '.join(map(str, paths)))}: no usable run")
+        raise _nothing_in(paths)
     return found
+
+
+class Stream:
+    """The same one run at a time, for a reader that lets each go before the next.
+
+    `unreadable` and `unfinished` are known once the runs are read. Raises `RecordError` as `gather` does.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._records = record_paths(paths)
+        self.unreadable: list[Unreadable] = []
+        self.unfinished: list[Unreadable] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def runs(self) -> Iterator[StoredRun]:
+        """Every usable run, in the order of the folders."""
+        usable = 0
+        for each in read_runs(self._records):
+            if isinstance(each, StoredRun):
+                usable += 1
+                yield each
+            else:
+                self._skip(each)
+        unfinished, broken = unfinished_runs(self._paths)
+        for each in broken:
+            self._skip(each)
+        for each in unfinished:
+            _say(f"unfinished {each}")
+            self.unfinished.append(each)
+        if not usable:
+            raise _nothing_in(self._paths)
+
+    def notes(self) -> Iterator[str]:
+        """A line for each run that is not among them."""
+        yield from (f"left out: {run}" for run in self.unreadable)
+        yield from (f"unfinished: {run}" for run in self.unfinished)
+
+    def _skip(self, run: Unreadable) -> None:
+        _say(f"skipped {run}")
+        self.unreadable.append(run)
+
+
+def _nothing_in(paths: Sequence[Path]) -> RecordError:
+    return RecordError(f"{printable(', '.join(map(str, paths)))}: no usable run")
 
 
 def _say(line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kvbench.printable import printable
@@ -25,25 +26,55 @@ def run_name(record: RunRecord) -> str:
     return printable(next(str(name) for name in candidates if name))
 
 
-def run_labels(records: Sequence[RunRecord]) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Aspects:
+    """What may set one run of a page apart from another, as text."""
+
+    name: str
+    device: str
+    prompt: str
+    new: str
+    batch: str
+    modes: str
+
+
+def run_aspects(record: RunRecord) -> Aspects:
+    """The aspects of one run; kept in its stead where thousands of runs are labelled."""
+    return Aspects(
+        name=run_name(record),
+        device=device_name(record),
+        prompt=prompt_tokens(record),
+        new=new_tokens(record),
+        batch=batch_size(record),
+        modes=run_modes(record),
+    )
+
+
+def run_labels(runs: Sequence[Aspects]) -> tuple[str, ...]:
     """What sets each run apart from the others, such as `prompt 128 · batch 4`; no two are the same."""
-    aspects = [[run_name(record) for record in records], _prompts(records), *_sizes(records)]
-    labels = _joined(records, aspects)
-    labels = _told_apart(labels, [run_modes(record) for record in records])
-    return tuple(_told_apart(labels, [f"run {number}" for number in range(1, len(records) + 1)]))
+    labels = _joined(
+        [run.name for run in runs],
+        _devices(runs),
+        [f"prompt {run.prompt}" for run in runs],
+        *_sizes(runs),
+    )
+    labels = _told_apart(labels, [run.modes for run in runs])
+    return tuple(_told_apart(labels, [f"run {number}" for number in range(1, len(runs) + 1)]))
 
 
-def prompt_series(records: Sequence[RunRecord]) -> tuple[str, ...]:
+def prompt_series(runs: Sequence[Aspects]) -> tuple[str, ...]:
     """The same label for runs that differ in nothing but their prompts' length; empty when that holds for all."""
-    return tuple(_joined(records, [[run_name(record) for record in records], *_sizes(records)]))
+    return tuple(_joined([run.name for run in runs], _devices(runs), *_sizes(runs)))
 
 
-def _prompts(records: Sequence[RunRecord]) -> list[str]:
-    return [f"prompt {prompt_tokens(record)}" for record in records]
+def _devices(runs: Sequence[Aspects]) -> list[str]:
+    """A run that ended before its device was known is no device of its own."""
+    known = {run.device for run in runs} - {UNKNOWN}
+    return [run.device if len(known) > 1 else "" for run in runs]
 
 
-def _sizes(records: Sequence[RunRecord]) -> list[list[str]]:
-    return [[f"new {new_tokens(record)}" for record in records], [f"batch {batch_size(record)}" for record in records]]
+def _sizes(runs: Sequence[Aspects]) -> list[list[str]]:
+    return [[f"new {run.new}" for run in runs], [f"batch {run.batch}" for run in runs]]
 
 
 def _told_apart(labels: Sequence[str], details: Sequence[str]) -> list[str]:
@@ -55,9 +86,15 @@ def _told_apart(labels: Sequence[str], details: Sequence[str]) -> list[str]:
     ]
 
 
-def _joined(records: Sequence[RunRecord], aspects: Sequence[Sequence[str]]) -> list[str]:
+def _joined(*aspects: Sequence[str]) -> list[str]:
     varying = [values for values in aspects if len(set(values)) > 1]
-    return [" · ".join(values[index] for values in varying) for index in range(len(records))]
+    return [" · ".join(filter(None, values)) for values in zip(*varying, strict=True)] or [""] * len(aspects[0])
+
+
+def device_name(record: RunRecord) -> str:
+    """The device that computed: its GPU, else its CPU."""
+    environment = record.environment
+    return printable(str(environment.get("device_name") or environment.get("cpu") or UNKNOWN))
 
 
 def run_modes(record: RunRecord) -> str:

@@ -12,14 +12,16 @@ from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord, RunWarning
 from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun
+from kvbench.report.answers import Answer, answers
 from kvbench.report.arms import arm_names
 from kvbench.report.confidence import Confidence, confidence
 from kvbench.report.facts import Facts, facts
 from kvbench.report.figures import Chart
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.metrics import METRICS, Metric, unknown
-from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
+from kvbench.report.names import batch_size, device_name, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
+from kvbench.report.repeat import Repeat, repeat
 from kvbench.report.texts import Produced, produced_texts, prompt_texts
 from kvbench.report.turns import TurnRow, turn_arms, turn_rows
 from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
@@ -75,6 +77,7 @@ class Section:
     workload: tuple[tuple[str, str], ...]
     arms: tuple[str, ...]
     pairs: tuple[Pair, ...]
+    answers: tuple[Answer, ...]
     glance: tuple[Row, ...]
     charts: tuple[Chart, ...]
     turn_arms: tuple[str, ...]
@@ -86,6 +89,7 @@ class Section:
     warnings: tuple[RunWarning, ...]
     metrics: tuple[tuple[str, tuple[Row, ...]], ...]
     facts: tuple[Facts, ...]
+    repeat: Repeat | None
     record_uri: str | None
 
     @property
@@ -125,6 +129,7 @@ def section(
         workload=_workload(record),
         arms=arm_names(record),
         pairs=pairs(record),
+        answers=answers(record),
         glance=tuple(row for metric, row in zip(METRICS, rows, strict=False) if metric.key in AT_A_GLANCE),
         charts=tuple(charts),
         turn_arms=turn_arms(record),
@@ -136,6 +141,7 @@ def section(
         warnings=record.warnings,
         metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
         facts=facts(record),
+        repeat=repeat(record),
         record_uri=_record_uri(record, MAX_INLINE_RECORDS_BYTES // of),
     )
 
@@ -152,12 +158,12 @@ def _row(record: RunRecord, metric: Metric) -> Row:
 
 def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
     """What was decoded, on what: the line below the title."""
-    model, environment = record.model or {}, record.environment
+    model = record.model or {}
     candidates = (
         ("modes", run_modes(record)),
         ("model", str(model.get("name") or run_name(record))),
         ("dtype", str(model.get("dtype") or UNKNOWN)),
-        ("device", str(environment.get("device_name") or environment.get("cpu") or UNKNOWN)),
+        ("device", device_name(record)),
         ("prompt tokens", prompt_tokens(record)),
         ("new tokens", new_tokens(record)),
         ("batch", batch_size(record)),

@@ -1,7 +1,7 @@
 import pytest
 
 from kvbench.report.arms import arm_names
-from kvbench.report.names import prompt_series, run_labels
+from kvbench.report.names import prompt_series, run_aspects, run_labels
 from kvbench.report.palette import COLOURS, looks
 
 from .records import arm, failed, one_arm, two_arms
@@ -26,17 +26,17 @@ def test_equal_arms_are_told_apart_by_number():
 
 def test_run_labels_hold_what_varies_and_are_unique():
     runs = [two_arms(prompt=128), two_arms(prompt=1024), one_arm(prompt=128), two_arms(prompt=128)]
-    assert run_labels(runs) == (
+    assert run_labels([run_aspects(run) for run in runs]) == (
         "prompt 128 · nocache, cached (dynamic) · run 1",
         "prompt 1,024",
         "prompt 128 · cached (dynamic)",
         "prompt 128 · nocache, cached (dynamic) · run 4",
     )
-    assert len(set(run_labels([failed(), failed()]))) == 2
+    assert len(set(run_labels([run_aspects(failed())] * 2))) == 2
 
 
 def test_runs_that_differ_in_their_prompts_only_form_one_series():
-    assert prompt_series([two_arms(prompt=128), two_arms(prompt=1024)]) == ("", "")
+    assert prompt_series([run_aspects(two_arms(prompt=128)), run_aspects(two_arms(prompt=1024))]) == ("", "")
 
 
 def test_a_mode_keeps_its_look_whatever_stands_beside_it():

@@ -9,7 +9,7 @@ import pytest
 from kvbench.records.schema import RunRecord
 from kvbench.report.agreement_charts import agreement
 from kvbench.report.arms import arm_names
-from kvbench.report.charts import overview_charts, run_charts
+from kvbench.report.charts import run_charts
 from kvbench.report.device_charts import device_timeline
 from kvbench.report.figures import label, log_axis, rule, stacked
 from kvbench.report.frontier_charts import frontier
@@ -17,7 +17,6 @@ from kvbench.report.growth_charts import cumulative_by_law, latency_by_law, law_
 from kvbench.report.limit_charts import roofline, step_time
 from kvbench.report.memory_charts import memory_parts, memory_stack
 from kvbench.report.palette import DARK, LIGHT, NEUTRAL, WARNING, looks
-from kvbench.report.runs_charts import MAX_PANELS, MAX_ROWS
 from kvbench.report.series import StepSeries, block_series
 from kvbench.report.speed_charts import speed, speedup
 from kvbench.report.step_charts import cumulative_time, latency_by_context
@@ -513,80 +512,6 @@ def test_the_frontier_shows_what_was_found_beside_what_was_predicted():
     assert frontier(two_arms(), LOOKS) is None
 
 
-# ---- many runs ------------------------------------------------------------------------------------------------------
-
-
-def one_of_many(number, *, prompt=128, batch=1, machine="Some CPU", ratio=2.0):
-    pair = comparison(speedup=SPEEDUP | {"value": ratio, "ci_low": ratio * 0.9, "ci_high": ratio * 1.1})
-    record = two_arms(run_id=f"run-{number}", prompt=prompt, new=8, pair=pair)
-    return changed(record, workload__batch_size=batch, environment__device_name=machine)
-
-
-def overview(records):
-    found = overview_charts(records, looks(name for record in records for name in arm_names(record)))
-    return {chart.key: chart for chart in found}
-
-
-def test_machines_and_batches_are_panels_apart():
-    records = [
-        one_of_many(number, prompt=prompt, batch=batch, machine=machine, ratio=prompt / 100 * batch)
-        for number, (prompt, batch, machine) in enumerate(
-            (prompt, batch, machine) for prompt in (128, 512) for batch in (16, 4) for machine in ("GPU", "CPU")
-        )
-    ]
-    chart = overview(records)["speedup-by-prompt"]
-    assert ["y", "y2", "y3", "y4"] == [each["yaxis"] for each in chart.figure["data"]]
-    four, sixteen = [5.12, 20.48], [20.48, 81.92]
-    assert [four, sixteen, four, sixteen] == [each["y"] for each in chart.figure["data"]]
-    assert ["CPU · batch 4", "CPU · batch 16", "GPU · batch 4", "GPU · batch 16"] == [
-        re.sub("</?b>", "", each["text"]) for each in chart.figure["layout"]["annotations"]
-    ]
-    assert "From 5.12× at 128 prompt tokens to 81.9× at 512." in chart.caption
-
-
-def test_runs_that_share_a_point_become_their_median_and_range():
-    records = [one_of_many(number, prompt=128, ratio=ratio) for number, ratio in enumerate((1.0, 2.0, 6.0))]
-    records.append(one_of_many(3, prompt=512, ratio=4.0))
-    chart = overview(records)["speedup-by-prompt"]
-    (line,) = chart.figure["data"]
-    assert [2.0, 4.0] == line["y"]
-    assert pytest.approx([4.0, 0.4]) == line["error_y"]["array"]
-    assert pytest.approx([1.0, 0.4]) == line["error_y"]["arrayminus"]
-    assert "their median and the whiskers their range" in chart.caption
-
-
-def test_latency_by_prompt_draws_every_arm():
-    chart = overview([one_of_many(0, prompt=128), one_of_many(1, prompt=512)])["itl-by-prompt"]
-    assert [[3.42, 3.42], [1.0, 1.0]] == [each["y"] for each in chart.figure["data"]]
-    assert "nocache 3.42 ms at 128 and 3.42 ms at 512" in chart.caption
-
-
-def test_few_runs_have_a_row_each_and_many_become_a_sorted_line():
-    few = [one_of_many(number, prompt=100 + number, ratio=1 + number) for number in range(3)]
-    (dots,) = overview(few)["speedup-by-run"].figure["data"]
-    assert ([1, 2, 3], [0, 1, 2]) == (dots["x"], dots["y"])
-    many = [one_of_many(number, prompt=100 + number % 7, ratio=1 + number) for number in range(MAX_ROWS + 41)]
-    chart = overview(many)["speedup-by-run"]
-    low, high, line = chart.figure["data"]
-    assert ([0.0, 100.0], [1.0, 101.0]) == ([line["x"][0], line["x"][-1]], [line["y"][0], line["y"][-1]])
-    assert pytest.approx([0.9, 1.1]) == [low["y"][0], high["y"][0]]
-    assert "half of 101 runs at most 51.0×, 80 % between 11.0× and 91.0×" in chart.caption
-
-
-def test_thousands_of_groups_are_aggregated_and_said_to_be():
-    records = [one_of_many(number, prompt=100 + 10 * number, batch=1 + number % 9, ratio=2.0) for number in range(90)]
-    chart = overview(records)["speedup-by-prompt"]
-    assert len(chart.figure["data"]) <= MAX_PANELS
-    assert "batch of the runs are not told apart: they share points." in chart.caption
-    assert "Lengths are put into" in chart.caption
-
-
-def test_runs_without_a_result_are_left_out_of_every_chart():
-    charts = overview([one_of_many(0), invalid(), failed()])
-    assert "2 without a result are left out." in charts["speedup-by-run"].caption
-    assert [0] == charts["speedup-by-run"].figure["data"][0]["y"]
-
-
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
 EVERY = {
@@ -607,7 +532,7 @@ def test_plotly_accepts_every_figure_and_every_chart_says_something(record):
     names = looks(arm_names(record))
     steps = [series(number) for number in range(len(record.arms))]
     blocks = [block(0, before=reading(), after=reading())] if len(record.arms) == 2 else []
-    for chart in (*run_charts(record, steps, names, blocks), *overview_charts([record, record], names)):
+    for chart in run_charts(record, steps, names, blocks):
         assert chart.caption.endswith((".", ".)"))
         if chart.figure is not None:
             go.Figure(chart.figure)

@@ -6,6 +6,7 @@ import pytest
 
 from kvbench.errors import RecordError
 from kvbench.report.html import build
+from kvbench.report.scripts import OURS
 from kvbench.report.texts import MAX_CHARACTERS, produced_texts
 
 from .records import (
@@ -50,6 +51,17 @@ class Page(HTMLParser):
     @property
     def figures(self):
         return json.loads(next(script for script in self.scripts if script.startswith("{")))
+
+    @property
+    def table(self):
+        """Every row of the overview's table, as title to text."""
+        data = json.loads([script for script in self.scripts if script.startswith("{")][1])
+        columns = data["columns"]
+        return [
+            {column["title"]: column["texts"][column["cells"][row]] for column in columns}
+            | {"run": data["runs"][run][0]}
+            for row, run in enumerate(data["run"])
+        ]
 
 
 @pytest.fixture
@@ -134,8 +146,10 @@ def test_an_invalid_run_of_a_sweep_adds_no_speed_up_to_the_overview(page):
     seen = page(two_arms(prompt=128), two_arms(prompt=512), invalid(), failed())
     assert "2 of 4 runs are VALID. Speed-ups lie between 3.42× [3.38, 3.47] and 3.42× [3.38, 3.47]." in seen.words
     assert seen.figures["overview-speedup-by-prompt"]["data"][0]["x"] == [128, 512]
-    assert "not a result: mode_proof: 3 steps" in seen.words
-    assert "the device ran out of memory at 4.2 GiB" in seen.words
+    remarks = [row["remark"] for row in seen.table]
+    assert remarks[2].startswith("not a result: mode_proof: 3 steps")
+    assert remarks[3] == "the device ran out of memory at 4.2 GiB"
+    assert [row["speed-up"] for row in seen.table] == ["3.42× [3.38, 3.47]", "3.42× [3.38, 3.47]", "", ""]
 
 
 def test_runs_of_one_prompt_length_have_no_chart_over_prompts(page):
@@ -172,7 +186,7 @@ def test_hostile_strings_are_shown_and_never_obeyed(page):
     attack = " ".join(HOSTILE)
     seen = page(hostile(), notes=[attack], prompts=[attack])
     assert not [tag for tag, attributes in seen.tags if tag == "img" or "onerror" in attributes]
-    assert len([script for script in seen.scripts if script.strip()]) == 3
+    assert len([script for script in seen.scripts if script.strip()]) == 2 + 1 + len(OURS)  # data, plotly, ours
     outside = "".join(seen.text)
     assert not {"\x1b", "\x9b", "\x07", "\u202e", "\u2066", "\u2028"} & set(outside)
     assert HOSTILE[0] in outside
@@ -230,5 +244,6 @@ def test_every_pair_of_a_run_with_many_arms_is_in_the_overview(page):
     arms = [arm("nocache"), arm("cached"), arm("generate")]
     pairs = [comparison(), comparison(candidate_arm=2, verdict="SLOWER")]
     seen = page(two_arms(arms=arms, comparisons=pairs), two_arms(run_id="again"))
-    assert "3.42× [3.38, 3.47] cached (dynamic) 3.42× [3.38, 3.47] generate" in seen.words
-    assert "FASTER SLOWER" in seen.words
+    assert [("cached (dynamic)", "FASTER"), ("generate", "SLOWER"), ("cached (dynamic)", "FASTER")] == [
+        (row["arm"], row["verdict"]) for row in seen.table
+    ]

@@ -1,0 +1,32 @@
+"""A configuration as YAML that composes to an equal one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+LOOSE_FLOAT = re.compile(r"[-+]?(\d[\d_]*)?(\.[\d_]*)?([eE][-+]?\d+)?$|[-+]?\.?(inf|nan)$", re.IGNORECASE)
+INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def yaml_text(config: dict[str, Any], *, ascii_only: bool = False) -> str:
+    """Plain data as the text of a config.yaml; `ascii_only` writes every other character as its escape."""
+    return yaml.dump(escaped(config), Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Quotes what OmegaConf would read as a number and YAML 1.1 would not, such as 1e3."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", LOOSE_FLOAT, list("-+0123456789."))
+
+
+def escaped(value: Any) -> Any:
+    """The same with every ${ written such that it is read as text."""
+    if isinstance(value, str):
+        return INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value)
+    if isinstance(value, dict):
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,137 @@
+"""What a page that will be shared leaves out: host names, user names, and where files lie."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from kvbench.records.part import Part
+from kvbench.records.schema import RunRecord
+from kvbench.records.store import StoredRun
+
+Kind = TypeVar("Kind", bound=Part)
+
+HOST, USER, PLACE = "[host]", "[user]", "[path]"
+NOTE = (
+    "Host names, user names and file paths are left out of this page. Prompts and generated texts are kept as they"
+    " are, and so are the names of models and devices."
+)
+
+# Keys whose values are places or names of a machine whatever they look like. Keys of texts are left alone.
+PLACES = {"results_dir", "prompts", "path", "cwd", "home", "folder", "file", "cache_dir", "report_path"}
+HOSTS = {"host", "hostname", "host_name", "node", "nodename", "fqdn"}
+USERS = {"user", "username", "user_name", "login", "logname"}
+KEPT = {"texts", "prompt"}  # what was generated, and a prompt given as text
+
+# A POSIX path from its root or from a home, a Windows path, a share, a file's address; up to white space or a quote.
+_END = r"[^\s'\"<>|,;:)\]}]"
+_PATHS = re.compile(
+    rf"file:/+{_END}+"
+    rf"|\b[A-Za-z]:[\\/]{_END}+"
+    rf"|\\\\{_END}+"
+    rf"|(?<![\w/.:~])~[\w.-]*/{_END}*"
+    rf"|(?<![\w/.:~])\.{{0,2}}/(?=[\w.~-]){_END}+"
+)
+# Accounts that every machine has tell nobody apart, and their names are words.
+_EVERYBODYS = {"root", "user", "admin", "nobody", "ubuntu", "runner", "localhost"}
+_HOMES = re.compile(r"(?:/home/|/Users/|[\\/]Users[\\/])([\w.-]+)")
+
+
+def redacted_run(run: StoredRun) -> StoredRun:
+    """The run with a scrubbed record; its folder is still where its files are read from."""
+    return StoredRun(redacted(run.record), run.folder)
+
+
+def redacted(record: RunRecord) -> RunRecord:
+    """A copy without host names, user names and paths, in every string but prompts and generated texts."""
+    scrub = _Scrubber(record)
+    return scrub.part(record)
+
+
+def redacted_text(text: str) -> str:
+    """A line of our own, such as the reason why a run is left out."""
+    return _scrubbed(text, *_this_machine())
+
+
+class _Scrubber:
+    """What is known of the machine of one record, and how a value of it is rewritten."""
+
+    def __init__(self, record: RunRecord) -> None:
+        hosts, users = _this_machine()
+        self._hosts = hosts | frozenset(_named(record.environment, HOSTS))
+        everything = record.model_dump_json()
+        homes = {name for name in _HOMES.findall(everything) if name not in _EVERYBODYS}
+        self._users = users | frozenset(_named(record.environment, USERS)) | homes
+
+    def part(self, part: Kind) -> Kind:
+        changed = {
+            name: self.value(getattr(part, name), name)
+            for name, field in type(part).model_fields.items()
+            if not _is_literal(field.annotation) and name not in KEPT
+        }
+        return part.model_copy(update=changed)
+
+    def value(self, value: Any, key: str) -> Any:
+        if isinstance(value, Part):
+            return self.part(value)
+        if isinstance(value, str):
+            return self._text(value, key)
+        if isinstance(value, Mapping):
+            return {
+                self._text(str(name), ""): item if name in KEPT else self.value(item, str(name))
+                for name, item in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            if value and isinstance(value[0], (int, float)):
+                return value  # tokens and times: thousands of them
+            return type(value)(self.value(item, key) for item in value)
+        return value
+
+    def _text(self, text: str, key: str) -> str:
+        if not text:
+            return text
+        for keys, stand_in in ((PLACES, PLACE), (HOSTS, HOST), (USERS, USER)):
+            if key in keys:
+                return stand_in
+        return _scrubbed(text, self._hosts, self._users)
+
+
+def _scrubbed(text: str, hosts: Iterable[str], users: Iterable[str]) -> str:
+    text = _PATHS.sub(PLACE, text)
+    for names, stand_in in ((hosts, HOST), (users, USER)):
+        for name in sorted(names, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", stand_in, text)
+    return text
+
+
+def _named(value: Any, keys: set[str]) -> Iterable[str]:
+    """Every string under one of these keys, at any depth."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in keys and isinstance(item, str) and item and item not in _EVERYBODYS:
+                yield item
+                yield item.partition(".")[0]
+            else:
+                yield from _named(item, keys)
+
+
+@cache
+def _this_machine() -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the host and of the user that build the page, who most often also ran what is on it."""
+    host = socket.gethostname()
+    users = {Path.home().name}
+    with suppress(OSError, KeyError, ImportError):  # a process without an account
+        users.add(getpass.getuser())
+    hosts = {host, host.partition(".")[0]}
+    return frozenset(hosts - _EVERYBODYS - {""}), frozenset(users - _EVERYBODYS - {""})
+
+
+def _is_literal(annotation: Any) -> bool:
+    """Whether a field takes words of ours alone."""
+    return get_origin(annotation) is Literal or any(get_origin(each) is Literal for each in get_args(annotation))

@@ -1,0 +1,132 @@
+"use strict";
+// Charts: drawn when they come into view, in the theme's colours, over the rows that the filters leave.
+const charts = (() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const drawn = new Set();
+  const options = { displayModeBar: false, responsive: true };
+  const GROUPED_FROM = 4; // points of one length and one line that are drawn as their median
+  const NARROW_PX = 560; // below it a label takes a line for each of its parts
+  let shown = null; // row number to its place in the table; null: all of them, in their own order
+
+  // The stylesheet owns the colours; what it resolves to in the current theme is read back from the chart's box.
+  function themed(figure, box) {
+    const style = getComputedStyle(box);
+    const [text, line, page] = [style.color, style.borderTopColor, style.backgroundColor];
+    const colours = { gridcolor: line, linecolor: line, zerolinecolor: line, tickcolor: line };
+    const axis = (own) => ({ automargin: true, ...colours, ...own, title: { standoff: 10, ...own.title, font: { size: 13 } } });
+    const axes = Object.keys(figure.layout).filter((name) => /^[xy]axis\d*$/.test(name));
+    const layout = {
+      ...figure.layout,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: style.fontFamily, size: 13, color: text },
+      hoverlabel: { bgcolor: page, bordercolor: line, font: { color: text } },
+      ...Object.fromEntries(["xaxis", "yaxis", ...axes].map((name) => [name, axis(figure.layout[name] ?? {})])),
+    };
+    const data = figure.data.map((trace) => {
+      const whiskers = {};
+      for (const name of ["error_x", "error_y"]) {
+        if (trace[name]) whiskers[name] = { ...trace[name], color: text };
+      }
+      return { ...trace, ...whiskers };
+    });
+    return { data, layout };
+  }
+
+  const place = (rows) => Math.min(...[].concat(rows).map((row) => (shown === null ? row : (shown.get(row) ?? Infinity))));
+
+  function picked(trace, indices) {
+    const pick = (values) => (Array.isArray(values) ? indices.map((index) => values[index]) : values);
+    const copy = { ...trace, meta: { rows: pick(trace.meta.rows) } };
+    for (const name of ["x", "y", "customdata", "text"]) if (trace[name]) copy[name] = pick(trace[name]);
+    for (const name of ["error_x", "error_y"]) {
+      if (trace[name]) copy[name] = { ...trace[name], array: pick(trace[name].array), arrayminus: pick(trace[name].arrayminus) };
+    }
+    return copy;
+  }
+
+  // Points of one length become their median, with whiskers from the least to the most.
+  function grouped(trace) {
+    const groups = new Map();
+    trace.x.forEach((x, index) => groups.set(x, [...(groups.get(x) ?? []), index]));
+    if (![...groups.values()].some((group) => group.length >= GROUPED_FROM)) return trace;
+    const lengths = [...groups.keys()].sort((a, b) => a - b);
+    const sorted = lengths.map((x) => groups.get(x).map((index) => trace.y[index]).sort((a, b) => a - b));
+    const middle = sorted.map((ys) => (ys[(ys.length - 1) >> 1] + ys[ys.length >> 1]) / 2);
+    return {
+      ...trace,
+      x: lengths,
+      y: middle,
+      error_y: {
+        ...trace.error_y,
+        array: sorted.map((ys, index) => ys.at(-1) - middle[index]),
+        arrayminus: sorted.map((ys, index) => middle[index] - ys[0]),
+      },
+      hovertemplate: undefined,
+      customdata: undefined,
+      isGrouped: true,
+    };
+  }
+
+  // What is left of a figure over many runs, and a sentence about what that is.
+  function filtered(figure) {
+    const meta = figure.layout.meta;
+    if (!figure.data.some((trace) => trace.meta?.rows)) return { figure, said: "" };
+    let data = figure.data.map((trace) =>
+      trace.meta?.rows ? picked(trace, trace.meta.rows.flatMap((rows, index) => (place(rows) < Infinity ? [index] : []))) : trace,
+    );
+    const layout = { ...figure.layout };
+    const said = [];
+    if (meta?.runs) {
+      const places = new Map();
+      for (const trace of data) trace.y.forEach((run, index) => places.set(run, Math.min(places.get(run) ?? Infinity, place(trace.meta.rows[index]))));
+      const order = [...places.keys()].sort((a, b) => places.get(a) - places.get(b));
+      const rank = new Map(order.slice(0, meta.most).map((run, index) => [run, index]));
+      data = data.map((trace) => picked(trace, trace.y.flatMap((run, index) => (rank.has(run) ? [index] : []))));
+      data.forEach((trace) => { trace.y = trace.y.map((run) => rank.get(run)); });
+      layout.yaxis = {
+        ...layout.yaxis,
+        tickvals: [...rank.values()],
+        ticktext: [...rank.keys()].map((run) => (innerWidth < NARROW_PX ? meta.runs[run].replaceAll(" · ", "<br>") : meta.runs[run])),
+        range: [Math.max(rank.size, 1) - 0.5, -0.5],
+      };
+      layout.height = 100 + meta.row_height * Math.max(rank.size * (data.length + 1), 6);
+      if (order.length > rank.size) said.push(`Drawn: the first ${rank.size} of ${order.length.toLocaleString("en")} runs, in the order of the table.`);
+    }
+    if (meta?.grouped) {
+      data = data.map(grouped);
+      if (data.some((trace) => trace.isGrouped)) said.push("Drawn: the median over all runs of one length, with whiskers from the least to the most.");
+    }
+    data = data.filter((trace) => !trace.meta?.rows || trace.x.length);
+    if (shown !== null && !data.length) said.push("No run that the filters leave has a value here.");
+    return { figure: { ...figure, data, layout }, said: said.join(" ") };
+  }
+
+  function draw(box) {
+    const { figure, said } = filtered(figures[box.id]);
+    const { data, layout } = themed(figure, box);
+    if (layout.height) box.style.height = `${layout.height}px`;
+    Plotly.react(box, data, layout, options);
+    const note = box.parentElement.querySelector(".drawn");
+    if (note) note.textContent = said;
+    drawn.add(box);
+  }
+
+  const boxes = [...document.querySelectorAll(".chart")];
+  // A chart in a closed section has no width yet; it is drawn when it comes into view.
+  const watcher = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting && !drawn.has(entry.target)).forEach((entry) => draw(entry.target)),
+    { rootMargin: "400px" },
+  );
+  boxes.forEach((box) => watcher.observe(box));
+
+  return {
+    redraw: () => drawn.forEach(draw),
+    drawVisible: () => boxes.filter((box) => box.offsetParent !== null).forEach(draw),
+    // The rows to show, in the order of the table.
+    show(rows) {
+      shown = new Map(rows.map((row, index) => [row, index]));
+      boxes.filter((box) => drawn.has(box) && figures[box.id].data.some((trace) => trace.meta?.rows)).forEach(draw);
+    },
+  };
+})();

@@ -1,0 +1,33 @@
+"use strict";
+// Copying, also where a page that was opened as a file has no clipboard of its own.
+const clipboard = (() => {
+  function throughSelection(text) {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "away";
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+
+  async function copy(button, text) {
+    let done = false;
+    try {
+      await navigator.clipboard.writeText(text);
+      done = true;
+    } catch {
+      done = throughSelection(text);
+    }
+    const title = (button.dataset.title ??= button.textContent);
+    button.textContent = done ? "copied" : "cannot copy here";
+    setTimeout(() => { button.textContent = title; }, 1500);
+    button.focus();
+  }
+
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.addEventListener("click", () => copy(button, document.getElementById(button.dataset.copy).textContent));
+  }
+  return { copy };
+})();
