@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,10 +22,6 @@ SMALL = (
     "model=scripted", "experiment=frontier", "model.memory_bytes=10000", "model.step_bytes_per_token=4", "mode=cached",
     "frontier.axes=[context]", "workload.prompt_tokens=1200", "report=false",
 )  # fmt: skip
-TINY = {
-    "model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
-}  # fmt: skip
 
 
 def only(tmp_path: Path) -> RunRecord:
@@ -137,26 +132,3 @@ class TestBadInput:
     def test_includes_a_real_model_that_nothing_could_kill(self, run_kvbench: Run) -> None:
         code, _, error = run_kvbench("experiment=frontier", "launch=inline")
         assert (2, True) == (code, "launch=inline: not with frontier.axes" in error), error
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_real_model_on_the_cpu_is_held_to_a_budget(run_kvbench: Run, tmp_path: Path) -> None:
-    """Its edges lie within the budget, near what was predicted; the cache costs some of it."""
-    folder = tmp_path / "conf" / "model"
-    folder.mkdir(parents=True)
-    (folder / "tiny.yaml").write_text(
-        f"name: tiny\nweights: random\ndtype: float32\narchitecture: {json.dumps(TINY)}\n", encoding="utf-8"
-    )
-    code, _, complaint = run_kvbench(
-        "--config-dir", str(tmp_path / "conf"), "model=tiny", "experiment=frontier", "device=cpu", "report=false",
-        "frontier.memory_gib=1.0", "frontier.axes=[batch]", "workload.prompt_tokens=32", "frontier.resolution=0.1",
-        "threads=1",
-    )  # fmt: skip
-    assert 0 == code, complaint
-    record = only(tmp_path)
-    recompute, cached = edges(record)
-    for edge in (recompute, cached):
-        assert edge.error is not None
-        assert abs(edge.error) < 0.35
-        assert all((each.peak_bytes or 0) <= 2**30 for each in edge.tries if each.outcome == "fits")
-    assert (cached.found or 0) < (recompute.found or 0)
