@@ -11,15 +11,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from kvbench.records.part import Estimate, Speedup
-from kvbench.report.figures import AXES_HEIGHT_PX, Chart, figure, interval, label, scaled
+from kvbench.report.figures import AXES_HEIGHT_PX, Chart, Trace, bars, figure, interval, label, line, rule, scaled
 from kvbench.report.formatting import format_estimate, format_value
 from kvbench.report.overview import Summary
-from kvbench.report.palette import DASHES, MARKERS, NEUTRAL, Look
+from kvbench.report.palette import DASHES, MARKERS, Look
 
 BAR_HEIGHT_PX = 22
+BARS_SHARE = 0.8  # of a row
 MOST_BARS = 40  # runs beside each other, in the order of the table
 MOST_SERIES = 8  # lines told apart by more than their arm; of more, one line per arm holds them all
 MOST_TICKS = 10
@@ -40,13 +39,13 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         row += len(run.rows)
     if not drawn:
         return Chart("speed-by-run", title, "No valid run has a rate to show.")
-    bars = [
-        go.Bar(
-            orientation="h",
+    rates = [
+        bars(
+            looks[name],
+            width=BARS_SHARE / len(drawn),
             name=label(name),
             y=[position for position, _, _ in mine],
             x=scaled((rate.value or 0.0 for _, rate, _ in mine), 1),
-            marker_color=looks[name].colour,
             error_x=_whiskers([rate for _, rate, _ in mine]),
             customdata=[format_estimate(rate, "tokens/s") for _, rate, _ in mine],
             hovertemplate="%{customdata}",
@@ -63,13 +62,13 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         f"Longer is faster. Median over blocks, whiskers are its interval, {valid:,} valid runs"
         + (f"; {left_out:,} that are not valid are left out." if left_out else "."),
         figure(
-            bars,
-            xaxis={"title": "decode tokens/s", "rangemode": "tozero"},
+            rates,
+            xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
             yaxis=_rows(labels[:MOST_BARS]),
             showlegend=True,
             meta={"runs": [label(name) for name in labels], "most": MOST_BARS, "row_height": BAR_HEIGHT_PX},
         ),
-        height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * max(shown * (len(bars) + 1), 6),
+        height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * max(shown * (len(rates) + 1), 6),
     )
 
 
@@ -99,16 +98,16 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
         + (" Runs that differ in more than their prompts share a line." if together else ""),
         figure(
             _lines(points, looks),
-            xaxis={"title": "prompt tokens (logarithmic)", "type": "log", **_ticks(lengths)},
-            yaxis={"title": "speed-up (×)", "rangemode": "tozero"},
+            xaxis={"title": {"text": "prompt tokens (logarithmic)"}, "type": "log", **_ticks(lengths)},
+            yaxis={"title": {"text": "speed-up (×)"}, "rangemode": "tozero"},
             showlegend=True,
-            shapes=[_even()],
+            shapes=[rule(y=1)],
             meta={"grouped": True},
         ),
     )
 
 
-def _lines(points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look]) -> list[go.Scatter]:
+def _lines(points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look]) -> list[Trace]:
     drawn: Counter[str] = Counter()  # lines of each candidate so far
     lines = []
     for (name, candidate), mine in points.items():
@@ -123,16 +122,15 @@ def _told_apart(look: Look, number: int) -> Look:
     return Look(look.colour, DASHES[dash % len(DASHES)], MARKERS[marker % len(MARKERS)])
 
 
-def _line(name: str, candidate: str, drawn: Sequence[Point], look: Look) -> go.Scatter:
+def _line(name: str, candidate: str, drawn: Sequence[Point], look: Look) -> Trace:
     ordered = sorted(drawn, key=lambda point: point[0])
-    return go.Scatter(
+    return line(
+        look,
         x=[length for length, _, _ in ordered],
         y=scaled((ratio.value or 0.0 for _, ratio, _ in ordered), 1),
         error_y=_whiskers([ratio for _, ratio, _ in ordered]),
         mode="lines+markers",
         name=label(" · ".join(filter(None, (candidate, name)))),
-        line={"color": look.colour, "dash": look.dash, "width": 2.5},
-        marker={"symbol": look.marker, "size": 8},
         hovertemplate="%{y:.4g}× at %{x:,} tokens",
         meta={"rows": [row for _, _, row in ordered]},
     )
@@ -157,8 +155,3 @@ def _whiskers(figures: Sequence[Estimate | Speedup]) -> dict[str, Any]:
 
 def _ticks(lengths: Sequence[int]) -> dict[str, Any]:
     return {"tickvals": lengths, "ticktext": [f"{n:,}" for n in lengths]} if len(lengths) <= MOST_TICKS else {}
-
-
-def _even() -> dict[str, Any]:
-    line = {"width": 1, "dash": "dot", "color": NEUTRAL}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}

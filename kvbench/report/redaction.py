@@ -27,7 +27,9 @@ NOTE = (
 PLACES = {"results_dir", "prompts", "path", "cwd", "home", "folder", "file", "cache_dir", "report_path"}
 HOSTS = {"host", "hostname", "host_name", "node", "nodename", "fqdn"}
 USERS = {"user", "username", "user_name", "login", "logname"}
-KEPT = {"texts", "prompt"}  # what was generated, and a prompt given as text
+# What was generated, a prompt given as text, and pointers into the record, which look like paths.
+KEPT = {"texts", "prompt", "evidence"}
+POINTED = "null_reasons"  # its keys are pointers too
 
 # A POSIX path from its root or from a home, a Windows path, a share, a file's address; up to white space or a quote.
 _END = r"[^\s'\"<>|,;:)\]}]"
@@ -82,6 +84,8 @@ class _Scrubber:
             return self.part(value)
         if isinstance(value, str):
             return self._text(value, key)
+        if isinstance(value, Mapping) and key == POINTED:
+            return {pointer: self._text(str(reason), "") for pointer, reason in value.items()}
         if isinstance(value, Mapping):
             return {
                 self._text(str(name), ""): item if name in KEPT else self.value(item, str(name))

@@ -62,9 +62,10 @@ def test_a_token_without_a_finite_probability_has_no_colour(tmp_path):
 
 def test_hostile_tokens_are_shown_and_never_obeyed(tmp_path):
     attacks = [TracedToken(7, text, 0.5, 1, 0.1, ((7, text, 0.5),)) for text in HOSTILE]
+    harmless = len(traced_page(tmp_path / "harmless", one_arm(), table([[token("x")]])).scripts)
     page = traced_page(tmp_path, one_arm(), table([attacks]), prompts=HOSTILE[:1])
     assert not [tag for tag, given in page.tags if tag == "img" or "onerror" in given]
-    assert len([script for script in page.scripts if script.strip()]) == 3
+    assert harmless == len(page.scripts)
     assert len(HOSTILE) == len(tokens_of(page))
     everything = "".join(page.text) + "".join(each["title"] for each in tokens_of(page))
     assert not {"\x1b", "\x9b", "\x07", "\u202e", "\u2066", "\u2028"} & set(everything)

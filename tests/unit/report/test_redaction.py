@@ -13,7 +13,7 @@ from .records import comparison, two_arms, write_run
 HOST, USER = "build-box-17", "ada.lovelace"
 PLACES = (f"/home/{USER}/models/gemma", f"C:\\Users\\{USER}\\kv", "/mnt/secret/project/x.txt", f"~{USER}/work/notes")
 PLANTED = f"open {PLACES[0]}: failed on {HOST} for {USER} at '{PLACES[1]}' ({PLACES[2]}), {PLACES[3]}"
-KEPT = ("texts", "status", "verdict", "mode", "cache", "created_at")
+KEPT = ("texts", "status", "verdict", "mode", "cache", "created_at", "evidence")
 
 
 def planted(record):
@@ -53,6 +53,12 @@ def test_figures_texts_and_our_own_words_stay_as_they_are(record):
     assert record.arms[0].itl_s.value == scrubbed.arms[0].itl_s.value
     assert (record.status, record.comparisons[0].verdict) == (scrubbed.status, scrubbed.comparisons[0].verdict)
     assert "kept /as/it/is" == scrubbed.config["workload"]["prompt"]
+
+
+def test_pointers_into_the_record_are_no_paths(record):
+    scrubbed = redacted(record)
+    assert record.null_reasons.keys() == scrubbed.null_reasons.keys()
+    assert ("/arms/0",) == scrubbed.comparisons[0].diagnosis[0].evidence
 
 
 @pytest.mark.parametrize(
