@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import astuple, dataclass
+from itertools import groupby
 
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
+from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
+from kvbench.report.growth import BEYOND, growth_arms, growth_rows, growth_sentences
 from kvbench.report.nulls import null_reason
 from kvbench.report.verdicts import pairs
+
+
+@dataclass(frozen=True)
+class Table:
+    """The figures behind an answer: rows of text in groups that belong together, the first cell naming its row."""
+
+    caption: str
+    head: tuple[str, ...]
+    groups: tuple[tuple[tuple[str, ...], ...], ...]
 
 
 @dataclass(frozen=True)
@@ -18,12 +30,25 @@ class Answer:
 
     title: str
     sentences: tuple[str, ...]
+    table: Table | None = None
 
 
 def answers(record: RunRecord) -> tuple[Answer, ...]:
     """Those that the run has something to say to; the speed-up itself is the verdict's."""
+    tables = {GROWTH: _growth_table(record), FRONTIER: _frontier_table(record)}
     asked = ((title, tuple(answer(record))) for title, answer in QUESTIONS)
-    return tuple(Answer(title, sentences) for title, sentences in asked if sentences)
+    return tuple(Answer(title, sentences, tables.get(title)) for title, sentences in asked if sentences)
+
+
+def _growth_table(record: RunRecord) -> Table | None:
+    rows = growth_rows(record)
+    groups = tuple(tuple((row.title, *row.cells) for row in part) for _, part in groupby(rows, lambda row: row.section))
+    return Table(BEYOND, ("", *growth_arms(record)), groups) if rows else None
+
+
+def _frontier_table(record: RunRecord) -> Table | None:
+    rows = tuple(astuple(row) for row in frontier_rows(record))
+    return Table(f"what fits {frontier_limit(record)}", TITLES, (rows,)) if rows else None
 
 
 def _diagnosis(record: RunRecord) -> Iterator[str]:
@@ -90,10 +115,15 @@ BOUNDS = {
     "first-visit": "what a length costs the first time",
 }
 
+GROWTH = "How it grows, and from where the cache wins"
+FRONTIER = "What fits"
+
 # Every question of the page. One more is a row here.
-QUESTIONS: tuple[tuple[str, Callable[[RunRecord], Iterator[str] | tuple[str, ...]]], ...] = (
+QUESTIONS: tuple[tuple[str, Callable[[RunRecord], Iterable[str]]], ...] = (
     ("Why", _diagnosis),
     ("Is the output the same?", _agreement),
     ("What it costs in memory", _memory),
+    (GROWTH, growth_sentences),
     ("How far from the machine's limits", _limits),
+    (FRONTIER, frontier_sentences),
 )

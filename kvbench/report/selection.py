@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvbench.report.overview import Summary
 
 MOST_SECTIONS = 50  # a section weighs about 100 KiB
-MOST_OF_A_KIND = 10
+MOST_OF_A_KIND = 4
 
 
 @dataclass(frozen=True)

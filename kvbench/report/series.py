@@ -140,8 +140,7 @@ def thinned(count: int, most: int) -> list[int]:
 def _series(arm: int, context: np.ndarray, latency: np.ndarray) -> StepSeries:
     lengths, group = np.unique(context, return_inverse=True)
     order = np.argsort(group, kind="stable")
-    per_length = np.split(latency[order], np.flatnonzero(np.diff(group[order])) + 1)
-    medians = [float(np.median(samples)) for samples in per_length]
+    medians = _medians(latency[order], np.bincount(group))
     elapsed = np.cumsum(medians)
     line = thinned(len(lengths), MAX_LINE_POINTS)
     points = thinned(len(latency), MAX_FAINT_POINTS)
@@ -157,3 +156,11 @@ def _series(arm: int, context: np.ndarray, latency: np.ndarray) -> StepSeries:
         quantile=shares.tolist(),
         quantile_s=np.quantile(latency, shares).tolist(),
     )
+
+
+def _medians(latency: np.ndarray, counts: np.ndarray) -> list[float]:
+    """Of consecutive groups of so many; at once where all are as large, as they are with one batch."""
+    if counts.min() == counts.max():
+        medians: list[float] = np.median(latency.reshape(len(counts), -1), axis=1).tolist()
+        return medians
+    return [float(np.median(samples)) for samples in np.split(latency, np.cumsum(counts)[:-1])]

@@ -48,7 +48,7 @@ const charts = (() => {
   // Points of one length become their median, with whiskers from the least to the most.
   function grouped(trace) {
     const groups = new Map();
-    trace.x.forEach((x, index) => groups.set(x, [...(groups.get(x) ?? []), index]));
+    trace.x.forEach((x, index) => (groups.get(x) ?? groups.set(x, []).get(x)).push(index));
     if (![...groups.values()].some((group) => group.length >= GROUPED_FROM)) return trace;
     const lengths = [...groups.keys()].sort((a, b) => a - b);
     const sorted = lengths.map((x) => groups.get(x).map((index) => trace.y[index]).sort((a, b) => a - b));
