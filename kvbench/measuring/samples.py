@@ -184,7 +184,8 @@ class ColdVisit:
 class LengthProbe:
     """A few steps at context lengths that this attention has not seen in this process, twice in a row.
 
-    What the first time costs more than the second is paid for new lengths. Allocations are those that torch's allocator
+    What the first time costs more than the second is paid for new lengths; `*_itl_s` are medians over the few steps,
+    which one hiccup of the host would else decide. Allocations are those that torch's allocator
     made on the device, `driver_bytes` what the device's memory grew by outside of it (kernel code, plans).
     """
 

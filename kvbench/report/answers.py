@@ -10,7 +10,7 @@ from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
-from kvbench.report.growth import BEYOND, growth_arms, growth_rows, growth_sentences
+from kvbench.report.growth import BEYOND, CAPTION, growth_arms, growth_rows, growth_sentences
 from kvbench.report.nulls import null_reason
 from kvbench.report.verdicts import pairs
 
@@ -43,7 +43,9 @@ def answers(record: RunRecord) -> tuple[Answer, ...]:
 def _growth_table(record: RunRecord) -> Table | None:
     rows = growth_rows(record)
     groups = tuple(tuple((row.title, *row.cells) for row in part) for _, part in groupby(rows, lambda row: row.section))
-    return Table(BEYOND, ("", *growth_arms(record)), groups) if rows else None
+    beyond = record.growth is not None and any(total.beyond_range for total in record.growth.totals)
+    caption = f"{CAPTION}. {BEYOND}" if beyond else CAPTION
+    return Table(caption, ("", *growth_arms(record)), groups) if rows else None
 
 
 def _frontier_table(record: RunRecord) -> Table | None:

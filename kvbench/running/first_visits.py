@@ -13,6 +13,7 @@ from kvbench.measuring.samples import ColdEvidence, ColdVisit, LengthProbe, Visi
 from kvbench.plan import Plan
 from kvbench.running.session import Session
 from kvbench.running.visits import visit
+from kvbench.statistics import median
 
 NOTEWORTHY = 1.5  # times a warm visit; less is what caches and clocks do
 PROBE_STEPS = 4
@@ -60,8 +61,8 @@ def _probe(plan: Plan, session: Session, arm: int, attention: str) -> LengthProb
         steps=PROBE_STEPS,
         first_ttft_s=first.ttft_s,
         second_ttft_s=second.ttft_s,
-        first_itl_s=first.decode_s / PROBE_STEPS,
-        second_itl_s=second.decode_s / PROBE_STEPS,
+        first_itl_s=median(first.step_s or ()),
+        second_itl_s=median(second.step_s or ()),
         first_allocations=_growth(before[0], between[0]),
         second_allocations=_growth(between[0], after[0]),
         first_driver_bytes=_growth(before[1], between[1]),

@@ -106,7 +106,7 @@ class TestARunOverSeveralLengths:
             *("workload.new_tokens=8", "scaling.lengths=[200,600,1000,1800]", "scaling.decode_tokens=0"),
         )
         assert said["break_even"].startswith(
-            "Break-even: from about 1,000 tokens on the candidate's step is the faster"
+            "Break-even: from about 1,000 tokens on a step of cached is faster than one of nocache"
         )
         # Steps at 204 and 1,804 tokens on average: 4.04 and 20.04 ms.
         assert (

@@ -76,7 +76,7 @@ def _remedy(arm: ArmRecord) -> tuple[int, LengthProbe] | None:
 def _cause(arm: ArmRecord, number: int) -> tuple[str, tuple[str, ...]]:
     """As much as the evidence carries: the library by its kernel, building by another attention that does not pay."""
     own = _probes(arm)[0]
-    if own.first_allocations and own.first_allocations > (own.second_allocations or 0):
+    if (own.first_allocations or 0) - (own.second_allocations or 0) >= own.steps:  # fewer are not paid at every length
         pointers = of_arm(number, "cold/probes/0/first_allocations")
         return f"come with {own.first_allocations:,} allocations on the device", pointers
     if _remedy(arm) is None:

@@ -117,6 +117,10 @@ class TestAFirstVisit:
         assert "come with 12 allocations on the device" in told
         assert "cuDNN" not in told
 
+    def test_that_allocates_once_does_not_put_it_down_to_that(self) -> None:
+        own = probe("auto", 0.074, 0.0125, first_allocations=1)
+        assert "allocations" not in said(self.record(own, probe("flash", 0.012, 0.012)))["first_visit"]
+
 
 class TestAnAmbiguousInterval:
     def test_says_why_it_is_wide_and_how_many_blocks_would_settle_it(self) -> None:
