@@ -19,7 +19,8 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
-from kvbench.measuring.samples import HostReading, RunSamples, Watching
+from kvbench.measuring.readings import HostReading, Watching
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import Emit, Progress, Text, run_job

@@ -15,7 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segments
 from rich.text import Text as RichText
 
-from kvbench.measuring.samples import Block, Prepared, Stopped, Tried
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import Prepared, Stopped
+from kvbench.measuring.tries import Tried
 from kvbench.plan import Plan
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord

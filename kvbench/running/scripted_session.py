@@ -15,24 +15,18 @@ from kvbench.decoding.proof import promised_passes, prove, together
 from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.interruptions import NONE, Interruptions
+from kvbench.measuring.agreement_figures import AgreementFigures
+from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep
+from kvbench.measuring.blocks import tokens_sha256
 from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
 from kvbench.measuring.environment import base_environment, neighbours
-from kvbench.measuring.samples import (
-    AgreementFigures,
-    ArmMemory,
-    Capacity,
-    CountedFlops,
-    MemoryAtStep,
-    Prepared,
-    Proof,
-    Shapes,
-    StepWork,
-    TracedPass,
-    UntimedPass,
-    tokens_sha256,
-)
+from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.scripted_device import ScriptedSensors
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
+from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.measuring.traced_pass import TracedPass
+from kvbench.measuring.tries import Capacity
+from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.model_facts import ModelFacts, facts_from_config, kv_cache_bytes
 from kvbench.plan import Arm, Attempt, Plan
 

@@ -6,21 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from kvbench.decoding.protocol import Decoder, Pass
+from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import STABLE
-from kvbench.measuring.samples import (
-    AgreementFigures,
-    Capacity,
-    CountedFlops,
-    Prepared,
-    Proof,
-    ReferenceFigures,
-    Shapes,
-    StepWork,
-    TracedPass,
-    UntimedPass,
-)
+from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors
+from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.measuring.traced_pass import TracedPass
+from kvbench.measuring.tries import Capacity
+from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.plan import Attempt, Plan
 
 

@@ -31,27 +31,18 @@ from kvbench.decoding.witness import Witness
 from kvbench.errors import DeviceUnavailable
 from kvbench.interruptions import Interruptions
 from kvbench.measuring import process_memory
+from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
+from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep, Reconciliation
+from kvbench.measuring.blocks import tokens_sha256
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import Footprint, MemoryMeter, footprint
-from kvbench.measuring.samples import (
-    AgreementFigures,
-    ArmMemory,
-    Capacity,
-    CountedFlops,
-    MemoryAtStep,
-    Prepared,
-    Proof,
-    Reconciliation,
-    ReferenceFigures,
-    Shapes,
-    StepWork,
-    TracedPass,
-    TracedToken,
-    UntimedPass,
-    tokens_sha256,
-)
+from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
+from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.measuring.traced_pass import TracedPass, TracedToken
+from kvbench.measuring.tries import Capacity
+from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.model_facts import kv_cache_bytes
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import resolve

@@ -15,7 +15,8 @@ import torch
 from kvbench.config.checks import check
 from kvbench.config.schema import ArmConfig, Config, ModelConfig, WorkloadConfig
 from kvbench.decoding.protocol import PromptBatch, Unobserved
-from kvbench.measuring.samples import ColdEvidence, ColdVisit, Visit
+from kvbench.measuring.blocks import Visit
+from kvbench.measuring.cold_visits import ColdEvidence, ColdVisit
 from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
