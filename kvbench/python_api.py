@@ -104,7 +104,7 @@ def _measured(
     from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
     from kvbench.models.own_loading import adopt_own
-    from kvbench.running.torch_session import TorchBackend
+    from kvbench.running.torch_backend import TorchBackend
 
     plan = make_plan(config, Prompts(texts) if texts is not None else None)
     samples = RunSamples()

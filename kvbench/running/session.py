@@ -121,7 +121,7 @@ def stable_environment(plan: Plan) -> dict[str, Any]:
 
         environment = environment_of_script()
     else:
-        from kvbench.running.torch_session import environment_of
+        from kvbench.running.torch_backend import environment_of
 
         environment = environment_of(plan.config)
     return {name: environment.get(name) for name in STABLE}
@@ -133,6 +133,6 @@ def open_backend(plan: Plan) -> Backend:
         from kvbench.running.scripted_session import ScriptedBackend
 
         return ScriptedBackend(plan.config.model)
-    from kvbench.running.torch_session import load_backend
+    from kvbench.running.torch_backend import load_backend
 
     return load_backend(plan.config)

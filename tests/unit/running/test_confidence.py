@@ -20,7 +20,7 @@ from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
 from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.job import Progress, Text, run_job
-from kvbench.running.torch_session import TorchBackend
+from kvbench.running.torch_backend import TorchBackend
 
 
 @pytest.fixture(scope="module")

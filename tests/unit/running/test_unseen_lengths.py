@@ -22,7 +22,8 @@ from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Plan, Prompts, make_plan
 from kvbench.running.first_visits import NO_LENGTH, NOTEWORTHY, PROBE_STEPS, evidence
-from kvbench.running.torch_session import TorchBackend, TorchSession
+from kvbench.running.torch_backend import TorchBackend
+from kvbench.running.torch_session import TorchSession
 from kvbench.running.visits import visit
 
 TEN, TWENTY = "abcdefghij", "klmnopqrstuvwxyzABCD"  # a byte is a token
