@@ -19,7 +19,8 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
-from kvbench.measuring.samples import HostReading, RunSamples, Watching
+from kvbench.measuring.readings import HostReading, Watching
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import Emit, Progress, Text, run_job
@@ -103,7 +104,7 @@ def _measured(
     from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
     from kvbench.models.own_loading import adopt_own
-    from kvbench.running.torch_session import TorchBackend
+    from kvbench.running.torch_backend import TorchBackend
 
     plan = make_plan(config, Prompts(texts) if texts is not None else None)
     samples = RunSamples()

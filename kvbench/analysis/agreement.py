@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvbench.analysis.series import thinned
-from kvbench.measuring.samples import AgreementFigures, ReferenceFigures
+from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
 from kvbench.records.agreement import Agreement, AgreementStep, NoiseWay, ReferenceDistance, Verdict
 
 # A candidate may differ by more than the other orders of summing that were tried, since a cached step runs

@@ -17,7 +17,8 @@ from kvbench.analysis.estimates import (
 from kvbench.analysis.limits import limit
 from kvbench.analysis.series import thinned
 from kvbench.analysis.turns import turns
-from kvbench.measuring.samples import RunSamples, UntimedPass
+from kvbench.measuring.samples import RunSamples
+from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.plan import Plan
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.evidence import LengthProbe, Reconciliation

@@ -24,7 +24,8 @@ from kvbench.analysis.null_reasons import null_reasons
 from kvbench.analysis.series import thinned
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import to_dict
-from kvbench.measuring.samples import HostReading, RunSamples
+from kvbench.measuring.readings import HostReading
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.ceilings import Ceilings, load_ceilings
 from kvbench.records.evidence import Phase

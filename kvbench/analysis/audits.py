@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from kvbench.analysis.comparison import speedup, verdict_of
 from kvbench.analysis.varying_tokens import arms_with_other_tokens
-from kvbench.measuring.samples import AuditBlock, Block, RunSamples
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.cross_checks import AuditBlock
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.evidence import Audit
 from kvbench.records.schema import Check

@@ -7,7 +7,7 @@ from typing import Literal
 
 from kvbench.analysis.agreement import judge
 from kvbench.analysis.estimates import BlockFigures
-from kvbench.measuring.samples import AgreementFigures
+from kvbench.measuring.agreement_figures import AgreementFigures
 from kvbench.records.part import Speedup
 from kvbench.records.schema import ArmRecord, Comparison
 from kvbench.statistics import geometric_mean, ratio_interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.measuring.throttling import limits_between
 from kvbench.records.evidence import DeviceDuring
 

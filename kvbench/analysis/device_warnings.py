@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.analysis.device_during import device_during
-from kvbench.measuring.samples import Block, RunSamples
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.throttling import POWER_CAP
 from kvbench.records.schema import RunWarning
 

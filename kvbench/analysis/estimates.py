@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvbench.measuring.samples import Block, Visit
+from kvbench.measuring.blocks import Block, Visit
 from kvbench.records.part import Estimate
 from kvbench.records.schema import TokenPercentiles
 from kvbench.statistics import median, median_interval

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.measuring.samples import RunSamples, Tried
+from kvbench.measuring.samples import RunSamples
+from kvbench.measuring.tries import Tried
 from kvbench.plan import Plan
 from kvbench.records.frontier import Frontier, FrontierEdge, FrontierTry
 from kvbench.records.schema import Check

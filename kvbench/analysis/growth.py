@@ -11,7 +11,8 @@ from kvbench.analysis.break_even import break_even
 from kvbench.analysis.comparison import RATIO, RELEVANCE
 from kvbench.analysis.estimates import estimate
 from kvbench.analysis.laws import Fit, fit_law, floats
-from kvbench.measuring.samples import RealDecode, RunSamples
+from kvbench.measuring.cross_checks import RealDecode
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.growth import DecodeCheck, Growth, GrowthPoint, Law, Order, Total
 from kvbench.records.part import Estimate, Speedup

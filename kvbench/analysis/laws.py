@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.records.growth import Form
 from kvbench.statistics import mean_intervals
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
 from kvbench.capabilities import INTERRUPTED, habits_of
-from kvbench.measuring.samples import RunSamples, StepWork
+from kvbench.measuring.samples import RunSamples
+from kvbench.measuring.step_work import StepWork
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Plan

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from kvbench.analysis.estimates import estimate
-from kvbench.measuring.samples import Block, RunSamples
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.schema import Turn
 from kvbench.statistics import median

@@ -15,12 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segments
 from rich.text import Text as RichText
 
-from kvbench.measuring.samples import Block, Prepared, Stopped, Tried
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import Prepared, Stopped
+from kvbench.measuring.tries import Tried
 from kvbench.plan import Plan
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import RECORD, StoredRun, read_record
-from kvbench.report.console import RunRow, comparison_table, outcome_lines, runs_table, verdict_panel
+from kvbench.report.console import comparison_table, outcome_lines, verdict_panel
+from kvbench.report.console_runs import RunRow, runs_table
 from kvbench.report.frontier import try_line
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text

@@ -12,7 +12,10 @@ from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
-from kvbench.measuring.samples import Attempting, Block, HostReading, Prepared, RunSamples, Watching
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.readings import HostReading, Watching
+from kvbench.measuring.samples import Prepared, RunSamples
+from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table

@@ -89,7 +89,8 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
 def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
-    from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
+    from kvbench.report.console import comparison_table, verdict_panel
+    from kvbench.report.console_runs import run_row, runs_table
     from kvbench.report.names import run_name
     from kvbench.report.outputs import say
 

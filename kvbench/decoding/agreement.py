@@ -12,7 +12,7 @@ import torch
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import Logits, Reorderable, rounding_noise
 from kvbench.decoding.sampling import Forced
-from kvbench.measuring.samples import AgreementFigures, StepFigures
+from kvbench.measuring.agreement_figures import AgreementFigures, StepFigures
 
 FEW_STEPS = 16  # the prefill and the steps after it, where a wrong position or a stale state already shows
 

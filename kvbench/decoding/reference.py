@@ -15,7 +15,7 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.setting import TorchSetting
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.samples import ReferenceFigures
+from kvbench.measuring.agreement_figures import ReferenceFigures
 
 
 def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:

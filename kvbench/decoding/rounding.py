@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.measuring.samples import NoiseFigures
+from kvbench.measuring.agreement_figures import NoiseFigures
 
 NOISE_PADDING = 3  # columns; odd, so that rows are laid out and blocked differently in every kernel
 LONGEST_REASON = 200  # characters of an error's text

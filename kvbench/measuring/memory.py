@@ -9,8 +9,8 @@ from functools import cache
 import psutil
 import torch
 
+from kvbench.measuring.arm_memory import Reconciliation
 from kvbench.measuring.environment import device_uuid
-from kvbench.measuring.samples import Reconciliation
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
 
 NO_ALLOCATOR = "torch keeps no allocator statistics on {device}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvbench.measuring.samples import DeviceReading
+from kvbench.measuring.readings import DeviceReading
 
 # A device that gets too hot or whose supply sags is not the device that was to be measured. Its power cap is another
 # thing: it belongs to the device, and a mode that draws more feels it more.

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from kvbench.measuring.samples import Block, Prepared, TracedPass
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import Prepared
+from kvbench.measuring.traced_pass import TracedPass
 
 if TYPE_CHECKING:
     import pyarrow

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kvbench.errors import RecordError
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.records.schema import SCHEMA_VERSION, RunRecord
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvbench.errors import OutOfMemory
-from kvbench.measuring.samples import Attempted, Attempting
+from kvbench.measuring.tries import Attempted, Attempting
 from kvbench.plan import Plan
 from kvbench.running.job import Emit
 from kvbench.running.session import Session

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from kvbench.measuring.samples import AuditBlock, Watching
+from kvbench.measuring.cross_checks import AuditBlock
+from kvbench.measuring.readings import Watching
 from kvbench.plan import Plan
 from kvbench.running.session import Session
 from kvbench.running.visits import visit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from kvbench.measuring.blocks import Block
 from kvbench.measuring.host_load import OtherCores
-from kvbench.measuring.samples import Block
 from kvbench.measuring.throttling import limits_between, throttles
 from kvbench.plan import Plan
 from kvbench.running.session import Session

@@ -8,7 +8,7 @@ from typing import Any
 
 from kvbench.decoding.streaming import REPLACEMENT, IncrementalText
 from kvbench.decoding.tracing import Traced
-from kvbench.measuring.samples import TracedToken
+from kvbench.measuring.traced_pass import TracedToken
 
 
 class TokenTexts:

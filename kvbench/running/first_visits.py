@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvbench.measuring.samples import ColdEvidence, ColdVisit, LengthProbe, Visit
+from kvbench.measuring.blocks import Visit
+from kvbench.measuring.cold_visits import ColdEvidence, ColdVisit, LengthProbe
 from kvbench.plan import Plan
 from kvbench.running.session import Session
 from kvbench.running.visits import visit

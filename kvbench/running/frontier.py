@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvbench.errors import RunFailed
-from kvbench.measuring.samples import Attempted, Capacity, Prepared, SearchEnd, Tried
+from kvbench.measuring.samples import Prepared
+from kvbench.measuring.tries import Attempted, Capacity, SearchEnd, Tried
 from kvbench.memory_budget import Decoding, largest
 from kvbench.model_costs import facts_from_mapping
 from kvbench.plan import Attempt, Plan

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kvbench.measuring.blocks import Block, Visit, counted
+from kvbench.measuring.cold_visits import ColdVisit
+from kvbench.measuring.cross_checks import RealDecode
 from kvbench.measuring.energy import EnergyMeter
-from kvbench.measuring.samples import (
-    Attempting,
-    Block,
-    ColdVisit,
-    PhaseTime,
-    RealDecode,
-    Sample,
-    Stopped,
-    UntimedPass,
-    Visit,
-    Watching,
-    counted,
-)
+from kvbench.measuring.readings import Watching
+from kvbench.measuring.samples import PhaseTime, Sample, Stopped
 from kvbench.measuring.stopping import stopping_rule
+from kvbench.measuring.tries import Attempting
+from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.plan import Plan
 from kvbench.running.audits import audit_blocks
 from kvbench.running.blocks import measure_block

@@ -6,21 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from kvbench.decoding.protocol import Decoder, Pass
+from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import STABLE
-from kvbench.measuring.samples import (
-    AgreementFigures,
-    Capacity,
-    CountedFlops,
-    Prepared,
-    Proof,
-    ReferenceFigures,
-    Shapes,
-    StepWork,
-    TracedPass,
-    UntimedPass,
-)
+from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors
+from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.measuring.traced_pass import TracedPass
+from kvbench.measuring.tries import Capacity
+from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.plan import Attempt, Plan
 
 
@@ -127,7 +121,7 @@ def stable_environment(plan: Plan) -> dict[str, Any]:
 
         environment = environment_of_script()
     else:
-        from kvbench.running.torch_session import environment_of
+        from kvbench.running.torch_backend import environment_of
 
         environment = environment_of(plan.config)
     return {name: environment.get(name) for name in STABLE}
@@ -139,6 +133,6 @@ def open_backend(plan: Plan) -> Backend:
         from kvbench.running.scripted_session import ScriptedBackend
 
         return ScriptedBackend(plan.config.model)
-    from kvbench.running.torch_session import load_backend
+    from kvbench.running.torch_backend import load_backend
 
     return load_backend(plan.config)

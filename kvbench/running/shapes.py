@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
+from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
+from kvbench.measuring.samples import Shapes
 from kvbench.models.own import OwnTensors
+from kvbench.plan import Plan
 
 # Dimensions by what a cache layer calls its tensors, and by rank for what it calls otherwise.
 KEYS_AND_VALUES = ["batch", "kv_heads", "seq", "head_dim"]
@@ -70,6 +73,25 @@ class Returned:
                 asked = self._asked[f"output_{name}"]
                 parts[f"{name}_reason"] = NOT_RETURNED if asked else NOT_ASKED.format(name)
         return parts
+
+
+def arm_shapes(plan: Plan, model: Any, decoder_of: Callable[[int], Decoder], batch: PromptBatch) -> Shapes:
+    """One prefill, and one step of every arm of a plan, over a batch."""
+    wanted = plan.config.shapes
+    found: dict[str, Any] = {}
+    prefills: dict[bool, dict[str, Any]] = {}
+    for number, arm in enumerate(plan.arms):
+        decoder = decoder_of(number)
+        decoder.prepare(None)
+        if wanted.attentions:  # no other implementation returns them; the next `prepare` puts it back
+            model.set_attn_implementation("eager")
+        with Returned(model, hidden_states=wanted.hidden_states, attentions=wanted.attentions) as returned:
+            decoder.run(batch, 2, Unobserved())
+        prefill, step = returned.passes
+        prefills.setdefault(arm.keeps_past, prefill)
+        found[arm.label if arm.label not in found else f"{arm.label} #{number + 1}"] = step
+    # The one that leaves a cache behind says more.
+    return Shapes({"prefill": prefills.get(True, prefills.get(False)), **found})
 
 
 def _tensor(tensor: torch.Tensor, dimensions: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import Decoder, PromptBatch
 from kvbench.kernel_names import is_attention
 from kvbench.measuring.clocks import Clock
-from kvbench.measuring.samples import CountedFlops, StepWork
+from kvbench.measuring.step_work import CountedFlops, StepWork
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
 LARGEST_KERNELS = 3

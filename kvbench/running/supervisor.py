@@ -17,8 +17,10 @@ from typing import Any, Protocol, Self
 import psutil
 
 from kvbench.errors import BadInput, OutOfMemory, TimedOut, WorkerCrashed
-from kvbench.measuring.samples import Attempting, HostReading, Prepared, Sample, Watching
+from kvbench.measuring.readings import HostReading, Watching
+from kvbench.measuring.samples import Prepared, Sample
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
+from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvbench.measuring.blocks import Visit, tokens_sha256
 from kvbench.measuring.lanes import Stopwatch
-from kvbench.measuring.samples import Visit, tokens_sha256
 from kvbench.plan import Plan
 from kvbench.running.session import Session
 

@@ -12,7 +12,9 @@ import pytest
 
 from kvbench.analysis.audits import audit_checks, audits
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.samples import AuditBlock, RunSamples, Watching
+from kvbench.measuring.cross_checks import AuditBlock
+from kvbench.measuring.readings import Watching
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.store import find_runs
 from kvbench.running.job import run_job

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.errors import RecordError
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.records.store import BLOCKS, RECORD, RunFolder, find_runs, read_blocks
 
 Run = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.records.store import (
     BLOCKS,
     CONFIG,

@@ -26,7 +26,7 @@ from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.plan import make_plan
 from kvbench.records.schema import Speedup
 from kvbench.running.job import run_job

@@ -10,7 +10,8 @@ from kvbench.analysis.assemble import assemble
 from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.samples import Block, RunSamples, Stopped, Warned
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import RunSamples, Stopped, Warned
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import Check
 from kvbench.running.job import run_job

@@ -9,7 +9,9 @@ import pytest
 
 from kvbench.analysis.device_during import device_during
 from kvbench.analysis.device_warnings import device_warnings
-from kvbench.measuring.samples import Block, DeviceReading, HostReading, Prepared, RunSamples
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.readings import DeviceReading, HostReading
+from kvbench.measuring.samples import Prepared, RunSamples
 from kvbench.records.evidence import DeviceDuring
 
 GIB = 1 << 30

@@ -12,7 +12,9 @@ from shares import too_few
 
 from kvbench.analysis.growth import growth, growth_reason
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.samples import Block, Prepared, RealDecode, RunSamples, Visit
+from kvbench.measuring.blocks import Block, Visit
+from kvbench.measuring.cross_checks import RealDecode
+from kvbench.measuring.samples import Prepared, RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.growth import BreakEven, Growth
 

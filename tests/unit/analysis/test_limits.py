@@ -9,7 +9,8 @@ import pytest
 
 from kvbench.analysis.limits import limit, limit_reasons
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.samples import ColdEvidence, LengthProbe, RunSamples
+from kvbench.measuring.cold_visits import ColdEvidence, LengthProbe
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
 from kvbench.records.schema import Limit

@@ -9,7 +9,8 @@ import pytest
 from kvbench.analysis.assemble import assemble
 from kvbench.analysis.estimates import outliers
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.samples import Block, RunSamples
+from kvbench.measuring.blocks import Block
+from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import run_job

@@ -27,7 +27,7 @@ from kvbench.decoding.batches import make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.reference import reference_distances, widened
 from kvbench.interruptions import NONE
-from kvbench.measuring.samples import AgreementFigures, NoiseFigures, StepFigures
+from kvbench.measuring.agreement_figures import AgreementFigures, NoiseFigures, StepFigures
 
 SLIDING = {"sliding_window": 4}
 BROKEN = [

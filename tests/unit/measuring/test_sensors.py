@@ -11,7 +11,7 @@ import pytest
 
 from kvbench.measuring.clocks import ScriptedClock
 from kvbench.measuring.nvml import NVML_REASONS, NvmlSensors, nvml_reason
-from kvbench.measuring.samples import DeviceReading
+from kvbench.measuring.readings import DeviceReading
 from kvbench.measuring.scripted_device import ScriptedNvml, ScriptedSensors
 from kvbench.measuring.sensors import NullSensors, open_sensors
 

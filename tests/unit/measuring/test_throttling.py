@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.measuring.samples import DeviceReading
+from kvbench.measuring.readings import DeviceReading
 from kvbench.measuring.throttling import limits_between, throttles
 
 

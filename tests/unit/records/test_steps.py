@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow
 
-from kvbench.measuring.samples import Block, Prepared, TracedPass, TracedToken, Visit
+from kvbench.measuring.blocks import Block, Visit
+from kvbench.measuring.samples import Prepared
+from kvbench.measuring.traced_pass import TracedPass, TracedToken
 from kvbench.records.steps import lane_rows, step_table
 
 TIMED = ["block", "arm", "batch", "prompt", "step", "context_length", "latency_s", "lane"]

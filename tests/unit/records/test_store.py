@@ -11,7 +11,7 @@ import pytest
 
 from kvbench.analysis.assemble import refused
 from kvbench.errors import RecordError
-from kvbench.measuring.samples import Block
+from kvbench.measuring.blocks import Block
 from kvbench.records import store
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import (

@@ -2,7 +2,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from kvbench.measuring.samples import Prepared, TracedPass, TracedToken
+from kvbench.measuring.samples import Prepared
+from kvbench.measuring.traced_pass import TracedPass, TracedToken
 from kvbench.records.steps import step_table
 from kvbench.report.confidence import LEAST_CONFIDENT, MAX_PROMPTS, MAX_TOKENS, confidence
 from kvbench.report.html import build

@@ -10,7 +10,7 @@ import torch
 
 import kvbench
 from kvbench.errors import ConfigError
-from kvbench.measuring.samples import UntimedPass
+from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.records.schema import RunRecord
 

@@ -13,7 +13,8 @@ from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
-from kvbench.running.torch_session import SPREAD, TorchBackend, TorchSession
+from kvbench.running.torch_backend import TorchBackend
+from kvbench.running.torch_session import SPREAD, TorchSession
 
 
 @pytest.mark.parametrize(

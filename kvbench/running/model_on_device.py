@@ -1,0 +1,47 @@
+"""A loaded model on its device, with what was there before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from kvbench.decoding.forward import forward_of
+from kvbench.measuring.memory import Footprint
+from kvbench.measuring.sensors import DeviceSensors
+from kvbench.models.loading import LoadedModel
+from kvbench.models.own import OwnCausalLM
+
+
+class ModelOnDevice:
+    """A loaded model and the device that it is on."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: torch.device,
+        sensors: DeviceSensors,
+        empty: Footprint | None = None,
+        empty_rss_bytes: int = 0,
+    ) -> None:
+        self.loaded = loaded
+        self.device = device
+        self.sensors = sensors
+        self.empty = empty
+        self.empty_rss_bytes = empty_rss_bytes  # of this process before it had the model
+        self.forward = forward_of(loaded.model)
+        self.own_attention = str(loaded.model.config._attn_implementation)
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether parts of it are on other devices."""
+        return len(set(getattr(self.loaded.model, "hf_device_map", {}).values())) > 1
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's own model and none of transformers'."""
+        return isinstance(self.loaded.model, OwnCausalLM)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids say, without special tokens."""
+        return str(self.loaded.tokenizer.decode(list(ids), skip_special_tokens=True))

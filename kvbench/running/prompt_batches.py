@@ -1,0 +1,96 @@
+"""The prompts of a run as batches on the device, and batches made of them for what is looked at beside the run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from kvbench.decoding.batches import batch_indices, make_batch
+from kvbench.decoding.protocol import PromptBatch
+from kvbench.interruptions import Interruptions
+
+PROFILED_BATCHES = 8  # of many, spread over them
+PROFILED_STEPS = 4
+
+
+class PromptBatches:
+    """Prompts in file order, `batch_size` at a time, each batch with room for `new_tokens` and the interruptions."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        batch_size: int,
+        new_tokens: int,
+        interruptions: Interruptions,
+        max_context: int | None,
+        device: torch.device,
+    ) -> None:
+        self._prompts = prompts
+        self._new_tokens = new_tokens
+        self._interruptions = interruptions
+        self._max_context = max_context
+        self._device = device
+        self._unseen = 0  # context lengths beyond those of the run that were used up
+        self.members = batch_indices(len(prompts), batch_size)  # prompt indices of each batch
+        self.all = tuple(
+            self.batch(number, [prompts[index] for index in members], new_tokens)
+            for number, members in enumerate(self.members)
+        )
+
+    def batch(self, number: int, token_ids: Sequence[Sequence[int]], new_tokens: int) -> PromptBatch:
+        """One batch with room for so many new tokens and what the interruptions put in."""
+        room = self._interruptions.context(0, new_tokens)
+        return make_batch(number, token_ids, room, self._device)
+
+    @property
+    def largest(self) -> PromptBatch:
+        """The batch with the most tokens, prompts and new ones."""
+        return max(self.all, key=lambda batch: len(batch.lengths) * batch.positions.shape[1])
+
+    def fresh(self, batch: PromptBatch, seed: int) -> PromptBatch:
+        """A prompt's own tokens in another order."""
+        dice = random.Random(seed)  # noqa: S311 - an order, not a secret
+        return self.batch(batch.index, [dice.sample(row, len(row)) for row in self._rows(batch)], self._new_tokens)
+
+    def unseen(self, steps: int) -> PromptBatch | None:
+        """The first batch prolonged past the end of the run, or cut short of its beginning; None: no length is left.
+
+        Every call gives other lengths.
+        """
+        self._unseen += steps + 2
+        seen = [int(batch.input_ids.shape[1]) for batch in self.all]
+        length = self._interruptions.context(max(seen), self._new_tokens) + self._unseen - steps
+        if self._max_context is not None and length + steps > self._max_context:
+            length = min(seen) - self._unseen
+        if length < 1:
+            return None
+        rows = [_prolonged(row, length) for row in self._rows(self.all[0])]
+        return make_batch(0, rows, steps + 1, self._device)
+
+    def with_room(self, new_tokens: int) -> tuple[PromptBatch, int]:
+        """The first batch with room for so many new tokens, or as many as the model's context allows, and how many."""
+        rows = self._rows(self.all[0])
+        if self._max_context is not None:
+            new_tokens = min(new_tokens, self._max_context - max(map(len, rows)))
+        return make_batch(0, rows, new_tokens, self._device), new_tokens
+
+    def around_the_mean_step(self) -> tuple[list[PromptBatch], int]:
+        """Some batches from which a few steps are those in the middle of the run, and how many steps."""
+        decoded = self._new_tokens - 1
+        steps = min(PROFILED_STEPS, decoded)
+        before = (decoded - steps) // 2
+        chosen = self.all[:: max(1, len(self.all) // PROFILED_BATCHES)]
+        return [
+            self.batch(batch.index, [_prolonged(row, len(row) + before) for row in self._rows(batch)], steps + 1)
+            for batch in chosen
+        ], steps
+
+    def _rows(self, batch: PromptBatch) -> list[Sequence[int]]:
+        return [self._prompts[index] for index in self.members[batch.index]]
+
+
+def _prolonged(row: Sequence[int], length: int) -> list[int]:
+    """A prompt repeated and cut to exactly so many tokens."""
+    return [row[position % len(row)] for position in range(length)]

@@ -1,0 +1,50 @@
+"""The model that a configuration names, loaded once for all runs of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import torch
+
+from kvbench.config.schema import Config
+from kvbench.measuring.environment import device_uuid, torch_environment
+from kvbench.measuring.memory import footprint
+from kvbench.measuring.sensors import open_sensors
+from kvbench.models.devices import resolve
+from kvbench.models.loading import load
+from kvbench.models.own_loading import load_own
+from kvbench.plan import Plan, model_name
+from kvbench.running.model_on_device import ModelOnDevice
+from kvbench.running.torch_session import TorchSession
+
+DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
+
+
+class TorchBackend(ModelOnDevice):
+    """A loaded model on its device, ready for one plan after another."""
+
+    def session(self, plan: Plan) -> TorchSession:
+        """See `Backend.session`."""
+        return TorchSession(self, plan)
+
+
+def load_backend(config: Config) -> TorchBackend:
+    """Load the model that a configuration names. Raises as `open_backend` does."""
+    device = resolve(config.device)
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    sensors = open_sensors(device_uuid(device))
+    empty = footprint(device)  # before anything of ours is there
+    rss_bytes = psutil.Process().memory_info().rss
+    if config.model.weights == "python":
+        loaded = load_own(config.model, model_name(config), device)
+    else:
+        loaded = load(config.model, device)
+    return TorchBackend(loaded, device, sensors, empty, rss_bytes)
+
+
+def environment_of(config: Config) -> dict[str, Any]:
+    """The environment that a configuration would be measured in. Raises `DeviceUnavailable`."""
+    device = resolve(config.device)
+    torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    return torch_environment(device, open_sensors(device_uuid(device)))
