@@ -115,6 +115,8 @@ def _ceilings_note(record: RunRecord) -> list[Text]:
     """How to learn the floor, where it takes nothing but the machine's ceilings."""
     if record.ceilings is not None or all(arm.limit.flops is None for arm in record.arms):
         return []
+    if any(sentence.code == "no_ceilings" for each in record.comparisons for sentence in each.diagnosis):
+        return []  # the diagnosis says so
     return [Text(f"floor, MBU, MFU: {null_reason(record, BY_KEY['floor_s'].pointer(0))}", style=GREYED)]
 
 

@@ -106,15 +106,11 @@ class SwappedRows(Sabotaged):
 class KeptFromBefore(CachedLoop):
     """Was not emptied since another generation: that one's keys and values lie before its own."""
 
-    def _new_cache(self) -> DynamicCache:
-        cache = super()._new_cache()
-        before = torch.tensor([[60, 61, 62]]).repeat(self.rows, 1)
+    def _new_cache(self, rows: int) -> DynamicCache:
+        cache = super()._new_cache(rows)
+        before = torch.tensor([[60, 61, 62]]).repeat(rows, 1)
         self._forward.model(input_ids=before, past_key_values=cache, use_cache=True)
         return cache
-
-    def _decode(self, batch: PromptBatch, *rest: Any) -> Any:
-        self.rows = batch.input_ids.shape[0]
-        return super()._decode(batch, *rest)
 
     def _next_logits(self, ids: Any, batch: Any, length: int, cache: Any) -> Any:
         prompt = batch.input_ids.shape[1]
@@ -133,7 +129,7 @@ class NoWindow(CachedLoop):
         finally:
             config.sliding_window = window
 
-    def _new_cache(self) -> DynamicCache:
+    def _new_cache(self, rows: int) -> DynamicCache:
         return DynamicCache()  # without the config: every layer at full length
 
 

@@ -41,4 +41,4 @@ def test_a_cache_that_is_never_used_is_said_so() -> None:
 
 
 def test_proofs_add_up_what_they_could_not_see() -> None:
-    assert together([Proof(1, 0, None, ("a",)), Proof(1, 0, None, ("b", "a"))]).unseen == ("a", "b")
+    assert together([Proof(1, 0, unseen=("a",)), Proof(1, 0, unseen=("b", "a"))]).unseen == ("a", "b")

@@ -59,7 +59,11 @@ def test_positions_rotate_at_the_published_base(name, theta):
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_says_what_it_is_and_bears_its_own_name(file: Path):
-    needed = {"hub": ["model.id=org/name"], "path": ["model.path=folder"]}.get(file.stem, [])
+    needed = {
+        "hub": ["model.id=org/name"],
+        "path": ["model.path=folder"],
+        "python": ["model.target=package.module:factory"],
+    }.get(file.stem, [])
     assert file.read_text().startswith("# ")
     assert composed(file.stem, *needed).name == file.stem
 
