@@ -99,15 +99,9 @@ def _found(
     if not slower:
         since = float(grid[faster[0]])
         if knee is not None and grid[0] < knee <= since:
-            told = (
-                f"from about {_tokens(knee)} tokens on, where {baseline} outgrows its launches, {candidate} is faster"
-            )
-            return (
-                knee,
-                None,
-                since,
-                f"{told} ({100 * LEVEL:g} % interval below {_tokens(grid[0])} to {_tokens(since)})",
-            )
+            told = f"from about {_tokens(knee)} tokens on, where a step of {labels[0]} outgrows its launches,"
+            interval = f"{100 * LEVEL:g} % interval below {_tokens(grid[0])} to {_tokens(since)}"
+            return knee, None, since, f"{told} {candidate} is the faster one ({interval})"
         return None, None, since, f"{candidate} is clearly faster from {_tokens(since)} tokens on, below it is not told"
     if not faster:
         until = float(grid[slower[-1]])
