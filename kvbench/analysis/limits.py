@@ -45,7 +45,15 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
     launch_s = None if _several_kinds(plan) else _launch_s(itl_s, work, ceilings)
     return Limit(
         floor_s=floor_s,
-        bound=_bound(samples, arm, itl_s, launch_s, memory_s, compute_s),
+        bound=_bound(
+            samples,
+            arm,
+            itl_s,
+            launch_s,
+            memory_s,
+            compute_s,
+            waits=work is not None and work.device_busy_s is not None,
+        ),
         mbu=_share(memory_s, itl_s),
         mfu=_share(compute_s, itl_s),
         launch_s=launch_s,
@@ -196,7 +204,14 @@ def _bound(
     launch_s: float | None,
     memory_s: float | None,
     compute_s: float | None,
+    *,
+    waits: bool,
 ) -> Bound | None:
+    """What most of a step goes to. `waits` says whether a device was seen waiting for its host.
+
+    Where the host computes itself, submitting, reading and computing are one after another, and the longest of the
+    three counts; a floor of a hundredth of the step would else give it its name.
+    """
     if itl_s is None:
         return None
     if _still_first(samples, arm, itl_s):
@@ -205,6 +220,8 @@ def _bound(
         return "launch"
     if memory_s is None or compute_s is None or launch_s is None:
         return None
+    if not waits and launch_s >= max(memory_s, compute_s):
+        return "launch"
     return "memory" if memory_s >= compute_s else "compute"
 
 
