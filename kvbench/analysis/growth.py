@@ -47,23 +47,27 @@ def growth(plan: Plan, samples: RunSamples) -> Growth | None:
             for index, length in enumerate(law.lengths)
         ),
         laws=tuple(map(_law, laws)),
-        totals=tuple(
-            Total(
-                arm=law.arm,
-                new_tokens=count,
-                seconds=_mean(law.total(min(prompts), count)),
-                beyond_range=min(prompts) + count - 1 > longest,
-            )
-            for law in laws
-            for count in TOTALS
-            if min(prompts) + count - 1 <= reach
-        ),
+        totals=_totals(laws, min(prompts), longest, reach),
         break_evens=tuple(break_even(laws[0], law, (labels[0], labels[law.arm])) for law in laws[1:]),
         decodes=tuple(
             check
             for each in samples.real_decodes
             if each.first_step_s and (check := _checked(laws[each.arm], each)) is not None
         ),
+    )
+
+
+def _totals(laws: Sequence[Fit], prompt: int, longest: float, reach: float) -> tuple[Total, ...]:
+    """Arm by arm, of the counts at which every law can be asked: a total that may be nothing is none."""
+    told: dict[int, list[Estimate]] = {}
+    for count in TOTALS:
+        seconds = [_mean(law.total(prompt, count)) for law in laws]
+        if prompt + count - 1 <= reach and all(each.ci_low is None or each.ci_low > 0 for each in seconds):
+            told[count] = seconds
+    return tuple(
+        Total(arm=law.arm, new_tokens=count, seconds=seconds[place], beyond_range=prompt + count - 1 > longest)
+        for place, law in enumerate(laws)
+        for count, seconds in told.items()
     )
 
 
