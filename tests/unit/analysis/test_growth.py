@@ -105,12 +105,12 @@ class TestALaw:
         assert 0.0 == pytest.approx(law.worst_error, abs=1e-9)
 
     def test_is_that_of_a_step_even_where_a_visit_spans_many_lengths(self) -> None:
-        """The mean of L² over 255 steps is not the square of their mean L: taking it for that gave 1.07 ms here."""
+        """The mean of L² over 255 steps is not the square of their mean L: taking it for that gave 1.005 ms here."""
         law = grown(samples((quadratic, constant), steps=255, lengths=(8, 16, 32, 64))).laws[0]
         assert (LAUNCH, PER_TOKEN2) == pytest.approx((law.launch_s.value, law.per_token2_s.value), rel=1e-6)
 
     def test_has_intervals_that_hold_each_coefficient_as_often_as_they_say(self) -> None:
-        """Measured: 94 to 96 % of 200 for each."""
+        """Measured: 95, 93 and 93 % of 200."""
         hits = dict.fromkeys(("launch_s", "per_token_s", "per_token2_s"), 0)
         truth = {"launch_s": LAUNCH, "per_token_s": PER_TOKEN, "per_token2_s": PER_TOKEN2}
         for seed in range(RUNS):
@@ -151,7 +151,7 @@ class TestTheBreakEvenLength:
         assert f"from about {crossing:,.0f} tokens on a step of cached is faster than one of nocache" in found.detail
 
     def test_lies_in_its_interval_as_often_as_that_says(self) -> None:
-        """Measured: 96 % of 200."""
+        """Measured: 99 % of 200, since differences that do not matter widen it."""
         hits = 0
         for seed in range(RUNS):
             found = break_even(linear, constant, noise=0.02, seed=seed)
