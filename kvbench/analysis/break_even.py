@@ -52,12 +52,14 @@ def break_even(baseline: Fit, candidate: Fit, labels: tuple[str, str]) -> BreakE
     missed = max(baseline.missed(), candidate.missed())
     if missed <= RELEVANCE:
         grid = np.geomspace(shortest, longest, GRID)
-        found, by = _difference(grid, baseline.at(grid), candidate.at(grid), missed), ""
+        found, points = _difference(grid, baseline.at(grid), candidate.at(grid), missed), ""
     else:
         found = _difference(baseline.lengths, baseline.times, candidate.times, 0.0)
-        by = "; by the points alone, which the laws miss"
+        points = "by the points alone, which the laws miss"
     within = f"{_tokens(shortest)} to {_tokens(longest)} tokens"
     length, low, high, detail = _found(found, labels, within, baseline.knee())
+    if points:  # a knee is a law's; its interval is not
+        detail += f"; the interval is {points}" if length is not None and low is None else f"; {points}"
     return BreakEven(
         baseline_arm=baseline.arm,
         candidate_arm=candidate.arm,
@@ -65,7 +67,7 @@ def break_even(baseline: Fit, candidate: Fit, labels: tuple[str, str]) -> BreakE
         ci_low=low,
         ci_high=high,
         level=LEVEL,
-        detail=detail + by,
+        detail=detail,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,8 +67,9 @@ class Sabotaged(CachedLoop):
             self.spoil(cache)
         return made
 
+    @abstractmethod
     def spoil(self, cache: Any) -> None:
-        raise NotImplementedError
+        """Do the damage."""
 
 
 class WrongPosition(CachedLoop):
