@@ -94,9 +94,15 @@ def _found(
         start_text = "" if start is None else f"from about {_tokens(start)} "
         only = f"up to about {_tokens(end or grid[faster[-1]])} tokens only"
         return None, None, None, f"{candidate} is faster than {baseline} {start_text}{only}"
+    if not slower and len(faster) < len(grid) - faster[0]:
+        if faster[-1] != last:
+            some = f"{_tokens(grid[faster[0]])} to {_tokens(grid[faster[-1]])}"
+            return None, None, None, f"not told: {candidate} is clearly faster at some lengths only, {some} tokens"
+        behind_the_gaps = max(set(range(last)) - set(faster))
+        faster = [place for place in faster if place > behind_the_gaps]
     if not slower and faster[0] == 0:
         return None, None, None, f"{outside}: {candidate} is the faster one at every length, {within}"
-    if not faster and slower[-1] == last:
+    if len(slower) == len(grid):
         return None, None, None, f"{outside}: {candidate} is nowhere the faster one, {within}"
     if not slower:
         since = float(grid[faster[0]])

@@ -26,8 +26,8 @@ class Law(Part):
     intervals. `growth` is the step at the longest over the step at the shortest length, `exponent` its logarithm over
     that of the lengths: 0 is constant, 1 proportional. `order` is the highest term whose interval excludes 0 and that
     makes more than 2 % of the longest step; "irregular" where the law is of neither form: it misses a point by more
-    than 5 % whatever the noise, or a term takes off more than 10 %. A step that takes as long at either end, as far as
-    the interval of `growth` tells, is constant.
+    than 5 % beyond what the noise of the blocks may account for, or a term takes off more than 10 %. A step
+    that takes as long at either end, as far as the interval of `growth` tells, is constant.
     """
 
     arm: int

@@ -73,7 +73,7 @@ def _agreement(record: RunRecord) -> Iterator[str]:
         rel = UNKNOWN if distance.max_rel_logit_diff is None else f"{distance.max_rel_logit_diff:.1e}"
         yield (
             f"{names[distance.arm]} against the same model in {distance.dtype}: largest relative logit difference"
-            f" {rel}, another likeliest token in {distance.argmax_flips} of {distance.steps} steps."
+            f" {rel}, another likeliest token {distance.argmax_flips} times over {distance.steps} steps."
         )
 
 

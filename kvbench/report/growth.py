@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from kvbench.printable import printable
 from kvbench.records.growth import BreakEven, DecodeCheck, Growth, Law
 from kvbench.records.part import Estimate
@@ -149,10 +151,25 @@ def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, 
     )
 
 
+def by_law(law: Law, contexts: np.ndarray) -> np.ndarray:
+    """Seconds of a step at each context length, by a law's mean coefficients."""
+    launch_s, per_token_s, per_token2_s = (
+        coefficient.value or 0.0 for coefficient in (law.launch_s, law.per_token_s, law.per_token2_s)
+    )
+    work_s = per_token_s * contexts + per_token2_s * contexts**2
+    seconds: np.ndarray = np.maximum(launch_s, work_s) if law.form == "max" else launch_s + work_s
+    return seconds
+
+
+def law_s(law: Law, context_length: float) -> float:
+    """Seconds of a step at one context length, by a law's mean coefficients."""
+    return float(by_law(law, np.asarray([context_length]))[0])
+
+
 def _gained_s(grown: Growth, law: Law) -> float:
     """Seconds that a step gains for every thousand tokens, over the whole range."""
-    linear, quadratic = law.per_token_s.value or 0.0, law.per_token2_s.value or 0.0
-    return (linear + quadratic * (grown.shortest + grown.longest)) * PER
+    span = grown.longest - grown.shortest
+    return (law_s(law, grown.longest) - law_s(law, grown.shortest)) / span * PER if span else 0.0
 
 
 def _total_sentence(grown: Growth, names: tuple[str, ...]) -> list[str]:

@@ -28,7 +28,7 @@ from kvbench.report.figures import (
     scaled,
 )
 from kvbench.report.formatting import axis_scale, format_estimate
-from kvbench.report.growth import law_text
+from kvbench.report.growth import by_law, law_s, law_text
 from kvbench.report.palette import Look
 from kvbench.report.series import thinned
 
@@ -38,23 +38,9 @@ HEADROOM = 1.15
 LAW_NOTE = "Lines: the fitted laws, over the range measured; markers: median over blocks with its interval."
 
 
-def law_s(law: Law, context_length: float) -> float:
-    """Seconds of a step by a law's mean coefficients."""
-    return float(_by_law(law, np.asarray([context_length]))[0])
-
-
 def total_s(law: Law, prompt_tokens: int, new_tokens: int) -> float:
     """Seconds of the steps after the first token, by a law: at contexts prompt + 1 to prompt + new tokens - 1."""
-    return float(_by_law(law, prompt_tokens + np.arange(1, new_tokens, dtype=float)).sum())
-
-
-def _by_law(law: Law, contexts: np.ndarray) -> np.ndarray:
-    launch_s, per_token_s, per_token2_s = (
-        coefficient.value or 0.0 for coefficient in (law.launch_s, law.per_token_s, law.per_token2_s)
-    )
-    work_s = per_token_s * contexts + per_token2_s * contexts**2
-    seconds: np.ndarray = np.maximum(launch_s, work_s) if law.form == "max" else launch_s + work_s
-    return seconds
+    return float(by_law(law, prompt_tokens + np.arange(1, new_tokens, dtype=float)).sum())
 
 
 def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> Chart:
@@ -179,10 +165,8 @@ def _overtakes(growth: Growth, baseline: int, candidate: int, prompt_tokens: int
     contexts = prompt_tokens + np.arange(1, most, dtype=float)
     spent = {}
     for law in growth.laws:
-        terms = (law.launch_s.value, law.per_token_s.value, law.per_token2_s.value)
-        if law.arm in (baseline, candidate) and all(term is not None for term in terms):
-            steps = sum(float(term or 0.0) * contexts**power for power, term in enumerate(terms))
-            spent[law.arm] = np.cumsum(steps)
+        if law.arm in (baseline, candidate):
+            spent[law.arm] = np.cumsum(by_law(law, contexts))
     if len(spent) < 2:
         return None
     behind = np.flatnonzero(spent[candidate] >= spent[baseline])

@@ -36,7 +36,7 @@ class EdgeSearch:
         if self.closed or self.tries >= MOST_TRIES:
             return None
         if found is not None and above is not None:
-            return math.isqrt(found * above) if above > 2 * found else (found + above) // 2
+            return max(found + 1, math.isqrt(found * above)) if above > 2 * found else (found + above) // 2
         if above is not None:
             return max(self.least, min(above - 1, math.ceil(above / (1 + self._stride))))
         if found is not None:

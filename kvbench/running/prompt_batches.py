@@ -81,7 +81,8 @@ class PromptBatches:
         decoded = self._new_tokens - 1
         steps = min(PROFILED_STEPS, decoded)
         before = (decoded - steps) // 2
-        chosen = self.all[:: max(1, len(self.all) // PROFILED_BATCHES)]
+        count, some = len(self.all), min(len(self.all), PROFILED_BATCHES)
+        chosen = [self.all[(2 * place + 1) * count // (2 * some)] for place in range(some)]  # the middle of each part
         return [
             self.batch(batch.index, [_prolonged(row, len(row) + before) for row in self._rows(batch)], steps + 1)
             for batch in chosen

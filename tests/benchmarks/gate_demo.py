@@ -1,10 +1,11 @@
 """The gate on commits of a toy model: 10 % slower, 5 % slower (found with --relevance=0.02), and the same again.
 
-    python tests/benchmarks/gate_demo.py [--processes N] [--scripted]
+    python tests/benchmarks/gate_demo.py [--processes N] [--scripted | --sleeping]
 
 Makes a throw-away git repository, checks out each commit in a worktree of its own, measures all of them in turns, a
 fresh process each time, and runs `kvbench compare`. The toy decodes with torch on this machine, and its slower commits
-spend 10 % and 5 % of each forward pass again before they return; `--scripted` has a virtual clock and no torch.
+spend 10 % and 5 % of each forward pass again before they return; `--sleeping` has a toy that sleeps through its steps,
+in real time that a busy machine hardly disturbs; `--scripted` has a virtual clock.
 Exits with 0 when the verdicts are right.
 """
 
@@ -65,6 +66,8 @@ RunFolder(Path(sys.argv[1]), "toy", sys.argv[2]).write_record(record)
 sys.exit(not record.valid)
 """
 SCRIPTED = "name: toy\nweights: scripted\ncached_step_s: {step_s}\nnoise: 0.05\n"
+SLEEPING = SCRIPTED.replace("noise: 0.05", "virtual_time: false")
+SLEPT_S = 0.005  # long beside what the system adds to a sleep
 COMMITS = {"first": 0.0, "ten": 0.10, "five": 0.05}  # share of a step that each takes more than the first
 SIDES = {"base": "first", "again": "first", "ten": "ten", "five": "five"}  # folder of runs: commit
 # NEW, options, the exit codes that are right: SAME or AMBIGUOUS of equal code, never SLOWER
@@ -74,19 +77,22 @@ COMPARISONS = (("ten", (), {1}), ("again", (), {0, 5}), ("five", ("--relevance=0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--scripted", action="store_true")
+    toys = parser.add_mutually_exclusive_group()
+    toys.add_argument("--scripted", action="store_true")
+    toys.add_argument("--sleeping", action="store_true")
     options = parser.parse_args()
+    scripted = options.scripted or options.sleeping
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _commit_all(root)
+        _commit_all(root, SLEEPING if options.sleeping else SCRIPTED, SLEPT_S if options.sleeping else 0.001)
         dice = random.Random(0)
         for number in range(options.processes):
             for side in dice.sample(list(SIDES), len(SIDES)):
-                _measure(root, side, number, options.scripted)
+                _measure(root, side, number, scripted)
         return max([_compare(root, *comparison) for comparison in COMPARISONS])
 
 
-def _commit_all(root: Path) -> None:
+def _commit_all(root: Path, script: str, step_s: float) -> None:
     """A repository with a commit for each version of the toy, each checked out in a folder of its name."""
     repository = root / "repository"
     _git(root, "init", "--quiet", "--initial-branch=main", str(repository))
@@ -94,7 +100,7 @@ def _commit_all(root: Path) -> None:
     for name, share in COMMITS.items():
         (repository / "toy.py").write_text(TOY.format(share=share))
         (repository / "measure.py").write_text(MEASURE)
-        (repository / "conf" / "model" / "toy.yaml").write_text(SCRIPTED.format(step_s=0.001 * (1 + share)))
+        (repository / "conf" / "model" / "toy.yaml").write_text(script.format(step_s=step_s * (1 + share)))
         _git(repository, "add", ".")
         _git(repository, "-c", "user.name=toy", "-c", "user.email=toy@localhost", "commit", "--quiet", "-m", name)
         _git(repository, "worktree", "add", "--quiet", "--detach", str(root / name), "HEAD")

@@ -20,6 +20,7 @@ def first_visit(pair: Pair) -> Sentence | None:
         return None
     arm = paying[0]
     record = pair.record.arms[arm]
+    paying = [each for each in paying if _alike(record, pair.record.arms[each])]
     own = _probes(record)[0]
     text = f"{_extra(own)} that a step of {_whose(pair, paying)} takes at a length not met before"
     cause, pointers = _cause(record, arm)
@@ -35,6 +36,12 @@ def first_visit(pair: Pair) -> Sentence | None:
         text += f". attention={probe.attention} avoids it: {format_value(probe.first_itl_s, 's')} the first time"
         evidence += of_arm(arm, f"cold/probes/{place}/first_itl_s")
     return Sentence(code="first_visit", text=f"{text}.", evidence=tuple(dict.fromkeys(evidence)))
+
+
+def _alike(one: ArmRecord, other: ArmRecord) -> bool:
+    """Whether what is said of one arm's cause and remedy was seen at the other too."""
+    attentions = [None if found is None else found[1].attention for found in map(_remedy, (one, other))]
+    return _cause(one, 0)[0] == _cause(other, 0)[0] and attentions[0] == attentions[1]
 
 
 def _whose(pair: Pair, paying: list[int]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kvbench.analysis.comparison import RELEVANCE
 from kvbench.analysis.diagnosis.pair import Pair, of_arm, percent
-from kvbench.capabilities import HABITS, habits_of
+from kvbench.capabilities import HABITS, MODES, habits_of
 from kvbench.quantities import format_value
 from kvbench.records.diagnosis import Sentence
 
+ALIKE = ("cache", "engine", "attention")  # else a habit is not all that differs
 NOTABLE_MEMORY = 0.1  # of the baseline's peak
 
 
@@ -15,9 +16,10 @@ def habit(pair: Pair) -> Sentence | None:
     """Habits that only the candidate has: their share of its time, and of memory where it is notable."""
     mine, theirs = (habits_of(arm.mode, arm.habit) for arm in (pair.candidate, pair.baseline))
     added = [name for name in HABITS if name in mine - theirs]
-    same_cache = pair.baseline.cache == pair.candidate.cache
+    alike = all(getattr(pair.baseline, name) == getattr(pair.candidate, name) for name in ALIKE)
+    alike = alike and MODES[pair.baseline.mode].ours == MODES[pair.candidate.mode].ours
     ratio = pair.comparison.speedup
-    if not added or theirs - mine or not same_cache or ratio.value is None or None in (ratio.ci_low, ratio.ci_high):
+    if not added or theirs - mine or not alike or ratio.value is None or None in (ratio.ci_low, ratio.ci_high):
         return None
     low, high = 1 - (ratio.ci_high or 0.0), 1 - (ratio.ci_low or 0.0)
     named = _named(added)

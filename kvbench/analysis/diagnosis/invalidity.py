@@ -53,9 +53,15 @@ def other_output(pair: Pair) -> Sentence | None:
     apart, allowed = agreement.max_rel_logit_diff, agreement.allowed_rel
     text = f"{candidate} does not compute what {baseline} computes"
     evidence = [pair.at("agreement/verdict")]
-    if apart is not None and allowed is not None:
+    if apart is not None and allowed is not None and apart > allowed:
         text += f": their logits are {apart:.1e} apart, relative to the largest, and rounding explains {allowed:.1e}"
         evidence += [pair.at("agreement/max_rel_logit_diff"), pair.at("agreement/allowed_rel")]
+    elif agreement.first_divergence is not None and agreement.top2_margin is not None:
+        text += (
+            f": free runs part at new token {agreement.first_divergence:,}, where the two best logits are"
+            f" {agreement.top2_margin:.1e} apart, too far for rounding"
+        )
+        evidence += [pair.at("agreement/first_divergence"), pair.at("agreement/top2_margin")]
     return Sentence(code="other_output", text=f"{text}, so its speed buys another output.", evidence=tuple(evidence))
 
 

@@ -106,6 +106,18 @@ class TestAFirstVisit:
         arms = [h200_arm(kind, 0.0125, 0.002, 2.5, probes=list(probes)) for kind in ("nocache", "cached")]
         return h200(arms=arms)
 
+    def test_says_of_an_arm_only_what_was_seen_of_it(self) -> None:
+        own = probe("auto", 0.074, 0.0125)
+        pays, avoids = probe("flash", 0.030, 0.011), probe("flash", 0.012, 0.012)
+        arms = [
+            h200_arm(kind, 0.0125, 0.002, 2.5, probes=[own, other])
+            for kind, other in (("nocache", pays), ("cached", avoids))
+        ]
+        told = said(h200(arms=arms))["first_visit"]
+        assert "that a step of cached takes at a length not met before" in told
+        assert "attention=flash avoids it" in told
+        assert "nocache" not in told
+
     def test_advises_no_attention_that_pays_as_well(self) -> None:
         told = said(self.record(probe("auto", 0.074, 0.0125), probe("flash", 0.060, 0.012)))["first_visit"]
         assert "are paid for that length alone; a real decode meets every length for the first time." in told

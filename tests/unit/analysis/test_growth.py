@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -71,6 +71,10 @@ STAIR = 700  # tokens from which on a step takes another kernel
 
 def stair(context: float) -> float:
     return 1e-3 if context < STAIR else 10e-3
+
+
+def once_faster(place: float, context: float) -> float:
+    return 12e-3 if abs(context - place) < 16 else 20e-3
 
 
 def grown(run: RunSamples, *overrides: str) -> Growth:
@@ -196,6 +200,13 @@ class TestTheBreakEvenLength:
         assert found.ci_high is not None
         assert 1000 < found.ci_high < 1050
         assert "where a step of nocache outgrows its launches, a step of cached is the faster one" in found.detail
+
+    def test_is_not_told_by_a_win_at_one_length_alone(self) -> None:
+        """These two once read: the faster one at every length, and: clearly faster from 259 tokens on."""
+        for place in (64, 256):
+            found = break_even(lambda context: 20e-3, partial(once_faster, place))
+            assert (None, None, None) == (found.context_length, found.ci_low, found.ci_high)
+            assert "is clearly faster at some lengths only" in found.detail
 
     def test_is_taken_from_the_points_where_a_law_misses_them(self) -> None:
         found = break_even(stair, lambda context: 5e-3)

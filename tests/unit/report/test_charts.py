@@ -13,7 +13,8 @@ from kvbench.report.charts import run_charts
 from kvbench.report.device_charts import device_timeline
 from kvbench.report.figures import label, log_axis, rule, stacked
 from kvbench.report.frontier_charts import frontier
-from kvbench.report.growth_charts import cumulative_by_law, latency_by_law, law_s, total_s
+from kvbench.report.growth import growth_sentences, law_s
+from kvbench.report.growth_charts import cumulative_by_law, latency_by_law, total_s
 from kvbench.report.limit_charts import roofline, step_time
 from kvbench.report.memory_charts import memory_parts, memory_stack
 from kvbench.report.palette import DARK, LIGHT, NEUTRAL, WARNING, looks
@@ -324,6 +325,26 @@ def test_a_law_is_evaluated_term_by_term():
     square = grown().growth.laws[0].model_copy(update={"per_token2_s": grown().growth.laws[0].per_token_s})
     assert pytest.approx(1e-3 + 5e-6 * 10 + 5e-6 * 100) == law_s(square, 10.0)
     assert pytest.approx(sum(law_s(square, length) for length in (65, 66, 67))) == total_s(square, 64, 4)
+
+
+def test_a_maximum_adds_up_as_it_is_and_not_as_a_sum():
+    # It was once added up as launch + a·L: recompute then lost from the first step on.
+    record = grown()
+    laws = [law(0, 4e-3, 5e-6), law(1, 4e-3, 1e-7, order="linear")]
+    laws[0]["form"] = "max"
+    record = changed(record, growth__laws=laws)
+    assert pytest.approx(4e-3) == law_s(record.growth.laws[0], 800.0)
+    assert pytest.approx(5e-3) == law_s(record.growth.laws[0], 1000.0)
+    caption = cumulative_by_law(record, record.growth, LOOKS).caption
+    contexts = [64 + step for step in range(1, 4096)]
+    ahead, lead = None, 0.0
+    for token, context in enumerate(contexts, start=2):
+        lead += max(4e-3, 5e-6 * context) - (4e-3 + 1e-7 * context)
+        ahead = None if lead <= 0 else ahead or token
+    assert f"cached (dynamic) has taken less time than nocache from new token {ahead:,} on." in caption
+    # From 4 ms at 64 tokens to 10.24 ms at 2,048.
+    gained = (10.24e-3 - 4e-3) / (2048 - 64) * 1e3
+    assert f"where nocache gains {gained * 1e3:.2f} ms" in " ".join(growth_sentences(record))
 
 
 def test_a_law_is_a_line_through_the_points_measured_with_a_real_decode_on_top():

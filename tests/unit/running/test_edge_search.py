@@ -33,6 +33,16 @@ def test_any_edge_is_bracketed_within_the_resolution(resolution: float) -> None:
         assert len(sizes) == len(set(sizes)) == search.tries < MOST_TRIES
 
 
+@pytest.mark.parametrize("edge", [1, 2, 3])
+def test_edges_of_a_few_are_found_from_far_away(edge: int) -> None:
+    # A batch of 1 between 1 and 3 was tried again until no try was left.
+    for start in range(1, 300):
+        search = EdgeSearch(start, 1, None, 0.02)
+        sizes = tried(search, edge)
+        assert (True, edge, edge + 1) == (search.closed, search.found, search.above)
+        assert len(sizes) == len(set(sizes))
+
+
 def test_a_good_prediction_costs_two_tries() -> None:
     # 100,000 predicted and true: 2.5 % below it fits, one stride of 5 % further does not.
     assert [97_500, 102_375] == tried(EdgeSearch(97_500, 3, None, 0.05), 100_000)
