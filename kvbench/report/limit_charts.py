@@ -237,12 +237,12 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
                     xanchor="right",
                     yanchor="bottom",
                 ),
-                note(
+                note(  # in the middle of its slope, where no other word stands
                     f"{plain(slopes[-1] / 1e9)} GB/s",
-                    x=math.log10(peak / slopes[-1]) - 0.15,
-                    y=math.log10(peak / scale),
+                    x=math.log10(low * peak / slopes[-1]) / 2,
+                    y=math.log10(math.sqrt(low * peak * slopes[-1]) / scale),
                     xanchor="right",
-                    yanchor="top" if len(slopes) > 1 else "bottom",
+                    yanchor="bottom",
                 ),
             ],
         ),
