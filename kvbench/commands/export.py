@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from kvbench.commands.arguments import Parser
 
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> int:
     if arguments.format in IMAGES:
         if arguments.output is None or arguments.output.is_file():
             parser.error(f"--format={arguments.format} writes many files: give --output FOLDER")
-        return _write_images(arguments.paths, arguments.output, arguments.format, arguments.theme or "light")
+        return _write_images(arguments)
     from kvbench.report.export import export
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import write_file, write_stdout
@@ -54,13 +53,16 @@ def main(argv: list[str]) -> int:
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
-def _write_images(paths: Sequence[Path], folder: Path, format: Literal["svg", "png"], theme: str) -> int:
+def _write_images(arguments: argparse.Namespace) -> int:
     from kvbench.report.images import write_images
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import say
+    from kvbench.report.redaction import redacted_run
 
-    found = gather(paths)
-    write_images(found.runs, folder, format, theme, lambda path: say(f"{path}\n"))
+    found = gather(arguments.paths)
+    runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
+    theme = arguments.theme or "light"
+    write_images(runs, arguments.output, arguments.format, theme, lambda path: say(f"{path}\n"))
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
