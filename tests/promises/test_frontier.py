@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,3 +133,39 @@ class TestBadInput:
     def test_includes_a_real_model_that_nothing_could_kill(self, run_kvbench: Run) -> None:
         code, _, error = run_kvbench("experiment=frontier", "launch=inline")
         assert (2, True) == (code, "launch=inline: not with frontier.axes" in error), error
+
+
+TINY = {
+    "model_type": "llama",
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+}
+
+
+def test_a_real_model_on_the_cpu_is_held_to_its_budget(run_kvbench: Run, tmp_path: Path) -> None:
+    """Its edges lie within the budget, near what was predicted: +16 and +26 % were seen."""
+    folder = tmp_path / "conf" / "model"
+    folder.mkdir(parents=True)
+    (folder / "tiny.yaml").write_text(
+        f"name: tiny\nweights: random\ndtype: float32\narchitecture: {json.dumps(TINY)}\n", encoding="utf-8"
+    )
+    search = (
+        "frontier.memory_gib=1.0",
+        "frontier.axes=[batch]",
+        "frontier.resolution=0.1",
+        "workload.prompt_tokens=32",
+    )
+    code, _, complaint = run_kvbench(
+        *("--config-dir", str(tmp_path / "conf"), "model=tiny", "experiment=frontier", "device=cpu", "report=false"),
+        *(*search, "workload.prompt_tokens=32", "workload.new_tokens=2", "threads=1"),
+    )
+    assert 0 == code, complaint
+    for edge in edges(only(tmp_path)):
+        assert edge.error is not None
+        assert abs(edge.error) < 0.6
+        assert all((each.peak_bytes or 0) <= 2**30 for each in edge.tries if each.outcome == "fits")
