@@ -103,7 +103,6 @@ ATTENTIONS = {
     "math": "SDPA pinned to its math backend",
     "cudnn": "SDPA pinned to its cuDNN backend",
 }
-PINNED_SDPA = ("flash", "efficient", "math", "cudnn")
 CUDA_ONLY_ATTENTION = ("efficient", "cudnn")
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, stdtrit
 
 LEVEL = 0.95
-MIN_MEDIAN_SAMPLES = 6  # below this the extremes of the sample cover the median with less than 95 %
 
 
 @dataclass(frozen=True)
