@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kvbench import capabilities
-from kvbench.config.schema import Config
+from kvbench.config.arms import written_arms
+from kvbench.config.schema import ArmConfig, Config
 from kvbench.interruptions import default_steps
 from kvbench.workloads.prompts import bundled_prompts, long_text, read_prompts
 
@@ -22,6 +23,9 @@ class Arm:
     engine: str
     attention: str
     habit: str = "none"
+    compile_mode: str | None = None  # of engine compiled
+    bucket: int | None = None  # tokens to whose multiples passes without a cache are padded; None: exact lengths
+    cache_tokens: int | None = None  # length of a static cache; None: what the run needs
 
     @property
     def label(self) -> str:
@@ -31,7 +35,17 @@ class Arm:
     @property
     def keeps_past(self) -> bool:
         """Whether a step relies on what earlier steps left behind."""
-        return self.cache != "none"
+        return capabilities.MODES[self.mode].keeps_past
+
+    @property
+    def is_static(self) -> bool:
+        """Whether its cache is allocated whole at the start."""
+        return self.cache in capabilities.CACHES and capabilities.CACHES[self.cache].static
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its engine prepares a pass of one shape and then repeats it."""
+        return self.engine != capabilities.EAGER
 
 
 @dataclass(frozen=True)
@@ -111,27 +125,22 @@ def model_name(config: Config) -> str:
 
 
 def _arms(config: Config) -> tuple[Arm, ...]:
-    arms = _arms_as_written(config)
-    if config.model.weights != "python":
-        return arms
-    return tuple(replace(arm, cache=capabilities.OWN_CACHE) if arm.keeps_past else arm for arm in arms)
+    return tuple(_arm(written, config) for written in written_arms(config))
 
 
-def _arms_as_written(config: Config) -> tuple[Arm, ...]:
-    if config.arms is not None:
-        return tuple(
-            Arm(arm.mode, arm.cache or capabilities.MODES[arm.mode].caches[0], arm.engine, arm.attention, arm.habit)
-            for arm in config.arms
-        )
-    modes = capabilities.MODE_ARMS.get(config.mode, (config.mode,))
-    return tuple(
-        Arm(
-            mode,
-            config.cache if config.cache in capabilities.MODES[mode].caches else "none",
-            config.engine,
-            config.attention,
-        )
-        for mode in modes
+def _arm(written: ArmConfig, config: Config) -> Arm:
+    own = config.model.weights == "python" and capabilities.MODES[written.mode].keeps_past
+    compiles = written.engine == "compiled"
+    repeats_passes = written.mode == "nocache" and written.engine != capabilities.EAGER
+    return Arm(
+        mode=written.mode,
+        cache=capabilities.OWN_CACHE if own else written.cache or capabilities.NO_CACHE,
+        engine=written.engine,
+        attention=written.attention,
+        habit=written.habit,
+        compile_mode=written.compile_mode or (capabilities.USUAL_COMPILE_MODE if compiles else None),
+        bucket=written.bucket or (capabilities.USUAL_BUCKET if repeats_passes else None),
+        cache_tokens=written.cache_tokens,
     )
 
 

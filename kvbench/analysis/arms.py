@@ -37,6 +37,9 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         engine=spec.engine,
         attention=spec.attention,
         habit=spec.habit,
+        compile_mode=spec.compile_mode,
+        bucket=spec.bucket,
+        cache_tokens=spec.cache_tokens,
         cold=_cold(samples, arm),
         ttft_s=estimate([block.ttft_s for block in figures]),
         itl_s=estimate([block.itl_s for block in figures]),
@@ -65,7 +68,7 @@ def _cold(samples: RunSamples, arm: int) -> Cold:
         ttft_s=visit.ttft_s if visit else None,
         itl_s=visit.itl_s if visit else None,
         load_s=samples.prepared.load_s if samples.prepared else None,
-        compile_s=None,
+        compile_s=visit.prepared_s if visit else None,
         step_s=visit.step_s if visit else (),
         probes=tuple(LengthProbe(**asdict(probe)) for probe in found.probes) if found and found.probes else None,
     )

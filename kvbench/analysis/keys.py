@@ -16,7 +16,7 @@ from kvbench.config.compose import to_dict
 from kvbench.config.schema import ModelConfig
 from kvbench.measuring.environment import STABLE
 from kvbench.measuring.samples import Prepared
-from kvbench.plan import Plan
+from kvbench.plan import Arm, Plan
 from kvbench.records.schema import Keys
 
 # Where results go, what is drawn of them and whether old ones count does not change them.
@@ -37,7 +37,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "workload": config["workload"],
         "interruptions": {"steps": plan.interrupt_steps, "message": plan.config.interrupt.message},
         "sampling": config["sampling"],
-        "arms": [asdict(arm) for arm in plan.arms],
+        "arms": [_stated(arm) for arm in plan.arms],
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
         **_own_model(plan.config.model),
@@ -63,6 +63,11 @@ def resume_key(plan: Plan, environment: Mapping[str, Any]) -> str:
             "environment": {name: environment.get(name) for name in STABLE},
         }
     )
+
+
+def _stated(arm: Arm) -> dict[str, Any]:
+    """What is set of an arm; a setting that came later leaves the keys of arms without it as they were."""
+    return {name: value for name, value in asdict(arm).items() if value is not None}
 
 
 def _own_model(model: ModelConfig) -> dict[str, Any]:

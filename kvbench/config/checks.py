@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any
 
-from kvbench.capabilities import INTERRUPTED, MODE_ARMS, MODES, cache_conflict, habit_conflict
+from kvbench.capabilities import INTERRUPTED, MODES
+from kvbench.config.arms import check_arms, modes_of
 from kvbench.config.own_models import check_own_model
 from kvbench.config.schema import AXES, Config, ModelConfig
 from kvbench.errors import ConfigError
@@ -37,8 +38,9 @@ def check(config: Config) -> None:
         _check_range(key, value, metadata)
     _check_model(config.model)
     _check_workload(config)
-    _check_arms(config)
-    check_own_model(config, _modes(config))
+    _check_places(config)
+    check_arms(config)
+    check_own_model(config)
     _check_interruptions(config)
     _check_scaling(config)
     _check_frontier(config)
@@ -46,7 +48,6 @@ def check(config: Config) -> None:
     _check_trace(config)
     _check_reference(config)
     _check_launch(config)
-    _check_places(config)
 
 
 def settings(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -131,26 +132,9 @@ def _check_workload(config: Config) -> None:
         raise ConfigError(f"workload.stop={stop}: the scripted model has no tokenizer; allowed: ignore or [ids]")
 
 
-def _check_arms(config: Config) -> None:
-    if config.arms is not None and not config.arms:
-        raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
-    for index, arm in enumerate(config.arms or ()):
-        conflict = cache_conflict(arm.mode, arm.cache) if arm.cache is not None else None
-        conflict = conflict or habit_conflict(arm.mode, arm.habit)
-        if conflict:
-            raise ConfigError(f"arms[{index}]: {conflict}")
-
-
-def _modes(config: Config) -> tuple[str, ...]:
-    """The mode of every arm."""
-    if config.arms is not None:
-        return tuple(arm.mode for arm in config.arms)
-    return MODE_ARMS.get(config.mode, (config.mode,))
-
-
 def _check_interruptions(config: Config) -> None:
     steps, message = config.interrupt.steps, config.interrupt.message
-    modes = _modes(config)
+    modes = modes_of(config)
     if not set(modes) & set(INTERRUPTED):
         if steps is not None or message is not None:
             key = "steps" if steps is not None else "message"
@@ -186,7 +170,7 @@ def _check_scaling(config: Config) -> None:
         raise ConfigError(f"workload.{given}: not with scaling.lengths, which cut the bundled text; leave one out")
     if workload.stop != "ignore":
         raise ConfigError(f"workload.stop={workload.stop}: not with scaling.lengths, every step counts; use ignore")
-    if set(_modes(config)) & set(INTERRUPTED):
+    if set(modes_of(config)) & set(INTERRUPTED):
         raise ConfigError("scaling.lengths: not with an interrupted mode, whose steps are of several kinds")
 
 
@@ -207,7 +191,7 @@ def _check_frontier(config: Config) -> None:
     refusals = {
         "launch=inline: not with frontier.axes, nothing could end a try; use launch=worker": not killable,
         "frontier.axes: not with an interrupted mode, whose caches are lost on the way": bool(
-            set(_modes(config)) & set(INTERRUPTED)
+            set(modes_of(config)) & set(INTERRUPTED)
         ),
         "frontier.axes: not with scaling.lengths, which time what this run only fits; leave one out": (
             config.scaling.lengths is not None
@@ -241,7 +225,7 @@ def _check_measure(config: Config) -> None:
             f"measure.blocks={measure.blocks}: stopping=precision needs at least {LEAST_FOR_PRECISION}; stopping on"
             " fewer takes luck for precision"
         )
-    if measure.stopping == "precision" and len(_modes(config)) == 1:
+    if measure.stopping == "precision" and len(modes_of(config)) == 1:
         raise ConfigError("measure.stopping=precision: needs two arms, its target is the speed-up's interval")
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from kvbench.capabilities import MODES, habits_of
+from kvbench.config.arms import written_arms
 from kvbench.config.schema import Config, ModelConfig
 from kvbench.errors import ConfigError
 
@@ -15,7 +15,7 @@ TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 NOT_OURS = ("all_logits", "dropped_cache")
 
 
-def check_own_model(config: Config, modes: Sequence[str]) -> None:
+def check_own_model(config: Config) -> None:
     """Raise `ConfigError` for what only transformers' models can do, and for a target that is none."""
     model = config.model
     if model.weights != OWN:
@@ -24,25 +24,27 @@ def check_own_model(config: Config, modes: Sequence[str]) -> None:
             raise ConfigError(f"model.{key}: goes with model=python, which measures a model of your own; leave it out")
         return
     _check_target(model)
-    for mode in modes:
-        if not MODES[mode].ours:
-            raise ConfigError(f"mode {mode} is transformers' own generate(), which model=python has not; leave it out")
-    habits = [arm.habit for arm in config.arms or ()] or ["none"] * len(modes)
-    for mode, habit in zip(modes, habits, strict=True):
-        foreign = sorted(habits_of(mode, habit) & set(NOT_OURS))
+    arms = written_arms(config)
+    for arm in arms:
+        if not MODES[arm.mode].ours:
+            raise ConfigError(
+                f"mode {arm.mode} is transformers' own generate(), which model=python has not; leave it out"
+            )
+        foreign = sorted(habits_of(arm.mode, arm.habit) & set(NOT_OURS))
         if foreign:
             raise ConfigError(
-                f"mode {mode} has the habit {foreign[0]}, which is asked for by an argument of transformers' models;"
-                " model=python has none: leave it out"
+                f"mode {arm.mode} has the habit {foreign[0]}, which is asked for by an argument of transformers'"
+                " models; model=python has none: leave it out"
             )
-    attentions = [arm.attention for arm in config.arms] if config.arms is not None else [config.attention]
     for key, value, harmless in (
         ("model.quantization", model.quantization, "none"),
         ("model.device_map", model.device_map, None),
         ("workload.chat_template", config.workload.chat_template, False),
         ("shapes.hidden_states", config.shapes.hidden_states, False),
         ("shapes.attentions", config.shapes.attentions, False),
-        *(("attention", attention, "auto") for attention in attentions),
+        *(("attention", arm.attention, "auto") for arm in arms),
+        *(("engine", arm.engine, "eager") for arm in arms),
+        *(("bucket", arm.bucket, None) for arm in arms),
     ):
         if value != harmless:
             shown = str(value).lower() if isinstance(value, bool) else value

@@ -11,6 +11,8 @@ MODES = tuple(capabilities.MODES)
 CACHES = tuple(capabilities.CACHES)
 QUANTIZATIONS = tuple(capabilities.QUANTIZATIONS)
 ENGINES = tuple(capabilities.ENGINES)
+COMPILE_MODES = tuple(capabilities.COMPILE_MODES)
+KEPT = tuple(name for name in CACHES if name != capabilities.NO_CACHE)
 ATTENTIONS = tuple(capabilities.ATTENTIONS)
 HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
@@ -107,6 +109,9 @@ class ArmConfig:
     engine: str = setting("eager", "how the step is executed", choices=ENGINES)
     attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
     habit: str = setting("none", "a habit of hand-written loops to look at, or all of them", choices=HABITS)
+    compile_mode: str | None = setting(None, "engine=compiled: how", choices=COMPILE_MODES)
+    bucket: int | None = setting(None, "mode=nocache: passes are padded to multiples of so many tokens", minimum=1)
+    cache_tokens: int | None = setting(None, "length of a static cache (default: what the run needs)", minimum=1)
 
 
 @dataclass
@@ -242,11 +247,24 @@ class Config:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     mode: str = setting("both", "way of decoding; both: nocache and cached", choices=(*MODES, "both"))
-    cache: str = setting("dynamic", "kind of cache of the arms that keep one", choices=("dynamic",))
+    cache: str = setting("dynamic", "kind of cache of the arms that keep one", choices=KEPT)
     engine: str = setting("eager", "how a step is executed", choices=ENGINES)
     attention: str = setting("auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS)
+    compile_mode: str | None = setting(
+        None, f"engine=compiled: how (default: {capabilities.USUAL_COMPILE_MODE})", choices=COMPILE_MODES
+    )
+    bucket: int | None = setting(
+        None,
+        "pad passes without a cache to multiples of so many tokens (default: exact lengths;"
+        f" {capabilities.USUAL_BUCKET} where an engine repeats passes)",
+        minimum=1,
+    )
+    cache_tokens: int | None = setting(
+        None, "length of a static cache (default: what the run needs, up to a multiple of 64)", minimum=1
+    )
     arms: list[ArmConfig] | None = setting(
-        None, "list of {mode, cache, engine, attention, habit}; the first is the baseline"
+        None,
+        "list of {mode, cache, engine, attention, habit, compile_mode, bucket, cache_tokens}, the baseline first",
     )
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)

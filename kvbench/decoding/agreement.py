@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -35,6 +35,9 @@ class Comparable(Reorderable, Protocol):
     def decoder(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
         """The decoder of an arm, on a forced path; `attention` takes the place of the arm's own."""
 
+    def unprepared(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
+        """The same in plain PyTorch and at exact lengths, whatever the arm's engine: for shapes that come once."""
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -59,13 +62,14 @@ def compare(
     divergence = first_divergence(baseline_tokens, candidate_tokens)
     number, path = common_path(session, baseline_tokens, divergence, extent)
     batch, members = session.batches[number], session.batch_members[number]
-    reference = _followed(session, 0, batch, path)
-    judged = _followed(session, candidate, batch, path)
+    reference = _followed(session.decoder, 0, batch, path)
+    judged = _followed(session.decoder, candidate, batch, path)
 
-    def follow(other: PromptBatch, other_path: torch.Tensor, attention: str | None) -> Logits:
-        return _followed(session, 0, other, other_path, attention)
+    def follow_unprepared(other: PromptBatch, other_path: torch.Tensor, attention: str | None = None) -> Logits:
+        return _followed(session.unprepared, 0, other, other_path, attention)
 
-    noise = rounding_noise(session, follow, batch, path, reference)
+    # An engine of the first arm has no part in the noise: were it wrong, the noise would excuse every candidate.
+    noise = rounding_noise(session, follow_unprepared, batch, path, follow_unprepared(batch, path))
     session.decoder(0).prepare(None)  # puts the first arm's own attention back
     by_step = step_figures(reference, judged)
     scale = largest_logit(reference)
@@ -165,10 +169,10 @@ def _batch_of(session: Comparable, sequence: int) -> int:
 
 
 def _followed(
-    session: Comparable, arm: int, batch: PromptBatch, path: torch.Tensor, attention: str | None = None
+    decoder: Callable[..., Decoder], arm: int, batch: PromptBatch, path: torch.Tensor, attention: str | None = None
 ) -> Logits:
     forced = Forced(path)
-    return follow(session.decoder(arm, forced, attention=attention), forced, batch)
+    return follow(decoder(arm, forced, attention=attention), forced, batch)
 
 
 def _worst(values: Sequence[float | None]) -> float | None:

@@ -14,6 +14,19 @@ def batch_indices(prompts: int, batch_size: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(range(start, min(start + batch_size, prompts))) for start in range(0, prompts, batch_size))
 
 
+def widened(batch: PromptBatch, columns: int) -> PromptBatch:
+    """A batch with room for so many columns: positions count on, and no mask hides what is behind the last token."""
+    missing = columns - batch.positions.shape[1]
+    if missing <= 0:
+        return batch
+    further = torch.arange(1, missing + 1, device=batch.positions.device)
+    positions = torch.cat([batch.positions, batch.positions[:, -1:] + further], dim=1)
+    mask = None
+    if batch.mask is not None:
+        mask = torch.cat([batch.mask, batch.mask.new_ones((len(batch.mask), missing))], dim=1)
+    return PromptBatch(batch.index, batch.input_ids, positions, mask, batch.lengths)
+
+
 def make_batch(index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, device: torch.device) -> PromptBatch:
     """One batch on the device. Positions count real tokens only: a row's first real token is at 0.
 

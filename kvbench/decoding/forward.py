@@ -6,7 +6,6 @@ import inspect
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ModelUnavailable
@@ -40,11 +39,6 @@ class Forward:
                 f"{type(self.model).__name__} takes no past_key_values, so mode=cached cannot run: use mode=nocache"
             )
 
-    def new_cache(self, rows: int) -> Any:  # noqa: ARG002 - it takes its rows at the first update
-        """An empty cache for so many sequences."""
-        # Without the config sliding-window layers would be stored at full length.
-        return DynamicCache(config=self.model.config)
-
     def last_logits(
         self,
         input_ids: torch.Tensor,
@@ -54,22 +48,26 @@ class Forward:
         cache: Any | None = None,
         use_cache: bool = False,
         all_logits: bool = False,
+        last: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits (batch, vocabulary) of the last position.
+        """Logits (batch, vocabulary) of the last position, or of the submitted column that `last` (1,) names.
 
         `input_ids` (batch, submitted) are the newest of `length` tokens per row, padding included.
         """
         arguments: dict[str, Any] = {"use_cache": use_cache}
         if batch.mask is not None:
-            arguments["attention_mask"] = batch.mask[:, :length]  # past and new tokens
+            # Past and new tokens; beside a static cache all that are to come, so that no step differs in shape.
+            whole = getattr(cache, "is_compileable", False) and input_ids.shape[1] == 1
+            arguments["attention_mask"] = batch.mask if whole else batch.mask[:, :length]
         if self._takes_positions:
             arguments["position_ids"] = batch.positions[:, length - input_ids.shape[1] : length]
         if cache is not None:
             arguments["past_key_values"] = cache
-        if self._takes_logits_to_keep and not all_logits:
-            arguments["logits_to_keep"] = 1
+        keeps_one = self._takes_logits_to_keep and not all_logits
+        if keeps_one:
+            arguments["logits_to_keep"] = 1 if last is None else last
         logits: torch.Tensor = self.model(input_ids=input_ids, **arguments).logits
-        return logits[:, -1]
+        return logits[:, -1] if keeps_one or last is None else logits.index_select(1, last)[:, 0]
 
 
 class OwnForward(Forward):
@@ -86,7 +84,7 @@ class OwnForward(Forward):
             )
 
     def new_cache(self, rows: int) -> OwnPast:
-        """See `Forward.new_cache`."""
+        """An empty cache for so many sequences."""
         return self.model.new_cache(rows)
 
 

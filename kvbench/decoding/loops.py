@@ -9,6 +9,11 @@ from typing import Any
 
 import torch
 
+from kvbench.decoding.batches import widened
+from kvbench.decoding.buckets import EXACT, Buckets
+from kvbench.decoding.caches import CacheMaker, told_length
+from kvbench.decoding.engines.eager import EAGER
+from kvbench.decoding.engines.protocol import Engine
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.habits import NO_HABITS, Habits
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
@@ -32,6 +37,7 @@ class Loop(ABC):
         *,
         habits: Habits = NO_HABITS,
         interruptions: Interruptions = NONE,
+        engine: Engine = EAGER,
     ) -> None:
         self._forward = forward
         self._chooser = chooser
@@ -39,6 +45,7 @@ class Loop(ABC):
         self._pad_id = pad_id
         self._habits = habits
         self._interruptions = interruptions
+        self._engine = engine
 
     def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
         """See `Decoder.prepare`."""
@@ -49,15 +56,18 @@ class Loop(ABC):
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
         """See `Decoder.run`."""
-        with self._habits.context(), self._setting.pinned_backend():
+        with self._habits.context(), self._setting.pinned_backend(), self._engine.running(self._forward.model):
             return self._decode(batch, new_tokens, observer, stop_ids)
 
     def _decode(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int]) -> Decoded:
         rows, prompt = batch.input_ids.shape
-        ids = batch.input_ids.new_empty((rows, self._interruptions.context(prompt, new_tokens)))
+        context = self._interruptions.context(prompt, new_tokens)
+        # Zeros: what a padded pass submits beyond the last token must be ids too.
+        ids = batch.input_ids.new_zeros((rows, self._submitted(context)))
         ids[:, :prompt] = batch.input_ids
+        batch = widened(batch, ids.shape[1])
         message = batch.input_ids.new_tensor(self._interruptions.message_ids)
-        cache = self._new_cache(rows)
+        cache = self._begin(ids)
         ending = _Ending(batch.input_ids.new_tensor(stop_ids), rows, self._pad_id) if stop_ids else None
         passes: list[Pass] = []
         length = prompt
@@ -65,7 +75,7 @@ class Loop(ABC):
             if index in self._interruptions.steps:
                 ids[:, length : length + len(message)] = message
                 length += len(message)
-                cache = self._after_interruption(cache, rows)
+                cache = self._after_interruption(cache, ids)
             logits, made = self._next_logits(ids, batch, length, cache)
             passes.append(made)
             token = self._chooser.choose(ids[:, :length], logits)
@@ -86,10 +96,15 @@ class Loop(ABC):
         lengths = [last - first for first, last in pairwise(bounds)]
         return torch.cat([ids[:, start : start + length] for start, length in zip(starts, lengths, strict=True)], dim=1)
 
-    def _new_cache(self, rows: int) -> Any | None:  # noqa: ARG002 - modes without a cache have none of any size
+    def _submitted(self, context: int) -> int:
+        """Tokens of a pass whose last one is token number `context`, with what pads it at its end."""
+        return context
+
+    def _begin(self, ids: torch.Tensor) -> Any | None:  # noqa: ARG002 - what there is to begin with is a mode's affair
+        """The cache that a run over `ids` (batch, context) starts with, if any."""
         return None
 
-    def _after_interruption(self, cache: Any | None, rows: int) -> Any | None:  # noqa: ARG002 - it stays as it is
+    def _after_interruption(self, cache: Any | None, ids: torch.Tensor) -> Any | None:  # noqa: ARG002 - it stays
         return cache
 
     @abstractmethod
@@ -100,7 +115,20 @@ class Loop(ABC):
 
 
 class NoCacheLoop(Loop):
-    """Submits all tokens at every step, keeps nothing, and without habits asks for the last position's logits only."""
+    """Submits all tokens at every step, keeps nothing, and without habits asks for the last position's logits only.
+
+    With `buckets` every pass is padded at its end, where causal attention cannot see it.
+    """
+
+    def __init__(self, *arguments: Any, buckets: Buckets = EXACT, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._buckets = buckets
+
+    def _submitted(self, context: int) -> int:
+        return self._buckets.padded(context)
+
+    def _begin(self, ids: torch.Tensor) -> None:
+        self._places = torch.arange(ids.shape[1], device=ids.device)
 
     def _next_logits(
         self,
@@ -109,9 +137,14 @@ class NoCacheLoop(Loop):
         length: int,
         cache: Any | None,  # noqa: ARG002 - this mode has none
     ) -> tuple[torch.Tensor, Pass]:
-        submitted = self._habits.submitted(ids[:, :length])
+        submitted = self._habits.submitted(ids[:, : self._buckets.padded(length)])
         logits = self._forward.last_logits(
-            submitted, batch, length, use_cache=self._habits.builds_cache, all_logits=self._habits.all_logits
+            submitted,
+            batch,
+            submitted.shape[1],
+            use_cache=self._habits.builds_cache,
+            all_logits=self._habits.all_logits,
+            last=self._places[length - 1 : length] if submitted.shape[1] > length else None,
         )
         return logits, Pass(submitted.shape[1], None, None)
 
@@ -119,30 +152,33 @@ class NoCacheLoop(Loop):
 class CachedLoop(Loop):
     """Submits the prompt once, then with a cache what is new: one token a step, and any message before it."""
 
-    def __init__(self, forward: Forward, *arguments: Any, **named: Any) -> None:
+    def __init__(self, forward: Forward, *arguments: Any, caches: CacheMaker | None = None, **named: Any) -> None:
         forward.require_cache()
         super().__init__(forward, *arguments, **named)
+        self._caches = caches or CacheMaker(forward, "dynamic")
 
-    def _new_cache(self, rows: int) -> Any:
-        return self._forward.new_cache(rows)
+    def _begin(self, ids: torch.Tensor) -> Any:
+        self._past = 0
+        return self._caches.new(*ids.shape)
 
     def _next_logits(
         self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None
     ) -> tuple[torch.Tensor, Pass]:
         assert cache is not None
-        before = int(cache.get_seq_length())
+        before = self._past
         newest = self._habits.submitted(ids[:, before:length])
         logits = self._forward.last_logits(
             newest, batch, length, cache=cache, use_cache=True, all_logits=self._habits.all_logits
         )
-        return logits, Pass(newest.shape[1], before, int(cache.get_seq_length()))
+        self._past = told_length(cache, before + newest.shape[1])
+        return logits, Pass(newest.shape[1], before, self._past)
 
 
 class InterruptedLoop(CachedLoop):
     """Loses its cache at every interruption: the next pass submits everything to an empty one."""
 
-    def _after_interruption(self, cache: Any | None, rows: int) -> Any:  # noqa: ARG002 - what is lost is not looked at
-        return self._new_cache(rows)
+    def _after_interruption(self, cache: Any | None, ids: torch.Tensor) -> Any:  # noqa: ARG002 - what is lost is lost
+        return self._begin(ids)
 
 
 class _Ending:

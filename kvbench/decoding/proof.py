@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from kvbench.decoding.buckets import EXACT, Buckets
 from kvbench.decoding.protocol import Pass
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.untimed_pass import Proof
@@ -17,14 +18,15 @@ def prove(
     interruptions: Interruptions = NONE,
     *,
     loses_past: bool = False,
+    buckets: Buckets = EXACT,
 ) -> Proof:
     """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
 
-    Recompute submits the whole context with no past. Cached submits what the past lacks: the prompt, then one token
-    and what was inserted before it, and the past grows by exactly that. A mode that `loses_past` submits everything to
-    an empty past at each interruption.
+    Recompute submits the whole context with no past, filled up to its bucket. Cached submits what the past lacks: the
+    prompt, then one token and what was inserted before it, and the past grows by exactly that. A mode that `loses_past`
+    submits everything to an empty past at each interruption.
     """
-    promised = promised_passes(len(passes), prompt, keeps_past, interruptions, loses_past=loses_past)
+    promised = promised_passes(len(passes), prompt, keeps_past, interruptions, loses_past=loses_past, buckets=buckets)
     pairs = list(zip(passes, promised, strict=True))
     broken = [index for index, (made, right) in enumerate(pairs) if made != right]
     resubmitted = sum(
@@ -47,16 +49,23 @@ def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int) -> str:
 
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
 def promised_passes(
-    count: int, prompt: int, keeps_past: bool, interruptions: Interruptions, *, loses_past: bool
+    count: int,
+    prompt: int,
+    keeps_past: bool,
+    interruptions: Interruptions,
+    *,
+    loses_past: bool,
+    buckets: Buckets = EXACT,
 ) -> tuple[Pass, ...]:
     """What a mode promises to submit, pass by pass; see `prove`."""
-    return tuple(_promised(index, prompt, keeps_past, interruptions, loses_past) for index in range(count))
-
-
-def _promised(index: int, prompt: int, keeps_past: bool, interruptions: Interruptions, loses_past: bool) -> Pass:
-    context = interruptions.context(prompt, index)
     if not keeps_past:
-        return Pass(context, None, None)
+        contexts = (interruptions.context(prompt, index) for index in range(count))
+        return tuple(Pass(buckets.padded(context), None, None) for context in contexts)
+    return tuple(_promised(index, prompt, interruptions, loses_past) for index in range(count))
+
+
+def _promised(index: int, prompt: int, interruptions: Interruptions, loses_past: bool) -> Pass:
+    context = interruptions.context(prompt, index)
     if index == 0 or (loses_past and index in interruptions.steps):
         return Pass(context, 0, context)
     past = interruptions.context(prompt, index - 1)

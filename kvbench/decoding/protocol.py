@@ -45,6 +45,16 @@ class Decoded:
     cache: Any | None
     trace: Any | None = None
 
+    def held_passes(self) -> Sequence[Pass]:
+        """The passes, the last one's past as the cache itself tells it: one look at the device for the whole run.
+
+        Within a run a cache whose length is on the device is not asked; had it not grown by what was submitted at each
+        step, its length would be wrong at the end.
+        """
+        if self.cache is None or not self.passes:
+            return self.passes
+        return [*self.passes[:-1], self.passes[-1]._replace(past_after=int(self.cache.get_seq_length()))]
+
 
 class Observer(Protocol):
     """Told of every new token as soon as the host has submitted the work that makes it."""

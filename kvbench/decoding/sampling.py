@@ -81,5 +81,6 @@ class Forced:
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the protocol's shape
         """The path's next token ids (batch,)."""
-        self.logits.append(logits.detach().to(torch.promote_types(logits.dtype, torch.float32)))
+        # A copy: an engine that repeats a pass writes the next logits to the same place.
+        self.logits.append(logits.detach().to(torch.promote_types(logits.dtype, torch.float32), copy=True))
         return self.path[:, len(self.logits) - 1]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import masking_utils
+
+from kvbench.decoding import grouped_attention
+from kvbench.decoding.grouped_attention import GROUPED
 
 SDPA_BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -15,6 +20,9 @@ SDPA_BACKENDS = {
     "math": SDPBackend.MATH,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
+# What transformers calls them, where it is not its SDPA with a backend pinned.
+IMPLEMENTATIONS = {"eager": "eager", GROUPED: GROUPED}
+grouped_attention.register()
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,27 @@ class TorchSetting:
 
     def apply(self, model: Any) -> None:
         """Set the model's attention implementation and torch's global generators, on every device."""
-        pinned = "eager" if self.attention == "eager" else "sdpa"
-        wanted = self.own_attention if self.attention == "auto" else pinned
+        wanted = IMPLEMENTATIONS.get(self.attention, "sdpa") if self.attention != "auto" else self.own_attention
         if model.config._attn_implementation != wanted:
             model.set_attn_implementation(wanted)
         torch.manual_seed(self.seed)
 
-    def pinned_backend(self) -> AbstractContextManager[None]:
-        """A context in which SDPA may use the pinned backend only."""
+    @contextmanager
+    def pinned_backend(self) -> Iterator[None]:
+        """A context in which SDPA may use the pinned backend only, and no rows are taken for packed documents.
+
+        transformers looks for restarting positions in every pass without a mask and a cache: a wait for the device at
+        every step, and under a compiler a full mask, which keeps the fast kernels out. kvbench never packs rows.
+        """
         backend = SDPA_BACKENDS.get(self.attention)
-        return sdpa_kernel([backend]) if backend is not None else nullcontext()
+        look = masking_utils.find_packed_sequence_indices
+        masking_utils.find_packed_sequence_indices = _none_packed
+        try:
+            with sdpa_kernel([backend]) if backend is not None else nullcontext():
+                yield
+        finally:
+            masking_utils.find_packed_sequence_indices = look
+
+
+def _none_packed(position_ids: torch.Tensor) -> None:  # noqa: ARG001 - the shape of what it stands for
+    return None

@@ -13,6 +13,7 @@ class ColdVisit:
     ttft_s: float
     itl_s: float | None
     step_s: tuple[tuple[float, ...], ...]  # per batch, one per step
+    prepared_s: float | None = None  # of it, compiling and capturing; None: the arm's engine does neither
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,9 @@ class ArmRecord(Part):
     engine: str
     attention: str
     habit: str = "none"
+    compile_mode: str | None = None  # of engine compiled
+    bucket: int | None = None  # tokens to whose multiples passes without a cache were padded
+    cache_tokens: int | None = None  # length that a static cache was given
     cold: Cold
     ttft_s: Estimate
     itl_s: Estimate

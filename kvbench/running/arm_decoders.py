@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from kvbench.capabilities import MODES, habits_of
+from kvbench.capabilities import EAGER, MODES, habits_of
+from kvbench.decoding.buckets import Buckets
+from kvbench.decoding.caches import CacheMaker
+from kvbench.decoding.engines.eager import EAGER as PLAIN
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
@@ -13,7 +17,8 @@ from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.interruptions import Interruptions
-from kvbench.plan import Plan
+from kvbench.plan import Arm, Plan
+from kvbench.running.engines import engine_of
 from kvbench.running.model_on_device import ModelOnDevice
 
 LOOPS: dict[str, Callable[..., Loop]] = {
@@ -36,30 +41,64 @@ class ArmDecoders:
         self._plan = plan
         self._interruptions = interruptions
         self._pad_id = pad_id
+        # Kept for the whole run: what an engine has prepared belongs to the caches that it has seen.
+        self._engines = [engine_of(arm, model.device) for arm in plan.arms]
+        self._caches = [
+            CacheMaker(model.forward, arm.cache, arm.cache_tokens, kept=arm.repeats and arm.keeps_past)
+            for arm in plan.arms
+        ]
 
     def plain(self, arm: int, forced: Forced | None = None, attention: str | None = None) -> Decoder:
         """The decoder that is timed; `attention` takes the place of the arm's own."""
-        return self._made(arm, forced or Sampler(self._plan.config.sampling), forced, attention)
+        return self._made(arm, self._plan.arms[arm], forced or Sampler(self._plan.config.sampling), forced, attention)
+
+    def unprepared(self, arm: int, forced: Forced | None = None, attention: str | None = None) -> Decoder:
+        """The same mode and cache in plain PyTorch at exact lengths, where preparing a shape would not pay."""
+        spec = replace(self._plan.arms[arm], engine=EAGER, compile_mode=None, bucket=None)
+        return self._made(None, spec, forced or Sampler(self._plan.config.sampling), forced, attention)
+
+    def prepared_s(self, arm: int) -> float | None:
+        """Seconds that compiling and capturing have taken so far; None where nothing is prepared."""
+        return self._engines[arm].prepared_s if self._plan.arms[arm].repeats else None
+
+    def release_others(self, arm: int) -> None:
+        """Give up what the other arms hold on the device, whose memory is not this arm's."""
+        for other, (engine, caches) in enumerate(zip(self._engines, self._caches, strict=True)):
+            if other != arm:
+                engine.release()
+                caches.release()
 
     def traced(self, arm: int, forced: Forced | None = None) -> Decoder:
         """A decoder that also tells the confidence of each token."""
         trace = Trace(self._plan.config.trace.top_k)
         if self._plan.arms[arm].mode in LOOPS:
             chooser = TracingChooser(forced or Sampler(self._plan.config.sampling), trace)
-            return TracedDecoder(self._made(arm, chooser), trace)
+            return TracedDecoder(self._made(arm, self._plan.arms[arm], chooser), trace)
         return TracedDecoder(WatchedDecoder(self.plain(arm, forced), self._model.loaded.model, trace), trace)
 
-    def _made(self, arm: int, chooser: Chooser, forced: Forced | None = None, attention: str | None = None) -> Decoder:
-        spec, config = self._plan.arms[arm], self._plan.config
+    def _made(
+        self,
+        arm: int | None,
+        spec: Arm,
+        chooser: Chooser,
+        forced: Forced | None = None,
+        attention: str | None = None,
+    ) -> Decoder:
+        """A decoder of `spec`, with what is kept for an arm of the run, or with nothing kept."""
+        config, forward = self._plan.config, self._model.forward
         setting = TorchSetting(attention or spec.attention, self._model.own_attention, config.sampling.seed)
         if MODES[spec.mode].ours:
+            caches = CacheMaker(forward, spec.cache, spec.cache_tokens) if arm is None else self._caches[arm]
+            buckets = Buckets(spec.bucket or 1, self._model.loaded.facts.max_context)
             return LOOPS[spec.mode](
-                self._model.forward,
+                forward,
                 chooser,
                 setting,
                 self._pad_id,
                 habits=Habits(habits_of(spec.mode, spec.habit), self._model.text, max(1, config.stream.interval)),
                 interruptions=self._interruptions,
+                engine=PLAIN if arm is None else self._engines[arm],
+                **({"caches": caches} if spec.keeps_past else {"buckets": buckets}),
             )
         arguments = generate_arguments(config.sampling)
         return Generate(

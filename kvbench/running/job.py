@@ -91,6 +91,7 @@ class _Job:
                     ttft_s=visits[0].ttft_s,
                     itl_s=sum(visit.decode_s for visit in visits) / steps if steps else None,
                     step_s=tuple(visit.step_s or () for visit in visits),
+                    prepared_s=self.session.prepared_s(arm),
                 )
             )
             self.emit(self.cold[-1])
@@ -127,7 +128,8 @@ class _Job:
             self.emit(self.session.traced(arm))
 
     def _warm_up(self, phase: str) -> None:
-        count = self.plan.config.measure.warmup
+        # What the untimed passes gave up on the device is prepared again here, before anything is timed.
+        count = max(self.plan.config.measure.warmup, int(any(arm.repeats for arm in self.plan.arms)))
         for number in range(count):
             self.emit(Progress(phase, number, count))
             self.warm = [self._visits(arm, "throughput") for arm in self.arms]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kvbench.capabilities import MODES, attention_conflict, takes_masks
+from kvbench.capabilities import MODES, device_conflict, takes_masks
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
@@ -23,7 +23,7 @@ REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activa
 def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) -> None:
     """Raise `DeviceUnavailable` or `ModelUnavailable` when an arm cannot run on this device or model."""
     for arm in arms:
-        if conflict := attention_conflict(arm.attention, device.type):
+        if conflict := device_conflict(arm, device.type):
             raise DeviceUnavailable(conflict)
         if arm.keeps_past and MODES[arm.mode].ours:
             forward.require_cache()

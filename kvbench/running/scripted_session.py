@@ -76,6 +76,9 @@ class ScriptedSession:
         """See `Session.decoder`."""
         return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions, attention)
 
+    def prepared_s(self, arm: int) -> None:
+        """See `Session.prepared_s`."""
+
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
         ids: list[list[int]] = decoded.new_ids

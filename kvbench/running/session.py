@@ -47,6 +47,9 @@ class Session(Protocol):
         `attention` takes the place of the arm's own.
         """
 
+    def prepared_s(self, arm: int) -> float | None:
+        """Seconds that an arm's engine has spent so far on compiling and capturing; None for one that does neither."""
+
     def new_ids(self, decoded: Any) -> list[list[int]]:
         """New token ids of each sequence, up to and including its stop id. Reads from the device."""
 

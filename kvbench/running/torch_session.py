@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from kvbench.capabilities import MODES, QUANTIZATIONS, takes_masks
+from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.own_witness import witness_of
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Decoder, Pass, PromptBatch, Unobserved
@@ -36,6 +37,7 @@ from kvbench.running.step_work import counted_flops, step_work
 from kvbench.workloads.tokens import message_ids, tokenise
 
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
+COMPILED_AWAY = "a compiler has put its operations together, and nothing counts them on a CPU"
 OWN_FLOPS = "not counted: there is no prediction for a model of one's own to hold the count against"
 
 
@@ -118,6 +120,14 @@ class TorchSession:
         """See `Session.decoder`; `forced` follows a given path instead of sampling."""
         return self._decoders.traced(arm, forced) if traced else self._decoders.plain(arm, forced, attention)
 
+    def unprepared(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
+        """See `Comparable.unprepared`."""
+        return self._decoders.unprepared(arm, forced, attention)
+
+    def prepared_s(self, arm: int) -> float | None:
+        """See `Session.prepared_s`."""
+        return self._decoders.prepared_s(arm)
+
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
         return [self._until_stop(row) for row in decoded.new_ids.tolist()]
@@ -130,7 +140,8 @@ class TorchSession:
         """See `Session.proof`."""
         spec, prompt = self._plan.arms[arm], self.context_of(batch)
         loses_past = spec.mode == "interrupted"
-        return prove(passes, prompt, spec.keeps_past, self._interruptions, loses_past=loses_past)
+        buckets = Buckets(spec.bucket or 1, self._facts.max_context)
+        return prove(passes, prompt, spec.keeps_past, self._interruptions, loses_past=loses_past, buckets=buckets)
 
     def context_of(self, batch: PromptBatch) -> int:
         """See `Session.context_of`."""
@@ -142,7 +153,8 @@ class TorchSession:
 
     def unseen_batch(self, arm: int, steps: int) -> PromptBatch | None:
         """See `Session.unseen_batch`."""
-        if not MODES[self._plan.arms[arm].mode].ours or self._interruptions.steps:
+        spec = self._plan.arms[arm]
+        if not MODES[spec.mode].ours or self._interruptions.steps or spec.repeats:
             return None
         return self._prompts.unseen(steps)
 
@@ -152,7 +164,7 @@ class TorchSession:
 
     def other_attentions(self, arm: int) -> tuple[str, ...]:
         """See `Session.other_attentions`."""
-        if self._backend.is_own:
+        if self._backend.is_own or self._plan.arms[arm].repeats:
             return ()
 
         def decode(attention: str) -> None:
@@ -170,6 +182,8 @@ class TorchSession:
 
     def step_work(self, arm: int) -> StepWork:
         """See `Session.step_work`: a few steps in the middle of the run, whose contexts are those of the mean step."""
+        if self._plan.arms[arm].repeats and self._backend.device.type != "cuda":
+            return StepWork(arm, None, None, COMPILED_AWAY)
         batches, steps = self._prompts.around_the_mean_step()
         return step_work(arm, lambda: self.decoder(arm), batches, steps, self.clock)
 
@@ -187,10 +201,11 @@ class TorchSession:
         def batch_of(token_ids: Sequence[int], new_tokens: int) -> PromptBatch:
             return self._prompts.batch(0, [token_ids], new_tokens)
 
-        show_text(self._plan, self.prepared.prompts, batch_of, self.decoder, self._backend.text, stop_ids, say)
+        show_text(self._plan, self.prepared.prompts, batch_of, self.unprepared, self._backend.text, stop_ids, say)
 
     def untimed(self, arm: int) -> UntimedPass:
         """See `Session.untimed`."""
+        self._decoders.release_others(arm)
         self._meter.reset()
         largest = self._prompts.largest
         tokens: list[list[int]] = []

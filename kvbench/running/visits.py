@@ -33,7 +33,7 @@ def visit(
     decoded = decoder.run(batch, new_tokens or plan.config.workload.new_tokens, stopwatch, session.stop_ids)
     timing = stopwatch.finish()
     ids = session.new_ids(decoded)
-    proof = session.proof(arm, batch, decoded.passes)
+    proof = session.proof(arm, batch, decoded.held_passes())
     return Visit(
         arm=arm,
         batch=batch.index,

@@ -44,6 +44,8 @@ class Pair:
         setting = TorchSetting(attention or "auto", self._own_attention, 0)
         return self._loops[arm](Forward(self._model), forced or Sampler(SamplingConfig()), setting, 0)
 
+    unprepared = decoder  # there are no engines here
+
     def tokens(self, arm: int) -> list[list[int]]:
         decoder = self.decoder(arm)
         decoder.prepare(None)
@@ -108,9 +110,9 @@ class SwappedRows(Sabotaged):
 class KeptFromBefore(CachedLoop):
     """Was not emptied since another generation: that one's keys and values lie before its own."""
 
-    def _new_cache(self, rows: int) -> DynamicCache:
-        cache = super()._new_cache(rows)
-        before = torch.tensor([[60, 61, 62]]).repeat(rows, 1)
+    def _begin(self, ids: torch.Tensor) -> DynamicCache:
+        cache = super()._begin(ids)
+        before = torch.tensor([[60, 61, 62]]).repeat(len(ids), 1)
         self._forward.model(input_ids=before, past_key_values=cache, use_cache=True)
         return cache
 
@@ -131,7 +133,8 @@ class NoWindow(CachedLoop):
         finally:
             config.sliding_window = window
 
-    def _new_cache(self, rows: int) -> DynamicCache:
+    def _begin(self, ids: torch.Tensor) -> DynamicCache:
+        super()._begin(ids)
         return DynamicCache()  # without the config: every layer at full length
 
 

@@ -1,0 +1,85 @@
+"""Which mode, cache, engine and attention make an arm: every rule once, each in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from kvbench.capabilities.attentions import attention_conflict
+from kvbench.capabilities.caches import CACHES, NO_CACHE
+from kvbench.capabilities.engines import EAGER, ENGINES
+from kvbench.capabilities.modes import MODES, habit_conflict
+
+
+class ArmSpec(Protocol):
+    """An arm as it is written or planned; what is None is left to its default."""
+
+    @property
+    def mode(self) -> str:
+        """A key of `MODES`."""
+
+    @property
+    def cache(self) -> str | None:
+        """A key of `CACHES`."""
+
+    @property
+    def engine(self) -> str:
+        """A key of `ENGINES`."""
+
+    @property
+    def attention(self) -> str:
+        """A key of `ATTENTIONS`."""
+
+    @property
+    def habit(self) -> str:
+        """A key of `HABITS`, "none" or "all"."""
+
+    @property
+    def compile_mode(self) -> str | None:
+        """A key of `COMPILE_MODES`."""
+
+    @property
+    def bucket(self) -> int | None:
+        """Tokens to whose multiples a pass without a cache is padded."""
+
+    @property
+    def cache_tokens(self) -> int | None:
+        """Length of a static cache."""
+
+
+def arm_conflict(arm: ArmSpec) -> str | None:
+    """Why these parts make no arm on any device, or None when they do."""
+    return next((conflict for conflict in _conflicts(arm) if conflict is not None), None)
+
+
+def device_conflict(arm: ArmSpec, device_type: str) -> str | None:
+    """Why an arm cannot run on a device of this type ("cpu", "cuda", "mps"), or None when it can."""
+    engine = ENGINES[arm.engine]
+    if device_type not in engine.devices:
+        return f"engine={arm.engine} needs a {engine.devices[-1]} device, the run is on {device_type}: use engine=eager"
+    if arm.cache is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded and device_type != "cuda":
+        return f"cache={arm.cache} moves layers between a GPU and the host, the run is on {device_type}: leave it out"
+    return attention_conflict(arm.attention, device_type)
+
+
+def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
+    mode, engine = MODES[arm.mode], ENGINES[arm.engine]
+    cache = CACHES.get(arm.cache) if arm.cache is not None else None  # a model of one's own has none of these
+    yield habit_conflict(arm.mode, arm.habit)
+    if cache is not None and mode.keeps_past == (cache.name == NO_CACHE):
+        wanted = "a cache, such as dynamic" if mode.keeps_past else f"cache {NO_CACHE}"
+        yield f"mode {arm.mode} goes with {wanted}, not {cache.name}"
+    if arm.mode not in engine.modes:
+        yield f"engine {arm.engine} goes with mode {' or '.join(engine.modes)}, not {arm.mode}"
+    if arm.engine != EAGER and mode.keeps_past and cache is not None and not cache.static:
+        yield f"engine {arm.engine} repeats a step of one shape and goes with cache static, not {cache.name}"
+    if arm.engine != EAGER and arm.habit != "none":
+        yield f"engine {arm.engine} goes with no habit, not {arm.habit}"
+    if engine.attentions is not None and arm.attention not in engine.attentions:
+        yield f"engine {arm.engine} has an attention of its own: leave attention={arm.attention} out"
+    if arm.compile_mode is not None and arm.engine != "compiled":
+        yield f"compile_mode={arm.compile_mode} goes with engine compiled, not {arm.engine}"
+    if arm.bucket is not None and arm.mode != "nocache":
+        yield f"bucket={arm.bucket} pads passes without a cache and goes with mode nocache, not {arm.mode}"
+    if arm.cache_tokens is not None and cache is not None and not cache.static:
+        yield f"cache_tokens={arm.cache_tokens} is the length of a static cache, not of {cache.name}"

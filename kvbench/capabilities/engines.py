@@ -1,0 +1,44 @@
+"""The engines: how the operations of a pass get from Python to the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way of executing passes of one shape. Engines but eager prepare each shape once, and then repeat it."""
+
+    name: str
+    summary: str
+    modes: tuple[str, ...]
+    devices: tuple[str, ...] = ("cpu", "cuda", "mps")
+    attentions: tuple[str, ...] | None = None  # None: any
+
+
+EAGER = "eager"
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine(
+            EAGER,
+            "plain PyTorch, one kernel launch after another",
+            ("nocache", "nocache_naive", "cached", "generate", "generate_nocache", "interrupted", "resumed"),
+        ),
+        Engine(
+            "compiled",
+            "torch.compile, in the mode that compile_mode names",
+            ("nocache", "cached", "generate"),
+            ("cpu", "cuda"),
+        ),
+        Engine("graph", "plain PyTorch, captured in a CUDA graph and replayed", ("nocache", "cached"), ("cuda",)),
+    )
+}
+COMPILE_MODES = {
+    "default": "kernels fused, launched one after another",
+    "reduce-overhead": "the same, replayed from a CUDA graph on a GPU",
+    "max-autotune": "also times several kernels for every operation and keeps the fastest, in a CUDA graph on a GPU",
+    "max-autotune-no-cudagraphs": "the same without a CUDA graph",
+}
+USUAL_COMPILE_MODE = "reduce-overhead"
+USUAL_BUCKET = 64  # tokens; a step wastes half of it on average, and few shapes are compiled

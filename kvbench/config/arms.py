@@ -1,0 +1,70 @@
+"""The arms that a configuration asks for, whether it lists them or uses the shorthand keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kvbench.capabilities import EAGER, MODE_ARMS, MODES, NO_CACHE, arm_conflict, device_conflict
+from kvbench.config.schema import ArmConfig, Config
+from kvbench.errors import ConfigError
+
+ANY_DEVICE = "auto"
+
+
+def written_arms(config: Config) -> tuple[ArmConfig, ...]:
+    """One entry per arm, its cache resolved: none, static where an engine repeats a step, else dynamic."""
+    if config.arms is not None:
+        return tuple(replace(arm, cache=arm.cache or _usual_cache(arm)) for arm in config.arms)
+    return tuple(
+        ArmConfig(
+            mode=mode,
+            cache=config.cache if MODES[mode].keeps_past else NO_CACHE,
+            engine=config.engine,
+            attention=config.attention,
+            compile_mode=config.compile_mode,
+            bucket=config.bucket if mode == "nocache" else None,
+            cache_tokens=config.cache_tokens if MODES[mode].keeps_past else None,
+        )
+        for mode in MODE_ARMS.get(config.mode, (config.mode,))
+    )
+
+
+def modes_of(config: Config) -> tuple[str, ...]:
+    """The mode of every arm."""
+    return tuple(arm.mode for arm in written_arms(config))
+
+
+def check_arms(config: Config) -> None:
+    """Raise `ConfigError` for parts that make no arm, or none on the device that is asked for."""
+    if config.arms is not None and not config.arms:
+        raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
+    arms = written_arms(config)
+    device_type = config.device.partition(":")[0]
+    for index, arm in enumerate(arms):
+        conflict = arm_conflict(arm)
+        if conflict is None and device_type != ANY_DEVICE:
+            conflict = device_conflict(arm, device_type)
+        if conflict is None and config.workload.prompt_tokens is not None:
+            conflict = too_short(arm, config.workload.prompt_tokens + config.workload.new_tokens)
+        if conflict is not None:
+            raise ConfigError(conflict if config.arms is None else f"arms[{index}]: {conflict}")
+    if config.bucket is not None and not any(arm.bucket for arm in arms):
+        raise ConfigError(f"bucket={config.bucket}: pads passes of mode=nocache, which this run has not; leave it out")
+    if config.cache_tokens is not None and not any(arm.cache_tokens for arm in arms):
+        raise ConfigError(f"cache_tokens={config.cache_tokens}: no arm of this run keeps a cache; leave it out")
+
+
+def too_short(arm: ArmConfig, needed_tokens: int) -> str | None:
+    """Why a static cache of this length cannot hold the run, or None when it can."""
+    if arm.cache_tokens is None or arm.cache_tokens >= needed_tokens:
+        return None
+    return (
+        f"cache_tokens={arm.cache_tokens}: a static cache of that length is too short for the run, which needs"
+        f" {needed_tokens} (prompt and new tokens)"
+    )
+
+
+def _usual_cache(arm: ArmConfig) -> str:
+    if not MODES[arm.mode].keeps_past:
+        return NO_CACHE
+    return "dynamic" if arm.engine == EAGER else "static"

@@ -1,0 +1,1 @@
+"""How the operations of a pass get from Python to the device."""

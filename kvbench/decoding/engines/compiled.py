@@ -1,0 +1,53 @@
+"""torch.compile, once for each shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kvbench.decoding.engines.rehearsal import CacheState
+from kvbench.decoding.engines.repeating import Repeat, Repeating
+from kvbench.errors import ModelUnavailable
+
+REHEARSALS = 3  # one compiles, one warms up what a CUDA graph is recorded from, one records it
+SHAPES = 1024  # far beyond what a run has: torch would silently go on uncompiled after 8
+LONGEST_REASON = 200  # characters of a compiler's words
+
+
+class Compiled(Repeating):
+    """A pass compiled whole in one of torch's modes; see `Engine`."""
+
+    def __init__(self, device: torch.device, mode: str) -> None:
+        super().__init__(device)
+        self._mode = mode
+
+    def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
+        plain = self._plain
+
+        def logits(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            found: torch.Tensor = plain(past_key_values=cache, **fixed, **inputs).logits
+            return found
+
+        compiled = torch.compile(logits, mode=self._mode, fullgraph=True, dynamic=False)
+        # Buffers of our own: a slice of all ids begins at another alignment at every step.
+        buffers = {name: tensor.clone() for name, tensor in tensors.items()}
+
+        def repeat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+            for name, buffer in buffers.items():
+                buffer.copy_(tensors[name])
+            return compiled(buffers)
+
+        before = CacheState(cache)
+        limits = {"recompile_limit": SHAPES, "accumulated_recompile_limit": SHAPES}
+        try:
+            with torch._dynamo.config.patch(limits):
+                for _ in range(REHEARSALS):
+                    repeat(tensors)
+                    before.restore()
+        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+            why = " ".join(str(error).split())[:LONGEST_REASON]
+            raise ModelUnavailable(
+                f"engine=compiled: torch.compile could not take {type(self._model).__name__} ({why}): use engine=eager"
+            ) from error
+        return repeat

@@ -1,0 +1,73 @@
+"""The plain operations of a pass, captured once for each shape in a CUDA graph and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kvbench.decoding.engines.rehearsal import CacheState
+from kvbench.decoding.engines.repeating import Repeat, Repeating
+from kvbench.errors import ModelUnavailable
+
+REHEARSALS = 2  # libraries take their workspaces, and plans are built, outside of the capture
+LONGEST_REASON = 200  # characters of CUDA's words
+
+
+class Graph(Repeating):
+    """Replays a captured pass; see `Engine`. All graphs of an arm share one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._pool: Any = None
+
+    def release(self) -> None:
+        """See `Engine.release`."""
+        super().release()
+        self._pool = None
+
+    def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
+        plain = self._plain
+        buffers = {name: tensor.clone() for name, tensor in tensors.items()}
+
+        def logits() -> torch.Tensor:
+            found: torch.Tensor = plain(past_key_values=cache, **fixed, **buffers).logits
+            return found
+
+        return self._captured(logits, buffers, cache)
+
+    def _captured(
+        self, logits: Callable[[], torch.Tensor], buffers: dict[str, torch.Tensor], cache: Any | None
+    ) -> Repeat:
+        """What copies a pass's tensors into `buffers` and replays `logits` captured over them."""
+        before = CacheState(cache)
+        side = torch.cuda.Stream(self._device)
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(side):
+            for _ in range(REHEARSALS):
+                logits()
+                before.restore()
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                output = logits()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:LONGEST_REASON]
+            raise ModelUnavailable(
+                f"engine=graph: a pass of {type(self._model).__name__} cannot be captured ({why}): use engine=eager or"
+                " compiled"
+            ) from error
+        self._pool = graph.pool()
+        before.restore()
+
+        def repeat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+            for name, buffer in buffers.items():
+                buffer.copy_(tensors[name])
+            graph.replay()
+            return output
+
+        return repeat
