@@ -32,6 +32,13 @@ ENGINES = {
             ("cpu", "cuda"),
         ),
         Engine("graph", "plain PyTorch, captured in a CUDA graph and replayed", ("nocache", "cached"), ("cuda",)),
+        Engine(
+            "fused",
+            "kernels written for a step of few rows, in a CUDA graph (Gemma, Llama, Mistral, Qwen3)",
+            ("cached",),
+            ("cuda",),
+            ("auto",),
+        ),
     )
 }
 COMPILE_MODES = {

@@ -44,6 +44,8 @@ def check_arms(config: Config) -> None:
         conflict = arm_conflict(arm)
         if conflict is None and device_type != ANY_DEVICE:
             conflict = device_conflict(arm, device_type)
+        if conflict is None and arm.engine != EAGER:
+            conflict = _whole_run_conflict(arm, config)
         if conflict is None and config.workload.prompt_tokens is not None:
             conflict = too_short(arm, config.workload.prompt_tokens + config.workload.new_tokens)
         if conflict is not None:
@@ -62,6 +64,15 @@ def too_short(arm: ArmConfig, needed_tokens: int) -> str | None:
         f"cache_tokens={arm.cache_tokens}: a static cache of that length is too short for the run, which needs"
         f" {needed_tokens} (prompt and new tokens)"
     )
+
+
+def _whole_run_conflict(arm: ArmConfig, config: Config) -> str | None:
+    """Why an engine that repeats a pass cannot serve this run, or None when it can."""
+    if config.model.device_map is not None:
+        return f"engine {arm.engine} repeats passes on one device: leave model.device_map={config.model.device_map} out"
+    if config.frontier.axes is not None:
+        return f"engine {arm.engine} would prepare every size that is tried: use engine=eager with frontier.axes"
+    return None
 
 
 def _usual_cache(arm: ArmConfig) -> str:

@@ -144,7 +144,7 @@ class NoCacheLoop(Loop):
             submitted.shape[1],
             use_cache=self._habits.builds_cache,
             all_logits=self._habits.all_logits,
-            last=self._places[length - 1 : length] if submitted.shape[1] > length else None,
+            last=None if self._buckets == EXACT else self._places[length - 1 : length],
         )
         return logits, Pass(submitted.shape[1], None, None)
 

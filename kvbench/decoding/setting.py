@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import masking_utils
 
 from kvbench.decoding import grouped_attention
 from kvbench.decoding.grouped_attention import GROUPED
+from kvbench.decoding.masks import nothing_packed
 
 SDPA_BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -42,20 +42,7 @@ class TorchSetting:
 
     @contextmanager
     def pinned_backend(self) -> Iterator[None]:
-        """A context in which SDPA may use the pinned backend only, and no rows are taken for packed documents.
-
-        transformers looks for restarting positions in every pass without a mask and a cache: a wait for the device at
-        every step, and under a compiler a full mask, which keeps the fast kernels out. kvbench never packs rows.
-        """
+        """A context in which SDPA may use the pinned backend only."""
         backend = SDPA_BACKENDS.get(self.attention)
-        look = masking_utils.find_packed_sequence_indices
-        masking_utils.find_packed_sequence_indices = _none_packed
-        try:
-            with sdpa_kernel([backend]) if backend is not None else nullcontext():
-                yield
-        finally:
-            masking_utils.find_packed_sequence_indices = look
-
-
-def _none_packed(position_ids: torch.Tensor) -> None:  # noqa: ARG001 - the shape of what it stands for
-    return None
+        with nothing_packed(), sdpa_kernel([backend]) if backend is not None else nullcontext():
+            yield

@@ -363,10 +363,10 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """As `YuanModel.forward`; `logits_to_keep` positions from the end get logits, 0 means all.
+        """As `YuanModel.forward`; `logits_to_keep` positions from the end get logits, 0 means all, or those it holds.
 
         `labels` (batch, seq) give the mean cross entropy of predicting each next token; -100 is left out.
         """
@@ -379,7 +379,8 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state[:, -logits_to_keep:])
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)

@@ -1,14 +1,24 @@
-"""From the name of an engine to what executes an arm's passes."""
+"""From the name of an engine to what executes an arm's passes, and what it needs of the machine."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable
+
 import torch
 
+from kvbench.capabilities.combinations import ArmSpec
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.eager import EAGER
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.engines.protocol import Engine
+from kvbench.errors import DeviceUnavailable
 from kvbench.plan import Arm
+
+CPP_COMPILERS = ("g++", "clang++")  # where $CXX names none
+C_COMPILERS = ("gcc", "clang", "cc")  # where $CC names none: Triton builds its launchers with one
 
 
 def engine_of(arm: Arm, device: torch.device) -> Engine:
@@ -19,5 +29,34 @@ def engine_of(arm: Arm, device: torch.device) -> Engine:
             return Compiled(device, arm.compile_mode)
         case "graph":
             return Graph(device)
+        case "fused":
+            from kvbench.decoding.engines.fused.engine import Fused  # Triton is there on a GPU alone
+
+            return Fused(device)
         case _:
             return EAGER
+
+
+def require_engines(arms: Iterable[ArmSpec], device: torch.device) -> None:
+    """Raise `DeviceUnavailable` when an engine lacks a compiler on this machine."""
+    for name in sorted({arm.engine for arm in arms} & {"compiled", "fused"}):
+        missing = _missing_on_gpu() if device.type == "cuda" else _missing_on_host()
+        if missing:
+            raise DeviceUnavailable(f"engine={name}: {missing}, or use engine=eager")
+
+
+def _missing_on_gpu() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed: pip install triton"
+    if not _found("CC", C_COMPILERS):
+        return "Triton found no C compiler: install gcc or set CC"
+    return None
+
+
+def _missing_on_host() -> str | None:
+    return None if _found("CXX", CPP_COMPILERS) else "torch.compile found no C++ compiler: install g++ or set CXX"
+
+
+def _found(variable: str, usual: tuple[str, ...]) -> bool:
+    stated = os.environ.get(variable)
+    return any(shutil.which(name) for name in ((stated,) if stated else usual))

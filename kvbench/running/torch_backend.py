@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import torch
 
+from kvbench.config.arms import written_arms
 from kvbench.config.schema import Config
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import footprint
@@ -15,6 +16,7 @@ from kvbench.models.devices import resolve
 from kvbench.models.loading import load
 from kvbench.models.own_loading import load_own
 from kvbench.plan import Plan, model_name
+from kvbench.running.engines import require_engines
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.torch_session import TorchSession
 
@@ -33,6 +35,7 @@ def load_backend(config: Config) -> TorchBackend:
     """Load the model that a configuration names. Raises as `open_backend` does."""
     device = resolve(config.device)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    require_engines(written_arms(config), device)
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
     rss_bytes = psutil.Process().memory_info().rss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ class Compiled(Repeating):
     def __init__(self, device: torch.device, mode: str) -> None:
         super().__init__(device)
         self._mode = mode
+        self._code: CodeType | None = None
 
     def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
         plain = self._plain
@@ -29,14 +31,15 @@ class Compiled(Repeating):
             found: torch.Tensor = plain(past_key_values=cache, **fixed, **inputs).logits
             return found
 
-        compiled = torch.compile(logits, mode=self._mode, fullgraph=True, dynamic=False)
+        compiled: Any = torch.compile(self._of_our_own(logits), mode=self._mode, fullgraph=True, dynamic=False)
         # Buffers of our own: a slice of all ids begins at another alignment at every step.
         buffers = {name: tensor.clone() for name, tensor in tensors.items()}
 
         def repeat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
             for name, buffer in buffers.items():
                 buffer.copy_(tensors[name])
-            return compiled(buffers)
+            found: torch.Tensor = compiled(buffers)
+            return found
 
         before = CacheState(cache)
         limits = {"recompile_limit": SHAPES, "accumulated_recompile_limit": SHAPES}
@@ -51,3 +54,12 @@ class Compiled(Repeating):
                 f"engine=compiled: torch.compile could not take {type(self._model).__name__} ({why}): use engine=eager"
             ) from error
         return repeat
+
+    def _of_our_own(self, function: Any) -> Any:
+        """The function with code that no other engine has.
+
+        torch finds what it has compiled by the code, and does not look at SDPA's pinned backend: one arm would be given
+        the kernels of another.
+        """
+        self._code = self._code or function.__code__.replace()
+        return FunctionType(self._code, function.__globals__, function.__name__, None, function.__closure__)

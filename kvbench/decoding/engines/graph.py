@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,23 @@ from kvbench.errors import ModelUnavailable
 
 REHEARSALS = 2  # libraries take their workspaces, and plans are built, outside of the capture
 LONGEST_REASON = 200  # characters of CUDA's words
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured pass: called with the tensors of another one, it replays itself on them."""
+
+    graph: torch.cuda.CUDAGraph
+    buffers: dict[str, torch.Tensor]
+    output: torch.Tensor
+    source: Callable[[], torch.Tensor]  # the graph knows addresses alone: this keeps what is there alive
+
+    def __call__(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The logits, which the next call writes over."""
+        for name, buffer in self.buffers.items():
+            buffer.copy_(tensors[name])
+        self.graph.replay()
+        return self.output
 
 
 class Graph(Repeating):
@@ -63,11 +81,4 @@ class Graph(Repeating):
             ) from error
         self._pool = graph.pool()
         before.restore()
-
-        def repeat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-            for name, buffer in buffers.items():
-                buffer.copy_(tensors[name])
-            graph.replay()
-            return output
-
-        return repeat
+        return Captured(graph, buffers, output, logits)

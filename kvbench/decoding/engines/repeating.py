@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from kvbench.decoding.masks import causal_without_mask
+
 Repeat = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # a pass's tensors, by argument, to its logits
 
 
@@ -34,7 +36,8 @@ class Repeating(ABC):
         self._model = model
         model.forward = self._forward
         try:
-            yield
+            with causal_without_mask():
+                yield
         finally:
             if instead is None:
                 del model.forward

@@ -12,7 +12,7 @@ from kvbench.errors import ConfigError
 REFUSED = [
     ("mode=bogus", "mode=bogus: not known; allowed: both, cached, generate"),
     ("model=nope", "model=nope: not known; allowed: embedded"),
-    ("engine=warp", "engine=warp: not known; allowed: compiled, eager, graph"),
+    ("engine=warp", "engine=warp: not known; allowed: compiled, eager, fused, graph"),
     ("model.foo=1", "model.foo: no such key"),
     ("+model.foo=1", "model.foo: no such key"),
     ("workloads.new_tokens=1", "workloads: no such key"),

@@ -1,0 +1,260 @@
+"""An engine takes the place of the model's forward while a run lasts: the same tokens, seen by every hook as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from kvbench.config.schema import SamplingConfig
+from kvbench.decoding.batches import make_batch
+from kvbench.decoding.buckets import EXACT, Buckets
+from kvbench.decoding.caches import CacheMaker
+from kvbench.decoding.engines.compiled import Compiled
+from kvbench.decoding.engines.rehearsal import CacheState
+from kvbench.decoding.engines.repeating import Repeat, Repeating
+from kvbench.decoding.forward import Forward
+from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
+from kvbench.decoding.masks import causal_without_mask, nothing_packed
+from kvbench.decoding.proof import prove
+from kvbench.decoding.protocol import Decoded, Unobserved
+from kvbench.decoding.sampling import Sampler
+from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.witness import Witness
+
+CPU = torch.device("cpu")
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]]
+UNEQUAL = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]
+NEW_TOKENS = 14
+
+
+class Noting(Repeating):
+    """Repeats nothing, but writes down what it was asked to prepare and what to repeat."""
+
+    def __init__(self) -> None:
+        super().__init__(CPU)
+        self.prepared: list[dict[str, tuple[int, ...]]] = []
+        self.repeats = 0
+
+    def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
+        self.prepared.append({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        plain = self._plain
+
+        def repeat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+            self.repeats += 1
+            logits: torch.Tensor = plain(past_key_values=cache, **fixed, **tensors).logits
+            return logits
+
+        return repeat
+
+
+def cached(model: Any, engine: Any = None, kind: str = "static") -> Loop:
+    forward = Forward(model)
+    caches = CacheMaker(forward, kind, kept=engine is not None)
+    return _loop(CachedLoop, forward, engine, caches=caches)
+
+
+def recompute(model: Any, engine: Any = None, buckets: Buckets = EXACT) -> Loop:
+    return _loop(NoCacheLoop, Forward(model), engine, buckets=buckets)
+
+
+def _loop(kind: type[Loop], forward: Forward, engine: Any, **named: Any) -> Loop:
+    setting = TorchSetting("auto", str(forward.model.config._attn_implementation), 0)
+    if engine is not None:
+        named["engine"] = engine
+    return kind(forward, Sampler(SamplingConfig()), setting, 0, **named)
+
+
+def run(loop: Loop, prompts: list[list[int]] = PROMPTS, new_tokens: int = NEW_TOKENS) -> Decoded:
+    loop.prepare(None)
+    return loop.run(make_batch(0, prompts, new_tokens, CPU), new_tokens, Unobserved())
+
+
+def tokens(decoded: Decoded) -> list[list[int]]:
+    ids: list[list[int]] = decoded.new_ids.tolist()
+    return ids
+
+
+def test_a_step_beside_a_cache_is_prepared_once_and_the_prefill_runs_as_it_is(tiny_model: Callable[..., Any]) -> None:
+    model, engine = tiny_model("llama"), Noting()
+    loop = cached(model, engine)
+    first, second = run(loop), run(loop)
+    assert tokens(run(cached(model, kind="dynamic"))) == tokens(first) == tokens(second)
+    assert [{"input_ids": (2, 1), "position_ids": (2, 1)}] == engine.prepared
+    assert 2 * (NEW_TOKENS - 1) == engine.repeats
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, UNEQUAL], ids=["equal", "left-padded"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma", "qwen3", "gpt2", "yuan"])
+def test_padded_passes_write_what_exact_ones_write(
+    tiny_model: Callable[..., Any], architecture: str, prompts: list[list[int]]
+) -> None:
+    model, engine = tiny_model(architecture), Noting()
+    exact = run(recompute(model), prompts)
+    padded = run(recompute(model, engine, Buckets(8)), prompts)
+    assert tokens(exact) == tokens(padded)
+    # Contexts of 7 to 20 tokens in buckets of 8: three shapes, and every pass is one of them.
+    assert [8, 16, 24] == [shapes["input_ids"][1] for shapes in engine.prepared]
+    assert [8, 8, *[16] * 8, *[24] * 4] == [made.submitted for made in padded.passes]
+    assert 0 == prove(padded.passes, 7, keeps_past=False, buckets=Buckets(8)).violations
+    assert 10 == prove(padded.passes, 7, keeps_past=False, buckets=Buckets(12)).violations
+
+
+def test_no_bucket_is_longer_than_the_models_context() -> None:
+    assert (64, 448, 512, 512) == tuple(Buckets(64, 512).padded(tokens) for tokens in (1, 448, 449, 512))
+    assert (500, 512) == tuple(Buckets(500, 512).padded(tokens) for tokens in (499, 501))
+
+
+def test_a_witness_sees_every_pass_and_the_forward_is_put_back(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    with Witness(model, lambda: None) as witness:
+        decoded = run(cached(model, Noting()))
+    assert list(decoded.held_passes()) == witness.passes
+    assert "forward" not in model.__dict__
+
+
+def test_the_forward_is_put_back_when_a_run_fails_and_where_there_was_another(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    hooked = model.forward
+    model.forward = hooked  # as accelerate does
+
+    class Failing(Noting):
+        def _prepared(self, tensors: Any, cache: Any, fixed: Any) -> Repeat:
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        run(cached(model, Failing()))
+    assert hooked is model.__dict__["forward"]
+
+
+def test_a_kept_cache_serves_shorter_runs_and_is_empty_again(tiny_model: Callable[..., Any]) -> None:
+    maker = CacheMaker(Forward(tiny_model("llama")), "static", kept=True)
+    long = maker.new(2, 100)
+    assert 128 == long.get_max_length()
+    assert long is maker.new(2, 128)
+    assert long is maker.new(2, 30)
+    assert long is not maker.new(2, 129)
+    assert long is not maker.new(1, 100)
+    maker.release()
+    assert long is not maker.new(2, 100)
+
+
+def test_a_cache_that_did_not_grow_by_what_was_submitted_is_a_violation(tiny_model: Callable[..., Any]) -> None:
+    class Forgetful(Noting):
+        def _prepared(self, tensors: Any, cache: Any, fixed: Any) -> Repeat:
+            repeat = super()._prepared(tensors, cache, fixed)
+
+            def forgetful(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+                logits = repeat(tensors)
+                if self.repeats == 5:
+                    cache.layers[0].cumulative_length.sub_(1)
+                return logits
+
+            return forgetful
+
+    decoded = run(cached(tiny_model("llama"), Forgetful()))
+    assert 0 == prove(decoded.passes, 7, keeps_past=True).violations  # the loop's own count cannot know
+    assert 1 == prove(decoded.held_passes(), 7, keeps_past=True).violations
+
+
+def test_a_rehearsal_leaves_no_trace(tiny_model: Callable[..., Any]) -> None:
+    for architecture in ("llama", "yuan"):
+        model = tiny_model(architecture)
+        cache = StaticCache(config=model.config, max_cache_len=16)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        with torch.inference_mode():
+            model(input_ids=ids, past_key_values=cache, use_cache=True)
+            step = {"input_ids": ids[:, :1], "position_ids": torch.tensor([[4]])}
+            before = CacheState(cache)
+            first = model(past_key_values=cache, use_cache=True, **step).logits
+            model(past_key_values=cache, use_cache=True, **step)
+            before.restore()
+            assert 4 == int(cache.get_seq_length())
+            assert torch.equal(first, model(past_key_values=cache, use_cache=True, **step).logits)
+
+
+def test_a_causal_pass_needs_no_mask_while_it_is_captured(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import masking_utils
+
+    seen: list[Any] = []
+    model = tiny_model("mistral", sliding_window=8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *args, **kwargs: (seen.append(kwargs.get("attn_mask")), attend(*args, **kwargs))[1],
+    )
+    # As while a pass is captured or compiled; which of them transformers asks about depends on its version.
+    for name in ("is_tracing", "is_torchdynamo_exporting"):
+        monkeypatch.setattr(masking_utils, name, lambda tensor=None: True, raising=False)
+    short, long = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[5, 6, 7, 8] * 3])
+    with torch.inference_mode(), nothing_packed():
+        usual = model(input_ids=short, use_cache=False).logits
+        assert all(mask is not None for mask in seen)
+        seen.clear()
+        with causal_without_mask():
+            plain = model(input_ids=short, use_cache=False).logits
+            assert [None] * 3 == seen
+            seen.clear()
+            model(input_ids=long, use_cache=False)  # beyond the window
+            assert all(mask is not None for mask in seen)
+    torch.testing.assert_close(usual, plain)
+
+
+def test_restarting_positions_are_not_looked_for(tiny_model: Callable[..., Any]) -> None:
+    from transformers import masking_utils
+
+    ids = torch.tensor([[5, 6, 7, 8]])
+    restarting = torch.tensor([[0, 1, 0, 1]])
+    model = tiny_model("llama")
+    with torch.inference_mode():
+        packed = model(input_ids=ids, position_ids=restarting, use_cache=False).logits
+        with nothing_packed():
+            whole = model(input_ids=ids, position_ids=restarting, use_cache=False).logits
+    assert not torch.allclose(packed, whole)  # else transformers asks by another name now
+    assert "kvbench" not in masking_utils.find_packed_sequence_indices.__module__
+
+
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile with a cache of its own."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_compiled_step_writes_what_plain_pytorch_writes(tiny_model: Callable[..., Any]) -> None:
+    model, engine = tiny_model("llama", num_hidden_layers=1), Compiled(CPU, "default")
+    loop = cached(model, engine)
+    plain = tokens(run(cached(model, kind="dynamic"), UNEQUAL))
+    decoded = run(loop, UNEQUAL)
+    assert plain == tokens(decoded)
+    assert 0 == prove(decoded.held_passes(), 7, keeps_past=True).violations
+    once = engine.prepared_s
+    assert 0 < once
+    assert plain == tokens(run(loop, UNEQUAL))
+    assert once == engine.prepared_s
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiled_padded_passes_write_what_plain_pytorch_writes(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama", num_hidden_layers=1)
+    decoded = run(recompute(model, Compiled(CPU, "default"), Buckets(32)))
+    assert tokens(run(recompute(model))) == tokens(decoded)
+    assert isinstance(run(cached(model, kind="dynamic")).cache, DynamicCache)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_an_engine_does_not_share_what_another_has_compiled(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama", num_hidden_layers=1)
+    first, second = Compiled(CPU, "default"), Compiled(CPU, "default")
+    run(recompute(model, first, Buckets(32)))
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    run(recompute(model, second, Buckets(32)))
+    assert compiled + 1 == torch._dynamo.utils.counters["stats"]["unique_graphs"]
