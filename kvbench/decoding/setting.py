@@ -11,6 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import masking_utils
 
+from kvbench.capabilities.attentions import PACKAGES
 from kvbench.decoding import grouped_attention
 from kvbench.decoding.grouped_attention import GROUPED
 
@@ -21,7 +22,12 @@ SDPA_BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
 # What transformers calls them, where it is not its SDPA with a backend pinned.
-IMPLEMENTATIONS = {"eager": "eager", GROUPED: GROUPED}
+IMPLEMENTATIONS = {
+    "eager": "eager",
+    GROUPED: GROUPED,
+    "flex": "flex_attention",
+    **{name: name for name in PACKAGES},
+}
 grouped_attention.register()
 
 
