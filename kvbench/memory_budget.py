@@ -6,6 +6,7 @@ submitted tokens, "seen" with the past before them, and elements of the model's 
     MLP        T · (3 · intermediate + 4 · hidden)    gate, up and their product; embeddings, the layer's input, the
                                                       residual after attention, its norm
     attention  T · (3 · hidden + 4 · queries + keys + values)    queries while they are rotated
+    repeats    2 · rows · seen · queries              of grouped keys and values, on a past and so under a mask
     scores     3 · rows · heads · submitted · seen    where attention is written out (eager, math)
     mask       submitted · seen                       bytes, and as many elements, beyond a sliding window or a chunk
     logits     rows · vocabulary                      of the positions asked for; of every one with the habit all_logits
@@ -106,6 +107,8 @@ def _pass_bytes(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int
     rotations = 2 * submitted * head_dim
     mlp = tokens * (3 * intermediate + 4 * hidden)
     attention = tokens * (3 * hidden + 4 * heads * head_dim + keys_and_values)
+    if submitted < seen and facts.kv_heads != heads:  # under a mask keys and values are repeated for every head
+        attention += 2 * rows * seen * heads * head_dim
     if decoding.attention in WRITTEN_OUT:
         attention += 3 * rows * heads * submitted * seen
     logits = (tokens if decoding.all_logits else rows) * (facts.vocab_size or 0) + 2 * tokens * hidden
