@@ -17,7 +17,7 @@ ATTENTIONS = {
     "flash_attention_3": "the package flash_attn_3, for Hopper",
     "grouped": "one query at a time: heads that share keys as rows of one matrix product; SDPA for longer passes",
 }
-CUDA_ONLY_ATTENTION = ("efficient", "cudnn", "flash_attention_2", "flash_attention_3")
+CUDA_ONLY_ATTENTION = ("efficient", "cudnn", "flex", "flash_attention_2", "flash_attention_3")
 PACKAGES = {  # to install, and to import
     "flash_attention_2": ("flash_attn", "flash_attn"),
     "flash_attention_3": ("flash_attn_3", "flash_attn_interface"),
@@ -29,8 +29,8 @@ GROWING_ONLY_ATTENTION = ("flex", *PACKAGES)
 
 
 def takes_masks(attention: str, device_type: str) -> bool:
-    """Whether this attention can leave padding out: SDPA's flash backend takes no mask on a GPU, flex none on a CPU."""
-    return attention != ("flex" if device_type == "cpu" else "flash")
+    """Whether this attention can leave padding out: SDPA's flash backend takes no mask on a GPU."""
+    return attention != "flash" or device_type == "cpu"
 
 
 def missing_package(attention: str) -> str | None:
@@ -45,6 +45,6 @@ def attention_conflict(attention: str, device_type: str) -> str | None:
     """Why `attention` cannot run on a device of this type ("cpu", "cuda", "mps"), or None when it can."""
     if attention in CUDA_ONLY_ATTENTION and device_type != "cuda":
         return f"attention={attention} needs a CUDA device, the run is on {device_type}: use attention=sdpa or math"
-    if attention in ("flash", "flex") and device_type == "mps":
-        return f"attention={attention} does not exist on mps: use attention=sdpa or math"
+    if attention == "flash" and device_type == "mps":
+        return "attention=flash does not exist on mps: use attention=sdpa or math"
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.capabilities import arm_conflict, device_conflict, takes_masks
+from kvbench.capabilities import arm_conflict, device_conflict
 from kvbench.config.schema import ArmConfig
 
 Run = Callable[..., tuple[int, str, str]]
@@ -35,8 +35,8 @@ class TestAnArm:
         expected = "attention flex compiles itself and goes with engine eager, not graph"
         assert expected == arm_conflict(arm("flex", mode="nocache", cache="none", engine="graph"))
 
-    @pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3"])
-    def test_of_a_package_for_gpus_needs_one(self, attention: str) -> None:
+    @pytest.mark.parametrize("attention", ["flex", "flash_attention_2", "flash_attention_3"])
+    def test_of_an_attention_for_gpus_needs_one(self, attention: str) -> None:
         assert device_conflict(arm(attention), "cuda") is None
         expected = f"attention={attention} needs a CUDA device, the run is on cpu: use attention=sdpa or math"
         assert expected == device_conflict(arm(attention), "cpu")
@@ -46,10 +46,6 @@ class TestAnArm:
         assert expected == device_conflict(arm("flash", cache="static"), "cuda")
         assert device_conflict(arm("flash", cache="static"), "cpu") is None
         assert device_conflict(arm("flash"), "cuda") is None
-
-
-def test_flex_takes_masks_on_a_gpu_alone() -> None:
-    assert (False, True) == (takes_masks("flex", "cpu"), takes_masks("flex", "cuda"))
 
 
 @pytest.mark.parametrize(
