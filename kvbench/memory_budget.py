@@ -1,13 +1,14 @@
 """How much memory a size needs, and the largest that a budget holds, from the model's facts alone.
 
 What lives at the same moment was read off transformers' decoders (5.17 to 5.23), tensor by tensor, for T = rows times
-submitted tokens and elements of the model's type:
+submitted tokens, "seen" with the past before them, and elements of the model's type:
 
     MLP        T · (3 · intermediate + 4 · hidden)    gate, up and their product; embeddings, the layer's input, the
                                                       residual after attention, its norm
     attention  T · (3 · hidden + 4 · queries + keys + values)    queries while they are rotated
-    scores     3 · rows · heads · submitted²          where attention is written out (eager, math)
-    mask       submitted²                             bytes, and as many elements, beyond a sliding window
+    repeats    2 · rows · seen · queries              of grouped keys and values, on a past and so under a mask
+    scores     3 · rows · heads · submitted · seen    where attention is written out (eager, math)
+    mask       submitted · seen                       bytes, and as many elements, beyond a sliding window or a chunk
     logits     rows · vocabulary                      of the positions asked for; of every one with the habit all_logits
     cache      as `kv_cache_bytes`; a step also holds one layer's old keys beside the new ones
     GEMM       T · intermediate                       on the CPU: what its library packs and keeps
@@ -37,6 +38,7 @@ class Decoding:
     attention: str  # the arm's own, with "auto" resolved
     new_tokens: int
     on_host: bool
+    chunk: int | None = None  # tokens of a pass that fills the cache; None: the whole prompt
 
     @property
     def _habits(self) -> frozenset[str]:
@@ -65,8 +67,9 @@ def peak_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -
     known = (facts.weight_bytes, facts.hidden_size, facts.head_dim, facts.attention_heads, facts.vocab_size)
     if width is None or kv is None or None in known or not decoding.predictable:
         return None
-    submitted = context - decoding.new_tokens + 1 if decoding.arm.keeps_past else context
-    moment = _pass_bytes(facts, decoding, rows, submitted) * width + _mask_bytes(facts, submitted, width)
+    seen = context - decoding.new_tokens + 1 if decoding.arm.keeps_past else context
+    submitted = min(seen, decoding.chunk or seen) if decoding.arm.keeps_past else seen
+    moment = _pass_bytes(facts, decoding, rows, submitted, seen) * width + _mask_bytes(facts, submitted, seen, width)
     cache = kv if decoding.builds_cache else 0
     step = cache // max(1, len(facts.layer_types)) // 2 if decoding.arm.keeps_past else 0
     return (facts.weight_bytes or 0) + cache + max(moment, step) + ID_BYTES * rows * context
@@ -95,7 +98,7 @@ def largest(facts: ModelFacts, decoding: Decoding, budget_bytes: int, axis: str,
     return low
 
 
-def _pass_bytes(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int) -> int:
+def _pass_bytes(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int, seen: int) -> int:
     """Elements at the fullest moment of one pass, besides weights, cache and masks."""
     tokens = rows * submitted
     hidden, heads, head_dim = facts.hidden_size or 0, facts.attention_heads or 0, facts.head_dim or 0
@@ -104,15 +107,16 @@ def _pass_bytes(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int
     rotations = 2 * submitted * head_dim
     mlp = tokens * (3 * intermediate + 4 * hidden)
     attention = tokens * (3 * hidden + 4 * heads * head_dim + keys_and_values)
+    if submitted < seen and facts.kv_heads != heads:  # under a mask keys and values are repeated for every head
+        attention += 2 * rows * seen * heads * head_dim
     if decoding.attention in WRITTEN_OUT:
-        attention += 3 * rows * heads * submitted**2
+        attention += 3 * rows * heads * submitted * seen
     logits = (tokens if decoding.all_logits else rows) * (facts.vocab_size or 0) + 2 * tokens * hidden
     packed = tokens * intermediate if decoding.on_host else 0
     return max(mlp, attention, logits) + rotations + packed
 
 
-def _mask_bytes(facts: ModelFacts, submitted: int, width: int) -> int:
-    """A window that does not reach the first token takes a mask of its own."""
-    if facts.sliding_window is None or submitted <= facts.sliding_window:
-        return 0
-    return submitted**2 * (1 + width)
+def _mask_bytes(facts: ModelFacts, submitted: int, seen: int, width: int) -> int:
+    """Where a past lies before the tokens, or a window does not reach the first one, a pass takes a mask of its own."""
+    reaches_all = facts.sliding_window is None or seen <= facts.sliding_window
+    return 0 if reaches_all and submitted == seen else submitted * seen * (1 + width)

@@ -34,7 +34,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "dtype": model.get("dtype", plan.config.model.dtype),
         "quantization": plan.config.model.quantization,
         "device_name": environment.get("device_name", plan.config.device),
-        "workload": config["workload"],
+        "workload": _workload(config["workload"]),
         "interruptions": {"steps": plan.interrupt_steps, "message": plan.config.interrupt.message},
         "sampling": config["sampling"],
         "arms": [_stated(arm) for arm in plan.arms],
@@ -68,6 +68,11 @@ def resume_key(plan: Plan, environment: Mapping[str, Any]) -> str:
 def _stated(arm: Arm) -> dict[str, Any]:
     """What is set of an arm; a setting that came later leaves the keys of arms without it as they were."""
     return {name: value for name, value in asdict(arm).items() if value is not None}
+
+
+def _workload(workload: dict[str, Any]) -> dict[str, Any]:
+    """The same for keys that came later."""
+    return {key: value for key, value in workload.items() if key != "prefill_chunk" or value is not None}
 
 
 def _own_model(model: ModelConfig) -> dict[str, Any]:

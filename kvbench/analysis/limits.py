@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
 from kvbench.capabilities import INTERRUPTED, habits_of
+from kvbench.decoding.chunks import Chunks
 from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.step_work import StepWork
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
@@ -142,7 +143,8 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
     for number, members in enumerate(prepared.batches):
         rows, prompt = len(members), max(len(prepared.prompts[index]["token_ids"]) for index in members)
         count = next((v.steps for v in blocks[0].visits if v.arm == arm and v.batch == number), 0)
-        prefills.append(pass_cost(facts, rows, prompt, logits=prompt if all_logits else 1, reads_cache=False))
+        chunks = Chunks(plan.config.workload.prefill_chunk if spec.keeps_past else None)
+        prefills.append(_prefill(facts, rows, prompt, chunks, all_logits=all_logits))
         if count:
             steps.append((count, _mean_step(facts, rows, prompt, count, spec.keeps_past, all_logits)))
     total = sum(count for count, _ in steps)
@@ -151,6 +153,16 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
         return None, None
     whole = [(1 / len(prefills), cost) for cost in prefills if cost is not None]
     return _weighted(known), _weighted(whole) if whole else None
+
+
+def _prefill(facts: ModelFacts, rows: int, prompt: int, chunks: Chunks, *, all_logits: bool) -> Cost | None:
+    """All passes over a prompt: each piece reads the weights again, and what the pieces before it have cached."""
+    passes = [
+        pass_cost(facts, rows, end - begin, begin, logits=end - begin if all_logits else 1)
+        for begin, end in chunks.spans(0, prompt)
+    ]
+    known = [cost for cost in passes if cost is not None]
+    return _weighted([(1, cost) for cost in known]) if len(known) == len(passes) else None
 
 
 def _mean_step(

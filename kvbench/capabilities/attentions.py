@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 ATTENTIONS = {
     "auto": "what transformers chooses for the architecture",
     "sdpa": "scaled_dot_product_attention, its backend chosen by torch",
@@ -10,14 +12,33 @@ ATTENTIONS = {
     "efficient": "SDPA pinned to its memory-efficient backend",
     "math": "SDPA pinned to its math backend",
     "cudnn": "SDPA pinned to its cuDNN backend",
+    "flex": "torch's flex_attention, which compiles itself at its first use",
+    "flash_attention_2": "the package flash_attn",
+    "flash_attention_3": "the package flash_attn_3, for Hopper",
     "grouped": "one query at a time: heads that share keys as rows of one matrix product; SDPA for longer passes",
 }
-CUDA_ONLY_ATTENTION = ("efficient", "cudnn")
+CUDA_ONLY_ATTENTION = ("efficient", "cudnn", "flex", "flash_attention_2", "flash_attention_3")
+PACKAGES = {  # to install, and to import
+    "flash_attention_2": ("flash_attn", "flash_attn"),
+    "flash_attention_3": ("flash_attn_3", "flash_attn_interface"),
+}
+HALF_ONLY_ATTENTION = tuple(PACKAGES)  # kernels for bfloat16 and float16 alone
+# Beside a static cache flex_attention gives other logits than every other implementation (docs/log.md), and the
+# packages' kernels would attend to what is not written yet.
+GROWING_ONLY_ATTENTION = ("flex", *PACKAGES)
 
 
 def takes_masks(attention: str, device_type: str) -> bool:
     """Whether this attention can leave padding out: SDPA's flash backend takes no mask on a GPU."""
     return attention != "flash" or device_type == "cpu"
+
+
+def missing_package(attention: str) -> str | None:
+    """Why an attention of another package is not there, or None when it is."""
+    package, module = PACKAGES.get(attention, ("", ""))
+    if not module or importlib.util.find_spec(module) is not None:
+        return None
+    return f"attention={attention} needs the package {package}, which is not installed: install it, or use another"
 
 
 def attention_conflict(attention: str, device_type: str) -> str | None:

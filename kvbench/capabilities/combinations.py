@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from kvbench.capabilities.attentions import attention_conflict
+from kvbench.capabilities.attentions import GROWING_ONLY_ATTENTION, attention_conflict, missing_package, takes_masks
 from kvbench.capabilities.caches import CACHES, NO_CACHE
 from kvbench.capabilities.engines import EAGER, ENGINES
 from kvbench.capabilities.modes import MODES, habit_conflict
@@ -59,6 +59,9 @@ def device_conflict(arm: ArmSpec, device_type: str) -> str | None:
         return f"engine={arm.engine} needs a {engine.devices[-1]} device, the run is on {device_type}: use engine=eager"
     if arm.cache is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded and device_type != "cuda":
         return f"cache={arm.cache} moves layers between a GPU and the host, the run is on {device_type}: leave it out"
+    is_static = arm.cache is not None and arm.cache in CACHES and CACHES[arm.cache].static
+    if is_static and not takes_masks(arm.attention, device_type):  # what is not written yet is masked
+        return f"attention={arm.attention} takes no mask on {device_type}, and cache {arm.cache} needs one"
     return attention_conflict(arm.attention, device_type)
 
 
@@ -77,6 +80,11 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
         yield f"engine {arm.engine} goes with no habit, not {arm.habit}"
     if engine.attentions is not None and arm.attention not in engine.attentions:
         yield f"engine {arm.engine} has an attention of its own: leave attention={arm.attention} out"
+    if arm.attention in GROWING_ONLY_ATTENTION and cache is not None and cache.static:
+        yield f"attention {arm.attention} goes with a cache that grows, such as dynamic, not {cache.name}"
+    if arm.attention == "flex" and arm.engine != EAGER:
+        yield f"attention flex compiles itself and goes with engine eager, not {arm.engine}"
+    yield missing_package(arm.attention)
     if arm.compile_mode is not None and arm.engine != "compiled":
         yield f"compile_mode={arm.compile_mode} goes with engine compiled, not {arm.engine}"
     if arm.bucket is not None and arm.mode != "nocache":

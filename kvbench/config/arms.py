@@ -54,6 +54,9 @@ def check_arms(config: Config) -> None:
         raise ConfigError(f"bucket={config.bucket}: pads passes of mode=nocache, which this run has not; leave it out")
     if config.cache_tokens is not None and not any(arm.cache_tokens for arm in arms):
         raise ConfigError(f"cache_tokens={config.cache_tokens}: no arm of this run keeps a cache; leave it out")
+    chunk = config.workload.prefill_chunk
+    if chunk is not None and not any(MODES[arm.mode].keeps_past for arm in arms):
+        raise ConfigError(f"workload.prefill_chunk={chunk}: no arm of this run keeps a cache; leave it out")
 
 
 def too_short(arm: ArmConfig, needed_tokens: int) -> str | None:

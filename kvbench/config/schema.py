@@ -123,6 +123,9 @@ class WorkloadConfig:
     prompt_tokens: int | None = setting(None, "cut or repeat the bundled text to exactly this many tokens", minimum=1)
     new_tokens: int = setting(64, "tokens that each sequence gets, the first one included", minimum=2)
     batch_size: int = setting(1, "sequences decoded together", minimum=1)
+    prefill_chunk: int | None = setting(
+        None, "arms with a cache submit the prompt in pieces of so many tokens (default: whole)", minimum=1
+    )
     stop: Any = setting(
         "ignore", "ignore: exactly new_tokens come out; tokenizer: stop at its end token; or [tokens], ids or texts"
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.setting import TorchSetting
@@ -17,6 +18,7 @@ class Generate:
     """`generate(use_cache=…)`. Its stopping criteria are where it can be observed after every token.
 
     `arguments` are the sampling settings as `generate` names them; `forced`, when given, chooses every token instead.
+    Only with a cache can a prompt go in `chunks`.
     """
 
     def __init__(
@@ -28,12 +30,14 @@ class Generate:
         *,
         use_cache: bool,
         forced: Forced | None = None,
+        chunks: Chunks = WHOLE,
     ) -> None:
         self._model = model
         self._arguments = {"do_sample": False} if forced else arguments
         self._setting = setting
         self._pad_id = pad_id
         self._use_cache = use_cache
+        self._chunk = {"prefill_chunk_size": chunks.size} if use_cache and chunks.size else {}
         self._processors = LogitsProcessorList([_Forcing(forced)] if forced else [])
 
     def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
@@ -51,6 +55,7 @@ class Generate:
             use_cache=self._use_cache,
             return_dict_in_generate=True,
             **self._arguments,
+            **self._chunk,
         )
         own_defaults = self._model.generation_config
         # `generate` fills what is unset from the model's own defaults, which could add penalties or stop tokens.

@@ -12,6 +12,7 @@ import torch
 from kvbench.decoding.batches import widened
 from kvbench.decoding.buckets import EXACT, Buckets
 from kvbench.decoding.caches import CacheMaker, told_length
+from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.engines.eager import EAGER
 from kvbench.decoding.engines.protocol import Engine
 from kvbench.decoding.forward import Forward
@@ -71,23 +72,25 @@ class Loop(ABC):
         ending = _Ending(batch.input_ids.new_tensor(stop_ids), rows, self._pad_id) if stop_ids else None
         passes: list[Pass] = []
         length = prompt
+        written = 0
         for index in range(new_tokens):
             if index in self._interruptions.steps:
                 ids[:, length : length + len(message)] = message
                 length += len(message)
                 cache = self._after_interruption(cache, ids)
             logits, made = self._next_logits(ids, batch, length, cache)
-            passes.append(made)
+            passes += made
             token = self._chooser.choose(ids[:, :length], logits)
             if ending is not None:
                 token = ending.apply(token)
             ids[:, length] = token
             length += 1
+            written += 1
             self._habits.after_token(index, ids[:, :length], token)
             observer.on_token(index, token)
             if ending is not None and ending.reached():
                 break
-        return Decoded(self._without_messages(ids, prompt, len(passes)), passes, cache)
+        return Decoded(self._without_messages(ids, prompt, written), passes, cache)
 
     def _without_messages(self, ids: torch.Tensor, prompt: int, count: int) -> torch.Tensor:
         """The first `count` new ids, (batch, count), in slices: an index would have to be copied to the device."""
@@ -110,8 +113,8 @@ class Loop(ABC):
     @abstractmethod
     def _next_logits(
         self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None
-    ) -> tuple[torch.Tensor, Pass]:
-        """Logits (batch, vocabulary) of the last of `length` tokens, and what was submitted for them."""
+    ) -> tuple[torch.Tensor, list[Pass]]:
+        """Logits (batch, vocabulary) of the last of `length` tokens, and the passes that were made for them."""
 
 
 class NoCacheLoop(Loop):
@@ -136,7 +139,7 @@ class NoCacheLoop(Loop):
         batch: PromptBatch,
         length: int,
         cache: Any | None,  # noqa: ARG002 - this mode has none
-    ) -> tuple[torch.Tensor, Pass]:
+    ) -> tuple[torch.Tensor, list[Pass]]:
         submitted = self._habits.submitted(ids[:, : self._buckets.padded(length)])
         logits = self._forward.last_logits(
             submitted,
@@ -146,16 +149,27 @@ class NoCacheLoop(Loop):
             all_logits=self._habits.all_logits,
             last=None if self._buckets == EXACT else self._places[length - 1 : length],
         )
-        return logits, Pass(submitted.shape[1], None, None)
+        return logits, [Pass(submitted.shape[1], None, None)]
 
 
 class CachedLoop(Loop):
-    """Submits the prompt once, then with a cache what is new: one token a step, and any message before it."""
+    """Submits the prompt once, then with a cache what is new: one token a step, and any message before it.
 
-    def __init__(self, forward: Forward, *arguments: Any, caches: CacheMaker | None = None, **named: Any) -> None:
+    What is longer than one of `chunks` goes in several passes, of which the last one's logits count.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        *arguments: Any,
+        caches: CacheMaker | None = None,
+        chunks: Chunks = WHOLE,
+        **named: Any,
+    ) -> None:
         forward.require_cache()
         super().__init__(forward, *arguments, **named)
         self._caches = caches or CacheMaker(forward, "dynamic")
+        self._chunks = chunks
 
     def _begin(self, ids: torch.Tensor) -> Any:
         self._past = 0
@@ -163,15 +177,18 @@ class CachedLoop(Loop):
 
     def _next_logits(
         self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None
-    ) -> tuple[torch.Tensor, Pass]:
+    ) -> tuple[torch.Tensor, list[Pass]]:
         assert cache is not None
-        before = self._past
-        newest = self._habits.submitted(ids[:, before:length])
-        logits = self._forward.last_logits(
-            newest, batch, length, cache=cache, use_cache=True, all_logits=self._habits.all_logits
-        )
-        self._past = told_length(cache, before + newest.shape[1])
-        return logits, Pass(newest.shape[1], before, self._past)
+        passes = []
+        for begin, end in self._chunks.spans(self._past, length):
+            before = self._past
+            newest = self._habits.submitted(ids[:, begin:end])
+            logits = self._forward.last_logits(
+                newest, batch, end, cache=cache, use_cache=True, all_logits=self._habits.all_logits
+            )
+            self._past = told_length(cache, before + newest.shape[1])
+            passes.append(Pass(newest.shape[1], before, self._past))
+        return logits, passes
 
 
 class InterruptedLoop(CachedLoop):

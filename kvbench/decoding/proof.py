@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
+from typing import TypedDict
 
 from kvbench.decoding.buckets import EXACT, Buckets
+from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.protocol import Pass
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.untimed_pass import Proof
@@ -19,27 +22,32 @@ def prove(
     *,
     loses_past: bool = False,
     buckets: Buckets = EXACT,
+    chunks: Chunks = WHOLE,
 ) -> Proof:
     """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
 
-    Recompute submits the whole context with no past, filled up to its bucket. Cached submits what the past lacks: the
-    prompt, then one token and what was inserted before it, and the past grows by exactly that. A mode that `loses_past`
-    submits everything to an empty past at each interruption.
+    Recompute submits the whole context with no past, filled up to its bucket. Cached submits what the past lacks, in
+    `chunks`: the prompt, then one token and what was inserted before it, and the past grows by exactly that. A mode
+    that `loses_past` submits everything to an empty past at each interruption.
     """
-    promised = promised_passes(len(passes), prompt, keeps_past, interruptions, loses_past=loses_past, buckets=buckets)
-    pairs = list(zip(passes, promised, strict=True))
+    by_token = passes_by_token(
+        len(passes), prompt, keeps_past, interruptions, loses_past=loses_past, buckets=buckets, chunks=chunks
+    )
+    prefill = len(by_token[0]) if by_token else 0
+    pairs = list(zip(passes, chain.from_iterable(by_token), strict=False))  # at most as many tokens as passes
     broken = [index for index, (made, right) in enumerate(pairs) if made != right]
     resubmitted = sum(
-        keeps_past and pairs[index][0].submitted == interruptions.context(prompt, index) for index in broken if index
+        keeps_past and pairs[index][0].submitted == pairs[index][1].past_after for index in broken if index >= prefill
     )
-    return Proof(len(passes), len(broken), _in_words(pairs, broken[0]) if broken else None, resubmitted)
+    first = _in_words(pairs, broken[0], prefill) if broken else None
+    return Proof(len(passes), len(broken), first, resubmitted)
 
 
-def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int) -> str:
+def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int, prefill: int) -> str:
     """The first violation, and what it means where all of them mean one thing."""
     made, right = pairs[first]
     text = f"pass {first}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
-    steps = [(step, promise) for step, promise in pairs if promise.past_before]
+    steps = [(step, promise) for step, promise in pairs[prefill:] if promise.past_before]
     if steps and all(step.submitted >= (promise.past_after or 0) for step, promise in steps):
         return f"Your cached loop submitted all tokens at every step: the cache is not used ({text})"
     if made.submitted == right.submitted and right.past_after is not None:
@@ -47,29 +55,39 @@ def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int) -> str:
     return text
 
 
+class Promise(TypedDict, total=False):
+    """How an arm hands its tokens over; see `prove`."""
+
+    loses_past: bool
+    buckets: Buckets
+    chunks: Chunks
+
+
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
-def promised_passes(
-    count: int,
+def passes_by_token(
+    new_tokens: int,
     prompt: int,
     keeps_past: bool,
     interruptions: Interruptions,
     *,
     loses_past: bool,
     buckets: Buckets = EXACT,
-) -> tuple[Pass, ...]:
-    """What a mode promises to submit, pass by pass; see `prove`."""
+    chunks: Chunks = WHOLE,
+) -> tuple[tuple[Pass, ...], ...]:
+    """What a mode promises to submit for each new token, of which the last pass makes it; see `prove`."""
+    contexts = [interruptions.context(prompt, index) for index in range(new_tokens)]
     if not keeps_past:
-        contexts = (interruptions.context(prompt, index) for index in range(count))
-        return tuple(Pass(buckets.padded(context), None, None) for context in contexts)
-    return tuple(_promised(index, prompt, interruptions, loses_past) for index in range(count))
-
-
-def _promised(index: int, prompt: int, interruptions: Interruptions, loses_past: bool) -> Pass:
-    context = interruptions.context(prompt, index)
-    if index == 0 or (loses_past and index in interruptions.steps):
-        return Pass(context, 0, context)
-    past = interruptions.context(prompt, index - 1)
-    return Pass(context - past, past, context)
+        return tuple((Pass(buckets.padded(context), None, None),) for context in contexts)
+    pasts = [0, *contexts]
+    return tuple(
+        tuple(
+            Pass(end - begin, begin, end)
+            for begin, end in chunks.spans(
+                0 if loses_past and index in interruptions.steps else pasts[index], contexts[index]
+            )
+        )
+        for index in range(new_tokens)
+    )
 
 
 def together(proofs: Sequence[Proof]) -> Proof:

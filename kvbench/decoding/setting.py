@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kvbench.capabilities.attentions import PACKAGES
 from kvbench.decoding import grouped_attention
 from kvbench.decoding.grouped_attention import GROUPED
 from kvbench.decoding.masks import nothing_packed
@@ -21,7 +22,12 @@ SDPA_BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
 # What transformers calls them, where it is not its SDPA with a backend pinned.
-IMPLEMENTATIONS = {"eager": "eager", GROUPED: GROUPED}
+IMPLEMENTATIONS = {
+    "eager": "eager",
+    GROUPED: GROUPED,
+    "flex": "flex_attention",
+    **{name: name for name in PACKAGES},
+}
 grouped_attention.register()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from kvbench.capabilities import EAGER, MODES, habits_of
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
+from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.engines.eager import EAGER as PLAIN
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.habits import Habits
@@ -87,6 +88,7 @@ class ArmDecoders:
         """A decoder of `spec`, with what is kept for an arm of the run, or with nothing kept."""
         config, forward = self._plan.config, self._model.forward
         setting = TorchSetting(attention or spec.attention, self._model.own_attention, config.sampling.seed)
+        chunks = Chunks(config.workload.prefill_chunk)
         if MODES[spec.mode].ours:
             caches = CacheMaker(forward, spec.cache, spec.cache_tokens) if arm is None else self._caches[arm]
             buckets = Buckets(spec.bucket or 1, self._model.loaded.facts.max_context)
@@ -98,9 +100,15 @@ class ArmDecoders:
                 habits=Habits(habits_of(spec.mode, spec.habit), self._model.text, max(1, config.stream.interval)),
                 interruptions=self._interruptions,
                 engine=PLAIN if arm is None else self._engines[arm],
-                **({"caches": caches} if spec.keeps_past else {"buckets": buckets}),
+                **({"caches": caches, "chunks": chunks} if spec.keeps_past else {"buckets": buckets}),
             )
         arguments = generate_arguments(config.sampling)
         return Generate(
-            self._model.loaded.model, arguments, setting, self._pad_id, use_cache=spec.keeps_past, forced=forced
+            self._model.loaded.model,
+            arguments,
+            setting,
+            self._pad_id,
+            use_cache=spec.keeps_past,
+            forced=forced,
+            chunks=chunks,
         )

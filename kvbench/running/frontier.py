@@ -111,6 +111,7 @@ class _Frontier:
             attention=own if arm.attention == "auto" else arm.attention,
             new_tokens=self._plan.config.workload.new_tokens,
             on_host=self._capacity.of_process,
+            chunk=self._plan.config.workload.prefill_chunk,
         )
         return largest(facts_from_mapping(model), decoding, budget_bytes, edge.axis, edge.fixed)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from kvbench.decoding.cache_bytes import logical_bytes, storage_bytes
-from kvbench.decoding.protocol import Decoded, PromptBatch
+from kvbench.decoding.protocol import Decoded, Pass, PromptBatch
 from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep, Reconciliation
@@ -34,12 +36,23 @@ class PassMemory:
         self._interruptions = interruptions
         self._unaccountable = unaccountable
 
-    def held(self, batch: PromptBatch, decoded: Decoded, witness: Witness, *, keeps_past: bool) -> Held:
-        """What is in use now that a batch is decoded; `decoded` must still have its cache."""
+    def held(
+        self,
+        batch: PromptBatch,
+        decoded: Decoded,
+        witness: Witness,
+        promised: Sequence[Sequence[Pass]],
+        *,
+        keeps_past: bool,
+    ) -> Held:
+        """What is in use now that a batch is decoded; `decoded` must still have its cache.
+
+        `promised` are the passes that each new token takes.
+        """
         cache_bytes = self._cache_bytes(batch, decoded, keeps_past=keeps_past)
         in_use = self._meter.in_use()
         reconciliation = self._reconciliation(cache_bytes["kv_cache_storage_bytes"])
-        return Held(cache_bytes, in_use, reconciliation, self._by_step(batch, witness))
+        return Held(cache_bytes, in_use, reconciliation, self._by_step(batch, witness, promised))
 
     def of_pass(self, held: Held) -> ArmMemory:
         """With the high-water marks up to now."""
@@ -54,8 +67,8 @@ class PassMemory:
 
     def _cache_bytes(self, batch: PromptBatch, decoded: Decoded, *, keeps_past: bool) -> dict[str, int | None]:
         cache = decoded.cache
-        passes = decoded.new_ids.shape[1]
-        held = self._interruptions.context(batch.input_ids.shape[1], passes - 1)  # the newest was never submitted
+        new_tokens = decoded.new_ids.shape[1]
+        held = self._interruptions.context(batch.input_ids.shape[1], new_tokens - 1)  # the newest was never submitted
         predicted = kv_cache_bytes(self._facts, len(batch.lengths), held) if keeps_past else 0
         return {
             "kv_cache_bytes": 0 if cache is None else logical_bytes(cache),
@@ -76,9 +89,14 @@ class PassMemory:
             reasons["kv_cache_predicted_bytes"] = self._facts.null_reasons.get("kv_bytes_per_token", unknown)
         return reasons
 
-    def _by_step(self, batch: PromptBatch, witness: Witness) -> tuple[MemoryAtStep, ...]:
+    def _by_step(
+        self, batch: PromptBatch, witness: Witness, promised: Sequence[Sequence[Pass]]
+    ) -> tuple[MemoryAtStep, ...]:
+        """After each pass that made a token: the pieces of a prompt before the last one make none."""
         prompt = batch.input_ids.shape[1]
+        made_by = [count - 1 for count in accumulate(map(len, promised))]
         return tuple(
-            MemoryAtStep(self._interruptions.context(prompt, index), kv, allocated)
-            for index, (kv, allocated) in enumerate(zip(witness.kv_bytes, witness.allocated, strict=True))
+            MemoryAtStep(self._interruptions.context(prompt, index), witness.kv_bytes[place], witness.allocated[place])
+            for index, place in enumerate(made_by)
+            if place < len(witness.kv_bytes)
         )

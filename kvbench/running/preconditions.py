@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from kvbench.capabilities import MODES, device_conflict, takes_masks
+from kvbench.capabilities.attentions import HALF_ONLY_ATTENTION
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
@@ -27,10 +28,32 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
             raise DeviceUnavailable(conflict)
         if arm.keeps_past and MODES[arm.mode].ours:
             forward.require_cache()
+        if arm.attention in HALF_ONLY_ATTENTION and forward.model.dtype not in (torch.bfloat16, torch.float16):
+            dtype = str(forward.model.dtype).removeprefix("torch.")
+            raise ConfigError(
+                f"attention={arm.attention}: knows bfloat16 and float16, and the model is in {dtype}: set model.dtype"
+            )
 
 
-def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], model: Any, device: torch.device) -> None:
-    """Raise `ConfigError` when an attention or a model takes no mask where prompts or a model need one."""
+def require_masks(
+    arms: Sequence[Arm],
+    batches: Sequence[PromptBatch],
+    model: Any,
+    device: torch.device,
+    *,
+    chunk: int | None = None,
+    inserts: bool = False,
+) -> None:
+    """Raise `ConfigError` when an attention or a model takes no mask where prompts or a model need one.
+
+    So does a pass of several tokens on a past: a prompt's further pieces of `chunk` tokens, or a message that the run
+    `inserts`.
+    """
+    appended = None
+    if inserts:
+        appended = "an inserted message follows a past: leave interrupt.message out, or use attention=sdpa"
+    if chunk is not None and any(batch.input_ids.shape[1] > chunk for batch in batches):
+        appended = "the pieces of a prompt follow a past: leave workload.prefill_chunk out, or use attention=sdpa"
     masked = None
     if getattr(model.config, "separates_documents", False):
         masked = "this model masks what lies before an end of document: use attention=sdpa"
@@ -44,6 +67,8 @@ def require_masks(arms: Sequence[Arm], batches: Sequence[PromptBatch], model: An
     for arm in arms:
         if masked and not takes_masks(arm.attention, device.type):
             raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {masked}")
+        if appended and arm.keeps_past and not takes_masks(arm.attention, device.type):
+            raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {appended}")
 
 
 def require_context(

@@ -7,10 +7,12 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
-from kvbench.decoding.proof import promised_passes
+from kvbench.decoding.chunks import WHOLE, Chunks
+from kvbench.decoding.proof import passes_by_token
 from kvbench.decoding.protocol import Decoded, Observer
 from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.interruptions import NONE, Interruptions
@@ -105,15 +107,24 @@ class ScriptedModel:
 
 
 class ScriptedDecoder:
-    """Writes letters that depend on their position alone, so every mode writes the same."""
+    """Writes letters that depend on their position alone, so every mode writes the same.
+
+    Tokens that go to a cache in `chunks` take no longer than in one pass.
+    """
 
     def __init__(
-        self, model: ScriptedModel, arm: Arm, interruptions: Interruptions = NONE, attention: str | None = None
+        self,
+        model: ScriptedModel,
+        arm: Arm,
+        interruptions: Interruptions = NONE,
+        attention: str | None = None,
+        chunks: Chunks = WHOLE,
     ) -> None:
         self._model = model
         self._arm = arm
         self._attention = attention or arm.attention
         self._interruptions = interruptions
+        self._chunks = chunks
         self._factor = 1.0
 
     def prepare(self, block: int | None) -> None:
@@ -125,13 +136,19 @@ class ScriptedDecoder:
         """See `Decoder.run`."""
         spec, rows = self._model.spec, len(batch.token_ids)
         loses_past = self._arm.mode == "interrupted"
-        passes = promised_passes(
-            new_tokens, batch.longest, self._arm.keeps_past, self._interruptions, loses_past=loses_past
+        by_token = passes_by_token(
+            new_tokens,
+            batch.longest,
+            self._arm.keeps_past,
+            self._interruptions,
+            loses_past=loses_past,
+            chunks=self._chunks,
         )
         ids: list[int] = []
         model, factor, on_token = self._model, self._factor, observer.on_token
-        for index, (submitted, past_before, _) in enumerate(passes):
-            context = submitted + (past_before or 0)
+        for index, passes in enumerate(by_token):
+            (_, past_before, _), (submitted, past, _) = passes[0], passes[-1]
+            context = submitted + (past or 0)
             if index == 0:
                 model.spend(spec.prefill_s * factor)
             else:
@@ -142,4 +159,5 @@ class ScriptedDecoder:
             on_token(index, [letter] * rows)
             if letter in stop_ids:
                 break
-        return Decoded([list(ids) for _ in range(rows)], passes[: len(ids)], None)
+        made = tuple(chain.from_iterable(by_token[: len(ids)]))
+        return Decoded([list(ids) for _ in range(rows)], made, None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Pass, Unobserved
 from kvbench.interruptions import Interruptions
@@ -59,6 +60,7 @@ class ScriptedSession:
         self._facts = _facts(plan)
         message = plan.config.interrupt.message or ""
         self._interruptions = Interruptions(plan.interrupt_steps, tuple(message.encode()))
+        self._chunks = Chunks(plan.config.workload.prefill_chunk)
         self.prepared = Prepared(
             model=asdict(self._facts),
             environment={
@@ -74,7 +76,7 @@ class ScriptedSession:
 
     def decoder(self, arm: int, *, traced: bool = False, attention: str | None = None) -> ScriptedDecoder:  # noqa: ARG002 - a trace is refused before it
         """See `Session.decoder`."""
-        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions, attention)
+        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions, attention, self._chunks)
 
     def prepared_s(self, arm: int) -> None:
         """See `Session.prepared_s`."""
@@ -87,7 +89,9 @@ class ScriptedSession:
     def proof(self, arm: int, batch: ScriptedBatch, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
         spec, loses_past = self._plan.arms[arm], self._plan.arms[arm].mode == "interrupted"
-        return prove(passes, batch.longest, spec.keeps_past, self._interruptions, loses_past=loses_past)
+        return prove(
+            passes, batch.longest, spec.keeps_past, self._interruptions, loses_past=loses_past, chunks=self._chunks
+        )
 
     def context_of(self, batch: ScriptedBatch) -> int:
         """See `Session.context_of`."""
@@ -173,7 +177,8 @@ class ScriptedSession:
     def attempt(self, attempt: Attempt) -> int:
         """See `Session.attempt`: weights, cache, and what the largest pass takes."""
         arm, backend = self._plan.arms[attempt.arm], self._backend
-        submitted = attempt.context - self._plan.config.workload.new_tokens + 1 if arm.keeps_past else attempt.context
+        prompt = attempt.context - self._plan.config.workload.new_tokens + 1
+        submitted = min(prompt, self._chunks.size or prompt) if arm.keeps_past else attempt.context
         working = backend.spec.step_bytes_per_token * attempt.rows * submitted
         cache = self._kv_bytes(attempt.arm, attempt.context, attempt.rows)
         needed = (self._facts.weight_bytes or 0) + cache + working

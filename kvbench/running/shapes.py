@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
+from kvbench.decoding.protocol import Decoder, PromptBatch
 from kvbench.measuring.samples import Shapes
 from kvbench.models.own import OwnTensors
 from kvbench.plan import Plan
@@ -22,15 +22,21 @@ NOT_RETURNED = "asked for, but this architecture or way of decoding returns none
 
 
 class Returned:
-    """A context in which the first two passes of `model` are described as they come back.
+    """A context in which passes of `model` are described as they come back; also the observer of what decodes there.
 
-    `passes` holds the prefill and the first step. With `hidden_states` and `attentions` the model is asked for them.
+    `passes` holds the one that made the first token, which ends the prefill, and the first one after it. With
+    `hidden_states` and `attentions` the model is asked for them.
     """
 
     def __init__(self, model: Any, *, hidden_states: bool, attentions: bool) -> None:
         self._model = model
         self._asked = {"output_hidden_states": hidden_states, "output_attentions": attentions}
         self.passes: list[dict[str, Any]] = []
+        self._tokens = 0
+
+    def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
+        """See `Observer.on_token`."""
+        self._tokens = index + 1
 
     def __enter__(self) -> Self:
         self._hooks = [
@@ -50,8 +56,9 @@ class Returned:
         return (args, {**kwargs, **wanted}) if wanted else None
 
     def _see(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG002
-        if len(self.passes) < 2:
-            self.passes.append(self._described(kwargs["input_ids"], output))
+        if self._tokens < 2:
+            # A prefill in several passes is shown by its last one.
+            self.passes[self._tokens :] = [self._described(kwargs["input_ids"], output)]
 
     def _described(self, input_ids: torch.Tensor, output: Any) -> dict[str, Any]:
         cache = getattr(output, "past_key_values", None)
@@ -86,7 +93,7 @@ def arm_shapes(plan: Plan, model: Any, decoder_of: Callable[[int], Decoder], bat
         if wanted.attentions:  # no other implementation returns them; the next `prepare` puts it back
             model.set_attn_implementation("eager")
         with Returned(model, hidden_states=wanted.hidden_states, attentions=wanted.attentions) as returned:
-            decoder.run(batch, 2, Unobserved())
+            decoder.run(batch, 2, returned)
         prefill, step = returned.passes
         prefills.setdefault(arm.keeps_past, prefill)
         found[arm.label if arm.label not in found else f"{arm.label} #{number + 1}"] = step

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 
 from kvbench.capabilities import MODES, QUANTIZATIONS, takes_masks
 from kvbench.decoding.buckets import Buckets
+from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.own_witness import witness_of
-from kvbench.decoding.proof import prove, together
+from kvbench.decoding.proof import Promise, passes_by_token, prove, together
 from kvbench.decoding.protocol import Decoded, Decoder, Pass, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced
 from kvbench.interruptions import Interruptions
@@ -71,7 +72,14 @@ class TorchSession:
         )
         self.batches = self._prompts.all
         self.batch_members = self._prompts.members
-        preconditions.require_masks(plan.arms, self.batches, self._model, backend.device)
+        preconditions.require_masks(
+            plan.arms,
+            self.batches,
+            self._model,
+            backend.device,
+            chunk=plan.config.workload.prefill_chunk,
+            inserts=bool(self._interruptions.message_ids),
+        )
         if plan.config.frontier.axes is None:  # else what fits is found out, not refused
             preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
         self._decoders = ArmDecoders(backend, plan, self._interruptions, pad_id)
@@ -139,9 +147,15 @@ class TorchSession:
     def proof(self, arm: int, batch: PromptBatch, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
         spec, prompt = self._plan.arms[arm], self.context_of(batch)
-        loses_past = spec.mode == "interrupted"
-        buckets = Buckets(spec.bucket or 1, self._facts.max_context)
-        return prove(passes, prompt, spec.keeps_past, self._interruptions, loses_past=loses_past, buckets=buckets)
+        return prove(passes, prompt, spec.keeps_past, self._interruptions, **self._promise(arm))
+
+    def _promise(self, arm: int) -> Promise:
+        spec = self._plan.arms[arm]
+        return {
+            "loses_past": spec.mode == "interrupted",
+            "buckets": Buckets(spec.bucket or 1, self._facts.max_context),
+            "chunks": Chunks(self._plan.config.workload.prefill_chunk),
+        }
 
     def context_of(self, batch: PromptBatch) -> int:
         """See `Session.context_of`."""
@@ -221,7 +235,11 @@ class TorchSession:
             digests.append(tokens_sha256(ids))
             proofs.append(replace(self.proof(arm, batch, witness.passes), unseen=witness.unseen))
             if batch is largest:
-                held = self._memory.held(batch, decoded, witness, keeps_past=self._plan.arms[arm].keeps_past)
+                keeps_past, prompt = self._plan.arms[arm].keeps_past, self.context_of(batch)
+                promised = passes_by_token(
+                    decoded.new_ids.shape[1], prompt, keeps_past, self._interruptions, **self._promise(arm)
+                )
+                held = self._memory.held(batch, decoded, witness, promised, keeps_past=keeps_past)
             del decoded  # its cache must not be counted for the next batch
         return UntimedPass(
             arm=arm,

@@ -48,6 +48,25 @@ class TestAScriptWithoutNoise:
         assert run["comparison"]["end_to_end_speedup"]["value"] == pytest.approx(0.6 / 0.52)
         assert run["comparison"]["verdict"] == "FASTER"
 
+    def test_counts_every_piece_of_a_chunked_prefill_and_times_them_as_one(
+        self, run_kvbench: Run, tmp_path: Path
+    ) -> None:
+        code, _, _ = run_kvbench(
+            *SCRIPT,
+            "workload.new_tokens=11",
+            "workload.prompt_tokens=100",
+            "workload.prefill_chunk=30",
+            "measure.blocks=5",
+            "launch=inline",
+        )
+        nocache, cached = record(tmp_path / "results")["arms"]
+        assert code == 0
+        assert (0.5, 0.002) == pytest.approx((cached["ttft_s"]["value"], cached["itl_s"]["value"]))
+        # 4 pieces and 10 steps against 11 passes, in the untimed pass and in two lanes of five blocks
+        assert (11 * 11, 14 * 11) == (nocache["proof"]["steps_checked"], cached["proof"]["steps_checked"])
+        assert (0, 0) == (nocache["proof"]["violations"], cached["proof"]["violations"])
+        assert [100, 101, 102] == [each["context_length"] for each in cached["memory_by_context"]][:3]
+
     def test_counts_tokens_of_every_sequence_of_a_batch(self, run_kvbench: Run, tmp_path: Path) -> None:
         run_kvbench(
             *SCRIPT, "workload.prompt_tokens=10", "workload.batch_size=4", "workload.new_tokens=6", "launch=inline"

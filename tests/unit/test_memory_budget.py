@@ -53,6 +53,27 @@ def facts_of(model: Any) -> ModelFacts:
     )
 
 
+@pytest.mark.parametrize("chunk", [32, 64, 128])
+def test_the_peak_of_a_chunked_prefill_is_predicted_within_fifteen_percent(
+    chunk: int, tiny_model: Callable[..., Any]
+) -> None:
+    model = tiny_model("llama", intermediate_size=256)
+    facts, submitted = facts_of(model), 256
+    ids = torch.arange(3 * submitted).view(3, submitted) % 97
+    with torch.inference_mode(), Live() as live:
+        cache = DynamicCache(config=model.config)
+        for begin in range(0, submitted, chunk):
+            model(input_ids=ids[:, begin : begin + chunk], past_key_values=cache, use_cache=True, logits_to_keep=1)
+    decoding = replace(CACHED, chunk=chunk)
+    predicted = peak_bytes(facts, decoding, 3, submitted + 1)
+    assert predicted is not None
+    assert facts.weight_bytes is not None
+    assert live.peak == pytest.approx(predicted - facts.weight_bytes, rel=0.15)
+    whole = peak_bytes(facts, replace(decoding, chunk=None), 3, submitted + 1)
+    assert whole is not None
+    assert predicted < whole
+
+
 @pytest.mark.parametrize("intermediate", [64, 96, 256])
 @pytest.mark.parametrize("decoding", [RECOMPUTE, CACHED], ids=["recompute", "cached"])
 def test_the_peak_of_a_pass_is_predicted_within_three_percent(

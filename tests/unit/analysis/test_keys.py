@@ -6,6 +6,8 @@ from kvbench.analysis.keys import make_keys
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import make_plan
 
+KEY_BEFORE = "ea5fcf6de400320e"  # of a default run, as records of earlier versions hold it
+
 
 def compare_key(*overrides: str) -> str:
     return make_keys(make_plan(load_config(list(overrides), sources())), None).compare_key
@@ -28,3 +30,8 @@ def test_the_default_steps_are_those_that_could_have_been_given() -> None:
 
 def test_how_long_it_was_measured_is_not() -> None:
     assert compare_key() == compare_key("measure.blocks=20", "check.agreement=none")
+
+
+def test_the_pieces_of_a_prefill_are_and_a_whole_one_has_the_key_it_had_before_there_were_any() -> None:
+    assert KEY_BEFORE == compare_key()
+    assert KEY_BEFORE != compare_key("workload.prefill_chunk=16")

@@ -64,6 +64,12 @@ class TestTheFloor:
         assert read / 1e9 / 0.004 == pytest.approx(cached.mbu)
         assert "memory" == cached.bound
 
+    def test_of_a_chunked_prefill_reads_the_weights_and_the_past_with_every_piece(self) -> None:
+        nocache, cached = limits("workload.prefill_chunk=30")
+        assert 2 * PARAMETERS == nocache.prefill_bytes
+        assert 4 * 2 * PARAMETERS + 4 * (60 + 90 + 100) == cached.prefill_bytes
+        assert nocache.prefill_flops == cached.prefill_flops
+
     def test_of_a_recompute_step_is_computing_all_its_tokens(self) -> None:
         ceilings = CEILINGS.model_copy(
             update={"matrix": (MatrixRate(dtype="float16", rows=1, width=8, flops_per_s=1e10),)}

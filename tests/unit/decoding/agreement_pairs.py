@@ -96,7 +96,7 @@ class CroppedTooFar(CachedLoop):
             return made
         # Only the newest token is submitted, at its right position.
         logits = self._forward.last_logits(ids[:, length - 1 : length], batch, length, cache=cache, use_cache=True)
-        return logits, None
+        return logits, []
 
 
 class SwappedRows(Sabotaged):
@@ -119,7 +119,7 @@ class KeptFromBefore(CachedLoop):
     def _next_logits(self, ids: Any, batch: Any, length: int, cache: Any) -> Any:
         prompt = batch.input_ids.shape[1]
         newest = ids[:, :length] if length == prompt else ids[:, length - 1 : length]
-        return self._forward.last_logits(newest, batch, length, cache=cache, use_cache=True), None
+        return self._forward.last_logits(newest, batch, length, cache=cache, use_cache=True), []
 
 
 class NoWindow(CachedLoop):

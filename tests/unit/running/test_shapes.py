@@ -15,7 +15,6 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, NoCacheLoop
-from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.running.shapes import Returned
@@ -34,7 +33,7 @@ def returned(model: Any, mode: str, **asked: bool) -> list[dict[str, Any]]:
         decoder = loop(Forward(model), Sampler(sampling), setting, 0, habits=habits)
     decoder.prepare(None)
     with Returned(model, **{"hidden_states": False, "attentions": False, **asked}) as seen:
-        decoder.run(make_batch(0, PROMPT, 3, torch.device("cpu")), 3, Unobserved())
+        decoder.run(make_batch(0, PROMPT, 3, torch.device("cpu")), 3, seen)
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
     return seen.passes

@@ -1,0 +1,70 @@
+"""An attention that cannot run is refused in one line, before anything is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvbench.capabilities import arm_conflict, device_conflict
+from kvbench.config.schema import ArmConfig
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def arm(attention: str, *, mode: str = "cached", cache: str = "dynamic", engine: str = "eager") -> ArmConfig:
+    return ArmConfig(mode=mode, cache=cache, engine=engine, attention=attention)
+
+
+@pytest.fixture
+def every_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+
+@pytest.mark.usefixtures("every_package")
+class TestAnArm:
+    @pytest.mark.parametrize("attention", ["flex", "flash_attention_2", "flash_attention_3"])
+    def test_whose_attention_masks_no_unwritten_keys_wants_a_cache_that_grows(self, attention: str) -> None:
+        assert arm_conflict(arm(attention)) is None
+        expected = f"attention {attention} goes with a cache that grows, such as dynamic, not static"
+        assert expected == arm_conflict(arm(attention, cache="static"))
+
+    def test_of_flex_compiles_itself(self) -> None:
+        expected = "attention flex compiles itself and goes with engine eager, not graph"
+        assert expected == arm_conflict(arm("flex", mode="nocache", cache="none", engine="graph"))
+
+    @pytest.mark.parametrize("attention", ["flex", "flash_attention_2", "flash_attention_3"])
+    def test_of_an_attention_for_gpus_needs_one(self, attention: str) -> None:
+        assert device_conflict(arm(attention), "cuda") is None
+        expected = f"attention={attention} needs a CUDA device, the run is on cpu: use attention=sdpa or math"
+        assert expected == device_conflict(arm(attention), "cpu")
+
+    def test_that_takes_no_mask_cannot_have_a_static_cache(self) -> None:
+        expected = "attention=flash takes no mask on cuda, and cache static needs one"
+        assert expected == device_conflict(arm("flash", cache="static"), "cuda")
+        assert device_conflict(arm("flash", cache="static"), "cpu") is None
+        assert device_conflict(arm("flash"), "cuda") is None
+
+
+@pytest.mark.parametrize(
+    ("attention", "package"), [("flash_attention_2", "flash_attn"), ("flash_attention_3", "flash_attn_3")]
+)
+def test_a_package_that_is_missing_is_named(
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attention: str, package: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, out, err = run_kvbench("model=embedded", f"attention={attention}")
+    assert (2, "") == (code, out)
+    assert (
+        f"kvbench: attention={attention} needs the package {package}, which is not installed: install it, or use"
+        " another\n" == err
+    )
+
+
+@pytest.mark.parametrize("mode", ["nocache", "generate_nocache"])
+def test_a_chunked_prefill_without_a_cache_is_refused(run_kvbench: Run, mode: str) -> None:
+    code, out, err = run_kvbench("model=embedded", f"mode={mode}", "workload.prefill_chunk=4")
+    assert (2, "") == (code, out)
+    assert "kvbench: workload.prefill_chunk=4: no arm of this run keeps a cache; leave it out\n" == err
