@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
+from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.proof import promised_passes
 from kvbench.decoding.protocol import Decoded, Observer
 from kvbench.errors import KvbenchError, OutOfMemory
@@ -108,9 +109,16 @@ class ScriptedDecoder:
     """Writes letters that depend on their position alone, so every mode writes the same."""
 
     def __init__(
-        self, model: ScriptedModel, arm: Arm, interruptions: Interruptions = NONE, attention: str | None = None
+        self,
+        model: ScriptedModel,
+        arm: Arm,
+        interruptions: Interruptions = NONE,
+        attention: str | None = None,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
+        """`prepare` is called before the first step of every run."""
         self._model = model
+        self._prepare = prepare
         self._arm = arm
         self._attention = attention or arm.attention
         self._interruptions = interruptions
@@ -126,7 +134,12 @@ class ScriptedDecoder:
         spec, rows = self._model.spec, len(batch.token_ids)
         loses_past = self._arm.mode == "interrupted"
         passes = promised_passes(
-            new_tokens, batch.longest, self._arm.keeps_past, self._interruptions, loses_past=loses_past
+            new_tokens,
+            batch.longest,
+            self._arm.keeps_past,
+            self._interruptions,
+            loses_past=loses_past,
+            buckets=Buckets(self._arm.bucket or 1),
         )
         ids: list[int] = []
         model, factor, on_token = self._model, self._factor, observer.on_token
@@ -135,9 +148,11 @@ class ScriptedDecoder:
             if index == 0:
                 model.spend(spec.prefill_s * factor)
             else:
+                if index == 1:
+                    self._prepare()
                 extra_s = model.plan_s(self._arm, self._attention, context) if spec.unseen_length_s else 0.0
                 model.step(self._arm, bool(past_before), context, factor, extra_s)
-            letter = ord("a") + context % 26
+            letter = ord("a") + self._interruptions.context(batch.longest, index) % 26  # whatever pads the pass
             ids.append(letter)
             on_token(index, [letter] * rows)
             if letter in stop_ids:

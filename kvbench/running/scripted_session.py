@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Pass, Unobserved
 from kvbench.interruptions import Interruptions
@@ -56,6 +57,7 @@ class ScriptedSession:
         )
         self.sensors: DeviceSensors = backend.sensors or NullSensors(NO_DEVICE)
         self._unseen = 0
+        self._prepared_s: dict[int, float] = {}  # by arm
         self._facts = _facts(plan)
         message = plan.config.interrupt.message or ""
         self._interruptions = Interruptions(plan.interrupt_steps, tuple(message.encode()))
@@ -74,10 +76,19 @@ class ScriptedSession:
 
     def decoder(self, arm: int, *, traced: bool = False, attention: str | None = None) -> ScriptedDecoder:  # noqa: ARG002 - a trace is refused before it
         """See `Session.decoder`."""
-        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions, attention)
+        return ScriptedDecoder(
+            self._backend, self._plan.arms[arm], self._interruptions, attention, lambda: self._prepare(arm)
+        )
 
-    def prepared_s(self, arm: int) -> None:
+    def _prepare(self, arm: int) -> None:
+        """Let an engine prepare, the first time that its arm takes a step."""
+        if self._plan.arms[arm].repeats and arm not in self._prepared_s:
+            self._prepared_s[arm] = self._backend.spec.prepare_s
+            self._backend.spend(self._prepared_s[arm])
+
+    def prepared_s(self, arm: int) -> float | None:
         """See `Session.prepared_s`."""
+        return self._prepared_s.get(arm, 0.0) if self._plan.arms[arm].repeats else None
 
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
@@ -87,7 +98,10 @@ class ScriptedSession:
     def proof(self, arm: int, batch: ScriptedBatch, passes: Sequence[Pass]) -> Proof:
         """See `Session.proof`."""
         spec, loses_past = self._plan.arms[arm], self._plan.arms[arm].mode == "interrupted"
-        return prove(passes, batch.longest, spec.keeps_past, self._interruptions, loses_past=loses_past)
+        buckets = Buckets(spec.bucket or 1)
+        return prove(
+            passes, batch.longest, spec.keeps_past, self._interruptions, loses_past=loses_past, buckets=buckets
+        )
 
     def context_of(self, batch: ScriptedBatch) -> int:
         """See `Session.context_of`."""
@@ -124,7 +138,8 @@ class ScriptedSession:
         steps = range(1, self._plan.config.workload.new_tokens)
         contexts = [self._interruptions.context(batch.longest, index) for batch in self.batches for index in steps]
         spec, kernel = self._plan.arms[arm], self._plan.config.model.kernel
-        busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in contexts) / len(contexts)
+        submitted = map(Buckets(spec.bucket or 1).padded, contexts)
+        busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
         return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
 
     def counted_flops(self) -> CountedFlops:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm, percent
+from kvbench.analysis.diagnosis.pair import Pair, differing, keeps_past, of_arm, percent
 from kvbench.capabilities import habits_of
 from kvbench.quantities import fixed, format_value
 from kvbench.records.diagnosis import Sentence
@@ -111,7 +111,7 @@ def _measured_share(pair: Pair, arm: int) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _plain(arm: ArmRecord, other: ArmRecord) -> bool:
-    same = (arm.engine, arm.attention) == (other.engine, other.attention)
+    same = set(differing(arm, other)) <= {"mode", "habit"}
     return same and arm.mode == "nocache" and arm.habit == "none"
 
 
