@@ -65,6 +65,12 @@ class TestPadding:
         )
         # Contexts of 9 and 10 tokens, or twice 16.
         assert [0.0105, 0.017] == pytest.approx([arm.itl_s.value for arm in record.arms])
+        said = {each.code: each.text for each in record.comparisons[0].diagnosis}
+        assert (
+            "Padding to multiples of 16 tokens adds 68 % to what a step of nocache (bucket 16) submits: a smaller"
+            " bucket adds less and prepares more shapes."
+        ) == said["padding"]
+        assert [] == unresolved_evidence(record.model_dump(mode="json"))
 
 
 class TestPreparing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvbench.analysis.diagnosis.caveats import no_ceilings, random_weights, unlike_engines
 from kvbench.analysis.diagnosis.certainty import ambiguous, partly_throttled
-from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, reading
+from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, padding, reading
 from kvbench.analysis.diagnosis.costs import cache_bytes, energy, rebuilding
 from kvbench.analysis.diagnosis.first_visits import first_visit, preparing
 from kvbench.analysis.diagnosis.growing import growth
@@ -26,6 +26,7 @@ FINDINGS: tuple[Finding, ...] = (
     launching,
     first_visit,
     preparing,
+    padding,
     all_logits,
     arithmetic,
     break_even,
