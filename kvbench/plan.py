@@ -29,8 +29,8 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """The mode, and the habit if it has one: what a sentence calls this arm."""
-        return self.mode if self.habit == "none" else f"{self.mode} with {self.habit}"
+        """What a sentence calls this arm."""
+        return capabilities.label(self)
 
     @property
     def keeps_past(self) -> bool:
@@ -130,16 +130,14 @@ def _arms(config: Config) -> tuple[Arm, ...]:
 
 def _arm(written: ArmConfig, config: Config) -> Arm:
     own = config.model.weights == "python" and capabilities.MODES[written.mode].keeps_past
-    compiles = written.engine == "compiled"
-    repeats_passes = written.mode == "nocache" and written.engine != capabilities.EAGER
     return Arm(
         mode=written.mode,
         cache=capabilities.OWN_CACHE if own else written.cache or capabilities.NO_CACHE,
         engine=written.engine,
         attention=written.attention,
         habit=written.habit,
-        compile_mode=written.compile_mode or (capabilities.USUAL_COMPILE_MODE if compiles else None),
-        bucket=written.bucket or (capabilities.USUAL_BUCKET if repeats_passes else None),
+        compile_mode=written.compile_mode or capabilities.usual_compile_mode(written.engine),
+        bucket=written.bucket or capabilities.usual_bucket(written.mode, written.engine),
         cache_tokens=written.cache_tokens,
     )
 

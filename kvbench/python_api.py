@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
+from kvbench.errors import ConfigError
 from kvbench.measuring.readings import HostReading, Watching
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Prompts, make_plan
@@ -35,6 +37,7 @@ def measure(
     prompts: str | Sequence[str] | None = None,
     *,
     modes: Sequence[str] = ("nocache", "cached"),
+    arms: Sequence[Mapping[str, Any]] | None = None,
     prompt_tokens: int | None = None,
     new_tokens: int = 64,
     batch_size: int = 1,
@@ -61,6 +64,8 @@ def measure(
 
     `prompts` are texts (default: the bundled ones), or `prompt_tokens` cuts the bundled text to a length. The other
     arguments are the configuration keys of the same names. Nothing is written to disk: the record is returned.
+    `arms`, the general form of `modes` and `attention`, lists mappings such as
+    `{"mode": "cached", "cache": "static", "engine": "compiled"}`.
     `on_event` is told of progress and of every finished sample. The model is left as it was found, in eval mode.
 
     Raises `kvbench.errors.KvbenchError` as the command line would report it.
@@ -68,7 +73,7 @@ def measure(
     texts = (prompts,) if isinstance(prompts, str) else None if prompts is None else tuple(prompts)
     config = Config(
         model=_model_config(model, name or type(model).__name__),
-        arms=[ArmConfig(mode=mode, attention=attention) for mode in modes],
+        arms=_arms([{"mode": mode, "attention": attention} for mode in modes] if arms is None else arms),
         workload=WorkloadConfig(
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
@@ -84,6 +89,15 @@ def measure(
     )
     check(config)
     return _measured(model, tokenizer, config, texts, on_event)
+
+
+def _arms(written: Sequence[Mapping[str, Any]]) -> list[ArmConfig]:
+    known = [field.name for field in fields(ArmConfig)]
+    for index, arm in enumerate(written):
+        unknown = [name for name in arm if name not in known]
+        if unknown:
+            raise ConfigError(f"arms[{index}].{unknown[0]}: no such key; allowed: {', '.join(known)}")
+    return [ArmConfig(**arm) for arm in written]
 
 
 def _model_config(model: Any, name: str) -> ModelConfig:

@@ -15,6 +15,7 @@ from kvbench.analysis.estimates import (
     trace_cost,
 )
 from kvbench.analysis.limits import limit
+from kvbench.analysis.padding import padding_share
 from kvbench.analysis.series import thinned
 from kvbench.analysis.turns import turns
 from kvbench.measuring.samples import RunSamples
@@ -46,6 +47,7 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         decode_tokens_per_s=estimate([block.decode_tokens_per_s for block in figures]),
         end_to_end_tokens_per_s=estimate([block.end_to_end_tokens_per_s for block in figures]),
         itl_percentiles_s=token_percentiles(blocks, arm),
+        padding_share=padding_share(plan, samples, arm),
         step_lane_cost=step_lane_cost(blocks, arm),
         trace_cost=trace_cost(blocks, arm),
         memory=_memory(untimed),

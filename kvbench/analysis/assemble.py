@@ -21,6 +21,7 @@ from kvbench.analysis.growth import growth, growth_reason
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
+from kvbench.analysis.padding import padding_reason
 from kvbench.analysis.series import thinned
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import to_dict
@@ -194,7 +195,11 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None, ceilin
         known |= {
             f"/growth/break_evens/{number}/{field}": found.detail for field in ("context_length", "ci_low", "ci_high")
         }
-    for arm in range(len(plan.arms)):
+    for arm, spec in enumerate(plan.arms):
+        if spec.repeats:
+            known[f"/arms/{arm}/cold/compile_s"] = "the run ended before the first visit"
+        if (why := padding_reason(plan, arm)) is not None:
+            known[f"/arms/{arm}/padding_share"] = why
         known |= {
             f"/arms/{arm}/limit/{field}": why for field, why in limit_reasons(plan, samples, arm, ceilings).items()
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvbench.records.schema import RunRecord
+from kvbench.capabilities import identity
+from kvbench.records.schema import ArmRecord, RunRecord
 
 
 def difference(run: RunRecord, other: RunRecord) -> list[str]:
@@ -26,8 +27,13 @@ def _comparable(run: RunRecord) -> dict[str, Any]:
         "device_name": run.environment.get("device_name", run.config.get("device")),
         **_entries(run, "workload"),
         **_entries(run, "sampling"),
-        "arms": ", ".join("/".join((a.mode, a.cache, a.engine, a.attention, a.habit)) for a in run.arms),
+        "arms": ", ".join(map(_arm, run.arms)),
     }
+
+
+def _arm(arm: ArmRecord) -> str:
+    """Such as `nocache/none/compiled/auto/none/reduce-overhead/64`: what is set of it."""
+    return "/".join(str(value) for value in identity(arm).values() if value is not None)
 
 
 def _entries(run: RunRecord, group: str) -> dict[str, Any]:

@@ -3,7 +3,16 @@
 from kvbench.capabilities.attentions import ATTENTIONS, attention_conflict, takes_masks
 from kvbench.capabilities.caches import CACHES, NO_CACHE, OWN_CACHE, CacheKind
 from kvbench.capabilities.combinations import arm_conflict, device_conflict
-from kvbench.capabilities.engines import COMPILE_MODES, EAGER, ENGINES, USUAL_BUCKET, USUAL_COMPILE_MODE
+from kvbench.capabilities.engines import (
+    COMPILE_MODES,
+    EAGER,
+    ENGINES,
+    USUAL_BUCKET,
+    USUAL_COMPILE_MODE,
+    usual_bucket,
+    usual_compile_mode,
+)
+from kvbench.capabilities.identity import identity, in_words, label, unusual
 from kvbench.capabilities.modes import (
     ALL_HABITS,
     HABITS,
@@ -40,6 +49,12 @@ __all__ = [
     "attention_conflict",
     "device_conflict",
     "habits_of",
+    "identity",
+    "in_words",
+    "label",
     "quantization_conflict",
     "takes_masks",
+    "unusual",
+    "usual_bucket",
+    "usual_compile_mode",
 ]

@@ -14,6 +14,7 @@ class Engine:
     modes: tuple[str, ...]
     devices: tuple[str, ...] = ("cpu", "cuda", "mps")
     attentions: tuple[str, ...] | None = None  # None: any
+    preparation: str = "preparing"  # what its first visit pays for, once for each shape
 
 
 EAGER = "eager"
@@ -30,14 +31,22 @@ ENGINES = {
             "torch.compile, in the mode that compile_mode names",
             ("nocache", "cached", "generate"),
             ("cpu", "cuda"),
+            preparation="compiling",
         ),
-        Engine("graph", "plain PyTorch, captured in a CUDA graph and replayed", ("nocache", "cached"), ("cuda",)),
+        Engine(
+            "graph",
+            "plain PyTorch, captured in a CUDA graph and replayed",
+            ("nocache", "cached"),
+            ("cuda",),
+            preparation="capturing",
+        ),
         Engine(
             "fused",
             "kernels written for a step of few rows, in a CUDA graph (Gemma, Llama, Mistral, Qwen3)",
             ("cached",),
             ("cuda",),
             ("auto",),
+            preparation="building its kernels",
         ),
     )
 }
@@ -49,3 +58,13 @@ COMPILE_MODES = {
 }
 USUAL_COMPILE_MODE = "reduce-overhead"
 USUAL_BUCKET = 64  # tokens; a step wastes half of it on average, and few shapes are compiled
+
+
+def usual_compile_mode(engine: str) -> str | None:
+    """The compile mode of an arm that names none; None for an engine that does not compile."""
+    return USUAL_COMPILE_MODE if engine == "compiled" else None
+
+
+def usual_bucket(mode: str, engine: str) -> int | None:
+    """The bucket of an arm that names none, in tokens; None for exact lengths, where nothing is repeated."""
+    return USUAL_BUCKET if mode == "nocache" and engine != EAGER else None

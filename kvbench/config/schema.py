@@ -84,6 +84,9 @@ class ModelConfig:
     all_logits_s: float = setting(
         0.0, "scripted: seconds that logits of every position add to a step without a cache", minimum=0
     )
+    prepare_s: float = setting(
+        0.0, "scripted: seconds in which an engine other than eager prepares, once per arm", minimum=0
+    )
     kernel: str | None = setting(None, "scripted: name of the kernel that takes the device's time (default: none)")
     seed: int = setting(0, "scripted and random: seed of the noise, of the weights", minimum=0)
     virtual_time: bool = setting(True, "scripted: advance a virtual clock; false sleeps for real")

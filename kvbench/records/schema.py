@@ -25,7 +25,8 @@ Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interr
 class Cold(Part):
     """The first visit of an arm: `step_s` are its decode steps per batch, each at a length never seen before.
 
-    `probes` tell what it paid for, where it cost much more than a warm one.
+    `compile_s` of it went to compiling and capturing, which an engine does once for each shape; `probes` tell what else
+    it paid for, where it cost much more than a warm one.
     """
 
     ttft_s: float | None
@@ -34,6 +35,11 @@ class Cold(Part):
     compile_s: float | None
     step_s: tuple[tuple[float, ...], ...] = ()
     probes: tuple[LengthProbe, ...] | None = None
+
+    @property
+    def prepares(self) -> bool:
+        """Whether compiling or capturing is part of it."""
+        return bool(self.compile_s)
 
 
 class TokenPercentiles(Part):
@@ -163,6 +169,7 @@ class ArmRecord(Part):
     decode_tokens_per_s: Estimate
     end_to_end_tokens_per_s: Estimate
     itl_percentiles_s: TokenPercentiles
+    padding_share: float | None = None  # submitted over needed tokens of its decode steps, minus 1
     step_lane_cost: float | None  # decode time of the per-token lane over the throughput lane's, minus 1
     trace_cost: float | None = None  # the same of the lane with token confidence; records of before it lack the field
     memory: Memory

@@ -12,6 +12,7 @@ from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
 from kvbench.report.growth import BEYOND, CAPTION, growth_arms, growth_rows, growth_sentences
 from kvbench.report.nulls import null_reason
+from kvbench.report.preparations import preparations
 from kvbench.report.verdicts import pairs
 
 
@@ -123,6 +124,7 @@ FRONTIER = "What fits"
 # Every question of the page. One more is a row here.
 QUESTIONS: tuple[tuple[str, Callable[[RunRecord], Iterable[str]]], ...] = (
     ("Why", _diagnosis),
+    ("What the first visit cost", preparations),
     ("Is the output the same?", _agreement),
     ("What it costs in memory", _memory),
     (GROWTH, growth_sentences),

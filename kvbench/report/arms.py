@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+from kvbench.capabilities import unusual
 from kvbench.printable import printable
 from kvbench.records.schema import ArmRecord, RunRecord
 
-# What everybody has is not worth a word.
-USUAL_ENGINE = "eager"
-USUAL_ATTENTION = "auto"
-USUAL_HABIT = "habit none"
-NO_CACHE = "none"
-
 
 def arm_name(arm: ArmRecord) -> str:
-    """The mode, and in brackets what sets it apart: `nocache`, `cached (dynamic)`, `cached (static, compiled)`."""
-    details = [
-        detail
-        for detail, usual in (
-            (arm.cache, NO_CACHE),
-            (arm.engine, USUAL_ENGINE),
-            (arm.attention, USUAL_ATTENTION),
-            (f"habit {arm.habit}", USUAL_HABIT),
-        )
-        if detail != usual
-    ]
+    """The mode, and in brackets what sets it apart: `nocache`, `cached (dynamic)`, `cached (static, compiled)`.
+
+    What everybody has is not worth a word; see `capabilities.unusual`.
+    """
+    details = unusual(arm).values()
     return printable(f"{arm.mode} ({', '.join(details)})" if details else arm.mode)
 
 

@@ -13,6 +13,7 @@ from kvbench.report.formatting import UNKNOWN
 from kvbench.report.growth import MIXTURE
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.nulls import null_reason
+from kvbench.report.preparations import preparations
 
 # The rows of the comparison: what the measurement is about, and what it costs.
 SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
@@ -38,7 +39,8 @@ def arms_table(record: RunRecord) -> Table:
 
 def arm_notes(record: RunRecord) -> list[Text]:
     """What belongs below the table: what it is of, what it lacks and why, and where the memory went."""
-    return [*_mixture(record), *_notes(record), *_ceilings_note(record), *_accounts(record)]
+    first = [Text(sentence, style=GREYED) for sentence in preparations(record)]
+    return [*_mixture(record), *_notes(record), *_ceilings_note(record), *first, *_accounts(record)]
 
 
 def _arms_as_columns(record: RunRecord) -> Table:
@@ -48,6 +50,8 @@ def _arms_as_columns(record: RunRecord) -> Table:
         table.add_column(Text(name), justify="right", overflow="fold")
     for key in SPEED_ROWS:
         _add_metric(table, record, key)
+    if any(arm.bucket for arm in record.arms):
+        _add_metric(table, record, "padding_share")
     table.add_section()
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)

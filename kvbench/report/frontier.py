@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
 from kvbench.records.frontier import FrontierEdge
 from kvbench.records.schema import RunRecord
-from kvbench.report.arms import NO_CACHE, arm_names
+from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 
 TITLES = ("", "at", "predicted", "found", "error", "next that failed")

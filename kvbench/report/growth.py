@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
 from kvbench.records.growth import BreakEven, DecodeCheck, Growth, Law
 from kvbench.records.part import Estimate
 from kvbench.records.schema import RunRecord
-from kvbench.report.arms import NO_CACHE, arm_names
+from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 
 CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"

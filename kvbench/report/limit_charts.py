@@ -41,7 +41,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         reason = null_reason(record, "/arms/0/itl_s") if record.arms else "nothing was measured"
         return Chart(key, title, f"No latency: {reason}.")
     names = arm_names(record)
-    reach = [*known, *(arm.cold.itl_s for arm in record.arms if arm.cold.itl_s is not None)]
+    reach = [*known, *(first_s for arm in record.arms if (first_s := _drawn_first_visit(arm)) is not None)]
     scale, unit = axis_scale(reach, "s")
     traces: list[Trace] = []
     said: dict[int, str] = {}
@@ -76,12 +76,12 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                 "hoverinfo": "skip",
             }
         )
-        if arm.cold.itl_s is not None:
+        if (first_s := _drawn_first_visit(arm)) is not None:
             traces.append(
                 dots(
                     look,
                     hollow=True,
-                    x=scaled([arm.cold.itl_s], scale),
+                    x=scaled([first_s], scale),
                     y=[row],
                     hovertemplate=f"first visit: %{{x:.4g}} {unit}",
                 )
@@ -126,14 +126,21 @@ def _split(arm: ArmRecord, itl_s: float, waiting_s: float | None) -> str:
     return f", {share} {'waiting for the host' if _on_device(arm) else 'submitting operations'}"
 
 
+def _drawn_first_visit(arm: ArmRecord) -> float | None:
+    """Seconds of a step of the first visit, unless it compiled: beside seconds of that no step could be seen."""
+    return None if arm.cold.prepares else arm.cold.itl_s
+
+
 def _legend(record: RunRecord) -> str:
     parts = [" Mean step, median over blocks, whiskers are its interval."]
     limits = [arm.limit for arm in record.arms]
     if any(limit.launch_s is not None for limit in limits):
         on_device = any(map(_on_device, record.arms))
         parts.append(f"Hatched: {_WAITING[on_device]}{'' if on_device else ', about'}.")
-    if any(arm.cold.itl_s is not None for arm in record.arms):
+    if any(_drawn_first_visit(arm) is not None for arm in record.arms):
         parts.append("Hollow: the first visit.")
+    if any(arm.cold.prepares for arm in record.arms):
+        parts.append("First visits that compile or capture are not drawn.")
     if any(limit.floor_s is not None for limit in limits):
         parts.append("Upright line: the floor, what the machine's measured ceilings allow.")
     return " ".join(parts)

@@ -127,7 +127,7 @@ METRICS: tuple[Metric, ...] = (
         "s",
         "lower",
         "first visit",
-        "Time spent compiling or capturing before the first step.",
+        "Time of the first visit that went to compiling or capturing, once for each shape.",
         "cold/compile_s",
     ),
     *(
@@ -294,6 +294,15 @@ METRICS: tuple[Metric, ...] = (
         "memory",
         "Device memory in use less all of the above, weights and cache.",
         "memory/reconciliation/unexplained_bytes",
+    ),
+    Metric(
+        "padding_share",
+        "padding to buckets",
+        "ratio",
+        "lower",
+        "proof",
+        "Tokens that decode steps without a past submit ÷ those that they need, minus 1; 0 at exact lengths.",
+        "padding_share",
     ),
     Metric(
         "proof_steps_checked",

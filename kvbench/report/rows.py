@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kvbench.capabilities import identity
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 from kvbench.report.arms import arm_names
@@ -32,7 +33,8 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("run_id", "created_at", "name", "status", "status_reason", "kvbench_version", "compare_key"), str),
     **dict.fromkeys(("dtype", "device_name"), str),
     **dict.fromkeys(("prompts", "prompt_tokens_max", "new_tokens", "batch_size"), int),
-    **dict.fromkeys(("arm", "mode", "cache", "engine", "attention"), str),
+    **dict.fromkeys(("arm", "mode", "cache", "engine", "attention", "habit", "compile_mode"), str),
+    **dict.fromkeys(("bucket", "cache_tokens"), int),
     **{column: kind for metric in METRICS for column, kind in _metric_types(metric).items()},
     "bound": str,
     **{column: kind for name in LAW for column, kind in _interval_types(f"growth_{name}").items()},
@@ -89,7 +91,7 @@ def _run_columns(record: RunRecord) -> Row:
 
 
 def _arm_columns(arm: ArmRecord) -> Row:
-    columns: Row = {"mode": arm.mode, "cache": arm.cache, "engine": arm.engine, "attention": arm.attention}
+    columns: Row = {**identity(arm)}
     for metric in METRICS:
         figure = metric.read(arm)
         columns[metric.key] = metric.value(arm)

@@ -23,6 +23,8 @@ NO_LENGTH = (
     " interrupted, or the mode is not a loop of ours"
 )
 
+PREPARED = "the engine compiles or captures every shape at its first visit: compile_s tells what that took"
+
 
 def evidence(
     plan: Plan, session: Session, cold: ColdVisit, warm: Sequence[Visit], begin: Callable[[], None]
@@ -37,6 +39,8 @@ def evidence(
     ratio = cold.itl_s / (sum(each.decode_s for each in warm) / steps)
     if ratio < NOTEWORTHY:
         return ColdEvidence(cold.arm, (), f"the first visit's steps took {ratio:.2f} times a warm one's")
+    if plan.arms[cold.arm].repeats:
+        return ColdEvidence(cold.arm, (), PREPARED)
     begin()
     own = _probe(plan, session, cold.arm, plan.arms[cold.arm].attention)
     if own is None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
+from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.proof import passes_by_token
 from kvbench.decoding.protocol import Decoded, Observer
@@ -119,8 +120,11 @@ class ScriptedDecoder:
         interruptions: Interruptions = NONE,
         attention: str | None = None,
         chunks: Chunks = WHOLE,
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
+        """`prepare` is called before the first step of every run."""
         self._model = model
+        self._prepare = prepare
         self._arm = arm
         self._attention = attention or arm.attention
         self._interruptions = interruptions
@@ -143,6 +147,7 @@ class ScriptedDecoder:
             self._interruptions,
             loses_past=loses_past,
             chunks=self._chunks,
+            buckets=Buckets(self._arm.bucket or 1),
         )
         ids: list[int] = []
         model, factor, on_token = self._model, self._factor, observer.on_token
@@ -152,9 +157,11 @@ class ScriptedDecoder:
             if index == 0:
                 model.spend(spec.prefill_s * factor)
             else:
+                if index == 1:
+                    self._prepare()
                 extra_s = model.plan_s(self._arm, self._attention, context) if spec.unseen_length_s else 0.0
                 model.step(self._arm, bool(past_before), context, factor, extra_s)
-            letter = ord("a") + context % 26
+            letter = ord("a") + self._interruptions.context(batch.longest, index) % 26  # whatever pads the pass
             ids.append(letter)
             on_token(index, [letter] * rows)
             if letter in stop_ids:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Pass, Unobserved
@@ -57,6 +58,7 @@ class ScriptedSession:
         )
         self.sensors: DeviceSensors = backend.sensors or NullSensors(NO_DEVICE)
         self._unseen = 0
+        self._prepared_s: dict[int, float] = {}  # by arm
         self._facts = _facts(plan)
         message = plan.config.interrupt.message or ""
         self._interruptions = Interruptions(plan.interrupt_steps, tuple(message.encode()))
@@ -76,10 +78,24 @@ class ScriptedSession:
 
     def decoder(self, arm: int, *, traced: bool = False, attention: str | None = None) -> ScriptedDecoder:  # noqa: ARG002 - a trace is refused before it
         """See `Session.decoder`."""
-        return ScriptedDecoder(self._backend, self._plan.arms[arm], self._interruptions, attention, self._chunks)
+        return ScriptedDecoder(
+            self._backend,
+            self._plan.arms[arm],
+            self._interruptions,
+            attention,
+            self._chunks,
+            lambda: self._prepare(arm),
+        )
 
-    def prepared_s(self, arm: int) -> None:
+    def _prepare(self, arm: int) -> None:
+        """Let an engine prepare, the first time that its arm takes a step."""
+        if self._plan.arms[arm].repeats and arm not in self._prepared_s:
+            self._prepared_s[arm] = self._backend.spec.prepare_s
+            self._backend.spend(self._prepared_s[arm])
+
+    def prepared_s(self, arm: int) -> float | None:
         """See `Session.prepared_s`."""
+        return self._prepared_s.get(arm, 0.0) if self._plan.arms[arm].repeats else None
 
     def new_ids(self, decoded: Decoded) -> list[list[int]]:
         """See `Session.new_ids`."""
@@ -90,7 +106,13 @@ class ScriptedSession:
         """See `Session.proof`."""
         spec, loses_past = self._plan.arms[arm], self._plan.arms[arm].mode == "interrupted"
         return prove(
-            passes, batch.longest, spec.keeps_past, self._interruptions, loses_past=loses_past, chunks=self._chunks
+            passes,
+            batch.longest,
+            spec.keeps_past,
+            self._interruptions,
+            loses_past=loses_past,
+            chunks=self._chunks,
+            buckets=Buckets(spec.bucket or 1),
         )
 
     def context_of(self, batch: ScriptedBatch) -> int:
@@ -128,7 +150,8 @@ class ScriptedSession:
         steps = range(1, self._plan.config.workload.new_tokens)
         contexts = [self._interruptions.context(batch.longest, index) for batch in self.batches for index in steps]
         spec, kernel = self._plan.arms[arm], self._plan.config.model.kernel
-        busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in contexts) / len(contexts)
+        submitted = map(Buckets(spec.bucket or 1).padded, contexts)
+        busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
         return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
 
     def counted_flops(self) -> CountedFlops:

@@ -84,14 +84,6 @@ class TestALaunchBoundPair:
             f" tokens the cache has nothing to save. {REMEDY}"
         ) == said["launch"]
 
-    def test_is_told_the_engine_that_helps_once_there_is_one(
-        self, diagnosed: Diagnosed, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(
-            "kvbench.analysis.diagnosis.launching.ENGINES", {"eager": "as it is", "compiled": "captured"}
-        )
-        assert diagnosed(*H200)["launch"].endswith("the cache has nothing to save. Try engine=compiled.")
-
     def test_of_which_the_cached_step_alone_waits_names_it(self, diagnosed: Diagnosed) -> None:
         said = diagnosed(*H200, "workload.prompt_tokens=2000")
         assert (

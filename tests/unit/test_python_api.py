@@ -31,6 +31,18 @@ class TestMeasure:
         assert record.comparison is not None
         assert record.comparison.agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")
 
+    def test_measures_arms_that_differ_in_any_part(self, loaded: tuple[Any, Any]) -> None:
+        arms = [{"mode": "nocache"}, {"mode": "nocache", "bucket": 16}, {"mode": "cached", "cache": "static"}]
+        record = kvbench.measure(*loaded, "a prompt", arms=arms, new_tokens=6, blocks=5)
+        assert [None, 16, None] == [arm.bucket for arm in record.arms]
+        assert "static" == record.arms[2].cache
+        # Contexts of 9 to 13 tokens in 16 each, that is 80 for 55.
+        assert [0.0, 80 / 55 - 1, None] == [arm.padding_share for arm in record.arms]
+        with pytest.raises(ConfigError, match=r"arms\[1\]\.engin: no such key; allowed: mode, cache, "):
+            kvbench.measure(*loaded, "a", arms=[arms[0], {"mode": "cached", "engin": "compiled"}])
+        with pytest.raises(ConfigError, match=r"arms\[0\]\.engine=steam: not known"):
+            kvbench.measure(*loaded, "a", arms=[{"mode": "cached", "engine": "steam"}])
+
     def test_measures_any_modes_prompts_and_batches(self, loaded: tuple[Any, Any]) -> None:
         record = kvbench.measure(
             *loaded, ["one", "another one", "三"], modes=("generate", "cached"), new_tokens=4, batch_size=2, blocks=5

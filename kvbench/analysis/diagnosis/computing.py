@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm, percent
+from kvbench.analysis.diagnosis.pair import Pair, differing, keeps_past, of_arm, percent
 from kvbench.capabilities import habits_of
 from kvbench.quantities import fixed, format_value
 from kvbench.records.diagnosis import Sentence
 from kvbench.records.schema import ArmRecord
 
 VISIBLE_LOGITS = 0.05  # of a step's arithmetic; less is not worth a sentence
+VISIBLE_PADDING = 0.05  # of the tokens that a step needs
 NEAR = 0.6  # of the read bandwidth: what is left is hardly worth an effort
 BEYOND = 1.1  # a share that no ceiling allows: the working set came from a cache that the ceiling did not
 
@@ -32,6 +33,20 @@ def arithmetic(pair: Pair) -> Sentence | None:
         text += f"; {names[0]} is bound by computing, at {percent(baseline.mfu)} of this machine's rate (MFU)"
         evidence += of_arm(pair.arms[0], "limit/bound", "limit/mfu")
     return Sentence(code="arithmetic", text=f"{text}.", evidence=tuple(evidence))
+
+
+def padding(pair: Pair) -> Sentence | None:
+    """What buckets add to the tokens of a step without a past."""
+    for arm in reversed(pair.arms):
+        record = pair.record.arms[arm]
+        if record.bucket is None or record.padding_share is None or record.padding_share < VISIBLE_PADDING:
+            continue
+        text = (
+            f"Padding to multiples of {record.bucket:,} tokens adds {percent(record.padding_share)} to what a step of"
+            f" {pair.name(arm)} submits: a smaller bucket adds less and prepares more shapes."
+        )
+        return Sentence(code="padding", text=text, evidence=of_arm(arm, "padding_share", "bucket"))
+    return None
 
 
 def reading(pair: Pair) -> Sentence | None:
@@ -111,7 +126,7 @@ def _measured_share(pair: Pair, arm: int) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _plain(arm: ArmRecord, other: ArmRecord) -> bool:
-    same = (arm.engine, arm.attention) == (other.engine, other.attention)
+    same = set(differing(arm, other)) <= {"mode", "habit"}
     return same and arm.mode == "nocache" and arm.habit == "none"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair, close, of_arm
+from kvbench.capabilities import ENGINES
 from kvbench.kernel_names import is_cudnn_attention
 from kvbench.quantities import decimals, fixed, format_value, scale
 from kvbench.records.diagnosis import Sentence
@@ -36,6 +37,38 @@ def first_visit(pair: Pair) -> Sentence | None:
         text += f". attention={probe.attention} avoids it: {format_value(probe.first_itl_s, 's')} the first time"
         evidence += of_arm(arm, f"cold/probes/{place}/first_itl_s")
     return Sentence(code="first_visit", text=f"{text}.", evidence=tuple(dict.fromkeys(evidence)))
+
+
+def preparing(pair: Pair) -> Sentence | None:
+    """What compiling or capturing took at the first visit, and after how many steps that is paid back."""
+    prepared = [arm for arm in pair.arms if pair.record.arms[arm].cold.prepares]
+    if not prepared:
+        return None
+    told = [
+        f"{format_value(pair.record.arms[arm].cold.compile_s, 's')} of the first visit of {pair.name(arm)}"
+        for arm in prepared
+    ]
+    words = {ENGINES[engine].preparation for arm in prepared if (engine := pair.record.arms[arm].engine) in ENGINES}
+    word = words.pop() if len(words) == 1 else "preparing"
+    text = f"{word.capitalize()} took {' and '.join(told)}, once for each shape"
+    evidence = [pointer for arm in prepared for pointer in of_arm(arm, "cold/compile_s")]
+    steps = _paid_back_after(pair, prepared)
+    if steps is not None:
+        other = next(arm for arm in pair.arms if arm not in prepared)
+        text += f"; against {pair.name(other)} that is paid back after about {fixed(float(f'{steps:.1e}'), 0)} steps"
+        evidence += [pointer for arm in pair.arms for pointer in of_arm(arm, "itl_s/value")]
+    return Sentence(code="preparing", text=f"{text}.", evidence=tuple(evidence))
+
+
+def _paid_back_after(pair: Pair, prepared: list[int]) -> float | None:
+    """Steps after which the one arm that prepares has made up for it; None where none or both do, or it is slower."""
+    if len(prepared) != 1:
+        return None
+    arm = pair.record.arms[prepared[0]]
+    other = pair.record.arms[next(each for each in pair.arms if each != prepared[0])]
+    saved_s = (other.itl_s.value or 0.0) - (arm.itl_s.value or 0.0)
+    known = arm.itl_s.value is not None and arm.cold.compile_s is not None
+    return (arm.cold.compile_s or 0.0) / saved_s if known and saved_s > 0 else None
 
 
 def _alike(one: ArmRecord, other: ArmRecord) -> bool:

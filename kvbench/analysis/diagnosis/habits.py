@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kvbench.analysis.comparison import RELEVANCE
-from kvbench.analysis.diagnosis.pair import Pair, of_arm, percent
+from kvbench.analysis.diagnosis.pair import Pair, differing, of_arm, percent
 from kvbench.capabilities import HABITS, MODES, habits_of
 from kvbench.quantities import format_value
 from kvbench.records.diagnosis import Sentence
 
-ALIKE = ("cache", "engine", "attention")  # else a habit is not all that differs
+MAY_DIFFER = ("mode", "habit")  # where anything else does too, a habit is not all that differs
 NOTABLE_MEMORY = 0.1  # of the baseline's peak
 
 
@@ -16,7 +16,7 @@ def habit(pair: Pair) -> Sentence | None:
     """Habits that only the candidate has: their share of its time, and of memory where it is notable."""
     mine, theirs = (habits_of(arm.mode, arm.habit) for arm in (pair.candidate, pair.baseline))
     added = [name for name in HABITS if name in mine - theirs]
-    alike = all(getattr(pair.baseline, name) == getattr(pair.candidate, name) for name in ALIKE)
+    alike = set(differing(pair.baseline, pair.candidate)) <= set(MAY_DIFFER)
     alike = alike and MODES[pair.baseline.mode].ours == MODES[pair.candidate.mode].ours
     ratio = pair.comparison.speedup
     if not added or theirs - mine or not alike or ratio.value is None or None in (ratio.ci_low, ratio.ci_high):

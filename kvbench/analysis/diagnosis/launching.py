@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.pair import Pair, both, of_arm
-from kvbench.capabilities import ENGINES
+from kvbench.analysis.diagnosis.pair import Pair, both, keeps_past, of_arm
+from kvbench.capabilities import EAGER, ENGINES, OWN_CACHE, arm_conflict, device_conflict
 from kvbench.quantities import fixed, format_value
 from kvbench.records.diagnosis import Sentence
 from kvbench.records.growth import BreakEven
 from kvbench.records.schema import ArmRecord
 
-FASTER_ENGINES = ("compiled", "graph")
+REPEATED_CACHE = "static"  # the kind whose steps all have one shape
 ON_DEVICE_REMEDY = "Fewer or larger launches would help: a compiled or captured step, or a larger batch."
 ON_HOST_REMEDY = "Fewer or larger operations would help: a compiled step, or a larger batch."
 
@@ -25,11 +25,8 @@ def launching(pair: Pair) -> Sentence | None:
         return None
     said, evidence = (_on_device if on_device else _on_host)(pair, bound)
     clause, more = _break_even_clause(pair) if len(bound) == 2 else ("", ())
-    return Sentence(
-        code="launch",
-        text=f"{said}{clause}. {_remedy(pair, bound, on_device=on_device)}",
-        evidence=(*evidence, *more),
-    )
+    remedy, seen = _remedy(pair, bound, on_device=on_device)
+    return Sentence(code="launch", text=f"{said}{clause}. {remedy}", evidence=(*evidence, *more, *seen))
 
 
 def break_even(pair: Pair) -> Sentence | None:
@@ -122,10 +119,59 @@ def _measured(pair: Pair) -> tuple[int, BreakEven | None]:
     return next(((place, each) for place, each in enumerate(found) if each.candidate_arm == candidate), (0, None))
 
 
-def _remedy(pair: Pair, bound: list[int], *, on_device: bool) -> str:
-    tried = {pair.record.arms[arm].engine for arm in bound}
-    offered = [engine for engine in FASTER_ENGINES if engine in ENGINES and engine not in tried]
-    return f"Try engine={offered[0]}." if offered else ON_DEVICE_REMEDY if on_device else ON_HOST_REMEDY
+def _remedy(pair: Pair, bound: list[int], *, on_device: bool) -> tuple[str, tuple[str, ...]]:
+    """An engine that this run has tried already, with its time; else the keys of one that can run; else plain words."""
+    if (seen := _tried(pair, bound)) is not None:
+        arm, record = seen
+        text = f"In this run {record.mode} with engine={record.engine} takes {format_value(_itl(record), 's')} a step."
+        return text, of_arm(arm, "engine", "itl_s/value")
+    waiting = {EAGER, *(pair.record.arms[arm].engine for arm in bound)}
+    for engine in ENGINES:
+        if engine not in waiting and (keys := _keys(pair, bound, engine)) is not None:
+            return f"Try {keys}.", ()
+    return ON_DEVICE_REMEDY if on_device else ON_HOST_REMEDY, ()
+
+
+def _tried(pair: Pair, bound: list[int]) -> tuple[int, ArmRecord] | None:
+    """The fastest arm of another engine in a mode that waits here."""
+    modes = {pair.record.arms[arm].mode for arm in bound}
+    others = [
+        (place, arm)
+        for place, arm in enumerate(pair.record.arms)
+        if arm.mode in modes and arm.engine != EAGER and place not in bound and arm.itl_s.value is not None
+    ]
+    return min(others, key=lambda each: _itl(each[1]), default=None)
+
+
+def _keys(pair: Pair, bound: list[int], engine: str) -> str | None:
+    """What to write so that these arms run with an engine, or None where they cannot.
+
+    The shorthand keys are every arm's, so that they must suit all of them; a run of listed arms is told new ones.
+    """
+    record = pair.record
+    listed = record.config.get("arms") is not None
+    wanted = [_with_engine(arm, engine) for place, arm in enumerate(record.arms) if place in bound or not listed]
+    device_type = str(record.environment.get("device", "")).partition(":")[0]
+    if any(arm.cache == OWN_CACHE for arm in record.arms) or any(
+        arm_conflict(arm) is not None or device_conflict(arm, device_type) is not None for arm in wanted
+    ):
+        return None
+    if listed:
+        return f"the arm{'s' if len(wanted) > 1 else ''} {' and '.join(map(_written, wanted))}"
+    return f"engine={engine}" + (f" cache={REPEATED_CACHE}" if any(map(keeps_past, wanted)) else "")
+
+
+def _with_engine(arm: ArmRecord, engine: str) -> ArmRecord:
+    cache = REPEATED_CACHE if keeps_past(arm) else arm.cache
+    return arm.model_copy(update={"engine": engine, "cache": cache, "compile_mode": None})
+
+
+def _written(arm: ArmRecord) -> str:
+    """An arm as it stands in a list of arms."""
+    parts = [("mode", arm.mode), ("engine", arm.engine)]
+    parts += [("cache", arm.cache)] if keeps_past(arm) else []
+    parts += [("attention", arm.attention)] if arm.attention != "auto" else []
+    return "{" + ", ".join(f"{name}: {value}" for name, value in parts) + "}"
 
 
 def _itl(arm: ArmRecord) -> float:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 
+from kvbench.capabilities import identity, in_words, unusual
 from kvbench.quantities import Unit, format_value
 from kvbench.records.diagnosis import Sentence
 from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 
+LATER_PARTS = ("compile_mode", "bucket", "cache_tokens")  # most arms have no such thing
 CLOSE = 0.05  # relative: two figures that one number stands for in a sentence
 
 
@@ -74,6 +76,12 @@ def keeps_past(arm: ArmRecord) -> bool:
     return arm.cache != "none"
 
 
+def differing(arm: ArmRecord, other: ArmRecord) -> list[str]:
+    """The parts in which two arms are not the same, in the order of their names."""
+    mine, theirs = identity(arm), identity(other)
+    return [part for part in mine if mine[part] != theirs[part]]
+
+
 def of_arm(arm: int, *paths: str) -> tuple[str, ...]:
     """Pointers to parts of an arm."""
     return tuple(f"/arms/{arm}/{path}" for path in paths)
@@ -97,15 +105,13 @@ def percent(share: float) -> str:
 
 
 def _name(arm: ArmRecord, other: ArmRecord) -> str:
-    """The mode with its habit; engine and attention, and the kind of cache, where the two differ in them."""
-    details = [
-        mine
-        for mine, theirs in (
-            (arm.cache, other.cache if keeps_past(arm) and keeps_past(other) else arm.cache),
-            (arm.engine, other.engine),
-            (arm.attention, other.attention),
-        )
-        if mine != theirs
-    ]
+    """The mode with its habit, and the parts in which the two differ; of a cache only where both keep one."""
+    words = unusual(arm)
+    details = []
+    for part in differing(arm, other):
+        if part in ("engine", "attention") or (part == "cache" and keeps_past(arm) and keeps_past(other)):
+            details.append(in_words(part, getattr(arm, part)))
+        elif part in LATER_PARTS and part in words:
+            details.append(words[part])
     mode = arm.mode if arm.habit == "none" else f"{arm.mode} with {arm.habit}"
     return f"{mode} ({', '.join(details)})" if details else mode

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.caveats import no_ceilings, random_weights
+from kvbench.analysis.diagnosis.caveats import no_ceilings, random_weights, unlike_engines
 from kvbench.analysis.diagnosis.certainty import ambiguous, partly_throttled
-from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, reading
+from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, padding, reading
 from kvbench.analysis.diagnosis.costs import cache_bytes, energy, rebuilding
-from kvbench.analysis.diagnosis.first_visits import first_visit
+from kvbench.analysis.diagnosis.first_visits import first_visit, preparing
 from kvbench.analysis.diagnosis.growing import growth
 from kvbench.analysis.diagnosis.habits import habit
 from kvbench.analysis.diagnosis.invalidity import invalidity
@@ -21,9 +21,12 @@ MOST_SENTENCES = 5
 FINDINGS: tuple[Finding, ...] = (
     ambiguous,
     partly_throttled,
+    unlike_engines,
     habit,
     launching,
     first_visit,
+    preparing,
+    padding,
     all_logits,
     arithmetic,
     break_even,

@@ -217,3 +217,37 @@ def test_every_kind_of_sentence_comes_from_one_finding() -> None:
 def test_a_cache_that_wins_is_not_said_to_save_nothing(verdict: str) -> None:
     told = said(h200(pair=comparison(verdict=verdict)))
     assert (verdict != "FASTER") == ("nothing to save" in told["launch"])
+
+
+class TestARemedyForLaunches:
+    def told(self, device: str, *arms: dict[str, Any], **config: Any) -> str:
+        base = h200(arms=list(arms) or [h200_arm(kind, 0.0125, 0.002, 2.5) for kind in ("nocache", "cached")])
+        changed = {"environment": {**base.environment, "device": device}, "config": {**base.config, **config}}
+        return said(base.model_copy(update=changed))["launch"].rpartition(". ")[2]
+
+    def test_is_keys_that_make_every_arm_of_the_run_faster(self) -> None:
+        assert "Try engine=compiled cache=static." == self.told("cuda:0")
+
+    def test_is_an_arm_where_the_run_lists_its_arms(self) -> None:
+        assert (
+            "Try the arms {mode: nocache, engine: compiled} and {mode: cached, engine: compiled, cache: static}."
+        ) == self.told("cuda:0", arms=[{"mode": "nocache"}, {"mode": "cached"}])
+
+    @pytest.mark.parametrize("device", ["mps", ""])
+    def test_is_no_engine_that_the_device_cannot_run(self, device: str) -> None:
+        assert self.told(device).endswith("a compiled or captured step, or a larger batch.")
+
+    def test_is_no_engine_that_an_arm_cannot_take(self) -> None:
+        arms = [h200_arm("nocache", 0.0125, 0.002, 2.5), h200_arm("interrupted", 0.0125, 0.002, 2.5)]
+        arms[1]["cache"] = "dynamic"
+        assert self.told("cuda:0", *arms).endswith("a compiled or captured step, or a larger batch.")
+
+    def test_is_the_figure_of_an_engine_that_the_run_has_tried(self) -> None:
+        tried = h200_arm("cached", 0.0023, 0.002, 2.5) | {"engine": "compiled", "cache": "static"}
+        arms = [h200_arm("nocache", 0.0125, 0.002, 2.5), h200_arm("cached", 0.0125, 0.002, 2.5), tried]
+        assert "In this run cached with engine=compiled takes 2.30 ms a step." == self.told("cuda:0", *arms)
+
+    def test_is_the_next_engine_where_a_compiled_step_still_waits(self) -> None:
+        arms = [h200_arm(kind, 0.0125, 0.002, 2.5) | {"engine": "compiled"} for kind in ("nocache", "cached")]
+        arms[1]["cache"] = "static"
+        assert "Try engine=graph cache=static." == self.told("cuda:0", *arms)

@@ -76,6 +76,9 @@ def side(logs: NDArray[np.float64], first_pid: int) -> list[Any]:
                     engine="eager",
                     attention="auto",
                     habit="none",
+                    compile_mode=None,
+                    bucket=None,
+                    cache_tokens=None,
                     decode_tokens_per_s=SimpleNamespace(value=math.exp(log)),
                 )
                 for log in process
