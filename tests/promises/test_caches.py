@@ -96,6 +96,7 @@ def test_windows_shorter_than_the_run_are_refused_where_a_step_is_repeated(run_k
     assert "use engine=eager" in error
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_windows_of_the_runs_length_are_compiled_and_agree(
     run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
