@@ -21,9 +21,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvbench.capabilities import habits_of
+from kvbench.cache_sizes import cache_bytes
+from kvbench.capabilities import CACHES, habits_of
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
-from kvbench.plan import Arm
+from kvbench.plan import Arm, made_length
 
 ID_BYTES = 16  # a token's id and position
 WRITTEN_OUT = ("eager", "math")
@@ -63,15 +64,15 @@ class Decoding:
 def peak_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -> int | None:
     """Bytes in use at the fullest moment of decoding until the last pass sees `context` tokens; None if not known."""
     width = DTYPE_BYTES.get(facts.dtype or "")
-    kv = kv_cache_bytes(facts, rows, context)
+    dense, kv = kv_cache_bytes(facts, rows, context), _held_bytes(facts, decoding, rows, context)
     known = (facts.weight_bytes, facts.hidden_size, facts.head_dim, facts.attention_heads, facts.vocab_size)
-    if width is None or kv is None or None in known or not decoding.predictable:
+    if width is None or dense is None or kv is None or None in known or not decoding.predictable:
         return None
     seen = context - decoding.new_tokens + 1 if decoding.arm.keeps_past else context
     submitted = min(seen, decoding.chunk or seen) if decoding.arm.keeps_past else seen
     moment = _pass_bytes(facts, decoding, rows, submitted, seen) * width + _mask_bytes(facts, submitted, seen, width)
     cache = kv if decoding.builds_cache else 0
-    step = cache // max(1, len(facts.layer_types)) // 2 if decoding.arm.keeps_past else 0
+    step = _step_bytes(decoding.arm, dense // max(1, len(facts.layer_types)))
     return (facts.weight_bytes or 0) + cache + max(moment, step) + ID_BYTES * rows * context
 
 
@@ -96,6 +97,25 @@ def largest(facts: ModelFacts, decoding: Decoding, budget_bytes: int, axis: str,
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def _held_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -> int | None:
+    """Bytes of the cache where the model computes; of one on the host the two layers that are at the device."""
+    arm, prompt = decoding.arm, context - decoding.new_tokens + 1
+    if not arm.keeps_past:
+        return kv_cache_bytes(facts, rows, context)
+    length = made_length(arm, context) if arm.is_static else None
+    held = cache_bytes(facts, arm.cache, rows, context, prompt=prompt, length=length, windows=arm.has_windows)
+    if held is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded:
+        return 2 * held // max(2, len(facts.layer_types))
+    return held
+
+
+def _step_bytes(arm: Arm, layer: int) -> int:
+    """What a step holds besides: a layer's old keys, or all of it twice where it is read out of codes and joined."""
+    if not arm.keeps_past or arm.is_static:
+        return 0
+    return 2 * layer if arm.is_lossy else layer // 2
 
 
 def _pass_bytes(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int, seen: int) -> int:

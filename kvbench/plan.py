@@ -43,6 +43,16 @@ class Arm:
         return self.cache in capabilities.CACHES and capabilities.CACHES[self.cache].static
 
     @property
+    def is_lossy(self) -> bool:
+        """Whether its cache gives back other numbers than it was given."""
+        return self.cache in capabilities.CACHES and capabilities.CACHES[self.cache].lossy
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether a static cache of it keeps layers with a window at their window: not where a step is repeated."""
+        return not (self.repeats and capabilities.MODES[self.mode].ours)
+
+    @property
     def repeats(self) -> bool:
         """Whether its engine prepares a pass of one shape and then repeats it."""
         return self.engine != capabilities.EAGER
@@ -110,6 +120,13 @@ def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
     """
     name = model_name(config)
     return Plan(config, config.name or name, name, _arms(config), prompts or _prompts(config))
+
+
+def made_length(arm: Arm, needed_tokens: int) -> int:
+    """Tokens that the arm's static cache is allocated for when a run needs so many."""
+    if not capabilities.MODES[arm.mode].ours:
+        return needed_tokens - 1  # generate's own choice: all but the newest token
+    return arm.cache_tokens or capabilities.static_length(needed_tokens)
 
 
 def model_name(config: Config) -> str:

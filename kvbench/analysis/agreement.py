@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kvbench.analysis.series import thinned
 from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
-from kvbench.records.agreement import Agreement, AgreementStep, NoiseWay, ReferenceDistance, Verdict
+from kvbench.records.agreement import Agreement, AgreementStep, NoiseWay, ReferenceDistance, RoundTrip, Verdict
 
 # A candidate may differ by more than the other orders of summing that were tried, since a cached step runs
 # matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several times as much.
@@ -20,6 +22,11 @@ RESOLUTION = {"float64": 2**-23, "float32": 2**-23, "float16": 2**-10, "bfloat16
 # 64 steps, with room: 7e-6, 4e-3 and 3e-2). Without it a model that mistakes padding for text, whose measured "noise"
 # is no rounding at all, would excuse anything.
 OUTER_GATE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+
+# A quantiser that rounds to the nearest of its codes is off by half a step of a group's range; scales and zeros that
+# are rounded to bfloat16 add one to 255 codes. More is not quantisation.
+MOST_STEPS = 2.0
+QUANTISED_CACHE = "quantised cache"
 
 NOT_FINITE = "not judged: the logits are not finite numbers; try model.dtype=float32 or bfloat16"
 NOT_CHECKED = Agreement(
@@ -42,7 +49,11 @@ def judge(figures: AgreementFigures | None) -> Agreement:
     if figures.max_rel_logit_diff is None or figures.noise_rel is None:
         seen = {"steps": figures.steps, "by_step": by_step, "noise_ways": noise_ways}
         return NOT_CHECKED.model_copy(update={**seen, "detail": _not_judged(figures)})
+    verdict: Verdict | None
     verdict = _verdict(figures.max_rel_logit_diff, parted_by(figures), figures.noise_rel, figures.dtype)
+    round_trips, detail, differs_by = _round_trips(figures), _detail(figures, verdict), ""
+    if verdict == "MISMATCH" and _explained(figures, round_trips):
+        verdict, detail, differs_by = None, _loss(figures, round_trips), QUANTISED_CACHE
     return Agreement(
         verdict=verdict,
         first_divergence=figures.first_divergence,
@@ -52,7 +63,9 @@ def judge(figures: AgreementFigures | None) -> Agreement:
         kl=figures.kl,
         noise_abs=figures.noise_abs,
         steps=figures.steps,
-        detail=_detail(figures, verdict),
+        detail=detail,
+        differs_by=differs_by,
+        round_trips=round_trips,
         max_rel_logit_diff=figures.max_rel_logit_diff,
         noise_rel=figures.noise_rel,
         allowed_rel=tolerance(figures.noise_rel, figures.dtype),
@@ -98,6 +111,45 @@ def _verdict(difference_rel: float, parted_rel: float, noise_rel: float, dtype: 
     if difference_rel == 0:
         return "IDENTICAL"
     return "EQUAL_WITHIN_ROUNDING" if difference_rel <= tolerance(noise_rel, dtype) else "MISMATCH"
+
+
+def _round_trips(figures: AgreementFigures) -> tuple[RoundTrip, ...]:
+    limit = tolerance(figures.noise_rel or 0.0, figures.dtype)
+    return tuple(
+        RoundTrip(
+            arm=each.arm,
+            cache=each.cache,
+            max_rel_logit_diff=each.max_rel,
+            worst_steps=each.worst_steps,
+            explains=each.max_rel is not None
+            and each.max_rel <= limit
+            and each.worst_steps is not None
+            and each.worst_steps <= MOST_STEPS,
+        )
+        for each in figures.round_trips
+    )
+
+
+def _explained(figures: AgreementFigures, round_trips: Sequence[RoundTrip]) -> bool:
+    """Whether every quantised arm does what its quantiser does, and the free runs no more than the common path."""
+    apart = figures.max_rel_logit_diff or 0.0
+    stale = parted_by(figures) > max(apart, tolerance(figures.noise_rel or 0.0, figures.dtype))
+    return bool(round_trips) and all(each.explains for each in round_trips) and not stale
+
+
+def _loss(figures: AgreementFigures, round_trips: Sequence[RoundTrip]) -> str:
+    kinds = " and ".join(dict.fromkeys(each.cache for each in round_trips))
+    remaining = max(each.max_rel_logit_diff or 0.0 for each in round_trips)
+    limit = tolerance(figures.noise_rel or 0.0, figures.dtype)
+    parted = "give the same tokens"
+    if figures.first_divergence is not None:
+        parted = f"part at new token {figures.first_divergence}"
+    return (
+        f"differs by the cache's own quantisation ({kinds}): {figures.max_rel_logit_diff or 0.0:.2%} of the largest"
+        f" logit, {figures.argmax_flips} of {figures.compared_tokens} tokens differ on one token path, free runs"
+        f" {parted}; a plain cache with keys and values rounded alike is within {remaining:.1e} (rounding allows"
+        f" {limit:.1e})"
+    )
 
 
 def _by_step(figures: AgreementFigures) -> tuple[AgreementStep, ...]:

@@ -99,8 +99,9 @@ def _outlier_blocks(samples: RunSamples, figures: Sequence[BlockFigures]) -> tup
 
 def _memory(untimed: UntimedPass | None) -> Memory:
     values = {name: getattr(untimed.memory, name) if untimed else None for name in Memory.model_fields}
-    found = values.pop("reconciliation")
-    return Memory(**values, reconciliation=Reconciliation(**asdict(found)) if found else None)
+    found, on_host = values.pop("reconciliation"), values.pop("kv_cache_host_bytes")
+    reconciliation = Reconciliation(**asdict(found)) if found else None
+    return Memory(**values, reconciliation=reconciliation, kv_cache_host_bytes=on_host or 0)
 
 
 def _memory_by_context(untimed: UntimedPass | None) -> tuple[MemoryPoint, ...]:

@@ -9,6 +9,7 @@ from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
+from kvbench.records.agreement import Agreement
 from kvbench.records.schema import Check
 
 MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more
@@ -107,14 +108,21 @@ def _throttling(samples: RunSamples) -> list[Check]:
 def _agreement(plan: Plan, samples: RunSamples) -> Check:
     figures = {each.candidate_arm: each for each in samples.agreement}
     verdicts = {arm: judge(figures.get(arm)) for arm in range(1, len(plan.arms))}
-    wrong = [arm for arm, agreement in verdicts.items() if agreement.verdict in (None, "MISMATCH")]
-    details = "; ".join(f"{plan.arms[arm].label} {agreement.verdict}" for arm, agreement in verdicts.items())
+    wrong = [arm for arm, agreement in verdicts.items() if not _agrees(agreement)]
+    details = "; ".join(
+        f"{plan.arms[arm].label} {agreement.verdict or agreement.detail}" for arm, agreement in verdicts.items()
+    )
     return Check(
         name="agreement",
         passed=not wrong,
         detail=details if not wrong else "; ".join(f"{plan.arms[arm].label}: {verdicts[arm].detail}" for arm in wrong),
         advice="" if not wrong else "a cache that changes the output, or was not compared, has no speed to speak of",
     )
+
+
+def _agrees(agreement: Agreement) -> bool:
+    """Whether an arm does what it says: the same as the first, or that but for its own quantisation."""
+    return agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING") or bool(agreement.differs_by)
 
 
 def _modes(plan: Plan, mode: str) -> list[int]:
@@ -130,10 +138,11 @@ def _uninterrupted(plan: Plan, samples: RunSamples, interrupted: int, kept: int)
         return Check(name="interruption", passed=True, detail=f"{names} wrote the same tokens", advice="")
     # Both were held against the first arm: where they part at a near-tie, that verdict is the judge.
     wrong = any(judge(figures[arm]).verdict == "MISMATCH" for arm in (interrupted, kept) if arm in figures)
+    source = "a quantised cache" if any(plan.arms[arm].is_lossy for arm in (interrupted, kept)) else "rounding"
     return Check(
         name="interruption",
         passed=bool(figures) and not wrong,
-        detail=f"{names} wrote different tokens{'' if wrong or not figures else ', within what rounding does'}",
+        detail=f"{names} wrote different tokens{'' if wrong or not figures else f', within what {source} does'}",
         advice="what is rebuilt after an interruption is not what was lost" if wrong or not figures else "",
     )
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
+from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import INTERRUPTED, habits_of
 from kvbench.decoding.chunks import Chunks
 from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.step_work import StepWork
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
-from kvbench.plan import Plan
+from kvbench.plan import Arm, Plan
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.schema import Bound, FlopsCheck, KernelShare, Limit
 from kvbench.statistics import median
@@ -146,7 +148,7 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
         chunks = Chunks(plan.config.workload.prefill_chunk if spec.keeps_past else None)
         prefills.append(_prefill(facts, rows, prompt, chunks, all_logits=all_logits))
         if count:
-            steps.append((count, _mean_step(facts, rows, prompt, count, spec.keeps_past, all_logits)))
+            steps.append((count, _mean_step(facts, rows, prompt, count, spec, all_logits)))
     total = sum(count for count, _ in steps)
     known = [(count / total, cost) for count, cost in steps if cost is not None]
     if not known or len(known) < len(steps):
@@ -165,9 +167,7 @@ def _prefill(facts: ModelFacts, rows: int, prompt: int, chunks: Chunks, *, all_l
     return _weighted([(1, cost) for cost in known]) if len(known) == len(passes) else None
 
 
-def _mean_step(
-    facts: ModelFacts, rows: int, prompt: int, count: int, keeps_past: bool, all_logits: bool
-) -> Cost | None:
+def _mean_step(facts: ModelFacts, rows: int, prompt: int, count: int, arm: Arm, all_logits: bool) -> Cost | None:
     """The mean over steps that end at prompt + 1 to prompt + count tokens.
 
     Of each run of neighbouring lengths the middle one stands for all, or the two middle ones for half of them each.
@@ -177,10 +177,13 @@ def _mean_step(
     for before, last in pairwise(edges):
         middles = {(before + 1 + last) // 2, (before + 2 + last) // 2}
         for middle in middles:
-            logits = middle if all_logits and not keeps_past else 1
-            cost = step_cost(facts, rows, middle, keeps_past=keeps_past, logits=logits)
+            logits = middle if all_logits and not arm.keeps_past else 1
+            cost = step_cost(facts, rows, middle, keeps_past=arm.keeps_past, logits=logits)
             if cost is None:
                 return None
+            if arm.is_lossy:  # fewer bytes have to be read
+                held = cache_bytes(facts, arm.cache, rows, middle, prompt=prompt)
+                cost = replace(cost, kv_bytes=cost.kv_bytes if held is None else held)
             known.append(((last - before) / count / len(middles), cost))
     return _weighted(known)
 

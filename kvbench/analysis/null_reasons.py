@@ -71,6 +71,11 @@ RULES = tuple(
         ),
         (r"/comparisons?(/\d+)?/agreement/by_step/.*", "the logits of such a step are not finite numbers"),
         (r"/comparisons?(/\d+)?/agreement/noise_ways/.*", "this order of summing could not be tried, see skipped"),
+        (r"/comparisons?(/\d+)?/agreement/round_trips/.*", "the logits, or what came back, are not finite numbers"),
+        (
+            r"/comparisons?(/\d+)?/agreement/verdict",
+            "agreement was not checked, not judged, or is neither equality nor a fault: its detail says which",
+        ),
         (r"/comparisons?(/\d+)?/agreement/.*", "agreement was not checked, or not judged: its detail says why"),
         (r"/references/.*", "the logits are not finite numbers"),
         (r"/comparisons?(/\d+)?/[a-z_]+/(ci_low|ci_high|level)", "an interval needs at least 2 blocks"),

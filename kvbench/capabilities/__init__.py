@@ -1,7 +1,7 @@
 """What goes together, and why not: the one table that configuration, decoders and help pages ask."""
 
 from kvbench.capabilities.attentions import ATTENTIONS, attention_conflict, takes_masks
-from kvbench.capabilities.caches import CACHES, NO_CACHE, OWN_CACHE, CacheKind
+from kvbench.capabilities.caches import CACHES, NO_CACHE, OWN_CACHE, CacheKind, static_length
 from kvbench.capabilities.combinations import arm_conflict, device_conflict
 from kvbench.capabilities.engines import (
     COMPILE_MODES,
@@ -53,6 +53,7 @@ __all__ = [
     "in_words",
     "label",
     "quantization_conflict",
+    "static_length",
     "takes_masks",
     "unusual",
     "usual_bucket",

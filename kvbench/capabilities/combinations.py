@@ -57,6 +57,8 @@ def device_conflict(arm: ArmSpec, device_type: str) -> str | None:
     engine = ENGINES[arm.engine]
     if device_type not in engine.devices:
         return f"engine={arm.engine} needs a {engine.devices[-1]} device, the run is on {device_type}: use engine=eager"
+    if arm.mode == "generate" and arm.engine != EAGER and device_type != "cuda":
+        return f"generate compiles on a CUDA device only, the run is on {device_type}: use engine=eager"
     if arm.cache is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded and device_type != "cuda":
         return f"cache={arm.cache} moves layers between a GPU and the host, the run is on {device_type}: leave it out"
     is_static = arm.cache is not None and arm.cache in CACHES and CACHES[arm.cache].static
@@ -76,6 +78,8 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
         yield f"engine {arm.engine} goes with mode {' or '.join(engine.modes)}, not {arm.mode}"
     if arm.engine != EAGER and mode.keeps_past and cache is not None and not cache.static:
         yield f"engine {arm.engine} repeats a step of one shape and goes with cache static, not {cache.name}"
+    if arm.engine != EAGER and cache is not None and cache.static and cache.offloaded:
+        yield f"engine {arm.engine} repeats a step over tensors that stay in place, and cache {cache.name} moves them"
     if arm.engine != EAGER and arm.habit != "none":
         yield f"engine {arm.engine} goes with no habit, not {arm.habit}"
     if engine.attentions is not None and arm.attention not in engine.attentions:
@@ -89,5 +93,7 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
         yield f"compile_mode={arm.compile_mode} goes with engine compiled, not {arm.engine}"
     if arm.bucket is not None and arm.mode != "nocache":
         yield f"bucket={arm.bucket} pads passes without a cache and goes with mode nocache, not {arm.mode}"
+    if arm.cache_tokens is not None and arm.mode == "generate":
+        yield f"cache_tokens={arm.cache_tokens}: generate sizes its static cache itself; leave it out"
     if arm.cache_tokens is not None and cache is not None and not cache.static:
         yield f"cache_tokens={arm.cache_tokens} is the length of a static cache, not of {cache.name}"

@@ -25,6 +25,8 @@ EXTRAS = (
     ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
     ("bitsandbytes", "model.quantization=int8 and nf4", "pip install 'kvbench[bitsandbytes]'"),
     ("torchao", "model.quantization=int8_weight_only", "pip install 'kvbench[torchao]'"),
+    ("optimum.quanto", "cache=quanto_int4 and quanto_int2", "pip install 'kvbench[quanto]'"),
+    ("hqq", "cache=hqq_int8 to hqq_int1", "pip install 'kvbench[hqq]'"),
     ("kaleido", "export --format svg and png, with a Chrome or Chromium", "pip install 'kvbench[images]'"),
     ("sentencepiece", "tokenizers that come as tokenizer.model", "pip install 'kvbench[sentencepiece]'"),
 )
@@ -189,12 +191,35 @@ def _ceiling_lines(found: Ceilings) -> list[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for name, purpose, remedy in EXTRAS:
-        installed = find_spec(name) is not None
+        installed = _is_installed(name)
         detail = purpose if installed else f"not installed: {purpose}"
         yield Finding(name, installed, detail, "" if installed else remedy)
 
 
-LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (_machine, _libraries, _devices, _nvml, _compiler, _extras)
+def _fp8_cache() -> Iterator[Finding]:
+    from transformers import cache_utils
+
+    works = hasattr(cache_utils, "Fp8QuantizedLayer")
+    remedy = "" if works else "pip install -U transformers"
+    yield Finding("fp8 cache", works, "cache=fp8" if works else "not in this transformers: cache=fp8", remedy)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
+
+
+LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _machine,
+    _libraries,
+    _devices,
+    _nvml,
+    _compiler,
+    _extras,
+    _fp8_cache,
+)
 
 
 def _print(findings: Sequence[Finding]) -> None:

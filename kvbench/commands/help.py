@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kvbench
-from kvbench.capabilities import ATTENTIONS, HABITS, MODE_ARMS, MODES, QUANTIZATIONS, Mode
+from kvbench.capabilities import ATTENTIONS, CACHES, HABITS, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS, Mode
 from kvbench.commands import SUBCOMMANDS
 from kvbench.config.checks import settings
 from kvbench.config.locations import conf_folder
@@ -43,6 +43,7 @@ def _page() -> Iterator[str]:
     yield from _section("examples", EXAMPLES)
     yield from _section("commands", (("[KEY=VALUE ...]", "measure; -m sweeps over KEY=A,B,C"), *SUBCOMMANDS.items()))
     yield from _section("mode=", (("both", _beside("both")), *((mode.name, _summary(mode)) for mode in MODES.values())))
+    yield from _section("cache=", ((kind.name, kind.summary) for kind in CACHES.values() if kind.name != NO_CACHE))
     yield from _section("attention=", ATTENTIONS.items())
     yield from _section("model.quantization=", ((route.name, route.summary) for route in QUANTIZATIONS.values()))
     yield from _section("arms=[{mode: nocache, habit: …}]", ((habit.name, habit.summary) for habit in HABITS.values()))

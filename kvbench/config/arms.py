@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kvbench.capabilities import EAGER, MODE_ARMS, MODES, NO_CACHE, arm_conflict, device_conflict
+from kvbench.capabilities import CACHES, EAGER, MODE_ARMS, MODES, NO_CACHE, arm_conflict, device_conflict
+from kvbench.capabilities.combinations import ArmSpec
 from kvbench.config.schema import ArmConfig, Config
 from kvbench.errors import ConfigError
 
@@ -46,7 +47,11 @@ def check_arms(config: Config) -> None:
             conflict = device_conflict(arm, device_type)
         if conflict is None and arm.engine != EAGER:
             conflict = _whole_run_conflict(arm, config)
-        if conflict is None and config.workload.prompt_tokens is not None:
+        if conflict is None and config.model.weights == "scripted" and arm.cache in CACHES and CACHES[arm.cache].lossy:
+            conflict = f"cache={arm.cache}: the scripted model has no keys to quantise; use cache=dynamic or static"
+        if conflict is None and config.scaling.lengths:
+            conflict = too_short(arm, max(config.scaling.lengths) + config.workload.new_tokens)
+        elif conflict is None and config.workload.prompt_tokens is not None:
             conflict = too_short(arm, config.workload.prompt_tokens + config.workload.new_tokens)
         if conflict is not None:
             raise ConfigError(conflict if config.arms is None else f"arms[{index}]: {conflict}")
@@ -59,7 +64,7 @@ def check_arms(config: Config) -> None:
         raise ConfigError(f"workload.prefill_chunk={chunk}: no arm of this run keeps a cache; leave it out")
 
 
-def too_short(arm: ArmConfig, needed_tokens: int) -> str | None:
+def too_short(arm: ArmSpec, needed_tokens: int) -> str | None:
     """Why a static cache of this length cannot hold the run, or None when it can."""
     if arm.cache_tokens is None or arm.cache_tokens >= needed_tokens:
         return None

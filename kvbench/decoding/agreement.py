@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
-from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
-from kvbench.decoding.rounding import Logits, Reorderable, rounding_noise
+from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
+from kvbench.decoding.rounding import Logits, Reorderable, largest_difference, rounding_noise
 from kvbench.decoding.sampling import Forced
-from kvbench.measuring.agreement_figures import AgreementFigures, StepFigures
+from kvbench.measuring.agreement_figures import AgreementFigures, RoundTripFigures, StepFigures
 
 FEW_STEPS = 16  # the prefill and the steps after it, where a wrong position or a stale state already shows
 
@@ -35,8 +36,19 @@ class Comparable(Reorderable, Protocol):
     def decoder(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
         """The decoder of an arm, on a forced path; `attention` takes the place of the arm's own."""
 
-    def unprepared(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
-        """The same in plain PyTorch and at exact lengths, whatever the arm's engine: for shapes that come once."""
+    def unprepared(
+        self, arm: int, forced: Forced | None = None, *, attention: str | None = None, exact: bool = False
+    ) -> Decoder:
+        """The same in plain PyTorch and at exact lengths, whatever the arm's engine: for shapes that come once.
+
+        `exact` leaves a quantised cache out too.
+        """
+
+    def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
+        """What an arm with a quantised cache is held against, and its worst error in steps; None for other arms."""
+
+    def cache_of(self, arm: int) -> str:
+        """The kind of cache of an arm."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,17 @@ def compare(
     judged = _followed(session.decoder, candidate, batch, path)
 
     def follow_unprepared(other: PromptBatch, other_path: torch.Tensor, attention: str | None = None) -> Logits:
-        return _followed(session.unprepared, 0, other, other_path, attention)
+        # Nor has a quantised cache, in which rounding tips codes: its noise would excuse what it loses.
+        exact = partial(session.unprepared, exact=True)
+        return _followed(exact, 0, other, other_path, attention)
 
     # An engine of the first arm has no part in the noise: were it wrong, the noise would excuse every candidate.
     noise = rounding_noise(session, follow_unprepared, batch, path, follow_unprepared(batch, path))
     session.decoder(0).prepare(None)  # puts the first arm's own attention back
     by_step = step_figures(reference, judged)
     scale = largest_logit(reference)
+    followed = {0: reference, candidate: judged}
+    round_trips = [_round_trip(session, arm, batch, path, logits, scale) for arm, logits in followed.items()]
     margin = None if divergence is None else _margin(reference, divergence, members)
     loudest = max((each.max_abs for each in noise if each.max_abs is not None), default=None)
     return AgreementFigures(
@@ -90,6 +106,8 @@ def compare(
         noise=tuple(
             replace(each, max_rel=each.max_abs / scale) if each.max_abs is not None else each for each in noise
         ),
+        round_trips=tuple(each for each in round_trips if each is not None),
+        compared_tokens=path.numel(),
     )
 
 
@@ -162,6 +180,20 @@ def first_divergence(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequ
         if step is not None:
             found.append(Divergence(step, sequence))
     return min(found, key=lambda divergence: divergence.step, default=None)
+
+
+def _round_trip(
+    session: Comparable, arm: int, batch: PromptBatch, path: torch.Tensor, logits: Logits, scale: float
+) -> RoundTripFigures | None:
+    forced = Forced(path)
+    made = session.round_trip(arm, forced)
+    if made is None:
+        return None
+    decoder, worst_steps = made
+    decoder.prepare(None)
+    steps = worst_steps(decoder.run(batch, path.shape[1], Unobserved()))
+    apart = largest_difference(logits, [each.cpu() for each in forced.logits])
+    return RoundTripFigures(arm, session.cache_of(arm), _finite(apart / scale), _finite(steps))
 
 
 def _batch_of(session: Comparable, sequence: int) -> int:

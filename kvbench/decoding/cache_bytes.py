@@ -13,12 +13,22 @@ def logical_bytes(cache: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(cache))
 
 
-def storage_bytes(cache: Any) -> int:
-    """Bytes of the unique storages behind those tensors: a view keeps the whole of what it was cut from alive."""
+def host_bytes(cache: Any, device: torch.device) -> int:
+    """Of the logical bytes those that wait on the host, where the model is on another device."""
+    return sum(
+        tensor.numel() * tensor.element_size() for tensor in _tensors(cache) if tensor.device.type != device.type
+    )
+
+
+def storage_bytes(cache: Any, device: torch.device | None = None) -> int:
+    """Bytes of the unique storages behind those tensors: a view keeps the whole of what it was cut from alive.
+
+    With a device only of those on it.
+    """
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in _tensors(cache)
-        if tensor.numel()
+        if tensor.numel() and (device is None or tensor.device.type == device.type)
     }
     return sum(storages.values())
 

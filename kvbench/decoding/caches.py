@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
-from transformers import DynamicCache, StaticCache
+import transformers
+from transformers import Cache, DynamicCache, StaticCache, cache_utils
+from transformers.cache_utils import QuantizedCache
 
-from kvbench.capabilities import CACHES
-from kvbench.capabilities.caches import static_length
+from kvbench.capabilities import CACHES, CacheKind
+from kvbench.capabilities.caches import group_size, static_length
 from kvbench.decoding.forward import Forward, OwnForward
+from kvbench.decoding.round_trips import RoundTripCache
+from kvbench.errors import ModelUnavailable
+from kvbench.model_facts import facts_from_config
 
 
 class CacheMaker:
     """Makes the caches of one arm.
 
     A `kept` static cache is emptied and used again, by the next run that it is long enough for: an engine that repeats
-    a step writes to the addresses that it saw first.
+    a step writes to the addresses that it saw first. With `round_trip` a quantised kind is made as a
+    `RoundTripCache`, against which it is held.
     """
 
-    def __init__(self, forward: Forward, kind: str, cache_tokens: int | None = None, *, kept: bool = False) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        kind: str,
+        cache_tokens: int | None = None,
+        *,
+        kept: bool = False,
+        round_trip: bool = False,
+    ) -> None:
         self._forward = forward
         self._kind = kind
         self._cache_tokens = cache_tokens
         self._is_kept = kept
+        self._round_trip = round_trip
         self._kept: dict[tuple[int, int], Any] = {}  # by rows and length
 
     def new(self, rows: int, tokens: int) -> Any:
         """An empty cache for so many sequences of so many tokens."""
         if isinstance(self._forward, OwnForward):
             return self._forward.new_cache(rows)
-        if not CACHES[self._kind].static:
+        kind, config = CACHES[self._kind], self._forward.model.config
+        if kind.lossy:
+            quantised = QuantizedCache(config=config, **quantiser_arguments(kind, config))
+            return RoundTripCache(quantised) if self._round_trip else quantised
+        if not kind.static:
             # Without the config sliding-window layers would be stored at full length.
-            return DynamicCache(config=self._forward.model.config)
+            return DynamicCache(config=config, offloading=kind.offloaded)
         if not self._is_kept:
             return self._static(tokens)
         long_enough = [length for kept_rows, length in self._kept if kept_rows == rows and length >= tokens]
@@ -39,18 +60,77 @@ class CacheMaker:
             cache = self._kept[rows, min(long_enough)]
             cache.reset()
             return cache
-        cache = self._static(tokens)
-        self._kept[rows, cache.get_max_length()] = cache
+        length = self._length(tokens)
+        self._kept[rows, length] = cache = self._static(tokens)
         return cache
 
     def release(self) -> None:
         """Forget the caches that were kept."""
         self._kept.clear()
 
-    def _static(self, tokens: int) -> StaticCache:
+    def _length(self, tokens: int) -> int:
+        return self._cache_tokens or static_length(tokens)
+
+    def _static(self, tokens: int) -> Cache:
         # It takes its type, device and number of sequences at its first update.
-        length = self._cache_tokens or static_length(tokens)
-        return StaticCache(config=self._forward.model.config, max_cache_len=length)
+        config, length = self._forward.model.config, self._length(tokens)
+        if self._is_kept:
+            return repeatable_cache(config, length)
+        return StaticCache(config=config, max_cache_len=length, offloading=CACHES[self._kind].offloaded)
+
+
+def repeatable_cache(config: Any, length: int) -> StaticCache:
+    """A static cache for engines that repeat a step, which cannot see lengths that are kept in Python.
+
+    Layers with a window keep theirs there. No window of at least the cache's length ever hides a token, so that a layer
+    without one does the same. Raises `ModelUnavailable` for a shorter window.
+    """
+    cache = StaticCache(config=config, max_cache_len=length)
+    for index, layer in enumerate(cache.layers):
+        if not getattr(layer, "is_sliding", False):
+            continue
+        window = getattr(layer, "max_cache_len", 0)
+        if type(layer) is not cache_utils.StaticSlidingWindowLayer or window < length:
+            raise ModelUnavailable(
+                f"layers with a window of {window} tokens, shorter than the cache's {length}, keep their"
+                " length in Python, which a repeated step cannot see: use engine=eager"
+            )
+        cache.layers[index] = cache_utils.StaticLayer(max_cache_len=length)
+    return cache
+
+
+def quantiser_arguments(kind: CacheKind, config: Any) -> dict[str, Any]:
+    """What `QuantizedCache` and `generate`'s `cache_config` take: transformers' defaults, in groups that fit."""
+    if kind.backend == "fp8":
+        return {"backend": "fp8"}
+    facts = facts_from_config(config, name="", source="path")
+    return {
+        "backend": kind.backend,
+        "nbits": kind.bits,
+        "q_group_size": group_size((facts.kv_heads or 0) * (facts.head_dim or 0)),
+    }
+
+
+def require_cache_packages(kinds: Iterable[str]) -> None:
+    """Raise `ModelUnavailable` when what is behind a kind of cache is not installed."""
+    for kind in (CACHES[name] for name in kinds if name in CACHES):
+        if kind.package is not None and not _is_installed(kind.package):
+            raise ModelUnavailable(
+                f"cache={kind.name} needs the package {kind.package}, which is not installed:"
+                f" pip install 'kvbench[{kind.backend}]'"
+            )
+        if kind.backend == "fp8" and not hasattr(cache_utils, "Fp8QuantizedLayer"):
+            raise ModelUnavailable(
+                f"cache={kind.name}: transformers {transformers.__version__} has no such cache: pip install -U"
+                " transformers"
+            )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
 
 
 def told_length(cache: Any, expected: int) -> int:

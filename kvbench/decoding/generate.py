@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    CompileConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
+from kvbench.capabilities import CACHES
+from kvbench.decoding.caches import quantiser_arguments
 from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
@@ -19,6 +28,8 @@ class Generate:
 
     `arguments` are the sampling settings as `generate` names them; `forced`, when given, chooses every token instead.
     Only with a cache can a prompt go in `chunks`.
+    `cache` is a kind of cache; `generate` makes it. With `compile_mode` it compiles its step, which it does beside a
+    static cache on a GPU.
     """
 
     def __init__(
@@ -29,6 +40,8 @@ class Generate:
         pad_id: int,
         *,
         use_cache: bool,
+        cache: str = "dynamic",
+        compile_mode: str | None = None,
         forced: Forced | None = None,
         chunks: Chunks = WHOLE,
     ) -> None:
@@ -38,6 +51,10 @@ class Generate:
         self._pad_id = pad_id
         self._use_cache = use_cache
         self._chunk = {"prefill_chunk_size": chunks.size} if use_cache and chunks.size else {}
+        self._caching: dict[str, Any] = _caching(cache, model) if use_cache else {}
+        self._caching["disable_compile"] = compile_mode is None
+        if compile_mode is not None:
+            self._caching["compile_config"] = CompileConfig(mode=compile_mode)
         self._processors = LogitsProcessorList([_Forcing(forced)] if forced else [])
 
     def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
@@ -54,9 +71,12 @@ class Generate:
             pad_token_id=self._pad_id,
             use_cache=self._use_cache,
             return_dict_in_generate=True,
+            **self._caching,
             **self._arguments,
             **self._chunk,
         )
+        # Else every static cache is as long as the longest before it, whatever this run needs.
+        vars(self._model).pop("_previous_max_cache_length", None)
         own_defaults = self._model.generation_config
         # `generate` fills what is unset from the model's own defaults, which could add penalties or stop tokens.
         self._model.generation_config = GenerationConfig()
@@ -73,6 +93,14 @@ class Generate:
             self._model.generation_config = own_defaults
         cache = output.past_key_values if self._use_cache else None
         return Decoded(output.sequences[:, prompt:], (), cache)
+
+
+def _caching(kind: str, model: Any) -> dict[str, Any]:
+    """How `generate` is asked for a kind of cache, in its own words."""
+    spec = CACHES[kind] if kind in CACHES else CACHES["dynamic"]
+    if spec.lossy:
+        return {"cache_implementation": "quantized", "cache_config": quantiser_arguments(spec, model.config)}
+    return {} if spec.name == "dynamic" else {"cache_implementation": spec.name}
 
 
 class _Telling(StoppingCriteria):

@@ -28,6 +28,16 @@ class NoiseFigures:
 
 
 @dataclass(frozen=True)
+class RoundTripFigures:
+    """An arm with a quantised cache held against a plain one whose keys and values went through the same quantiser."""
+
+    arm: int
+    cache: str
+    max_rel: float | None  # over the largest logit of the path; None: not a finite number
+    worst_steps: float | None  # the quantiser's largest error, in steps of a grid over the whole range
+
+
+@dataclass(frozen=True)
 class AgreementFigures:
     """Teacher-forced comparison of a candidate arm with the baseline on one token path.
 
@@ -52,6 +62,8 @@ class AgreementFigures:
     top2_margin_rel: float | None = None  # over the largest logit of the path
     by_step: tuple[StepFigures, ...] = ()
     noise: tuple[NoiseFigures, ...] = ()
+    round_trips: tuple[RoundTripFigures, ...] = ()  # of the two arms those whose caches are quantised
+    compared_tokens: int = 0  # steps times rows
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class ArmMemory:
     device_used_bytes: int | None
     process_rss_bytes: int | None
     reconciliation: Reconciliation | None = None
+    kv_cache_host_bytes: int = 0  # of kv_cache_bytes those that wait on the host, of an offloaded cache
     null_reasons: dict[str, str] = field(default_factory=dict)  # field name -> why it is None
 
 

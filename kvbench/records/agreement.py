@@ -32,13 +32,29 @@ class NoiseWay(Part):
     skipped: str = ""
 
 
+class RoundTrip(Part):
+    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser.
+
+    `max_rel_logit_diff` is what remains between the two, `worst_steps` the quantiser's largest error in steps of a grid
+    over the whole range of a layer's keys or values. `explains` says whether both are small enough to put the arm's
+    difference down to its quantiser.
+    """
+
+    arm: int
+    cache: str
+    max_rel_logit_diff: float | None
+    worst_steps: float | None
+    explains: bool
+
+
 class Agreement(Part):
     """Whether a candidate computes what the baseline computes, on the same token path.
 
     Relative differences are over the largest logit of the path. `noise_*` is what rounding alone does to the baseline,
     measured in this run, the largest of `noise_ways`; `allowed_rel` the largest relative difference that counts as
     rounding. `first_divergence` is the index of the first new token at which the free runs differ, in the prompt
-    `divergence_sequence`, and `top2_margin` the baseline's lead of its best logit there.
+    `divergence_sequence`, and `top2_margin` the baseline's lead of its best logit there. A quantised cache that differs
+    by its quantisation and nothing else has no verdict, since it is neither equal nor wrong: `differs_by` names it.
     """
 
     verdict: Verdict | None
@@ -56,6 +72,8 @@ class Agreement(Part):
     by_step: tuple[AgreementStep, ...] = ()  # thinned where there are more than a few hundred
     noise_ways: tuple[NoiseWay, ...] = ()
     divergence_sequence: int | None = None
+    differs_by: str = ""  # the cause of a difference that is known, beyond rounding and meant: "quantised cache"
+    round_trips: tuple[RoundTrip, ...] = ()
 
 
 class ReferenceDistance(Part):

@@ -64,6 +64,7 @@ class Memory(Part):
     device_used_bytes: int | None
     process_rss_bytes: int | None
     reconciliation: Reconciliation | None = None
+    kv_cache_host_bytes: int = 0  # of kv_cache_bytes those that wait on the host, of an offloaded cache
 
 
 class MemoryPoint(Part):

@@ -149,9 +149,8 @@ def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 def _said(comparison: Comparison, steps: Sequence[AgreementStep], names: Sequence[str]) -> str:
     found = comparison.agreement
-    pair = (
-        f"{names[comparison.candidate_arm]} against {names[comparison.baseline_arm]}: {found.verdict or 'no verdict'}"
-    )
+    word = found.verdict or found.differs_by or "no verdict"
+    pair = f"{names[comparison.candidate_arm]} against {names[comparison.baseline_arm]}: {word}"
     worst = max(steps, key=lambda step: step.max_rel_logit_diff or 0.0)
     if not worst.max_rel_logit_diff:
         said = f"{pair}, every logit equal to the bit at all {len(steps)} steps"

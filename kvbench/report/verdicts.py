@@ -86,7 +86,7 @@ def _pair(record: RunRecord, index: int, names: tuple[str, ...]) -> Pair:
         speedup=format_estimate(comparison.speedup, "times"),
         interval=_interval(record, comparison.speedup, f"{pointer}/speedup"),
         end_to_end=format_estimate(comparison.end_to_end_speedup, "times"),
-        agreement=comparison.agreement.verdict or UNKNOWN,
+        agreement=comparison.agreement.verdict or comparison.agreement.differs_by or UNKNOWN,
         agreement_detail=printable(comparison.agreement.detail),
         verdict=comparison.verdict,
         not_a_result=_not_a_result(record, comparison),

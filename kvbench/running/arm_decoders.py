@@ -13,7 +13,7 @@ from kvbench.decoding.engines.eager import EAGER as PLAIN
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
-from kvbench.decoding.protocol import Chooser, Decoder
+from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
@@ -53,14 +53,31 @@ class ArmDecoders:
         """The decoder that is timed; `attention` takes the place of the arm's own."""
         return self._made(arm, self._plan.arms[arm], forced or Sampler(self._plan.config.sampling), forced, attention)
 
-    def unprepared(self, arm: int, forced: Forced | None = None, attention: str | None = None) -> Decoder:
-        """The same mode and cache in plain PyTorch at exact lengths, where preparing a shape would not pay."""
+    def unprepared(
+        self, arm: int, forced: Forced | None = None, attention: str | None = None, *, exact: bool = False
+    ) -> Decoder:
+        """The same mode and cache in plain PyTorch at exact lengths, where preparing a shape would not pay.
+
+        `exact` puts a dynamic cache in the place of a quantised one.
+        """
         spec = replace(self._plan.arms[arm], engine=EAGER, compile_mode=None, bucket=None)
+        if exact and spec.is_lossy:
+            spec = replace(spec, cache="dynamic")
         return self._made(None, spec, forced or Sampler(self._plan.config.sampling), forced, attention)
+
+    def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
+        """What an arm with a quantised cache is held against, and its worst error in steps; None for other arms."""
+        spec = self._plan.arms[arm]
+        if not spec.is_lossy:
+            return None
+        caches = CacheMaker(self._model.forward, spec.cache, round_trip=True)
+        spec = replace(spec, mode=spec.mode if MODES[spec.mode].ours else "cached", engine=EAGER)
+        return self._made(None, spec, forced, forced, caches=caches), lambda decoded: decoded.cache.worst_steps()
 
     def prepared_s(self, arm: int) -> float | None:
         """Seconds that compiling and capturing have taken so far; None where nothing is prepared."""
-        return self._engines[arm].prepared_s if self._plan.arms[arm].repeats else None
+        spec = self._plan.arms[arm]
+        return self._engines[arm].prepared_s if spec.repeats and MODES[spec.mode].ours else None
 
     def release_others(self, arm: int) -> None:
         """Give up what the other arms hold on the device, whose memory is not this arm's."""
@@ -84,13 +101,15 @@ class ArmDecoders:
         chooser: Chooser,
         forced: Forced | None = None,
         attention: str | None = None,
+        caches: CacheMaker | None = None,
     ) -> Decoder:
         """A decoder of `spec`, with what is kept for an arm of the run, or with nothing kept."""
         config, forward = self._plan.config, self._model.forward
         setting = TorchSetting(attention or spec.attention, self._model.own_attention, config.sampling.seed)
         chunks = Chunks(config.workload.prefill_chunk)
         if MODES[spec.mode].ours:
-            caches = CacheMaker(forward, spec.cache, spec.cache_tokens) if arm is None else self._caches[arm]
+            if caches is None:
+                caches = CacheMaker(forward, spec.cache, spec.cache_tokens) if arm is None else self._caches[arm]
             buckets = Buckets(spec.bucket or 1, self._model.loaded.facts.max_context)
             return LOOPS[spec.mode](
                 forward,
@@ -109,6 +128,8 @@ class ArmDecoders:
             setting,
             self._pad_id,
             use_cache=spec.keeps_past,
+            cache=spec.cache,
+            compile_mode=spec.compile_mode,
             forced=forced,
             chunks=chunks,
         )

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
-from kvbench.decoding.cache_bytes import logical_bytes, storage_bytes
+import torch
+
+from kvbench.cache_sizes import unknown_reason
+from kvbench.decoding.cache_bytes import host_bytes, logical_bytes, storage_bytes
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch
 from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep, Reconciliation
 from kvbench.measuring.memory import MemoryMeter
-from kvbench.model_facts import ModelFacts, kv_cache_bytes
+from kvbench.model_facts import ModelFacts
+from kvbench.plan import Arm
+from kvbench.running.arm_cache import MESSAGES, predicted_bytes
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,8 @@ class Held:
     """What was in use while the cache of a batch was alive, by the names of `ArmMemory`."""
 
     cache_bytes: dict[str, int | None]
+    host_bytes: int  # of the cache
+    unknown: str | None  # why the cache's bytes are not predicted
     in_use: dict[str, int | None]
     reconciliation: Reconciliation | None
     by_step: tuple[MemoryAtStep, ...]
@@ -29,52 +37,67 @@ class PassMemory:
     """Reads the memory of an arm's passes; `unaccountable` is why the device's memory cannot be accounted for."""
 
     def __init__(
-        self, meter: MemoryMeter, facts: ModelFacts, interruptions: Interruptions, unaccountable: str | None
+        self,
+        meter: MemoryMeter,
+        facts: ModelFacts,
+        interruptions: Interruptions,
+        unaccountable: str | None,
+        device: torch.device,
     ) -> None:
+        self._device = device
         self._meter = meter
         self._facts = facts
         self._interruptions = interruptions
         self._unaccountable = unaccountable
 
     def held(
-        self,
-        batch: PromptBatch,
-        decoded: Decoded,
-        witness: Witness,
-        promised: Sequence[Sequence[Pass]],
-        *,
-        keeps_past: bool,
+        self, batch: PromptBatch, decoded: Decoded, witness: Witness, promised: Sequence[Sequence[Pass]], arm: Arm
     ) -> Held:
         """What is in use now that a batch is decoded; `decoded` must still have its cache.
 
         `promised` are the passes that each new token takes.
         """
-        cache_bytes = self._cache_bytes(batch, decoded, keeps_past=keeps_past)
+        cache = decoded.cache
+        cache_bytes = self._cache_bytes(batch, decoded, arm)
         in_use = self._meter.in_use()
-        reconciliation = self._reconciliation(cache_bytes["kv_cache_storage_bytes"])
-        return Held(cache_bytes, in_use, reconciliation, self._by_step(batch, witness, promised))
+        on_device = 0 if cache is None else storage_bytes(cache, self._device)
+        waiting = 0 if cache is None else host_bytes(cache, self._device)
+        reconciliation = self._reconciliation(on_device)
+        by_step = self._by_step(batch, witness, promised)
+        return Held(cache_bytes, waiting, self._unknown(arm), in_use, reconciliation, by_step)
 
     def of_pass(self, held: Held) -> ArmMemory:
         """With the high-water marks up to now."""
         return ArmMemory(
             weights_bytes=self._facts.weight_bytes,
             **held.cache_bytes,
+            kv_cache_host_bytes=held.host_bytes,
             **held.in_use,
             **self._meter.peaks(),
             reconciliation=held.reconciliation,
-            null_reasons=self._null_reasons(held.cache_bytes),
+            null_reasons=self._null_reasons(held),
         )
 
-    def _cache_bytes(self, batch: PromptBatch, decoded: Decoded, *, keeps_past: bool) -> dict[str, int | None]:
-        cache = decoded.cache
+    def _cache_bytes(self, batch: PromptBatch, decoded: Decoded, arm: Arm) -> dict[str, int | None]:
+        cache: Any = decoded.cache
         new_tokens = decoded.new_ids.shape[1]
-        held = self._interruptions.context(batch.input_ids.shape[1], new_tokens - 1)  # the newest was never submitted
-        predicted = kv_cache_bytes(self._facts, len(batch.lengths), held) if keeps_past else 0
+        prompt = batch.input_ids.shape[1]
+        length = None
+        if cache is not None and arm.is_static:
+            length = max(getattr(layer, "max_cache_len", 0) for layer in cache.layers)
         return {
             "kv_cache_bytes": 0 if cache is None else logical_bytes(cache),
-            "kv_cache_predicted_bytes": predicted,
+            "kv_cache_predicted_bytes": predicted_bytes(
+                self._facts, arm, len(batch.lengths), prompt, new_tokens, self._interruptions, length
+            ),
             "kv_cache_storage_bytes": 0 if cache is None else storage_bytes(cache),
         }
+
+    def _unknown(self, arm: Arm) -> str | None:
+        if not arm.keeps_past:
+            return None
+        messages = MESSAGES if arm.is_lossy and self._interruptions.message_ids else None
+        return unknown_reason(self._facts, arm.cache) or messages
 
     def _reconciliation(self, storage_bytes: int | None) -> Reconciliation | None:
         if self._unaccountable is not None:
@@ -82,11 +105,10 @@ class PassMemory:
             return None
         return self._meter.reconcile(self._facts.weight_bytes, storage_bytes)
 
-    def _null_reasons(self, cache_bytes: dict[str, int | None]) -> dict[str, str]:
+    def _null_reasons(self, held: Held) -> dict[str, str]:
         reasons = dict(self._meter.null_reasons)
-        if cache_bytes["kv_cache_predicted_bytes"] is None:
-            unknown = "no formula for the cache of this architecture"
-            reasons["kv_cache_predicted_bytes"] = self._facts.null_reasons.get("kv_bytes_per_token", unknown)
+        if held.cache_bytes["kv_cache_predicted_bytes"] is None:
+            reasons["kv_cache_predicted_bytes"] = held.unknown or "no formula for the cache of this architecture"
         return reasons
 
     def _by_step(

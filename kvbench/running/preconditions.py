@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from kvbench.capabilities import MODES, device_conflict, takes_masks
+from kvbench.cache_sizes import quantised_conflict
+from kvbench.capabilities import CACHES, MODES, device_conflict, takes_masks
 from kvbench.capabilities.attentions import HALF_ONLY_ATTENTION
+from kvbench.config.arms import too_short
+from kvbench.decoding.caches import repeatable_cache, require_cache_packages
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.errors import ConfigError, DeviceUnavailable, PromptError
+from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
-from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
+from kvbench.model_facts import DTYPE_BYTES, ModelFacts
 from kvbench.models.fitting import free_bytes, require_fit
 from kvbench.models.own import OwnCausalLM
-from kvbench.plan import Arm, Plan
+from kvbench.plan import Arm, Plan, made_length
+from kvbench.running.arm_cache import predicted_bytes
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
 
@@ -33,6 +38,34 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
             raise ConfigError(
                 f"attention={arm.attention}: knows bfloat16 and float16, and the model is in {dtype}: set model.dtype"
             )
+
+
+def require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
+    """Raise `ModelUnavailable` when an arm's cache is not installed, or cannot hold the layers of this architecture."""
+    require_cache_packages(arm.cache for arm in arms)
+    for arm in arms:
+        if conflict := quantised_conflict(facts, arm.cache):
+            raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
+        if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and not _takes_any_cache(model):
+            raise ModelUnavailable(
+                f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use dynamic"
+            )
+
+
+def _takes_any_cache(model: Any) -> bool:
+    return "past_key_values" in inspect.signature(model.forward).parameters
+
+
+def require_static_room(
+    arms: Sequence[Arm], lengths: Sequence[int], new_tokens: int, interruptions: Interruptions, model: Any
+) -> None:
+    """Raise `ConfigError` when a static cache is too short for the run, `ModelUnavailable` when none will do."""
+    needed = interruptions.context(max(lengths), new_tokens)
+    for arm in arms:
+        if conflict := too_short(arm, needed):
+            raise ConfigError(conflict)
+        if arm.repeats and arm.keeps_past and arm.is_static and MODES[arm.mode].ours:
+            repeatable_cache(model.config, made_length(arm, needed))
 
 
 def require_masks(
@@ -98,12 +131,20 @@ def require_context(
 
 
 def require_cache_memory(
-    arms: Sequence[Arm], batches: Sequence[PromptBatch], facts: ModelFacts, device: torch.device
+    arms: Sequence[Arm],
+    batches: Sequence[PromptBatch],
+    facts: ModelFacts,
+    device: torch.device,
 ) -> None:
-    """Raise `Infeasible` when the cache is predicted not to fit beside the loaded weights."""
-    if any(arm.keeps_past for arm in arms):
-        needed = max(kv_cache_bytes(facts, len(batch.lengths), batch.positions.shape[1]) or 0 for batch in batches)
-        require_fit(needed, device, "the KV cache")
+    """Raise `Infeasible` when the cache is predicted not to fit beside the loaded weights, or on the host."""
+    for arm in arms:
+        needed = 0
+        for batch in batches:
+            prompt, total = batch.input_ids.shape[1], batch.positions.shape[1]
+            found = predicted_bytes(facts, arm, len(batch.lengths), prompt, total - prompt + 1, NONE)
+            needed = max(needed, found or 0)
+        waits_on_host = arm.cache in CACHES and CACHES[arm.cache].offloaded
+        require_fit(needed, torch.device("cpu") if waits_on_host else device, "the KV cache")
 
 
 def require_reference(wanted: str, model: Any, facts: ModelFacts, device: torch.device) -> None:

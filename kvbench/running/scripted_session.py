@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from kvbench.cache_sizes import cache_bytes
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.proof import prove, together
@@ -23,8 +24,8 @@ from kvbench.measuring.step_work import CountedFlops, StepWork
 from kvbench.measuring.traced_pass import TracedPass
 from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
-from kvbench.model_facts import ModelFacts, facts_from_config, kv_cache_bytes
-from kvbench.plan import Attempt, Plan
+from kvbench.model_facts import ModelFacts, facts_from_config
+from kvbench.plan import Attempt, Plan, made_length
 from kvbench.running.scripted_model import UNPINNED, ScriptedBatch, ScriptedDecoder, ScriptedModel
 
 VOCABULARY = 256
@@ -222,7 +223,15 @@ class ScriptedSession:
         return ()
 
     def _kv_bytes(self, arm: int, tokens: int, rows: int) -> int:
-        return (kv_cache_bytes(self._facts, rows, tokens) or 0) if self._plan.arms[arm].keeps_past else 0
+        spec = self._plan.arms[arm]
+        if not spec.keeps_past:
+            return 0
+        longest = self._interruptions.context(
+            max(batch.longest for batch in self.batches), self._plan.config.workload.new_tokens
+        )
+        length = made_length(spec, max(longest, tokens)) if spec.is_static else None
+        # A script has neither windows nor what is quantised, which the configuration's check refuses.
+        return cache_bytes(self._facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
 
     def _memory(self, arm: int) -> ArmMemory:
         batch = max(self.batches, key=lambda each: each.longest * len(each.token_ids))

@@ -7,8 +7,11 @@ from typing import Any
 import psutil
 import torch
 
+from kvbench.capabilities import device_conflict
 from kvbench.config.arms import written_arms
 from kvbench.config.schema import Config
+from kvbench.decoding.caches import require_cache_packages
+from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import footprint
 from kvbench.measuring.sensors import open_sensors
@@ -34,6 +37,11 @@ class TorchBackend(ModelOnDevice):
 def load_backend(config: Config) -> TorchBackend:
     """Load the model that a configuration names. Raises as `open_backend` does."""
     device = resolve(config.device)
+    for arm in written_arms(config):
+        if conflict := device_conflict(arm, device.type):
+            raise DeviceUnavailable(conflict)
+    if config.model.weights != "python":
+        require_cache_packages(arm.cache for arm in written_arms(config) if arm.cache)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     require_engines(written_arms(config), device)
     sensors = open_sensors(device_uuid(device))

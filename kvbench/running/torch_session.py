@@ -55,6 +55,8 @@ class TorchSession:
         self._meter = MemoryMeter(backend.device, backend.sensors, backend.empty)
         self.clock: Clock = HostClock() if backend.device.type == "cpu" else DeviceClock(backend.device)
         preconditions.require_arms(plan.arms, backend.forward, backend.device)
+        if not backend.is_own:
+            preconditions.require_caches(plan.arms, self._model, self._facts)
         preconditions.require_reference(plan.config.check.reference, self._model, self._facts, backend.device)
         pad_id = preconditions.pad_id_of(self._tokenizer)
         self.stop_ids = preconditions.stop_ids_of(plan, self._model, self._tokenizer, self._facts.vocab_size)
@@ -62,6 +64,9 @@ class TorchSession:
         self._interruptions = Interruptions(plan.interrupt_steps, message_ids(plan, self._tokenizer))
         token_ids = [prompt["token_ids"] for prompt in prompts]
         preconditions.require_context(list(map(len, token_ids)), self._new_tokens, self._facts, self._interruptions)
+        preconditions.require_static_room(
+            plan.arms, list(map(len, token_ids)), self._new_tokens, self._interruptions, self._model
+        )
         self._prompts = PromptBatches(
             token_ids,
             plan.config.workload.batch_size,
@@ -84,7 +89,7 @@ class TorchSession:
             preconditions.require_cache_memory(plan.arms, self.batches, self._facts, backend.device)
         self._decoders = ArmDecoders(backend, plan, self._interruptions, pad_id)
         unaccountable = SPREAD if backend.is_spread else None
-        self._memory = PassMemory(self._meter, self._facts, self._interruptions, unaccountable)
+        self._memory = PassMemory(self._meter, self._facts, self._interruptions, unaccountable, backend.device)
         self._attempts = SizeAttempts(backend, plan, self._meter, self._decoders.plain)
         self.prepared = Prepared(
             model={
@@ -128,9 +133,19 @@ class TorchSession:
         """See `Session.decoder`; `forced` follows a given path instead of sampling."""
         return self._decoders.traced(arm, forced) if traced else self._decoders.plain(arm, forced, attention)
 
-    def unprepared(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
+    def unprepared(
+        self, arm: int, forced: Forced | None = None, *, attention: str | None = None, exact: bool = False
+    ) -> Decoder:
         """See `Comparable.unprepared`."""
-        return self._decoders.unprepared(arm, forced, attention)
+        return self._decoders.unprepared(arm, forced, attention, exact=exact)
+
+    def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
+        """See `Comparable.round_trip`."""
+        return self._decoders.round_trip(arm, forced)
+
+    def cache_of(self, arm: int) -> str:
+        """See `Comparable.cache_of`."""
+        return self._plan.arms[arm].cache
 
     def prepared_s(self, arm: int) -> float | None:
         """See `Session.prepared_s`."""
@@ -239,7 +254,7 @@ class TorchSession:
                 promised = passes_by_token(
                     decoded.new_ids.shape[1], prompt, keeps_past, self._interruptions, **self._promise(arm)
                 )
-                held = self._memory.held(batch, decoded, witness, promised, keeps_past=keeps_past)
+                held = self._memory.held(batch, decoded, witness, promised, self._plan.arms[arm])
             del decoded  # its cache must not be counted for the next batch
         return UntimedPass(
             arm=arm,

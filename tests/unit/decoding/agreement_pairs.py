@@ -40,11 +40,19 @@ class Pair:
     def second_attention(self, batch: PromptBatch) -> str | None:
         return "eager" if self._own_attention == "sdpa" else None
 
-    def decoder(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
+    def decoder(
+        self, arm: int, forced: Forced | None = None, *, attention: str | None = None, exact: bool = False
+    ) -> Decoder:
         setting = TorchSetting(attention or "auto", self._own_attention, 0)
         return self._loops[arm](Forward(self._model), forced or Sampler(SamplingConfig()), setting, 0)
 
     unprepared = decoder  # there are no engines here
+
+    def round_trip(self, arm: int, forced: Forced) -> None:
+        return None
+
+    def cache_of(self, arm: int) -> str:
+        return "dynamic"
 
     def tokens(self, arm: int) -> list[list[int]]:
         decoder = self.decoder(arm)
