@@ -15,6 +15,7 @@ from kvbench.decoding.batches import make_batch
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.habits import Habits
@@ -23,7 +24,11 @@ from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler
 from kvbench.decoding.setting import TorchSetting
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a CUDA device"),
+    pytest.mark.filterwarnings("ignore:The CUDA Graph is empty"),  # torch.compile's own, while it warms up
+]
 
 NEW_TOKENS = 12
 PROMPTS = [list(range(5, 45)), list(range(30, 70))]
@@ -52,11 +57,23 @@ def graph() -> Graph:
     return Graph(torch.device("cuda"))
 
 
+def compiled() -> Compiled:
+    return Compiled(torch.device("cuda"), "reduce-overhead")
+
+
+def fused() -> Any:
+    from kvbench.decoding.engines.fused.engine import Fused  # Triton is there on a GPU alone
+
+    return Fused(torch.device("cuda"))
+
+
 ARMS: dict[str, Callable[[], Make]] = {
     "cached, dynamic": lambda: cached("dynamic"),
     "cached, static": lambda: cached("static"),
     "cached, dynamic, chunked prefill": lambda: cached("dynamic", chunks=Chunks(16)),
     "cached, static, graph": lambda: cached("static", engine=graph()),
+    "cached, static, compiled": lambda: cached("static", engine=compiled()),
+    "cached, static, fused": lambda: cached("static", engine=fused()),
     "recompute, exact": lambda: recompute(1),
     "recompute, padded": lambda: recompute(64),
     "recompute, padded, graph": lambda: recompute(64, engine=graph()),
