@@ -28,6 +28,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a CUDA device"),
     pytest.mark.filterwarnings("ignore:The CUDA Graph is empty"),  # torch.compile's own, while it warms up
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype"),
 ]
 
 NEW_TOKENS = 12
