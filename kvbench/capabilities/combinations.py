@@ -77,7 +77,7 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
     if arm.mode not in engine.modes:
         yield f"engine {arm.engine} goes with mode {' or '.join(engine.modes)}, not {arm.mode}"
     if arm.engine != EAGER and mode.keeps_past and cache is not None and not cache.static:
-        yield f"engine {arm.engine} repeats a step of one shape and goes with cache static, not {cache.name}"
+        yield f"engine {arm.engine} repeats a step of one shape: set cache=static, not {cache.name}"
     if arm.engine != EAGER and cache is not None and cache.static and cache.offloaded:
         yield f"engine {arm.engine} repeats a step over tensors that stay in place, and cache {cache.name} moves them"
     if arm.engine != EAGER and arm.habit != "none":

@@ -1,6 +1,6 @@
 """The table of speed-ups, cached ÷ recompute, eager and at their best, out of the run folders that a sweep left.
 
-    python -m kvbench -m experiment=best_arms model=gemma2b model.weights=random \\
+    python -m kvbench -m experiment=best_arms_gpu model=gemma2b model.weights=random \\
         workload.prompt_tokens=128,1024,4096,8192 workload.batch_size=1,8,32 name=best-arms
     python tests/benchmarks/best_arms.py results/best-arms
 

@@ -52,7 +52,7 @@ def test_a_quantised_cache_is_valid_and_not_called_equal(run_kvbench: Run, tmp_p
     ("keys", "said"),
     [
         (("cache=offloaded", "mode=cached"), "moves layers between a GPU and the host"),
-        (("cache=fp8", "engine=compiled", "mode=cached"), "goes with cache static, not fp8"),
+        (("cache=fp8", "engine=compiled", "mode=cached"), "set cache=static, not fp8"),
         (("cache=offloaded_static", "engine=compiled", "mode=cached"), "tensors that stay in place"),
         (("cache=static", "engine=compiled", "mode=generate"), "generate compiles on a CUDA device only"),
         (("cache=static", "cache_tokens=24", "mode=cached"), "needs 26 (prompt and new tokens)"),

@@ -42,7 +42,9 @@ def test_every_arm_with_a_cache_submits_pieces_and_agrees(run_kvbench: Run, tmp_
     assert [0, 0, 0] == [arm["proof"]["violations"] for arm in run["arms"]]
     for arm in run["arms"]:
         assert [20, 21, 22, 23, 24, 25] == [point["context_length"] for point in arm["memory_by_context"]]
-    assert ([1, 4], [1, 1]) == tuple(run["shapes"][name]["input_ids"]["shape"] for name in ("prefill", "cached"))
+    prefill, *steps = run["shapes"].values()
+    assert [1, 4] == prefill["input_ids"]["shape"]
+    assert [[1, 21], [1, 1], [1, 1]] == [step["input_ids"]["shape"] for step in steps]
 
 
 def test_lost_caches_and_messages_go_in_pieces_too(run_kvbench: Run, tmp_path: Path) -> None:
