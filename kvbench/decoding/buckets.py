@@ -12,6 +12,11 @@ class Buckets:
     size: int = 1
     most: int | None = None
 
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is ever padded."""
+        return self.size == 1
+
     def padded(self, tokens: int) -> int:
         """The tokens that are submitted for a context of so many."""
         bucket = -(-tokens // self.size) * self.size

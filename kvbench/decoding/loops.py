@@ -147,7 +147,7 @@ class NoCacheLoop(Loop):
             submitted.shape[1],
             use_cache=self._habits.builds_cache,
             all_logits=self._habits.all_logits,
-            last=None if self._buckets == EXACT else self._places[length - 1 : length],
+            last=None if self._buckets.exact else self._places[length - 1 : length],
         )
         return logits, [Pass(submitted.shape[1], None, None)]
 

@@ -109,6 +109,14 @@ def test_no_bucket_is_longer_than_the_models_context() -> None:
     assert (500, 512) == tuple(Buckets(500, 512).padded(tokens) for tokens in (499, 501))
 
 
+def test_an_exact_pass_asks_for_the_last_position_as_transformers_does(tiny_model: Callable[..., Any]) -> None:
+    model, engine = tiny_model("llama"), Noting()
+    run(recompute(model, engine, Buckets(1, 512)))
+    assert {"input_ids", "position_ids"} == set(engine.prepared[0])
+    run(recompute(model, engine, Buckets(8, 512)))
+    assert {"input_ids", "position_ids", "logits_to_keep"} == set(engine.prepared[-1])
+
+
 def test_a_witness_sees_every_pass_and_the_forward_is_put_back(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
     with Witness(model, lambda: None) as witness:
