@@ -37,9 +37,9 @@ def test_timed_runs_are_not_touched_by_what_is_asked_for(run_kvbench: Run, tmp_p
 
 
 def test_two_arms_of_one_mode_are_told_apart(run_kvbench: Run) -> None:
-    run_kvbench(*QUICK, "arms=[{mode: cached},{mode: cached, attention: eager}]")
+    run_kvbench(*QUICK, "arms=[{mode: cached},{mode: cached, attention: eager},{mode: cached}]")
     _, plain, _ = run_kvbench("show", "--shapes", "--json", "results")
-    assert {"prefill", "cached", "cached #2"} == set(json.loads(plain))
+    assert {"prefill", "cached", "cached (eager)", "cached #3"} == set(json.loads(plain))
 
 
 def test_a_run_without_tensors_and_a_folder_of_runs_are_refused_in_one_line(run_kvbench: Run) -> None:
