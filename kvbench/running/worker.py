@@ -79,7 +79,7 @@ def main(parent: Connection) -> None:
                 parent.send(fault_of(error))
             else:
                 parent.send(Done())
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return  # the parent is gone: nobody wants the rest
 
 
