@@ -50,7 +50,7 @@ class Repeating(ABC):
 
     def _forward(self, input_ids: torch.Tensor, past_key_values: Any | None = None, **arguments: Any) -> Any:
         observed = arguments.get("output_hidden_states") or arguments.get("output_attentions")
-        if observed or (past_key_values is not None and input_ids.shape[1] > 1):
+        if observed or (past_key_values is not None and _is_prefill(input_ids, past_key_values)):
             return self._plain(input_ids=input_ids, past_key_values=past_key_values, **arguments)
         tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
         tensors["input_ids"] = input_ids
@@ -72,3 +72,8 @@ class Repeating(ABC):
     @abstractmethod
     def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
         """What repeats a pass of these shapes. The cache must be as it was when this returns, the pass not made."""
+
+
+def _is_prefill(input_ids: torch.Tensor, cache: Any) -> bool:
+    """More than one token, or the one of a prompt of one: a cache takes its memory at its first update."""
+    return input_ids.shape[1] > 1 or not cache.is_initialized

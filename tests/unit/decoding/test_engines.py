@@ -88,6 +88,13 @@ def test_a_step_beside_a_cache_is_prepared_once_and_the_prefill_runs_as_it_is(ti
     assert 2 * (NEW_TOKENS - 1) == engine.repeats
 
 
+def test_a_prompt_of_one_token_is_a_prefill_all_the_same(tiny_model: Callable[..., Any]) -> None:
+    model, engine = tiny_model("llama"), Noting()
+    decoded = run(cached(model, engine), [[5]])
+    assert tokens(run(cached(model, kind="dynamic"), [[5]])) == tokens(decoded)
+    assert NEW_TOKENS - 1 == engine.repeats
+
+
 @pytest.mark.parametrize("prompts", [PROMPTS, UNEQUAL], ids=["equal", "left-padded"])
 @pytest.mark.parametrize("architecture", ["llama", "gemma", "qwen3", "gpt2", "yuan"])
 def test_padded_passes_write_what_exact_ones_write(
