@@ -18,6 +18,7 @@ ATTENTIONS = {
     "grouped": "one query at a time: heads that share keys as rows of one matrix product; SDPA for longer passes",
 }
 CUDA_ONLY_ATTENTION = ("efficient", "cudnn", "flex", "flash_attention_2", "flash_attention_3")
+PINNED_ATTENTION = ("flash", "efficient", "math", "cudnn")  # backends of SDPA
 PACKAGES = {  # to install, and to import
     "flash_attention_2": ("flash_attn", "flash_attn"),
     "flash_attention_3": ("flash_attn_3", "flash_attn_interface"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from kvbench.capabilities.attentions import GROWING_ONLY_ATTENTION, attention_conflict, missing_package, takes_masks
+from kvbench.capabilities.attentions import (
+    GROWING_ONLY_ATTENTION,
+    PINNED_ATTENTION,
+    attention_conflict,
+    missing_package,
+    takes_masks,
+)
 from kvbench.capabilities.caches import CACHES, NO_CACHE
 from kvbench.capabilities.engines import EAGER, ENGINES
 from kvbench.capabilities.modes import MODES, habit_conflict
@@ -82,6 +88,8 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
         yield f"engine {arm.engine} repeats a step over tensors that stay in place, and cache {cache.name} moves them"
     if arm.engine != EAGER and arm.habit != "none":
         yield f"engine {arm.engine} goes with no habit, not {arm.habit}"
+    if arm.mode == "generate" and arm.engine != EAGER and arm.attention in PINNED_ATTENTION:
+        yield f"generate compiles once for all of SDPA's backends: leave attention={arm.attention} out"
     if engine.attentions is not None and arm.attention not in engine.attentions:
         yield f"engine {arm.engine} has an attention of its own: leave attention={arm.attention} out"
     if arm.attention in GROWING_ONLY_ATTENTION and cache is not None and cache.static:

@@ -50,7 +50,8 @@ def check_arms(config: Config) -> None:
         if conflict is None and config.model.weights == "scripted" and arm.cache in CACHES and CACHES[arm.cache].lossy:
             conflict = f"cache={arm.cache}: the scripted model has no keys to quantise; use cache=dynamic or static"
         if conflict is None and config.scaling.lengths:
-            conflict = too_short(arm, max(config.scaling.lengths) + config.workload.new_tokens)
+            longest = max(config.scaling.lengths) + config.workload.new_tokens
+            conflict = too_short(arm, max(longest, min(config.scaling.lengths) + config.scaling.decode_tokens))
         elif conflict is None and config.workload.prompt_tokens is not None:
             conflict = too_short(arm, config.workload.prompt_tokens + config.workload.new_tokens)
         if conflict is not None:
@@ -60,6 +61,12 @@ def check_arms(config: Config) -> None:
     if config.cache_tokens is not None and not any(arm.cache_tokens for arm in arms):
         raise ConfigError(f"cache_tokens={config.cache_tokens}: no arm of this run keeps a cache; leave it out")
     chunk = config.workload.prefill_chunk
+    lossy = next((arm.cache for arm in arms if arm.cache in CACHES and CACHES[arm.cache].lossy), None)
+    if chunk is not None and lossy is not None:
+        raise ConfigError(
+            f"workload.prefill_chunk={chunk}: a quantised cache takes later pieces as new tokens, and its bytes"
+            f" are not predicted then: use another cache than {lossy}"
+        )
     if chunk is not None and not any(MODES[arm.mode].keeps_past for arm in arms):
         raise ConfigError(f"workload.prefill_chunk={chunk}: no arm of this run keeps a cache; leave it out")
 

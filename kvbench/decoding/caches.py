@@ -21,7 +21,7 @@ from kvbench.model_facts import facts_from_config
 class CacheMaker:
     """Makes the caches of one arm.
 
-    A `kept` static cache is emptied and used again, by the next run that it is long enough for: an engine that repeats
+    A `kept` static cache is emptied and used again, by the next run that wants one of its size: an engine that repeats
     a step writes to the addresses that it saw first. With `round_trip` a quantised kind is made as a
     `RoundTripCache`, against which it is held.
     """
@@ -55,14 +55,13 @@ class CacheMaker:
             return DynamicCache(config=config, offloading=kind.offloaded)
         if not self._is_kept:
             return self._static(tokens)
-        long_enough = [length for kept_rows, length in self._kept if kept_rows == rows and length >= tokens]
-        if long_enough:
-            cache = self._kept[rows, min(long_enough)]
-            cache.reset()
-            return cache
-        length = self._length(tokens)
-        self._kept[rows, length] = cache = self._static(tokens)
-        return cache
+        # Never a longer one that happens to be there: what a step reads must not depend on the runs before it.
+        place = (rows, self._length(tokens))
+        if place in self._kept:
+            self._kept[place].reset()
+        else:
+            self._kept[place] = self._static(tokens)
+        return self._kept[place]
 
     def release(self) -> None:
         """Forget the caches that were kept."""

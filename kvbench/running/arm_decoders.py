@@ -50,7 +50,8 @@ class ArmDecoders:
         ]
 
     def plain(self, arm: int, forced: Forced | None = None, attention: str | None = None) -> Decoder:
-        """The decoder that is timed; `attention` takes the place of the arm's own."""
+        """The decoder that is timed; `attention` takes the place of the arm's own, where its engine repeats nothing."""
+        assert attention is None or not self._plan.arms[arm].repeats, "a prepared pass has its attention in it"
         return self._made(arm, self._plan.arms[arm], forced or Sampler(self._plan.config.sampling), forced, attention)
 
     def unprepared(

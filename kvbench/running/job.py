@@ -165,6 +165,8 @@ class _Job:
         batch, new_tokens = self.session.decode_batch(wanted)
         for arm in self.arms:
             self._tell(phase, arm)
+            if self.plan.arms[arm].repeats:  # prepares the shapes, whose cost is not that of a length
+                visit(self.plan, self.session, arm, batch, "steps", None, new_tokens=new_tokens)
             # Twice: a real decode meets every length for the first time, the fitted law is one of lengths met before.
             first, second = (
                 visit(self.plan, self.session, arm, batch, "steps", None, new_tokens=new_tokens) for _ in range(2)

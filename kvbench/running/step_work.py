@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from kvbench.decoding.forward import Forward
-from kvbench.decoding.protocol import Decoder, PromptBatch
+from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.kernel_names import is_attention
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.step_work import CountedFlops, StepWork
@@ -33,6 +33,8 @@ def step_work(
     for batch in batches:
         decoder = decoder_of()
         decoder.prepare(None)
+        if on_gpu:  # what a length costs at its first time, a plan or a preparation, is no part of a step
+            decoder.run(batch, steps + 1, Unobserved())
         watch: _Kernels | _Operators = _Kernels(clock) if on_gpu else _Operators()
         try:
             decoder.run(batch, steps + 1, watch)
@@ -58,6 +60,15 @@ def _shares(kernels: Counter[str]) -> tuple[tuple[str, float], ...]:
     return tuple((name[:LONGEST_NAME], seconds / total) for name, seconds in shown)
 
 
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """How long at least one of the spans lasts: kernels may begin while others end."""
+    total, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
+
+
 class _Kernels:
     """An observer that profiles the device from the first token on."""
 
@@ -79,12 +90,13 @@ class _Kernels:
             return
         self._clock.synchronise()
         self._profile.stop()
+        spans: list[tuple[float, float]] = []
         for event in self._profile.events():
             if event.device_type.name != "CPU":
-                seconds = event.time_range.elapsed_us() * 1e-6
-                self.busy_s += seconds
-                self.kernels[event.name] += seconds
+                spans.append((event.time_range.start, event.time_range.end))
+                self.kernels[event.name] += event.time_range.elapsed_us() * 1e-6
                 self.operations += 1
+        self.busy_s = covered(spans) * 1e-6
 
 
 class _Operators(TorchDispatchMode):

@@ -183,8 +183,8 @@ class TorchSession:
     def unseen_batch(self, arm: int, steps: int) -> PromptBatch | None:
         """See `Session.unseen_batch`."""
         spec = self._plan.arms[arm]
-        if not MODES[spec.mode].ours or self._interruptions.steps or spec.repeats:
-            return None
+        if not MODES[spec.mode].ours or self._interruptions.steps or spec.repeats or spec.cache_tokens is not None:
+            return None  # of a cache of a given length no room is left
         return self._prompts.unseen(steps)
 
     def decode_batch(self, new_tokens: int) -> tuple[PromptBatch, int]:
@@ -235,6 +235,11 @@ class TorchSession:
     def untimed(self, arm: int) -> UntimedPass:
         """See `Session.untimed`."""
         self._decoders.release_others(arm)
+        if self._plan.arms[arm].repeats:  # a compiler's memory is not that of a pass
+            for batch in self.batches:
+                decoder = self.decoder(arm)
+                decoder.prepare(None)
+                decoder.run(batch, self._new_tokens, Unobserved(), self.stop_ids)
         self._meter.reset()
         largest = self._prompts.largest
         tokens: list[list[int]] = []

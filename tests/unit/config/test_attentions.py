@@ -68,3 +68,8 @@ def test_a_chunked_prefill_without_a_cache_is_refused(run_kvbench: Run, mode: st
     code, out, err = run_kvbench("model=embedded", f"mode={mode}", "workload.prefill_chunk=4")
     assert (2, "") == (code, out)
     assert "kvbench: workload.prefill_chunk=4: no arm of this run keeps a cache; leave it out\n" == err
+
+
+def test_generate_compiles_once_for_every_pinned_backend() -> None:
+    arm = ArmConfig(mode="generate", cache="static", engine="compiled", attention="flash")
+    assert "generate compiles once for all of SDPA's backends: leave attention=flash out" == arm_conflict(arm)

@@ -169,3 +169,15 @@ class TestSweeps:
     def test_refuse_launchers_that_would_share_the_device(self) -> None:
         with pytest.raises(ConfigError, match="hydra/launcher=joblib"):
             sweep_points(["hydra/launcher=joblib"], sources())
+
+
+def test_a_quantised_cache_is_not_filled_in_pieces() -> None:
+    with pytest.raises(ConfigError, match=r"workload\.prefill_chunk=8: .*: use another cache than fp8"):
+        load_config(["cache=fp8", "mode=cached", "workload.prefill_chunk=8"], sources())
+
+
+def test_a_static_cache_of_a_given_length_holds_the_long_decode_of_a_scaling_run_too() -> None:
+    lengths = ["mode=cached", "cache=static", "scaling.lengths=[8,16,24,32]", "workload.new_tokens=8"]
+    with pytest.raises(ConfigError, match=r"cache_tokens=64: .* which needs 264"):
+        load_config([*lengths, "cache_tokens=64"], sources())
+    assert 264 == load_config([*lengths, "cache_tokens=264"], sources()).cache_tokens

@@ -15,6 +15,7 @@ NO_NORM, PLAIN_NORM, UNIT_OFFSET_NORM = 0, 1, 2  # times nothing, times the weig
 NO_GATE, SILU_GATE, GELU_GATE = 0, 1, 2
 NORMS = {"gemma": UNIT_OFFSET_NORM, "llama": PLAIN_NORM, "mistral": PLAIN_NORM, "qwen3": PLAIN_NORM}  # by model_type
 GATES = {"silu": SILU_GATE, "gelu_pytorch_tanh": GELU_GATE}
+FIXED_ROPES = ("default", "linear", "llama3", "yarn")
 PROJECTIONS = {
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -72,6 +73,9 @@ def read_weights(model: Any) -> ModelWeights:
         raise _refusal(f"model_type {config.model_type} is none of {', '.join(sorted(NORMS))}")
     if gate is None:
         raise _refusal(f"no kernel has the activation {getattr(config, 'hidden_act', None)}")
+    rope = str(getattr(model.model.rotary_emb, "rope_type", "default"))
+    if rope not in FIXED_ROPES:
+        raise _refusal(f"rotary frequencies of type {rope} depend on the length")
     layers = tuple(_layer(layer) for layer in model.model.layers)
     attention = model.model.layers[0].self_attn
     head_dim = int(attention.head_dim)
