@@ -24,6 +24,7 @@ from kvbench.analysis.null_reasons import null_reasons
 from kvbench.analysis.padding import padding_reason
 from kvbench.analysis.series import thinned
 from kvbench.analysis.warnings import run_warnings
+from kvbench.capabilities import MODES
 from kvbench.config.compose import to_dict
 from kvbench.measuring.readings import HostReading
 from kvbench.measuring.samples import RunSamples
@@ -32,6 +33,8 @@ from kvbench.records.ceilings import Ceilings, load_ceilings
 from kvbench.records.evidence import Phase
 from kvbench.records.growth import Growth
 from kvbench.records.schema import Comparison, HostSample, Keys, RunRecord, Status, Stopping, Workload
+
+BY_ITSELF = "transformers' generate compiles its step by itself and does not tell how long that took"
 
 
 def assemble(
@@ -197,7 +200,8 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None, ceilin
         }
     for arm, spec in enumerate(plan.arms):
         if spec.repeats:
-            known[f"/arms/{arm}/cold/compile_s"] = "the run ended before the first visit"
+            ours = MODES[spec.mode].ours
+            known[f"/arms/{arm}/cold/compile_s"] = "the run ended before the first visit" if ours else BY_ITSELF
         if (why := padding_reason(plan, arm)) is not None:
             known[f"/arms/{arm}/padding_share"] = why
         known |= {

@@ -15,4 +15,5 @@ def preparations(record: RunRecord) -> Iterator[str]:
     for name, arm in zip(arm_names(record), record.arms, strict=True):
         if arm.cold.compile_s:
             word = ENGINES[arm.engine].preparation if arm.engine in ENGINES else "preparing"
-            yield f"{name}: {word} took {format_value(arm.cold.compile_s, 's')}, once, within the first visit."
+            took = format_value(arm.cold.compile_s, "s")
+            yield f"{name}: {word} took {took}, once for each shape, within the first visit."
