@@ -79,8 +79,11 @@ def tokens(decoded: Decoded) -> list[list[int]]:
     return ids
 
 
-def test_a_step_beside_a_cache_is_prepared_once_and_the_prefill_runs_as_it_is(tiny_model: Callable[..., Any]) -> None:
-    model, engine = tiny_model("llama"), Noting()
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "yuan"])
+def test_a_step_beside_a_cache_is_prepared_once_and_the_prefill_runs_as_it_is(
+    tiny_model: Callable[..., Any], architecture: str
+) -> None:
+    model, engine = tiny_model(architecture), Noting()
     loop = cached(model, engine)
     first, second = run(loop), run(loop)
     assert tokens(run(cached(model, kind="dynamic"))) == tokens(first) == tokens(second)
