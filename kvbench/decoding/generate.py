@@ -95,6 +95,13 @@ class Generate:
         return Decoded(output.sequences[:, prompt:], (), cache)
 
 
+def compiles(model: Any, cache: Any) -> bool:
+    """Whether `generate` compiles a model's step beside such a cache; where it does not, it goes on without a word."""
+    return hasattr(model, "_compiled_call") and bool(
+        model._valid_auto_compile_criteria({"past_key_values": cache}, GenerationConfig())
+    )
+
+
 def _caching(kind: str, model: Any) -> dict[str, Any]:
     """How `generate` is asked for a kind of cache, in its own words."""
     spec = CACHES[kind] if kind in CACHES else CACHES["dynamic"]

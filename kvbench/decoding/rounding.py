@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from kvbench.decoding.protocol import PromptBatch
+from kvbench.errors import KvbenchError
 from kvbench.measuring.agreement_figures import NoiseFigures
 
 NOISE_PADDING = 3  # columns; odd, so that rows are laid out and blocked differently in every kernel
@@ -48,7 +49,7 @@ def rounding_noise(
         try:
             with way.order:
                 logits = follow(way.batch, way.path, way.attention)
-        except (RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
+        except (KvbenchError, RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
             why = " ".join(f"{type(error).__name__}: {error}".split())
             found.append(NoiseFigures(way.name, None, skipped=why[:LONGEST_REASON]))
             continue

@@ -14,6 +14,7 @@ from kvbench.capabilities.attentions import PACKAGES
 from kvbench.decoding import grouped_attention
 from kvbench.decoding.grouped_attention import GROUPED
 from kvbench.decoding.masks import nothing_packed
+from kvbench.errors import ModelUnavailable
 
 SDPA_BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -29,6 +30,10 @@ IMPLEMENTATIONS = {
     **{name: name for name in PACKAGES},
 }
 grouped_attention.register()
+
+NO_KERNEL = "No available kernel"  # SDPA's words where the pinned backend takes none of what it is given
+COMPILER_ERROR = "InductorError"  # by name: its module takes seconds to import
+LONGEST_REASON = 200  # characters of a compiler's words
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,19 @@ class TorchSetting:
 
     @contextmanager
     def pinned_backend(self) -> Iterator[None]:
-        """A context in which SDPA may use the pinned backend only."""
+        """A context in which SDPA may use the pinned backend only.
+
+        Raises `ModelUnavailable` where an attention that was asked for cannot do what the model wants of it.
+        """
         backend = SDPA_BACKENDS.get(self.attention)
-        with nothing_packed(), sdpa_kernel([backend]) if backend is not None else nullcontext():
-            yield
+        try:
+            with nothing_packed(), sdpa_kernel([backend]) if backend is not None else nullcontext():
+                yield
+        except RuntimeError as error:
+            if backend is not None and NO_KERNEL in str(error):
+                why = "SDPA has no such kernel for these heads, their size, type or mask on this device"
+            elif self.attention == "flex" and type(error).__name__ == COMPILER_ERROR:
+                why = f"torch could not build its kernel ({' '.join(str(error).split())[:LONGEST_REASON]})"
+            else:
+                raise
+            raise ModelUnavailable(f"attention={self.attention}: {why}: use attention=sdpa") from error

@@ -51,6 +51,8 @@ class MemoryMeter:
         self._sensors = sensors
         self._empty = empty
         self._outside_at_reset: int | None = None
+        self._replayed_bytes = 0
+        self._replay_peak = 0
         self._process = psutil.Process()
         self.null_reasons: dict[str, str] = {}
         if device.type != "cuda":
@@ -60,8 +62,12 @@ class MemoryMeter:
         elif empty is None:
             self.null_reasons["reconciliation"] = sensors.reason or LOADED_BEFORE
 
-    def reset(self) -> None:
-        """Empty the allocator's cache and start its high-water marks anew."""
+    def reset(self, replayed_bytes: int = 0) -> None:
+        """Empty the allocator's cache and start its high-water marks anew.
+
+        `replayed_bytes` is what a pass takes that allocates nothing, since it is replayed over memory kept for it.
+        """
+        self._replayed_bytes, self._replay_peak = replayed_bytes, 0
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
@@ -88,6 +94,7 @@ class MemoryMeter:
 
     def in_use(self) -> dict[str, int | None]:
         """Device and process memory now; read it while the cache is alive."""
+        self._replay_peak = (self.allocated_bytes() or 0) + self._replayed_bytes
         used = self._sensors.used_bytes()
         if used is None:
             self.null_reasons["device_used_bytes"] = self._sensors.reason or "the device does not tell"
@@ -100,7 +107,7 @@ class MemoryMeter:
         """The allocator's high-water marks since `reset`."""
         on_gpu = self._device.type == "cuda"
         return {
-            "peak_allocated_bytes": torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
+            "peak_allocated_bytes": self._peak() if on_gpu else None,
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(self._device) if on_gpu else None,
         }
 
@@ -111,7 +118,7 @@ class MemoryMeter:
         if empty is None or outside is None or used is None or weights_bytes is None or kv_cache_bytes is None:
             self.null_reasons.setdefault("reconciliation", self._sensors.reason or "one of its parts is not known")
             return None
-        peak = torch.cuda.max_memory_allocated(self._device)
+        peak = self._peak()
         reserved = torch.cuda.max_memory_reserved(self._device)
         kernels = outside - empty.elsewhere_bytes - empty.context_bytes
         return Reconciliation(
@@ -125,3 +132,6 @@ class MemoryMeter:
             device_used_bytes=used,
             unexplained_bytes=used - reserved - empty.context_bytes - kernels - empty.elsewhere_bytes,
         )
+
+    def _peak(self) -> int:
+        return max(torch.cuda.max_memory_allocated(self._device), self._replay_peak)

@@ -10,13 +10,15 @@ from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.engines.eager import EAGER as PLAIN
-from kvbench.decoding.generate import Generate
+from kvbench.decoding.engines.repeating import is_repeatable
+from kvbench.decoding.generate import Generate, compiles
 from kvbench.decoding.habits import Habits
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
+from kvbench.errors import ModelUnavailable
 from kvbench.interruptions import Interruptions
 from kvbench.plan import Arm, Plan
 from kvbench.running.engines import engine_of
@@ -79,6 +81,30 @@ class ArmDecoders:
         """Seconds that compiling and capturing have taken so far; None where nothing is prepared."""
         spec = self._plan.arms[arm]
         return self._engines[arm].prepared_s if spec.repeats and MODES[spec.mode].ours else None
+
+    def rehearse(self, arm: int, decode: Callable[[], Decoded]) -> None:
+        """Run `decode`, a decoder of an arm that repeats passes.
+
+        Raises `ModelUnavailable` when passes went past its engine: the run would be called by the engine's name and be
+        plain PyTorch.
+        """
+        before = self._engines[arm].repeated
+        decoded = decode()
+        spec, model = self._plan.arms[arm], self._model.loaded.model
+        if MODES[spec.mode].ours:
+            expected = sum(map(is_repeatable, decoded.passes))
+            if (repeated := self._engines[arm].repeated - before) == expected:
+                return
+            what = f"{expected - repeated} of {expected} passes of {type(model).__name__} went past it"
+        elif compiles(model, decoded.cache):
+            return
+        else:
+            what = f"generate does not compile {type(model).__name__} here"
+        raise ModelUnavailable(f"engine={spec.engine}: {what}: use engine=eager")
+
+    def replayed_bytes(self, arm: int) -> int:
+        """What a prepared pass of the arm takes on a GPU, in bytes, though its replays allocate nothing."""
+        return self._engines[arm].replayed_bytes
 
     def release_others(self, arm: int) -> None:
         """Give up what the other arms hold on the device, whose memory is not this arm's."""

@@ -8,6 +8,7 @@ import torch
 
 from kvbench.capabilities import attention_conflict, takes_masks
 from kvbench.decoding.protocol import PromptBatch
+from kvbench.errors import KvbenchError
 from kvbench.models.fitting import free_bytes
 
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
@@ -35,7 +36,7 @@ def other_attentions(own: str, device_type: str, *, masked: bool, decode: Callab
             continue
         try:
             decode(name)
-        except (RuntimeError, ValueError):  # no such kernel for this model
+        except (KvbenchError, RuntimeError, ValueError):  # no such kernel for this model
             continue
         return (name,)
     return ()

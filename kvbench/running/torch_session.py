@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 from kvbench.capabilities import MODES, QUANTIZATIONS, takes_masks
 from kvbench.decoding.buckets import Buckets
@@ -239,8 +240,9 @@ class TorchSession:
             for batch in self.batches:
                 decoder = self.decoder(arm)
                 decoder.prepare(None)
-                decoder.run(batch, self._new_tokens, Unobserved(), self.stop_ids)
-        self._meter.reset()
+                run = partial(decoder.run, batch, self._new_tokens, Unobserved(), self.stop_ids)
+                self._decoders.rehearse(arm, run)
+        self._meter.reset(self._decoders.replayed_bytes(arm))
         largest = self._prompts.largest
         tokens: list[list[int]] = []
         digests: list[str] = []
@@ -302,4 +304,9 @@ class TorchSession:
 
     def shapes(self) -> Shapes:
         """See `Session.shapes`."""
-        return arm_shapes(self._plan, self._model, self.decoder, self.batches[0])
+
+        def decoder_alone(arm: int) -> Decoder:
+            self._decoders.release_others(arm)  # all that engines keep may be more than fits beside a pass
+            return self.decoder(arm)
+
+        return arm_shapes(self._plan, self._model, decoder_alone, self.batches[0])

@@ -107,6 +107,23 @@ def test_a_repeated_pass_computes_what_plain_pytorch_computes(cuda, engine, mode
     assert apart(right, repeated) < 2e-5
 
 
+@pytest.mark.parametrize("engine", ["graph", "compiled"])
+def test_a_replayed_pass_is_told_to_take_memory_though_it_allocates_none(cuda, engine):
+    import torch
+
+    from kvbench.decoding.engines.compiled import Compiled
+    from kvbench.decoding.engines.graph import Graph
+
+    model = build(*FAMILIES[1], cuda)
+    before = torch.cuda.memory_allocated(cuda)
+    torch.cuda.reset_peak_memory_stats(cuda)
+    logits(model, "nocache", cuda, [2000], bucket=64)
+    plain = torch.cuda.max_memory_allocated(cuda) - before
+    made = Graph(cuda) if engine == "graph" else Compiled(cuda, "reduce-overhead")
+    logits(model, "nocache", cuda, [2000], engine=made, bucket=64)
+    assert 0.3 * plain < made.replayed_bytes < 1.5 * plain
+
+
 @pytest.mark.parametrize("prompts", ["one row", "left-padded"])
 def test_grouped_attention_computes_what_sdpa_computes(cuda, prompts):
     model = build(*FAMILIES[0], cuda)

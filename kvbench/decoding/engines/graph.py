@@ -69,7 +69,7 @@ class Graph(Repeating):
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
+            with torch.cuda.graph(graph, pool=self._pool), self._noting_memory():
                 output = logits()
         except torch.OutOfMemoryError:
             raise

@@ -7,9 +7,16 @@ from typing import Any, Protocol
 
 
 class Engine(Protocol):
-    """Executes passes of a model. `prepared_s` are the seconds it has spent so far on compiling and capturing."""
+    """Executes passes of a model.
+
+    `prepared_s` are the seconds it has spent so far on compiling and capturing, `repeated` the passes that went through
+    what it prepared. `replayed_bytes` is the most that one of those takes on a GPU: a replay writes to memory that was
+    set aside at the capture, and allocates none.
+    """
 
     prepared_s: float
+    repeated: int
+    replayed_bytes: int
 
     def running(self, model: Any) -> AbstractContextManager[None]:
         """A context in which calls of the model go through the engine; hooks on the model see them as ever."""

@@ -12,6 +12,7 @@ import torch
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from kvbench.decoding.masks import causal_without_mask
+from kvbench.decoding.protocol import Pass
 
 Repeat = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # a pass's tensors, by argument, to its logits
 
@@ -27,6 +28,8 @@ class Repeating(ABC):
         self._device = device
         self._repeats: dict[Hashable, Repeat] = {}
         self.prepared_s = 0.0
+        self.repeated = 0
+        self.replayed_bytes = 0
 
     @contextmanager
     def running(self, model: Any) -> Iterator[None]:
@@ -62,6 +65,7 @@ class Repeating(ABC):
             self._repeats[key] = self._prepared(tensors, past_key_values, fixed)
             self._count_preparation(began)
         logits = self._repeats[key](tensors)
+        self.repeated += 1
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
 
     def _count_preparation(self, began: float) -> None:
@@ -69,9 +73,25 @@ class Repeating(ABC):
             torch.cuda.synchronize(self._device)
         self.prepared_s += time.perf_counter() - began
 
+    @contextmanager
+    def _noting_memory(self) -> Iterator[None]:
+        """Around a pass that is made as its replays will be."""
+        if self._device.type != "cuda":
+            yield
+            return
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        yield
+        self.replayed_bytes = max(self.replayed_bytes, torch.cuda.max_memory_allocated(self._device) - before)
+
     @abstractmethod
     def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
         """What repeats a pass of these shapes. The cache must be as it was when this returns, the pass not made."""
+
+
+def is_repeatable(made: Pass) -> bool:
+    """Whether such a pass goes through what was prepared: one without a past, or a step of one token beside it."""
+    return made.past_before is None or (made.submitted == 1 and made.past_before > 0)
 
 
 def _is_prefill(input_ids: torch.Tensor, cache: Any) -> bool:

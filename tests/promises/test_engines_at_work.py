@@ -1,0 +1,71 @@
+"""An arm is what it is called: one whose passes went past its engine is refused, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import StaticCache
+
+from kvbench.decoding.engines import repeating
+from kvbench.decoding.engines.compiled import Compiled
+from kvbench.decoding.generate import compiles
+from kvbench.decoding.setting import TorchSetting
+from kvbench.errors import ModelUnavailable
+from kvbench.records.store import find_runs
+
+Run = Callable[..., tuple[int, str, str]]
+QUICK = ("launch=inline", "device=cpu", "threads=1", "measure.blocks=5", "report=false", "stream.interval=0")
+SHORT = ("workload.prompt_tokens=20", "workload.new_tokens=4")
+
+
+def plainly(self: Any, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Any:
+    """What repeats a pass without compiling it, which would take a minute."""
+    plain = self._plain
+    return lambda tensors: plain(past_key_values=cache, **fixed, **tensors).logits
+
+
+def test_an_engine_that_repeats_every_step_is_measured(run_kvbench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Compiled, "_prepared", plainly)
+    arms = "arms=[{mode: nocache, engine: compiled},{mode: cached, engine: compiled}]"
+    code, _, errors = run_kvbench(arms, *QUICK, *SHORT)
+    assert (0, "") == (code, errors)
+
+
+def test_an_engine_that_steps_go_past_is_refused(
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Compiled, "_prepared", plainly)
+    monkeypatch.setattr(repeating, "_is_prefill", lambda *_: True)
+    code, _, _ = run_kvbench("mode=cached", "cache=static", "engine=compiled", *QUICK, *SHORT)
+    (ended,) = find_runs([tmp_path / "results"]).runs
+    reason = "engine=compiled: 3 of 3 passes of GemmaForCausalLM went past it: use engine=eager"
+    assert (1, "refused", reason) == (code, ended.record.status, ended.record.status_reason)
+
+
+def test_generate_on_a_cpu_is_known_not_to_compile(tiny_model: Callable[..., Any]) -> None:
+    model = tiny_model("llama")
+    model._compiled_call = model.forward  # what an earlier run elsewhere would leave
+    assert not compiles(model, StaticCache(config=model.config, max_cache_len=16))
+
+
+@pytest.mark.parametrize(
+    ("attention", "error", "words"),
+    [
+        ("efficient", RuntimeError("No available kernel. Aborting execution."), "SDPA has no such kernel for these"),
+        ("flex", type("InductorError", (RuntimeError,), {})("No choices\nto select"), "kernel (No choices to select)"),
+    ],
+)
+def test_an_attention_without_a_kernel_is_named_in_one_line(attention: str, error: Exception, words: str) -> None:
+    told = pytest.raises(ModelUnavailable, match=f"^attention={attention}: .*: use attention=sdpa$")
+    with told as caught, TorchSetting(attention, "sdpa", 0).pinned_backend():
+        raise error
+    assert words in str(caught.value)
+
+
+def test_any_other_error_under_a_pinned_attention_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), TorchSetting("math", "sdpa", 0).pinned_backend():
+        raise RuntimeError("shapes differ")
