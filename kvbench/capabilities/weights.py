@@ -27,6 +27,7 @@ QUANTIZATIONS = {
         # Its kernel for a single row computes in bfloat16 on the CPU whatever the type of the rest.
         Quantization("nf4", "bitsandbytes 4-bit NormalFloat", "bitsandbytes", 4, arithmetic="bfloat16"),
         Quantization("int8_weight_only", "torchao 8-bit weights, arithmetic in model.dtype", "torchao", 8),
+        Quantization("int4_weight_only", "torchao 4-bit weights in groups of 128, on a GPU", "torchao", 4, ("cuda",)),
     )
 }
 
@@ -37,6 +38,6 @@ def quantization_conflict(name: str, device_type: str) -> str | None:
     if device_type in route.devices:
         return None
     return (
-        f"model.quantization={name}: {route.package} has no kernels for {device_type}; use device=cpu or"
+        f"model.quantization={name}: {route.package} has no kernels for {device_type}; use device={route.devices[0]} or"
         " model.quantization=none"
     )

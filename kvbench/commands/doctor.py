@@ -24,7 +24,7 @@ BUSY_CORES = 0.3  # kept busy by others: more takes from what is measured, on a 
 EXTRAS = (
     ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
     ("bitsandbytes", "model.quantization=int8 and nf4", "pip install 'kvbench[bitsandbytes]'"),
-    ("torchao", "model.quantization=int8_weight_only", "pip install 'kvbench[torchao]'"),
+    ("torchao", "model.quantization=int8_weight_only and int4_weight_only", "pip install 'kvbench[torchao]'"),
     ("optimum.quanto", "cache=quanto_int4 and quanto_int2", "pip install 'kvbench[quanto]'"),
     ("hqq", "cache=hqq_int8 to hqq_int1", "pip install 'kvbench[hqq]'"),
     ("kaleido", "export --format svg and png, with a Chrome or Chromium", "pip install 'kvbench[images]'"),

@@ -11,6 +11,9 @@ import torch
 from kvbench.capabilities import QUANTIZATIONS, quantization_conflict
 from kvbench.errors import ModelUnavailable
 
+# torchao would have torch.compile tune itself for the whole process, and compiled arms would no longer compare.
+OWN_ENGINES = {"set_inductor_config": False}
+
 
 def require_quantization(name: str, device: torch.device) -> None:
     """Raise `ModelUnavailable` when a route's package is not installed, or has no kernels for this type of device."""
@@ -45,11 +48,22 @@ def _int8_weight_only(dtype: torch.dtype) -> Any:  # noqa: ARG001
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
-    return TorchAoConfig(Int8WeightOnlyConfig())
+    return TorchAoConfig(Int8WeightOnlyConfig(**OWN_ENGINES))
+
+
+def _int4_weight_only(dtype: torch.dtype) -> Any:
+    from torchao.quantization import Int4WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    if dtype != torch.bfloat16:
+        raise ModelUnavailable("model.quantization=int4_weight_only: knows bfloat16 alone: set model.dtype=bfloat16")
+    # The one layout whose kernels come with torch; the others want further packages.
+    return TorchAoConfig(Int4WeightOnlyConfig(group_size=128, int4_packing_format="tile_packed_to_4d", **OWN_ENGINES))
 
 
 BUILDERS: dict[str, Callable[[torch.dtype], Any]] = {
     "int8": _int8,
     "nf4": _nf4,
     "int8_weight_only": _int8_weight_only,
+    "int4_weight_only": _int4_weight_only,
 }

@@ -15,7 +15,7 @@ from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import load
-from kvbench.models.quantization import BUILDERS, require_quantization
+from kvbench.models.quantization import BUILDERS, quantization_config, require_quantization
 from kvbench.models.sizing import predicted_weight_size
 
 CPU = torch.device("cpu")
@@ -35,6 +35,7 @@ SHAPE: dict[str, Any] = {
 LINEAR = 2 * (2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256)  # weights of all linear layers but the head
 OTHERS = 320 * 128 + (2 * 2 + 1) * 128
 ROUTES = [route for route in QUANTIZATIONS.values() if route.package]
+ON_A_CPU = [route for route in ROUTES if "cpu" in route.devices]
 INSTALLED = [
     pytest.param(
         route.name,
@@ -42,7 +43,7 @@ INSTALLED = [
             importlib.util.find_spec(str(route.package)) is None, reason=f"{route.package} is not installed"
         ),
     )
-    for route in ROUTES
+    for route in ON_A_CPU
 ]
 
 
@@ -114,6 +115,16 @@ class TestWhatIsMissing:
     def test_kernels_are_told_before_anything_is_loaded(self, name: str) -> None:
         with pytest.raises(ModelUnavailable, match=rf"{name}: \w+ has no kernels for mps"):
             require_quantization(name, torch.device("mps"))
+
+    def test_kernels_of_a_gpu_alone_are_told_on_a_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
+        with pytest.raises(ModelUnavailable, match="int4_weight_only: torchao has no kernels for cpu; use device=cuda"):
+            require_quantization("int4_weight_only", CPU)
+
+    def test_kernels_of_one_type_alone_name_the_key(self) -> None:
+        pytest.importorskip("torchao")
+        with pytest.raises(ModelUnavailable, match=r"int4_weight_only: .* set model\.dtype=bfloat16"):
+            quantization_config("int4_weight_only", torch.float16)
 
     def test_routes_are_none(self) -> None:
         assert {route.name for route in ROUTES} == set(BUILDERS)
