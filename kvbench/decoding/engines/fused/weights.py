@@ -159,7 +159,8 @@ def _yuan_rotation(config: Any, like: torch.Tensor, position_ids: torch.Tensor) 
 def _layer(layer: Any, family: Family) -> LayerWeights:
     modules = {name: module for name, module in layer.named_modules() if _has_weights(module)}
     wanted = set(PROJECTIONS.values()) | NORM_NAMES | (FILTER_NAMES if family.filtered else set())
-    unknown = sorted(set(modules) - wanted - HEAD_NORM_NAMES)
+    allowed = wanted if family.filtered else wanted | HEAD_NORM_NAMES
+    unknown = sorted(set(modules) - allowed)
     missing = sorted(wanted - set(modules))
     if unknown or missing:
         raise _refusal(f"a layer has {unknown[0]}" if unknown else f"a layer has no {missing[0]}")
