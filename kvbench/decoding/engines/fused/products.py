@@ -84,11 +84,14 @@ class Tile(NamedTuple):
 
 
 def tile_of(outputs: int, columns: int, rows: int, *, normed: bool, gated: bool) -> Tile:
-    """Tiles that came out fastest on an H100 with the shapes of Gemma-2B, at 1, 8 and 32 rows (docs/log.md)."""
+    """Tiles that came out fastest on an H100 with the shapes of Gemma-2B, at 1, 8 and 32 rows (docs/log.md).
+
+    Beyond 32 rows what is read ahead must still fit a multiprocessor's memory: a filter has two rows a sequence.
+    """
     small = outputs <= SMALL
     if rows == 1:
         most = triton.next_power_of_2(columns)
         return Tile(2, min(2048, most), 8) if gated else Tile(4, min(1024 if small and normed else 2048, most), 4)
     if small:
-        return Tile(32, 64, 4, 5) if normed else Tile(16, 256, 4, 5)
+        return Tile(32, 64, 4, 5) if normed else Tile(16, min(256, max(32, 8192 // triton.next_power_of_2(rows))), 4, 5)
     return Tile(64, 128, 4, 3)
