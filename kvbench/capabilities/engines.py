@@ -42,7 +42,7 @@ ENGINES = {
         ),
         Engine(
             "fused",
-            "kernels written for a step of few rows, in a CUDA graph (Gemma, Llama, Mistral, Qwen3)",
+            "kernels written for a step of few rows, in a CUDA graph (Gemma, Llama, Mistral, Qwen3, Yuan 2.0)",
             ("cached",),
             ("cuda",),
             ("auto",),

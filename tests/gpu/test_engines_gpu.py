@@ -18,12 +18,15 @@ SHAPE = {
     "num_hidden_layers": 3,
     "max_position_embeddings": 4096,
 }
+YUAN_ENDS = ("eod_token", "eos_token_id", "bos_token_id", "pad_token_id", "sep_token")
 FAMILIES = [
     ("gemma", {"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 64, "hidden_act": "gelu_pytorch_tanh"}),
     ("llama", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}),
     ("llama", {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64}),
     ("mistral", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "sliding_window": None}),
     ("qwen3", {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}),
+    ("yuan", {"num_attention_heads": 4, **dict.fromkeys(YUAN_ENDS, 2)}),
+    ("yuan", {"num_attention_heads": 4, **dict.fromkeys(YUAN_ENDS, 2), "reset_attention_mask": False}),
 ]
 PROMPTS = {"one row": [300], "two rows": [70, 70], "left-padded": [90, 20, 51], "many rows": [40] * 20, "long": [1500]}
 
@@ -40,17 +43,22 @@ def build(architecture, changes, device):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    import kvbench.models  # noqa: F401 - registers Yuan
+
     torch.manual_seed(7)
     config = AutoConfig.for_model(architecture, **{**SHAPE, **changes})
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=1.5 / 16 if parameter.ndim > 1 else 0.2)
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)  # as loading lays out convolutions
 
 
 def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attention="auto", bucket=1):
-    """Logits of every step along one path, in float32."""
+    """Logits of every step along one path, in float32.
+
+    Where documents end at a token, it is in the middle of each prompt and among the tokens decoded.
+    """
     import torch
 
     from kvbench.decoding.agreement import follow
@@ -65,7 +73,13 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
 
     dice = torch.Generator().manual_seed(1)
     ids = [torch.randint(1, 499, (length,), generator=dice).tolist() for length in prompts]
-    forced = Forced(torch.randint(1, 499, (len(prompts), 20), generator=dice).to(device))
+    path = torch.randint(1, 499, (len(prompts), 20), generator=dice)
+    end = getattr(model.config, "eod_token", None)
+    if end is not None:
+        for row in ids:
+            row[len(row) // 2] = end
+        path[0, 6] = path[-1, 11] = end
+    forced = Forced(path.to(device))
     batch = make_batch(0, ids, 20, device)
     forward = Forward(model)
     arguments = (forward, forced, TorchSetting(attention, "sdpa", 0), 0)

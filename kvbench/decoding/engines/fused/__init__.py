@@ -1,1 +1,1 @@
-"""A cached step of Llama-like models in kernels written for few rows, the whole step in a CUDA graph."""
+"""A cached step of Llama-like models and of Yuan 2.0 in kernels for few rows, the whole step in a CUDA graph."""

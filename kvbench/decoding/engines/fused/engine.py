@@ -21,7 +21,7 @@ PROGRAMMATIC_LAUNCH = (9, 0)  # the first compute capability on which a kernel m
 
 
 class Fused(Graph):
-    """A cached step of a Llama-like model; see `Engine` and `FusedStep`."""
+    """A cached step of a model of a known family; see `Engine` and `FusedStep`."""
 
     def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
         buffers = {name: tensor.clone() for name, tensor in tensors.items()}

@@ -18,6 +18,7 @@ def product_kernel(
     weight_pointer,  # (N, K)
     second_pointer,  # (N, K): of the gate's partner, or of keys
     third_pointer,  # of values
+    third_x_pointer,  # (rows, K): what the third weight is multiplied by, without a norm; None: by x as well
     norm_pointer,  # (K,)
     out_pointer,  # (rows, N) or, of three weights, (rows, N + 2 · narrow)
     rows,
@@ -40,11 +41,14 @@ def product_kernel(
     """
     block = tl.program_id(0) * BLOCK_N
     base = weight_pointer
+    inputs = x_pointer
     first = block
     if THREE:
         if block >= wide + narrow:
             base = third_pointer
             first = block - wide - narrow
+            if third_x_pointer is not None:
+                inputs = third_x_pointer
         elif block >= wide:
             base = second_pointer
             first = block - wide
@@ -75,11 +79,13 @@ def product_kernel(
     squares = tl.zeros([ROWS, BLOCK_K], dtype=tl.float32)
     for start in range(0, K, BLOCK_K):
         k = start + columns
-        x = tl.load(x_pointer + row[:, None] * K + k[None, :], mask=real_row[:, None] & (k < K)[None, :], other=0.0)
+        x = tl.load(inputs + row[:, None] * K + k[None, :], mask=real_row[:, None] & (k < K)[None, :], other=0.0)
         if NORM != 0:
             x = x.to(tl.float32)
             squares += x * x
             scale = tl.load(norm_pointer + k, mask=k < K, other=0.0).to(tl.float32)
+            if third_x_pointer is not None:
+                scale = tl.where(block < wide + narrow, scale, 1.0)
             x *= (scale + (NORM - 1))[None, :]
         if ROWS == 1:
             sums += weight.to(tl.float32) * x.to(tl.float32)
@@ -102,6 +108,8 @@ def product_kernel(
     out = tl.sum(sums, axis=1)[:, None] if ROWS == 1 else sums
     if NORM != 0:
         inverse = tl.rsqrt(tl.sum(squares, axis=1) / K + eps)[None, :]
+        if third_x_pointer is not None:
+            inverse = tl.where(block < wide + narrow, inverse, 1.0)
         out *= inverse
     if GATE != 0:
         up = tl.sum(gates, axis=1)[:, None] if ROWS == 1 else gates
@@ -122,12 +130,12 @@ def product_kernel(
 
 @triton.jit
 def attention_kernel(
-    qkv_pointer,  # (rows, (heads + 2 · kv_heads) · D)
+    qkv_pointer,  # (rows, (heads + 2 · kv_heads) · D): queries, keys, values
     cosine_pointer,  # (positions, D)
     sine_pointer,
     position_pointer,  # (rows,)
     length_pointer,  # tokens in the cache before this one
-    start_pointer,  # (rows,): columns of padding before a row
+    start_pointer,  # (rows,): the first column that a row's token sees
     keys_pointer,  # (rows, kv_heads, length, D)
     values_pointer,
     q_norm_pointer,  # (D,)
@@ -146,6 +154,7 @@ def attention_kernel(
     SPLITS: tl.constexpr,
     BLOCK_T: tl.constexpr,
     QK_NORM: tl.constexpr,
+    PAIRED: tl.constexpr,  # each key lies behind its own queries, not behind all of them
     PADDED: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
@@ -169,7 +178,11 @@ def attention_kernel(
     cosine = tl.load(cosine_pointer + position * D + d).to(tl.float32)
     sine = tl.load(sine_pointer + position * D + d).to(tl.float32) * sign
     qkv = qkv_pointer + row * (KV_HEADS * (GROUP + 2) * D)
-    queries = qkv + (kv_head * GROUP + g)[:, None] * D
+    if PAIRED:
+        first_query, its_key = kv_head * (GROUP + 1), kv_head * (GROUP + 1) + GROUP
+    else:
+        first_query, its_key = kv_head * GROUP, KV_HEADS * GROUP + kv_head
+    queries = qkv + (first_query + g)[:, None] * D
     q = tl.load(queries + d[None, :], mask=real_g, other=0.0).to(tl.float32)
     q_partner = tl.load(queries + partner[None, :], mask=real_g, other=0.0).to(tl.float32)
     if QK_NORM:
@@ -201,7 +214,7 @@ def attention_kernel(
         mixed = mixed * shrink[:, None] + tl.dot(weights.to(element), v, input_precision="ieee")
         largest = new_largest
     if split == 0:
-        new_key = qkv + (KV_HEADS * GROUP + kv_head) * D
+        new_key = qkv + its_key * D
         k_new = tl.load(new_key + d).to(tl.float32)
         k_partner = tl.load(new_key + partner).to(tl.float32)
         if QK_NORM:
@@ -252,3 +265,21 @@ def attention_kernel(
             tl.store(ticket_pointer + pair, 0)
     if DEPENDENT:
         gdc_launch_dependents()
+
+
+@triton.jit
+def document_kernel(
+    ids_pointer,  # (rows,)
+    length_pointer,  # tokens in the cache before these: the column of each
+    first_pointer,  # (rows,): the first column of the document that a row is in
+    start_pointer,  # (rows,): columns of padding, and then the first column that a row's token sees
+    end,  # the id that ends a document
+    PADDED: tl.constexpr,
+):
+    """Where each row's token may begin to see, and what its successor's document begins with."""
+    row = tl.program_id(0)
+    first = tl.load(first_pointer + row)
+    padding = tl.load(start_pointer + row) if PADDED else 0
+    tl.store(start_pointer + row, tl.maximum(first, padding))
+    behind = tl.load(length_pointer) + 1
+    tl.store(first_pointer + row, tl.where(tl.load(ids_pointer + row) == end, behind, first))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 
-from kvbench.decoding.engines.fused.kernels import attention_kernel, product_kernel
-from kvbench.decoding.engines.fused.weights import NO_GATE, NO_NORM, LayerWeights, ModelWeights
+from kvbench.decoding.engines.fused.filter import Filters
+from kvbench.decoding.engines.fused.kernels import attention_kernel, document_kernel
+from kvbench.decoding.engines.fused.products import MATRIX_ROWS, Products, dependence
+from kvbench.decoding.engines.fused.weights import LayerWeights, ModelWeights
+from kvbench.models.yuan import FIRST_VISIBLE
 
 TOKENS_PER_PART = 128  # of a cache that one program attends to, at least
 MOST_PARTS = 64
 PROGRAMS = 128  # about one for every multiprocessor
 BLOCK_TOKENS = 32
-SMALL = 4096  # outputs: few programs, each of which must hold much
-MATRIX_ROWS = 16  # the fewest that a matrix unit takes
 
 
 class FusedStep:
@@ -42,6 +43,8 @@ class FusedStep:
         self._mask = mask
         self._dependent = dependent
         self._rows = len(ids)
+        self._product = Products(norm=weights.norm, eps=weights.eps, dependent=dependent)
+        self._filters = Filters(weights, cache.layers, self._product, dependent=dependent) if weights.filtered else None
         keys = cache.layers[0].keys
         self._longest = keys.shape[2]
         device, dtype = keys.device, keys.dtype
@@ -74,8 +77,11 @@ class FusedStep:
         self._row_positions.copy_(self._positions.expand(self._rows, 1)[:, 0])
         if self._mask is not None:
             torch.sum(self._mask == 0, dim=1, out=self._starts)
+        if weights.document_end is not None:
+            self._find_documents(weights.document_end)
         self._hidden.copy_(weights.embed(self._ids)[:, 0])
-        for layer, cached in zip(weights.layers, self._layers, strict=True):
+        for index, (layer, cached) in enumerate(zip(weights.layers, self._layers, strict=True)):
+            self._project(index, layer)
             self._attend(layer, cached)
             self._product(self._mixed, layer.o, self._hidden, adds=True)
             self._product(
@@ -83,12 +89,33 @@ class FusedStep:
             )
             self._product(self._inner, layer.down, self._hidden, adds=True)
         torch._foreach_add_([cached.cumulative_length for cached in self._layers], 1)
+        if self._filters is not None:
+            self._filters.advance()
         self._product(self._hidden, weights.head, self._logits, norm=weights.final_norm)
         return self._logits[:, None]
 
+    def _find_documents(self, end: int) -> None:
+        first = self._layers[0]
+        document_kernel[(self._rows,)](
+            self._ids,
+            first.cumulative_length,
+            first.conv_states[FIRST_VISIBLE],
+            self._starts,
+            end,
+            PADDED=self._mask is not None,
+            num_warps=1,
+        )
+
+    def _project(self, index: int, layer: LayerWeights) -> None:
+        if self._filters is None or layer.filter is None:
+            self._product(self._hidden, layer.q, self._qkv, second=layer.k, third=layer.v, norm=layer.before_attention)
+            return
+        filtered, x = self._filters(index, self._hidden, layer.before_attention, layer.filter)
+        norm, eps = layer.filter.norm, layer.filter.eps
+        self._product(filtered, layer.q, self._qkv, second=layer.k, third=layer.v, third_x=x, norm=norm, eps=eps)
+
     def _attend(self, layer: LayerWeights, cached: Any) -> None:
         weights = self._weights
-        self._product(self._hidden, layer.q, self._qkv, second=layer.k, third=layer.v, norm=layer.before_attention)
         group = weights.heads // weights.kv_heads
         attention_kernel[(self._rows * weights.kv_heads, self._parts)](
             self._qkv,
@@ -115,74 +142,12 @@ class FusedStep:
             SPLITS=self._parts,
             BLOCK_T=BLOCK_TOKENS,
             QK_NORM=layer.q_norm is not None,
-            PADDED=self._mask is not None,
+            PAIRED=weights.filtered,
+            PADDED=self._mask is not None or weights.document_end is not None,
             num_warps=4,
             num_stages=3,
-            **self._dependence(),
+            **dependence(self._dependent),
         )
-
-    def _product(
-        self,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        out: torch.Tensor,
-        *,
-        second: torch.Tensor | None = None,
-        third: torch.Tensor | None = None,
-        norm: torch.Tensor | None = None,
-        gate: int = NO_GATE,
-        adds: bool = False,
-    ) -> None:
-        wide, narrow = len(weight), 0 if third is None else len(third)
-        columns = weight.shape[1]
-        tile = tile_of(out.shape[1], columns, self._rows, normed=norm is not None, gated=gate != NO_GATE)
-        product_kernel[(triton.cdiv(out.shape[1], tile.rows),)](
-            x,
-            weight,
-            weight if second is None else second,
-            weight if third is None else third,
-            weight if norm is None else norm,
-            out,
-            self._rows,
-            wide,
-            narrow,
-            self._weights.eps,
-            K=columns,
-            ROWS=1 if self._rows == 1 else max(MATRIX_ROWS, triton.next_power_of_2(self._rows)),
-            BLOCK_N=tile.rows,
-            BLOCK_K=tile.columns,
-            NORM=NO_NORM if norm is None else self._weights.norm,
-            GATE=gate,
-            THREE=third is not None,
-            ADDS=adds,
-            num_warps=tile.warps,
-            num_stages=tile.stages,
-            **self._dependence(),
-        )
-
-    def _dependence(self) -> dict[str, Any]:
-        """Whether a kernel may begin while the one before it ends (programmatic dependent launch)."""
-        return {"DEPENDENT": True, "launch_pdl": True} if self._dependent else {"DEPENDENT": False}
-
-
-class Tile(NamedTuple):
-    """Rows and columns of a matrix that one program holds at a time, and its warps."""
-
-    rows: int
-    columns: int
-    warps: int
-    stages: int = 1  # tiles that are read ahead
-
-
-def tile_of(outputs: int, columns: int, rows: int, *, normed: bool, gated: bool) -> Tile:
-    """Tiles that came out fastest on an H100 with the shapes of Gemma-2B, at 1, 8 and 32 rows (docs/log.md)."""
-    small = outputs <= SMALL
-    if rows == 1:
-        most = triton.next_power_of_2(columns)
-        return Tile(2, min(2048, most), 8) if gated else Tile(4, min(1024 if small and normed else 2048, most), 4)
-    if small:
-        return Tile(32, 64, 4, 5) if normed else Tile(16, 256, 4, 5)
-    return Tile(64, 128, 4, 3)
 
 
 def parts_of(longest: int, pairs: int) -> int:
