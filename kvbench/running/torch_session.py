@@ -304,9 +304,4 @@ class TorchSession:
 
     def shapes(self) -> Shapes:
         """See `Session.shapes`."""
-
-        def decoder_alone(arm: int) -> Decoder:
-            self._decoders.release_others(arm)  # all that engines keep may be more than fits beside a pass
-            return self.decoder(arm)
-
-        return arm_shapes(self._plan, self._model, decoder_alone, self.batches[0])
+        return arm_shapes(self._plan, self._model, self.decoder, self.batches[0])

@@ -14,7 +14,7 @@ from kvbench.decoding.engines.fused.weights import LayerWeights, ModelWeights
 from kvbench.models.yuan import FIRST_VISIBLE
 
 TOKENS_PER_PART = 128  # of a cache that one program attends to, at least
-MOST_PARTS = 64
+MOST_PARTS = 32  # one program joins them all
 PROGRAMS = 128  # about one for every multiprocessor
 BLOCK_TOKENS = 32
 
