@@ -1,7 +1,7 @@
 """The table of speed-ups, cached ÷ recompute, eager and at their best, out of the run folders that a sweep left.
 
     python -m kvbench -m experiment=best_arms_gpu model=gemma2b model.weights=random \\
-        workload.prompt_tokens=128,1024,4096,8192 workload.batch_size=1,8,32 name=best-arms
+        workload.prompt_tokens=128,1024,4096,8176 workload.batch_size=1,8,32 workload.new_tokens=16 name=best-arms
     python tests/benchmarks/best_arms.py results/best-arms
 
 Reads records alone. A speed-up is the geometric mean of the blocks' ratios with its 95 % interval; the best arm of a
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.errors import KvbenchError
+from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import StoredRun, find_runs, read_blocks
 from kvbench.report.arms import arm_names
@@ -48,7 +49,7 @@ def main() -> int:
 
 def table(runs: Sequence[StoredRun]) -> str:
     """Markdown: a table for each model and machine, rows by prompt and batch; one row a run."""
-    places = dict.fromkeys((run_name(run.record), device_name(run.record)) for run in runs)
+    places = dict.fromkeys(map(_place, runs))
     return "\n".join(
         f"{name} on {device}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in _rows(runs, (name, device)))
         for name, device in places
@@ -58,9 +59,14 @@ def table(runs: Sequence[StoredRun]) -> str:
 def _rows(runs: Sequence[StoredRun], place: tuple[str, str]) -> Iterator[tuple[str, ...]]:
     yield HEAD
     yield ALIGNMENT
-    mine = [run for run in runs if (run_name(run.record), device_name(run.record)) == place]
+    mine = [run for run in runs if _place(run) == place]
     for run in sorted(mine, key=_size):
         yield prompt_tokens(run.record), batch_size(run.record), *_cells(run)
+
+
+def _place(run: StoredRun) -> tuple[str, str]:
+    name = (run.record.model or {}).get("name")
+    return printable(str(name)) if name else run_name(run.record), device_name(run.record)
 
 
 def _size(run: StoredRun) -> tuple[int, int]:
