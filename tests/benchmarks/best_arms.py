@@ -1,8 +1,8 @@
 """The table of speed-ups, cached ÷ recompute, eager and at their best, out of the run folders that a sweep left.
 
-    python -m kvbench -m experiment=best_arms_gpu model=gemma2b model.weights=random \\
-        workload.prompt_tokens=128,1024,4096,8176 workload.batch_size=1,8,32 workload.new_tokens=16 name=best-arms
-    python tests/benchmarks/best_arms.py results/best-arms
+    python -m kvbench -m experiment=best_arms_gpu model=gemma2b model.weights=random results_dir=best-arms \\
+        workload.prompt_tokens=128,1024,4096,8176 workload.batch_size=1,8,32 workload.new_tokens=16
+    python tests/benchmarks/best_arms.py best-arms
 
 Reads records alone. A speed-up is the geometric mean of the blocks' ratios with its 95 % interval; the best arm of a
 mode is the one with the most decode tokens/s in that run. A point that has no speed-up says why.

@@ -28,11 +28,24 @@ def plainly(self: Any, tensors: dict[str, torch.Tensor], cache: Any | None, fixe
     return lambda tensors: plain(past_key_values=cache, **fixed, **tensors).logits
 
 
-def test_an_engine_that_repeats_every_step_is_measured(run_kvbench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (),
+        ("workload.prompt_tokens=1",),
+        ("workload.prefill_chunk=1",),
+        ("workload.prefill_chunk=19",),
+        ("workload.stop=[1]",),
+    ],
+    ids=str,
+)
+def test_an_engine_that_repeats_every_step_is_measured(
+    run_kvbench: Run, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...]
+) -> None:
     monkeypatch.setattr(Compiled, "_prepared", plainly)
-    arms = "arms=[{mode: nocache, engine: compiled},{mode: cached, engine: compiled}]"
-    code, _, errors = run_kvbench(arms, *QUICK, *SHORT)
-    assert (0, "") == (code, errors)
+    arms = "arms=[{mode: cached, engine: compiled},{mode: nocache, engine: compiled}]"
+    code, said, errors = run_kvbench(arms, *QUICK, *SHORT, *keys)
+    assert (0, "") == (code, errors), said
 
 
 def test_an_engine_that_steps_go_past_is_refused(

@@ -96,10 +96,10 @@ def is_repeatable(made: Pass) -> bool:
 
 def _is_prefill(input_ids: torch.Tensor, cache: Any) -> bool:
     """More than one token, or the one of a prompt of one: a cache takes its memory at its first update."""
-    return input_ids.shape[1] > 1 or not all(map(_has_begun, cache.layers))
+    return input_ids.shape[1] > 1 or not any(map(_has_begun, cache.layers))  # some layers never hold anything
 
 
 def _has_begun(layer: Any) -> bool:
     """Whether a layer holds anything; transformers' `Cache.is_initialized` leaves out layers with other states."""
     begun = bool(getattr(layer, "is_initialized", True))
-    return begun and any(getattr(layer, "has_previous_state", {None: True}).values())
+    return begun and any(getattr(layer, "has_previous_state", {None: begun}).values())

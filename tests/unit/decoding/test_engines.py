@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, StaticCache, cache_utils
 
 from kvbench.config.schema import SamplingConfig
+from kvbench.decoding import caches
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.buckets import EXACT, Buckets
 from kvbench.decoding.caches import CacheMaker
@@ -52,8 +53,8 @@ class Noting(Repeating):
 
 def cached(model: Any, engine: Any = None, kind: str = "static") -> Loop:
     forward = Forward(model)
-    caches = CacheMaker(forward, kind, kept=engine is not None)
-    return _loop(CachedLoop, forward, engine, caches=caches)
+    maker = CacheMaker(forward, kind, kept=engine is not None)
+    return _loop(CachedLoop, forward, engine, caches=maker)
 
 
 def recompute(model: Any, engine: Any = None, buckets: Buckets = EXACT) -> Loop:
@@ -91,8 +92,24 @@ def test_a_step_beside_a_cache_is_prepared_once_and_the_prefill_runs_as_it_is(
 
 def test_a_prompt_of_one_token_is_a_prefill_all_the_same(tiny_model: Callable[..., Any]) -> None:
     model, engine = tiny_model("llama"), Noting()
-    decoded = run(cached(model, engine), [[5]])
+    loop = cached(model, engine)
+    decoded = run(loop, [[5]])
     assert tokens(run(cached(model, kind="dynamic"), [[5]])) == tokens(decoded)
+    assert NEW_TOKENS - 1 == engine.repeated
+    assert tokens(run(loop, [[5]])) == tokens(decoded)
+
+
+def test_a_layer_that_never_holds_anything_does_not_make_steps_prefills(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_an_empty_layer(config: Any, length: int) -> StaticCache:
+        cache = StaticCache(config=config, max_cache_len=length)
+        cache.layers.append(cache_utils.LinearAttentionLayer())  # as of a mixture of experts without attention
+        return cache
+
+    monkeypatch.setattr(caches, "repeatable_cache", with_an_empty_layer)
+    engine = Noting()
+    run(cached(tiny_model("llama"), engine))
     assert NEW_TOKENS - 1 == engine.repeated
 
 
