@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from kvbench.capabilities import EAGER
 from kvbench.records.agreement import Agreement, ReferenceDistance
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.diagnosis import Sentence
@@ -35,11 +36,6 @@ class Cold(Part):
     compile_s: float | None
     step_s: tuple[tuple[float, ...], ...] = ()
     probes: tuple[LengthProbe, ...] | None = None
-
-    @property
-    def prepares(self) -> bool:
-        """Whether compiling or capturing is part of it."""
-        return bool(self.compile_s)
 
 
 class TokenPercentiles(Part):
@@ -183,6 +179,11 @@ class ArmRecord(Part):
     proof: ProofResult
     turns: tuple[Turn, ...] = ()
     outlier_blocks: tuple[int, ...] = ()  # indices of blocks whose ITL stands out; labelled, never left out
+
+    @property
+    def prepares(self) -> bool:
+        """Whether compiling or capturing is part of its first visit; `generate` does not tell how long it took."""
+        return self.engine != EAGER
 
 
 class Comparison(Part):

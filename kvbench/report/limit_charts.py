@@ -128,7 +128,7 @@ def _split(arm: ArmRecord, itl_s: float, waiting_s: float | None) -> str:
 
 def _drawn_first_visit(arm: ArmRecord) -> float | None:
     """Seconds of a step of the first visit, unless it compiled: beside seconds of that no step could be seen."""
-    return None if arm.cold.prepares else arm.cold.itl_s
+    return None if arm.prepares else arm.cold.itl_s
 
 
 def _legend(record: RunRecord) -> str:
@@ -139,7 +139,7 @@ def _legend(record: RunRecord) -> str:
         parts.append(f"Hatched: {_WAITING[on_device]}{'' if on_device else ', about'}.")
     if any(_drawn_first_visit(arm) is not None for arm in record.arms):
         parts.append("Hollow: the first visit.")
-    if any(arm.cold.prepares for arm in record.arms):
+    if any(arm.prepares for arm in record.arms):
         parts.append("First visits that compile or capture are not drawn.")
     if any(limit.floor_s is not None for limit in limits):
         parts.append("Upright line: the floor, what the machine's measured ceilings allow.")

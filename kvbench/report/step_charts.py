@@ -166,7 +166,8 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
 def _first_visit(record: RunRecord, arm: int) -> tuple[list[int], list[float]]:
     """New tokens and seconds of an arm's first generation."""
     cold = record.arms[arm].cold
-    if cold.ttft_s is None or not cold.step_s or cold.prepares:  # beside seconds of compiling no step could be seen
+    # Beside seconds of compiling no step could be seen.
+    if cold.ttft_s is None or not cold.step_s or record.arms[arm].prepares:
         return [], []
     seconds = list(accumulate(cold.step_s[0], initial=cold.ttft_s))
     return list(range(1, len(seconds) + 1)), seconds

@@ -157,6 +157,15 @@ class TestFloors:
             " the time; nocache is bound by computing, at 72 % of this machine's rate (MFU)."
         ) == said["arithmetic"]
 
+    def test_that_kernels_still_come_nearer_to_are_not_called_near(
+        self, diagnosed: Diagnosed, ceilings: Ceilings
+    ) -> None:
+        said = diagnosed(
+            *("model.cached_step_s=0.0018", "model.nocache_step_s=0.02", "model.parameters=2506172416"),
+            *("workload.prompt_tokens=2000", "workload.new_tokens=8"),
+        )
+        assert said["reading"].endswith("it takes 1.80 ms (MBU 63 %).")
+
     def test_that_are_not_known_are_not_guessed(self, diagnosed: Diagnosed) -> None:
         said = diagnosed("model.parameters=1000000", "workload.prompt_tokens=100", "workload.new_tokens=8")
         assert "reading" not in said

@@ -41,7 +41,7 @@ def first_visit(pair: Pair) -> Sentence | None:
 
 def preparing(pair: Pair) -> Sentence | None:
     """What compiling or capturing took at the first visit, and after how many steps that is paid back."""
-    prepared = [arm for arm in pair.arms if pair.record.arms[arm].cold.prepares]
+    prepared = [arm for arm in pair.arms if pair.record.arms[arm].cold.compile_s]
     if not prepared:
         return None
     told = [
