@@ -17,6 +17,13 @@ Third-party errors become one of these in one place each: Hydra's in `config.com
 `models.hub_errors`, torch's in `running.faults`.
 """
 
+LONGEST_REASON = 200  # characters of another program's words within one of our lines
+
+
+def reason_of(error: BaseException) -> str:
+    """An error's own words on one line, cut to what a sentence can hold."""
+    return " ".join(str(error).split())[:LONGEST_REASON]
+
 
 class KvbenchError(Exception):
     """Base of every error raised on purpose; `str()` is one line meant for the person at the terminal."""

@@ -13,11 +13,10 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.errors import KvbenchError
+from kvbench.errors import KvbenchError, reason_of
 from kvbench.measuring.agreement_figures import NoiseFigures
 
 NOISE_PADDING = 3  # columns; odd, so that rows are laid out and blocked differently in every kernel
-LONGEST_REASON = 200  # characters of an error's text
 Logits = list[torch.Tensor]  # one (batch, vocabulary) a step
 
 
@@ -50,8 +49,7 @@ def rounding_noise(
             with way.order:
                 logits = follow(way.batch, way.path, way.attention)
         except (KvbenchError, RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            found.append(NoiseFigures(way.name, None, skipped=why[:LONGEST_REASON]))
+            found.append(NoiseFigures(way.name, None, skipped=f"{type(error).__name__}: {reason_of(error)}"))
             continue
         difference = largest_difference(reference, [step[: len(path)] for step in logits])
         if math.isfinite(difference):

@@ -14,7 +14,7 @@ from kvbench.capabilities.attentions import PACKAGES
 from kvbench.decoding import grouped_attention
 from kvbench.decoding.grouped_attention import GROUPED
 from kvbench.decoding.masks import nothing_packed
-from kvbench.errors import ModelUnavailable
+from kvbench.errors import ModelUnavailable, reason_of
 
 SDPA_BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -33,7 +33,6 @@ grouped_attention.register()
 
 NO_KERNEL = "No available kernel"  # SDPA's words where the pinned backend takes none of what it is given
 COMPILER_ERROR = "InductorError"  # by name: its module takes seconds to import
-LONGEST_REASON = 200  # characters of a compiler's words
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class TorchSetting:
             if backend is not None and NO_KERNEL in str(error):
                 why = "SDPA has no such kernel for these heads, their size, type or mask on this device"
             elif self.attention == "flex" and type(error).__name__ == COMPILER_ERROR:
-                why = f"torch could not build its kernel ({' '.join(str(error).split())[:LONGEST_REASON]})"
+                why = f"torch could not build its kernel ({reason_of(error)})"
             else:
                 raise
             raise ModelUnavailable(f"attention={self.attention}: {why}: use attention=sdpa") from error

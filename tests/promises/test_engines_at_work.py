@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import StaticCache
+from transformers import DynamicCache, StaticCache
 
 from kvbench.decoding.engines import repeating
 from kvbench.decoding.engines.compiled import Compiled
@@ -63,6 +63,18 @@ def test_generate_on_a_cpu_is_known_not_to_compile(tiny_model: Callable[..., Any
     model = tiny_model("llama")
     model._compiled_call = model.forward  # what an earlier run elsewhere would leave
     assert not compiles(model, StaticCache(config=model.config, max_cache_len=16))
+
+
+def test_generate_on_a_gpu_is_known_to_compile_beside_a_static_cache_alone(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
+    static = StaticCache(config=model.config, max_cache_len=16)
+    assert not compiles(model, static)  # no run has compiled anything yet
+    model._compiled_call = model.forward
+    assert compiles(model, static)
+    assert not compiles(model, DynamicCache(config=model.config))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ import torch
 
 from kvbench.decoding.engines.rehearsal import CacheState
 from kvbench.decoding.engines.repeating import Repeat, Repeating
-from kvbench.errors import ModelUnavailable
+from kvbench.errors import ModelUnavailable, reason_of
 
 REHEARSALS = 2  # after the first: one warms up what a CUDA graph is recorded from, one records it
 SHAPES = 1024  # far beyond what a run has: torch would silently go on uncompiled after 8
-LONGEST_REASON = 200  # characters of a compiler's words
 
 
 class Compiled(Repeating):
@@ -52,7 +51,7 @@ class Compiled(Repeating):
                         repeat(tensors)
                     before.restore()
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-            why = " ".join(str(error).split())[:LONGEST_REASON]
+            why = reason_of(error)
             raise ModelUnavailable(
                 f"engine=compiled: torch.compile could not take {type(self._model).__name__} ({why}): use engine=eager"
             ) from error

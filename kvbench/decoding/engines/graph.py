@@ -10,10 +10,9 @@ import torch
 
 from kvbench.decoding.engines.rehearsal import CacheState
 from kvbench.decoding.engines.repeating import Repeat, Repeating
-from kvbench.errors import ModelUnavailable
+from kvbench.errors import ModelUnavailable, reason_of
 
 REHEARSALS = 2  # libraries take their workspaces, and plans are built, outside of the capture
-LONGEST_REASON = 200  # characters of CUDA's words
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Graph(Repeating):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            why = " ".join(str(error).split())[:LONGEST_REASON]
+            why = reason_of(error)
             raise ModelUnavailable(
                 f"engine=graph: a pass of {type(self._model).__name__} cannot be captured ({why}): use engine=eager or"
                 " compiled"

@@ -9,10 +9,10 @@ from triton.runtime.errors import TritonError
 
 from kvbench.decoding.engines.fused.step import FusedStep
 from kvbench.decoding.engines.fused.weights import read_weights
-from kvbench.decoding.engines.graph import LONGEST_REASON, Graph
+from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.engines.rehearsal import CacheState
 from kvbench.decoding.engines.repeating import Repeat
-from kvbench.errors import ModelUnavailable
+from kvbench.errors import ModelUnavailable, reason_of
 
 # Of the largest logit. Far above any rounding: what it finds is a model that these kernels do not know, and the
 # agreement check judges the rest.
@@ -39,9 +39,8 @@ class Fused(Graph):
         try:
             repeat = self._captured(step, buffers, cache)
         except TritonError as error:
-            why = " ".join(str(error).split())[:LONGEST_REASON]
             raise ModelUnavailable(
-                f"engine=fused: its kernels do not run on this device ({why}); use engine=compiled"
+                f"engine=fused: its kernels do not run on this device ({reason_of(error)}); use engine=compiled"
             ) from error
         # The replayed pass is what is held against the model, not the one that it was captured from.
         difference = float((repeat(tensors).float() - known).abs().max() / known.abs().max())

@@ -41,7 +41,7 @@ class Filters:
         `before` (hidden,) is the norm before the filter. Both results are written over by the next layer.
         """
         launch = self._first if len(hidden) == 1 else self._first_of_many
-        launch(hidden, before, weights, self._states[index], self._ahead[index])
+        launch(index, hidden, before, weights)
         windows = self._inner.view(hidden.shape)
         self._products(windows, weights.second, self._filtered, adds=True)
         return self._filtered, self._x
@@ -50,24 +50,17 @@ class Filters:
         """Let the cache hold the inputs that the next token looks back on, once all layers have been through."""
         torch._foreach_copy_(self._states, self._ahead)
 
-    def _first(
-        self,
-        hidden: torch.Tensor,
-        before: torch.Tensor,
-        weights: FilterWeights,
-        state: torch.Tensor,
-        ahead: torch.Tensor,
-    ) -> None:
+    def _first(self, index: int, hidden: torch.Tensor, before: torch.Tensor, weights: FilterWeights) -> None:
         columns = hidden.shape[1]
         first_convolution_kernel[(triton.cdiv(len(weights.first), FIRST_TILE.rows),)](
             hidden,
             before,
-            state,
+            self._states[index],
             weights.first,
             weights.first_bias,
             weights.second_bias,
             self._inner,
-            ahead,
+            self._ahead[index],
             self._x,
             self._filtered,
             self._eps,
@@ -79,24 +72,17 @@ class Filters:
             **dependence(self._dependent),
         )
 
-    def _first_of_many(
-        self,
-        hidden: torch.Tensor,
-        before: torch.Tensor,
-        weights: FilterWeights,
-        state: torch.Tensor,
-        ahead: torch.Tensor,
-    ) -> None:
+    def _first_of_many(self, index: int, hidden: torch.Tensor, before: torch.Tensor, weights: FilterWeights) -> None:
         rows, columns = hidden.shape
         window_kernel[(rows,)](
             hidden,
             before,
-            state,
+            self._states[index],
             weights.first_bias,
             weights.second_bias,
             self._windows,
             self._inner,
-            ahead,
+            self._ahead[index],
             self._x,
             self._filtered,
             self._eps,
