@@ -68,9 +68,9 @@ class TestMeasure:
             blocks=2,
             on_event=lambda event: phases.append(event.phase) if isinstance(event, Progress) else None,
         )
-        assert {"first visit", "memory and proof", "agreement", "warm-up", "blocks", "what a step is made of"} == set(
-            phases
-        )
+        # What the machine did in a first visit decides if that is looked into: the only phase that may be there or not.
+        told = [phase for phase in dict.fromkeys(phases) if phase != "first visits explained"]
+        assert ["first visit", "memory and proof", "agreement", "warm-up", "blocks", "what a step is made of"] == told
 
     def test_refuses_what_the_command_line_refuses(self, loaded: tuple[Any, Any]) -> None:
         with pytest.raises(ConfigError, match=r"arms\[0\]\.mode=bogus"):
