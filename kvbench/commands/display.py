@@ -22,8 +22,8 @@ from kvbench.plan import Plan
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import RECORD, StoredRun, read_record
-from kvbench.report.console import comparison_table, outcome_lines, verdict_panel
-from kvbench.report.console_runs import RunRow, runs_table
+from kvbench.report.console.run import comparison_table, outcome_lines, verdict_panel
+from kvbench.report.console.runs import RunRow, runs_table
 from kvbench.report.frontier import try_line
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
@@ -121,7 +121,7 @@ class Display:
         if wanted == "false":
             self.say(f"results: {path.parent}")
             return
-        from kvbench.report.html import build
+        from kvbench.report.page.html import build
 
         self._show_phase(PhaseProgress("writing the report", 0, None))
         build(runs, path, notes=())

@@ -9,7 +9,7 @@ from pathlib import Path
 from kvbench.commands.arguments import Parser
 
 EXIT_PARTLY_UNREADABLE = 2
-# In the order of their usefulness; kept here so that --help needs no records. `report.export` holds their writers.
+# In the order of their usefulness; kept here so that --help needs no records. `report.exports` holds their writers.
 FORMATS = ("csv", "json", "parquet", "md", "pytest-benchmark")
 IMAGES = ("svg", "png")  # `report.images` writes them
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         if arguments.output is None or arguments.output.is_file():
             parser.error(f"--format={arguments.format} writes many files: give --output FOLDER")
         return _write_images(arguments)
-    from kvbench.report.export import export
+    from kvbench.report.exports.formats import export
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import write_file, write_stdout
     from kvbench.report.redaction import redacted_run
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 
 
 def _write_images(arguments: argparse.Namespace) -> int:
-    from kvbench.report.images import write_images
+    from kvbench.report.exports.images import write_images
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import say
     from kvbench.report.redaction import redacted_run

@@ -22,9 +22,9 @@ def main(argv: list[str]) -> int:
     Raises `RecordError` when a path does not exist, no run is usable, or the output cannot be written.
     """
     arguments = _parser().parse_args(argv)
-    from kvbench.report.html import build
     from kvbench.report.inputs import Stream
     from kvbench.report.outputs import say
+    from kvbench.report.page.html import build
 
     stream = Stream(arguments.paths)
     output = _output(arguments)

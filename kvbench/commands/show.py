@@ -56,7 +56,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _print_json(records: Sequence[RunRecord], *, alone: bool) -> None:
-    from kvbench.report.export import record_json
+    from kvbench.report.exports.formats import record_json
     from kvbench.report.outputs import write_stdout
 
     plain = [record.model_dump(mode="json") for record in records]
@@ -64,7 +64,7 @@ def _print_json(records: Sequence[RunRecord], *, alone: bool) -> None:
 
 
 def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
-    from kvbench.report.export import record_json
+    from kvbench.report.exports.formats import record_json
     from kvbench.report.outputs import say, write_stdout
 
     if len(records) != 1:
@@ -77,7 +77,7 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from kvbench.report.console import shapes_table
+    from kvbench.report.console.run import shapes_table
 
     console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
@@ -89,8 +89,8 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
 def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
-    from kvbench.report.console import comparison_table, verdict_panel
-    from kvbench.report.console_runs import run_row, runs_table
+    from kvbench.report.console.run import comparison_table, verdict_panel
+    from kvbench.report.console.runs import run_row, runs_table
     from kvbench.report.names import run_name
     from kvbench.report.outputs import say
 

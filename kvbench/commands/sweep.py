@@ -24,7 +24,7 @@ from kvbench.config.points import load_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, RecordError
 from kvbench.records.store import REPORT, RunFolder, StoredRun, alone_in
-from kvbench.report.console_runs import RunRow, run_row
+from kvbench.report.console.runs import RunRow, run_row
 from kvbench.running.supervisor import Runner
 
 MOST_TOLD = 20  # points that are told with tables and texts; of more, a line each is what anyone reads

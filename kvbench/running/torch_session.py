@@ -32,11 +32,11 @@ from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.pass_memory import PassMemory
 from kvbench.running.prompt_batches import PromptBatches
+from kvbench.running.prompt_tokens import message_ids, tokenise
 from kvbench.running.shapes import arm_shapes
 from kvbench.running.shown_text import show_text
 from kvbench.running.size_attempts import SizeAttempts
 from kvbench.running.step_work import counted_flops, step_work
-from kvbench.workloads.tokens import message_ids, tokenise
 
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
 COMPILED_AWAY = "a compiler has put its operations together, and nothing counts them on a CPU"

@@ -8,8 +8,8 @@ from typing import Any
 
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
+from kvbench.report.exports.pytest_benchmark import GROUP, step_rounds
 from kvbench.report.metrics import METRICS
-from kvbench.report.pytest_benchmark import GROUP, step_rounds
 from kvbench.statistics import median
 
 

@@ -21,10 +21,10 @@ from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import StoredRun, find_runs, read_blocks
 from kvbench.report.arms import arm_names
+from kvbench.report.charts.series import block_series
 from kvbench.report.formatting import format_value
 from kvbench.report.names import batch_size, device_name, prompt_tokens, run_name
 from kvbench.report.outputs import say
-from kvbench.report.series import block_series
 from kvbench.statistics import ratio_interval
 
 MODES = ("nocache", "cached")  # the baseline first

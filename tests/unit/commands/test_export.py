@@ -5,7 +5,7 @@ from report.records import two_arms, write_run
 
 from kvbench.__main__ import main
 from kvbench.commands.export import FORMATS
-from kvbench.report import export
+from kvbench.report.exports import formats
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def run(tmp_path):
 
 
 def test_the_formats_offered_are_those_that_can_be_written():
-    assert set(FORMATS) == set(export.FORMATS)
+    assert set(FORMATS) == set(formats.FORMATS)
 
 
 @pytest.mark.parametrize("format", FORMATS)

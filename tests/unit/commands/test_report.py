@@ -78,9 +78,9 @@ def test_a_person_who_waits_is_told_what_for(results, capsys, monkeypatch):
     import time
 
     import kvbench.commands.report
-    import kvbench.report.html
+    import kvbench.report.page.html
 
     monkeypatch.setattr(kvbench.commands.report, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(kvbench.report.html, "build", lambda *_, **__: time.sleep(0.2))
+    monkeypatch.setattr(kvbench.report.page.html, "build", lambda *_, **__: time.sleep(0.2))
     main(["report", str(results)])
     assert capsys.readouterr().err == "building the report over 2 runs …\n"

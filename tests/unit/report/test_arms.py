@@ -1,8 +1,8 @@
 import pytest
 
 from kvbench.report.arms import arm_names
+from kvbench.report.charts.palette import COLOURS, looks
 from kvbench.report.names import prompt_series, run_aspects, run_labels
-from kvbench.report.palette import COLOURS, looks
 
 from .records import arm, failed, one_arm, two_arms
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from kvbench.records.schema import RunRecord
-from kvbench.report.html import build
+from kvbench.report.page.html import build
 
 from .records import hostile, invalid, two_arms, write_run
 

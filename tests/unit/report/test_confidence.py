@@ -5,8 +5,8 @@ import pytest
 from kvbench.measuring.samples import Prepared
 from kvbench.measuring.traced_pass import TracedPass, TracedToken
 from kvbench.records.steps import step_table
-from kvbench.report.confidence import LEAST_CONFIDENT, MAX_PROMPTS, MAX_TOKENS, confidence
-from kvbench.report.html import build
+from kvbench.report.page.confidence import LEAST_CONFIDENT, MAX_PROMPTS, MAX_TOKENS, confidence
+from kvbench.report.page.html import build
 
 from .records import HOSTILE, arm, one_arm, two_arms, write_run
 from .test_html import Page

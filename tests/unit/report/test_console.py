@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from kvbench.report.console import comparison_table, verdict_panel
-from kvbench.report.console_runs import run_row, runs_table
+from kvbench.report.console.run import comparison_table, verdict_panel
+from kvbench.report.console.runs import run_row, runs_table
 
 from .records import (
     HOSTILE,

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from kvbench.records.schema import RunRecord
-from kvbench.report.export import FORMATS, export
-from kvbench.report.rows import COLUMNS, flat_rows
+from kvbench.report.exports.formats import FORMATS, export
+from kvbench.report.exports.rows import COLUMNS, flat_rows
 
 from .records import (
     BLOCKS,

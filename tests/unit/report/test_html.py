@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from kvbench.errors import RecordError
-from kvbench.report.html import build
-from kvbench.report.scripts import OURS
-from kvbench.report.texts import MAX_CHARACTERS, produced_texts
+from kvbench.report.page.html import build
+from kvbench.report.page.scripts import OURS
+from kvbench.report.page.texts import MAX_CHARACTERS, produced_texts
 
 from .records import (
     HOSTILE,

@@ -5,7 +5,7 @@ import pytest
 
 from kvbench.commands.export import main
 from kvbench.errors import BadInput, ConfigError
-from kvbench.report import images
+from kvbench.report.exports import images
 
 from .records import HOSTILE, failed, hostile, two_arms, write_run
 

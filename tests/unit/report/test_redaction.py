@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kvbench.records.schema import RunRecord
-from kvbench.report.html import build
+from kvbench.report.page.html import build
 from kvbench.report.redaction import redacted
 
 from .records import comparison, two_arms, write_run

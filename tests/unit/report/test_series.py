@@ -1,7 +1,7 @@
 import pyarrow
 import pytest
 
-from kvbench.report.series import MAX_FAINT_POINTS, MAX_LINE_POINTS, step_series, thinned
+from kvbench.report.charts.series import MAX_FAINT_POINTS, MAX_LINE_POINTS, step_series, thinned
 
 
 def table(rows):

@@ -1,0 +1,205 @@
+"""A chart as the page takes it: a figure for plotly.js as plain data, and one sentence that says what it shows.
+
+Plain, because a page over thousands of runs has no time for plotly's own objects: the tests have plotly check them.
+Text and grid colours are left to the page, which sets them for its light and its dark theme.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from kvbench.records.part import Estimate, Speedup
+from kvbench.report.charts.palette import NEUTRAL, Look
+
+CHART_HEIGHT_PX = 330
+LABEL_CHARACTERS = 44
+ROW_HEIGHT_PX = 58  # a name above its bar
+AXES_HEIGHT_PX = 84  # what a chart needs besides its rows
+LINE_CHARACTERS = 46  # of text that a phone has room for
+FAINT = 0.5
+
+Trace = dict[str, Any]
+Triple = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure for plotly.js, or None with the reason in `caption`."""
+
+    key: str
+    title: str
+    caption: str
+    figure: dict[str, Any] | None = None
+    height_px: int = CHART_HEIGHT_PX
+
+
+def figure(traces: Sequence[Trace], **layout: Any) -> dict[str, Any]:
+    """A figure as plain data, with what all charts share."""
+    shared: dict[str, Any] = {
+        "margin": {"l": 64, "r": 16, "t": 34, "b": 52},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "hovermode": "closest",
+    }
+    return {"data": list(traces), "layout": shared | layout}
+
+
+def bars(look: Look | None = None, **own: Any) -> Trace:
+    """Horizontal bars, in the colour of an arm."""
+    marker = {"color": look.colour} if look else {}
+    return {"type": "bar", "orientation": "h", "width": 0.36, **own, "marker": marker | own.get("marker", {})}
+
+
+def line(look: Look, **own: Any) -> Trace:
+    """A line in the colour and dash of an arm, or a marker where one point is all there is."""
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(own["x"]) > 1 else "markers",
+        **own,
+        "line": {"color": look.colour, "dash": look.dash, "width": 2.5} | own.get("line", {}),
+        "marker": {"color": look.colour, "symbol": look.marker, "size": 8} | own.get("marker", {}),
+    }
+
+
+def dots(look: Look, *, hollow: bool = False, **own: Any) -> Trace:
+    """Markers of an arm; hollow ones stand for what is not a warm, measured figure."""
+    marker = {"color": look.colour, "symbol": f"{look.marker}-open" if hollow else look.marker, "size": 9}
+    if hollow:
+        marker["line"] = {"width": 1.5}
+    return {"type": "scatter", "mode": "markers", **own, "marker": marker | own.get("marker", {})}
+
+
+def rule(*, x: float | None = None, y: float | None = None, dash: str = "dot", **own: Any) -> dict[str, Any]:
+    """A thin line across the whole chart at one place of one axis."""
+    across = (
+        {"xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}
+        if x is None
+        else {"yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x}
+    )
+    edge = {"width": 1, "dash": dash, "color": NEUTRAL}
+    return {"type": "line", "line": edge, "layer": "below", **across, **own}
+
+
+def band(low: float, high: float, *, opacity: float = 0.18, **own: Any) -> dict[str, Any]:
+    """A shade over the whole height of the chart."""
+    shade = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "x0": low, "x1": high, "line": {"width": 0}}
+    return shade | {"fillcolor": NEUTRAL, "opacity": opacity, "layer": "below"} | own
+
+
+def note(text: str, **own: Any) -> dict[str, Any]:
+    """A word on the chart itself."""
+    return {"text": text, "showarrow": False, "font": {"size": 12}, **own}
+
+
+def interval(figures: Sequence[Triple]) -> dict[str, Any]:
+    """Whiskers from (value, low, high) triples; none where an interval is unknown."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0 if value is None or high is None else high - value for value, _, high in figures],
+        "arrayminus": [0 if value is None or low is None else value - low for value, low, _ in figures],
+        "thickness": 1.5,
+        "width": 5,
+    }
+
+
+def scaled(values: Iterable[float], scale: float) -> list[float]:
+    """Values in the unit of their axis, to five significant digits: a chart has fewer pixels, and a page has a size."""
+    return [float(f"{value / scale:.5g}") for value in values]
+
+
+def label(text: str) -> str:
+    """Text for a chart, cut in its middle to the room there is. Plotly reads a little HTML; names are not markup.
+
+    Two texts may become the same label, so a label must never be a position on an axis: see `named_rows`.
+    """
+    if len(text) > LABEL_CHARACTERS:
+        end = LABEL_CHARACTERS // 2
+        text = f"{text[: LABEL_CHARACTERS - end - 1]}…{text[-end:]}"
+    return escape(text, quote=False)
+
+
+def named_rows(names: Sequence[str], figures: Sequence[str] = ()) -> dict[str, Any]:
+    """Layout of a chart with one row per name, the first at the top; row n is at position n.
+
+    A name stands above its row, with its figure: beside it, it would leave a phone no room for the bars.
+    """
+    said = []
+    for row, name in enumerate(names):
+        shown = f"<b>{label(name)}</b>"
+        if figures:
+            together = len(name) + len(figures[row]) <= LINE_CHARACTERS
+            shown += f"{'  ' if together else '<br>'}{escape(figures[row], quote=False)}"
+        said.append(note(shown, xref="paper", x=0, xanchor="left", y=row - 0.2, yanchor="bottom", align="left"))
+    return {
+        "yaxis": {
+            "range": [len(names) - 0.6, -0.78],
+            "showticklabels": False,
+            "showgrid": False,
+            "zeroline": False,
+            "ticks": "",
+        },
+        "annotations": said,
+        "margin": {"l": 12, "r": 16, "t": 12, "b": 52},
+    }
+
+
+def rows_height(names: Sequence[str], figures: Sequence[str] = ()) -> int:
+    """Pixels of a chart of such rows."""
+    two_lines = any(len(name) + len(said) > LINE_CHARACTERS for name, said in zip(names, figures, strict=bool(figures)))
+    return AXES_HEIGHT_PX + (ROW_HEIGHT_PX + 16 * two_lines) * len(names)
+
+
+def stacked(count: int, gap: float = 0.1) -> list[list[float]]:
+    """Domains of so many charts above each other, the first at the top."""
+    height = (1 - gap * (count - 1)) / count
+    tops = [1 - index * (height + gap) for index in range(count)]
+    return [[max(0.0, top - height), top] for top in tops]
+
+
+def count_ticks(counts: Iterable[float], most: int = 7) -> dict[str, Any]:
+    """A logarithmic axis with its ticks at round counts of tokens or sequences that were measured."""
+    known = sorted(set(counts))
+    kept: list[float] = []
+    room = math.log(known[-1] / known[0]) / most if len(known) > 1 else 0.0
+    for value in known:
+        if not kept or math.log(value / kept[-1]) >= room:
+            kept.append(value)
+    return {"type": "log", "tickvals": kept, "ticktext": [f"{value:,.0f}" for value in kept]}
+
+
+def log_axis(low: float, high: float, most: int = 8) -> dict[str, Any]:
+    """A logarithmic axis that shows `low` to `high`, with whole numbers at its ticks: 1, 2, 5, or powers of ten.
+
+    Plotly's own ticks between powers of ten are bare digits, which read as another unit.
+    """
+    exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [digit * 10.0**power for power in exponents for digit in digits]
+        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks) <= most:
+            break
+    ticks = ticks[:: -(-len(ticks) // most)] if ticks else [low, high]
+    return {
+        "type": "log",
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": [float(f"{tick:.3g}") for tick in ticks],
+        "ticktext": [f"{float(f'{tick:.3g}'):,.12g}" for tick in ticks],
+    }
+
+
+def figures_of(estimate: Estimate | Speedup, scale: float = 1.0) -> Triple:
+    """Value and interval, in the unit of an axis."""
+    value, low, high = (
+        None if each is None else each / scale for each in (estimate.value, estimate.ci_low, estimate.ci_high)
+    )
+    return value, low, high
+
+
+def said_of(names: Sequence[str], said: Mapping[int, str] | Sequence[str]) -> str:
+    """`name figure; name figure`: one clause per arm."""
+    items = said.items() if isinstance(said, Mapping) else enumerate(said)
+    return "; ".join(f"{names[index]} {text}" for index, text in items)

@@ -1,0 +1,1 @@
+"""A run, or a table of runs, in the terminal."""

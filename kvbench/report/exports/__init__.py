@@ -1,0 +1,1 @@
+"""Runs in the formats of other programs and of other people: Markdown, csv, parquet, JSON, pictures."""

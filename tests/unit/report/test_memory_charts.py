@@ -1,0 +1,29 @@
+import pytest
+
+from kvbench.report.charts.memory import memory_parts, memory_stack
+
+from .chart_records import RECONCILIATION, changed
+from .records import MEBIBYTE, two_arms
+
+
+def test_the_parts_of_memory_add_up_to_what_the_device_had_in_use():
+    record = changed(two_arms(), arms__1__memory__reconciliation=RECONCILIATION)
+    chart = memory_stack(record)
+    assert pytest.approx(1000) == sum(each["x"][0] for each in chart.figure["data"])
+    assert [[1]] * 8 == [each["y"] for each in chart.figure["data"]]
+    assert 1000 * MEBIBYTE == sum(memory_parts(record.arms[1].memory).values())
+    assert "relative" == chart.figure["layout"]["barmode"]
+    assert "cached (dynamic) 1,000 MiB: weights 500 MiB, KV cache 20.0 MiB" in chart.caption
+    assert "unexplained -10.0 MiB" in chart.caption
+
+
+def test_on_the_host_the_rest_of_the_process_completes_weights_and_cache():
+    parts = memory_parts(two_arms().arms[1].memory)
+    assert {"weights": 8 * MEBIBYTE, "KV cache": 89600, "rest of the process": 692 * MEBIBYTE - 89600} == parts
+
+
+def test_memory_that_is_not_known_is_no_stack():
+    record = changed(
+        two_arms(), arms__0__memory__process_rss_bytes=None, arms__1__memory__device_used_bytes=5 * MEBIBYTE
+    )
+    assert memory_stack(record) is None
