@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.analysis.assemble import assemble
 from kvbench.config.checks import check
+from kvbench.config.packages import require_packages
 from kvbench.config.schema import (
     ArmConfig,
     CheckConfig,
@@ -120,6 +121,7 @@ def _measured(
     from kvbench.models.own_loading import adopt_own
     from kvbench.running.torch_backend import TorchBackend
 
+    require_packages(config)
     plan = make_plan(config, Prompts(texts) if texts is not None else None)
     samples = RunSamples()
 

@@ -23,6 +23,7 @@ from kvbench.capabilities.modes import (
     Mode,
     habits_of,
 )
+from kvbench.capabilities.packages import is_installed, missing_attention, missing_cache, missing_quantization
 from kvbench.capabilities.weights import QUANTIZATIONS, Quantization, quantization_conflict
 
 __all__ = [
@@ -51,7 +52,11 @@ __all__ = [
     "habits_of",
     "identity",
     "in_words",
+    "is_installed",
     "label",
+    "missing_attention",
+    "missing_cache",
+    "missing_quantization",
     "quantization_conflict",
     "static_length",
     "takes_masks",

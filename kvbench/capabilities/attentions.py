@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 ATTENTIONS = {
     "auto": "what transformers chooses for the architecture",
     "sdpa": "scaled_dot_product_attention, its backend chosen by torch",
@@ -32,14 +30,6 @@ GROWING_ONLY_ATTENTION = ("flex", *PACKAGES)
 def takes_masks(attention: str, device_type: str) -> bool:
     """Whether this attention can leave padding out: SDPA's flash backend takes no mask on a GPU."""
     return attention != "flash" or device_type == "cpu"
-
-
-def missing_package(attention: str) -> str | None:
-    """Why an attention of another package is not there, or None when it is."""
-    package, module = PACKAGES.get(attention, ("", ""))
-    if not module or importlib.util.find_spec(module) is not None:
-        return None
-    return f"attention={attention} needs the package {package}, which is not installed: install it, or use another"
 
 
 def attention_conflict(attention: str, device_type: str) -> str | None:

@@ -9,7 +9,6 @@ from kvbench.capabilities.attentions import (
     GROWING_ONLY_ATTENTION,
     PINNED_ATTENTION,
     attention_conflict,
-    missing_package,
     takes_masks,
 )
 from kvbench.capabilities.caches import CACHES, NO_CACHE
@@ -96,7 +95,6 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
         yield f"attention {arm.attention} goes with a cache that grows, such as dynamic, not {cache.name}"
     if arm.attention == "flex" and arm.engine != EAGER:
         yield f"attention flex compiles itself and goes with engine eager, not {arm.engine}"
-    yield missing_package(arm.attention)
     if arm.compile_mode is not None and arm.engine != "compiled":
         yield f"compile_mode={arm.compile_mode} goes with engine compiled, not {arm.engine}"
     if arm.bucket is not None and arm.mode != "nocache":

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from kvbench.capabilities import is_installed
 from kvbench.commands.arguments import Parser
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _ceiling_lines(found: Ceilings) -> list[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for name, purpose, remedy in EXTRAS:
-        installed = _is_installed(name)
+        installed = is_installed(name)
         detail = purpose if installed else f"not installed: {purpose}"
         yield Finding(name, installed, detail, "" if installed else remedy)
 
@@ -202,13 +202,6 @@ def _fp8_cache() -> Iterator[Finding]:
     works = hasattr(cache_utils, "Fp8QuantizedLayer")
     remedy = "" if works else "pip install -U transformers"
     yield Finding("fp8 cache", works, "cache=fp8" if works else "not in this transformers: cache=fp8", remedy)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        return False
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (

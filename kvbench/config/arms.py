@@ -9,8 +9,6 @@ from kvbench.capabilities.combinations import ArmSpec
 from kvbench.config.schema import ArmConfig, Config
 from kvbench.errors import ConfigError
 
-ANY_DEVICE = "auto"
-
 
 def written_arms(config: Config) -> tuple[ArmConfig, ...]:
     """One entry per arm, its cache resolved: none, static where an engine repeats a step, else dynamic."""
@@ -30,6 +28,11 @@ def written_arms(config: Config) -> tuple[ArmConfig, ...]:
     )
 
 
+def device_type(config: Config) -> str | None:
+    """The type of device that is asked for ("cpu", "cuda", "mps"); None when the machine decides."""
+    return None if config.device == "auto" else config.device.partition(":")[0]
+
+
 def modes_of(config: Config) -> tuple[str, ...]:
     """The mode of every arm."""
     return tuple(arm.mode for arm in written_arms(config))
@@ -40,11 +43,11 @@ def check_arms(config: Config) -> None:
     if config.arms is not None and not config.arms:
         raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
     arms = written_arms(config)
-    device_type = config.device.partition(":")[0]
+    device = device_type(config)
     for index, arm in enumerate(arms):
         conflict = arm_conflict(arm)
-        if conflict is None and device_type != ANY_DEVICE:
-            conflict = device_conflict(arm, device_type)
+        if conflict is None and device is not None:
+            conflict = device_conflict(arm, device)
         if conflict is None and arm.engine != EAGER:
             conflict = _whole_run_conflict(arm, config)
         if conflict is None and config.model.weights == "scripted" and arm.cache in CACHES and CACHES[arm.cache].lossy:

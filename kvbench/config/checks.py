@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import Any
 
-from kvbench.capabilities import INTERRUPTED, MODES
-from kvbench.config.arms import check_arms, modes_of
+from kvbench.capabilities import INTERRUPTED, MODES, quantization_conflict
+from kvbench.config.arms import check_arms, device_type, modes_of
 from kvbench.config.own_models import check_own_model
 from kvbench.config.schema import AXES, Config, ModelConfig
 from kvbench.errors import ConfigError
@@ -39,6 +39,7 @@ def check(config: Config) -> None:
     _check_model(config.model)
     _check_workload(config)
     _check_places(config)
+    _check_quantization(config)
     check_arms(config)
     check_own_model(config)
     _check_interruptions(config)
@@ -103,10 +104,17 @@ def _check_model(model: ModelConfig) -> None:
         raise ConfigError("model.weights=random needs a shape: choose a ready model, or set model.id or model.path")
     if model.sensors != "none" and not model.virtual_time:
         raise ConfigError(f"model.sensors={model.sensors}: lives in virtual time; set model.virtual_time=true")
-    if model.quantization != "none" and model.weights == "scripted":
-        raise ConfigError(f"model.quantization={model.quantization}: the scripted model has no weights; leave it out")
     if model.device_map and model.weights in ("random", "scripted"):
         raise ConfigError(f"model.device_map={model.device_map}: not with model.weights={model.weights}; leave it out")
+
+
+def _check_quantization(config: Config) -> None:
+    name = config.model.quantization
+    if name != "none" and config.model.weights == "scripted":
+        raise ConfigError(f"model.quantization={name}: the scripted model has no weights; leave it out")
+    device = device_type(config)
+    if device is not None and (conflict := quantization_conflict(name, device)):
+        raise ConfigError(conflict)
 
 
 def _check_workload(config: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -110,26 +109,12 @@ def quantiser_arguments(kind: CacheKind, config: Any) -> dict[str, Any]:
     }
 
 
-def require_cache_packages(kinds: Iterable[str]) -> None:
-    """Raise `ModelUnavailable` when what is behind a kind of cache is not installed."""
-    for kind in (CACHES[name] for name in kinds if name in CACHES):
-        if kind.package is not None and not _is_installed(kind.package):
-            raise ModelUnavailable(
-                f"cache={kind.name} needs the package {kind.package}, which is not installed:"
-                f" pip install 'kvbench[{kind.backend}]'"
-            )
-        if kind.backend == "fp8" and not hasattr(cache_utils, "Fp8QuantizedLayer"):
-            raise ModelUnavailable(
-                f"cache={kind.name}: transformers {transformers.__version__} has no such cache: pip install -U"
-                " transformers"
-            )
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package around it
-        return False
+def require_cache_classes(kinds: Iterable[str]) -> None:
+    """Raise `ModelUnavailable` when the installed transformers has no such kind of cache."""
+    if "fp8" in kinds and not hasattr(cache_utils, "Fp8QuantizedLayer"):
+        raise ModelUnavailable(
+            f"cache=fp8: transformers {transformers.__version__} has no such cache: pip install -U transformers"
+        )
 
 
 def told_length(cache: Any, expected: int) -> int:

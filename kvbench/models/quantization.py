@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from kvbench.capabilities import QUANTIZATIONS, quantization_conflict
+from kvbench.capabilities import quantization_conflict
 from kvbench.errors import ModelUnavailable
 
 # torchao would have torch.compile tune itself for the whole process, and compiled arms would no longer compare.
@@ -16,13 +15,7 @@ OWN_ENGINES = {"set_inductor_config": False}
 
 
 def require_quantization(name: str, device: torch.device) -> None:
-    """Raise `ModelUnavailable` when a route's package is not installed, or has no kernels for this type of device."""
-    route = QUANTIZATIONS[name]
-    if route.package is not None and importlib.util.find_spec(route.package) is None:
-        raise ModelUnavailable(
-            f"model.quantization={name} needs the package {route.package}, which is not installed:"
-            f" pip install 'kvbench[{route.package}]'"
-        )
+    """Raise `ModelUnavailable` when a route has no kernels for this type of device."""
     if conflict := quantization_conflict(name, device.type):
         raise ModelUnavailable(conflict)
 

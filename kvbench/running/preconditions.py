@@ -12,7 +12,7 @@ from kvbench.cache_sizes import quantised_conflict
 from kvbench.capabilities import CACHES, MODES, device_conflict, takes_masks
 from kvbench.capabilities.attentions import HALF_ONLY_ATTENTION
 from kvbench.config.arms import too_short
-from kvbench.decoding.caches import repeatable_cache, require_cache_packages
+from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
@@ -41,8 +41,8 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
 
 
 def require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
-    """Raise `ModelUnavailable` when an arm's cache is not installed, or cannot hold the layers of this architecture."""
-    require_cache_packages(arm.cache for arm in arms)
+    """Raise `ModelUnavailable` when an arm's cache does not exist here or cannot hold this model's layers."""
+    require_cache_classes(arm.cache for arm in arms)
     for arm in arms:
         if conflict := quantised_conflict(facts, arm.cache):
             raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")

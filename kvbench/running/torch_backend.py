@@ -10,7 +10,7 @@ import torch
 from kvbench.capabilities import device_conflict
 from kvbench.config.arms import written_arms
 from kvbench.config.schema import Config
-from kvbench.decoding.caches import require_cache_packages
+from kvbench.decoding.caches import require_cache_classes
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import footprint
@@ -41,7 +41,7 @@ def load_backend(config: Config) -> TorchBackend:
         if conflict := device_conflict(arm, device.type):
             raise DeviceUnavailable(conflict)
     if config.model.weights != "python":
-        require_cache_packages(arm.cache for arm in written_arms(config) if arm.cache)
+        require_cache_classes(arm.cache for arm in written_arms(config) if arm.cache)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     require_engines(written_arms(config), device)
     sensors = open_sensors(device_uuid(device))

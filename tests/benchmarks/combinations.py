@@ -19,6 +19,7 @@ from typing import Any
 from kvbench.analysis.assemble import assemble
 from kvbench.capabilities import ATTENTIONS, CACHES, EAGER, ENGINES, MODES, NO_CACHE, arm_conflict, device_conflict
 from kvbench.config.compose import load_config, sources
+from kvbench.config.packages import require_packages
 from kvbench.errors import KvbenchError
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import make_plan
@@ -81,7 +82,9 @@ def _combinations() -> Iterator[tuple[str, str, str, str]]:
 
 def _measured(backend: Any, keys: list[str]) -> RunRecord:
     """One run in this process. Raises `KvbenchError` for what is refused."""
-    plan = make_plan(load_config(keys, sources()))
+    config = load_config(keys, sources())
+    require_packages(config)
+    plan = make_plan(config)
     for arm in plan.arms:  # `device=auto` leaves the device's own rules to the one that was found
         conflict = arm_conflict(arm) or device_conflict(arm, backend.device.type)
         if conflict:

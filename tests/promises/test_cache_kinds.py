@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -73,13 +72,6 @@ def test_a_static_cache_too_short_for_a_prompt_of_ones_own_is_refused(run_kvbenc
     )
     assert code == 2
     assert "cache_tokens=8: a static cache of that length is too short" in error
-
-
-@pytest.mark.skipif(importlib.util.find_spec("hqq") is not None, reason="hqq is installed")
-def test_a_backend_that_is_not_installed_is_named_with_its_extra(run_kvbench: Run) -> None:
-    code, _, error = run_kvbench("mode=cached", "cache=hqq_int4", *QUICK, *SHORT)
-    assert code == 2
-    assert "pip install 'kvbench[hqq]'" in error
 
 
 def test_windows_shorter_than_the_run_are_refused_where_a_step_is_repeated(run_kvbench: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.cache_bytes import host_bytes, logical_bytes
-from kvbench.decoding.caches import CacheMaker, repeatable_cache
+from kvbench.decoding.caches import CacheMaker, repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Loop
@@ -248,10 +247,8 @@ class TestVerdict:
         assert "MISMATCH" == QuantisedPair(tiny(LlamaConfig(**SHAPE)), "hqq_int8").judged().verdict
 
 
-def test_what_is_not_installed_is_named_with_its_extra() -> None:
-    from kvbench.decoding.caches import require_cache_packages
-
-    if importlib.util.find_spec("hqq") is not None:
-        pytest.skip("hqq is installed")
-    with pytest.raises(ModelUnavailable, match=r"kvbench\[hqq\]"):
-        require_cache_packages(["dynamic", "hqq_int4"])
+def test_a_transformers_without_a_kind_of_cache_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cache_utils, "Fp8QuantizedLayer", raising=False)
+    require_cache_classes(["dynamic", "hqq_int4"])
+    with pytest.raises(ModelUnavailable, match=r"cache=fp8: transformers .* has no such cache: pip install -U"):
+        require_cache_classes(iter(["dynamic", "fp8"]))

@@ -1,4 +1,4 @@
-"""An attention that cannot run is refused in one line, before anything is loaded."""
+"""Parts that make no arm, or that this machine has not, are refused in one line before anything is loaded."""
 
 from __future__ import annotations
 
@@ -48,18 +48,37 @@ class TestAnArm:
         assert device_conflict(arm("flash"), "cuda") is None
 
 
-@pytest.mark.parametrize(
-    ("attention", "package"), [("flash_attention_2", "flash_attn"), ("flash_attention_3", "flash_attn_3")]
-)
+MISSING = {
+    "attention=flash_attention_2": ("flash_attn", "install it, or use another"),
+    "attention=flash_attention_3": ("flash_attn_3", "install it, or use another"),
+    "cache=hqq_int4": ("hqq", "pip install 'kvbench[hqq]'"),
+    "cache=quanto_int2": ("optimum.quanto", "pip install 'kvbench[quanto]'"),
+    "model.quantization=nf4": ("bitsandbytes", "pip install 'kvbench[bitsandbytes]'"),
+    "model.quantization=int4_weight_only": ("torchao", "pip install 'kvbench[torchao]'"),
+}
+
+
+@pytest.mark.parametrize("choice", MISSING)
 def test_a_package_that_is_missing_is_named(
-    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attention: str, package: str
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str
 ) -> None:
+    package, remedy = MISSING[choice]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    code, out, err = run_kvbench("model=embedded", f"attention={attention}")
+    code, out, err = run_kvbench("model=embedded", "mode=cached", choice)
+    # Nothing on standard output: not even the line that says what is going to be measured.
+    assert (2, "") == (code, out)
+    assert f"kvbench: {choice} needs the package {package}, which is not installed: {remedy}\n" == err
+
+
+def test_weights_without_kernels_on_the_device_asked_for_are_refused(
+    run_kvbench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    code, out, err = run_kvbench("model=embedded", "model.quantization=int4_weight_only", "device=cpu")
     assert (2, "") == (code, out)
     assert (
-        f"kvbench: attention={attention} needs the package {package}, which is not installed: install it, or use"
-        " another\n" == err
+        "kvbench: model.quantization=int4_weight_only: torchao has no kernels for cpu; use device=cuda or"
+        " model.quantization=none\n" == err
     )
 
 
