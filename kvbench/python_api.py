@@ -31,13 +31,15 @@ from kvbench.running.job import Emit, Progress, Text, run_job
 if TYPE_CHECKING:
     import torch
 
+MODES = ("nocache", "cached")
+
 
 def measure(
     model: Any,
     tokenizer: Any = None,
     prompts: str | Sequence[str] | None = None,
     *,
-    modes: Sequence[str] = ("nocache", "cached"),
+    modes: Sequence[str] = MODES,
     arms: Sequence[Mapping[str, Any]] | None = None,
     prompt_tokens: int | None = None,
     new_tokens: int = 64,
@@ -72,6 +74,8 @@ def measure(
     Raises `kvbench.errors.KvbenchError` as the command line would report it.
     """
     texts = (prompts,) if isinstance(prompts, str) else None if prompts is None else tuple(prompts)
+    if arms is not None and (tuple(modes), attention) != (MODES, "auto"):
+        raise ConfigError("arms: not with modes or attention, which every arm has of its own: leave one of them out")
     config = Config(
         model=_model_config(model, name or type(model).__name__),
         arms=_arms([{"mode": mode, "attention": attention} for mode in modes] if arms is None else arms),

@@ -9,6 +9,9 @@ from kvbench.capabilities.combinations import ArmSpec
 from kvbench.config.schema import ArmConfig, Config
 from kvbench.errors import ConfigError
 
+# The keys that make an arm, or two, where none are listed.
+SHORTHAND = ("mode", "cache", "engine", "attention", "compile_mode", "bucket", "cache_tokens")
+
 
 def written_arms(config: Config) -> tuple[ArmConfig, ...]:
     """One entry per arm, its cache resolved: none, static where an engine repeats a step, else dynamic."""
@@ -42,6 +45,7 @@ def check_arms(config: Config) -> None:
     """Raise `ConfigError` for parts that make no arm, or none on the device that is asked for."""
     if config.arms is not None and not config.arms:
         raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
+    _check_shorthand(config)
     arms = written_arms(config)
     device = device_type(config)
     for index, arm in enumerate(arms):
@@ -72,6 +76,18 @@ def check_arms(config: Config) -> None:
         )
     if chunk is not None and not any(MODES[arm.mode].keeps_past for arm in arms):
         raise ConfigError(f"workload.prefill_chunk={chunk}: no arm of this run keeps a cache; leave it out")
+
+
+def _check_shorthand(config: Config) -> None:
+    """Raise `ConfigError` for a key of one arm beside a list of arms, which would pass over it in silence."""
+    usual = Config()
+    for key in SHORTHAND if config.arms is not None else ():
+        value = getattr(config, key)
+        if value != getattr(usual, key):
+            raise ConfigError(
+                f"{key}={value}: this run lists its arms, each with a {key} of its own: write it there, leave it out,"
+                " or take the list away (arms=null)"
+            )
 
 
 def too_short(arm: ArmSpec, needed_tokens: int) -> str | None:

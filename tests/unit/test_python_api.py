@@ -42,6 +42,8 @@ class TestMeasure:
             kvbench.measure(*loaded, "a", arms=[arms[0], {"mode": "cached", "engin": "compiled"}])
         with pytest.raises(ConfigError, match=r"arms\[0\]\.engine=steam: not known"):
             kvbench.measure(*loaded, "a", arms=[{"mode": "cached", "engine": "steam"}])
+        with pytest.raises(ConfigError, match="arms: not with modes or attention"):
+            kvbench.measure(*loaded, "a", arms=arms, attention="math")
 
     def test_measures_any_modes_prompts_and_batches(self, loaded: tuple[Any, Any]) -> None:
         record = kvbench.measure(

@@ -92,3 +92,14 @@ def test_a_chunked_prefill_without_a_cache_is_refused(run_kvbench: Run, mode: st
 def test_generate_compiles_once_for_every_pinned_backend() -> None:
     arm = ArmConfig(mode="generate", cache="static", engine="compiled", attention="flash")
     assert "generate compiles once for all of SDPA's backends: leave attention=flash out" == arm_conflict(arm)
+
+
+@pytest.mark.parametrize("key", ["mode=cached", "cache=static", "engine=compiled", "attention=math", "bucket=64"])
+def test_a_key_that_a_list_of_arms_would_pass_over_is_refused(run_kvbench: Run, key: str) -> None:
+    code, out, err = run_kvbench("model=embedded", "experiment=habits", key)
+    assert (2, "") == (code, out)
+    name = key.partition("=")[0]
+    assert (
+        f"kvbench: {key}: this run lists its arms, each with a {name} of its own: write it there, leave it out, or take"
+        " the list away (arms=null)\n" == err
+    )
