@@ -121,7 +121,12 @@ def _order(fit: Fit, linear: Estimate, quadratic: Estimate) -> Order:
         return "irregular"
     if _counts(*shares["quadratic"]):
         return "quadratic"
-    return "linear" if _counts(*shares["linear"]) else "constant"
+    if _counts(*shares["linear"]):
+        return "linear"
+    if grown.high < 1 - VISIBLE:
+        return "irregular"  # faster at the longest length
+    # Over few lengths L and L² are so alike that noise hides which of them grows, not that one does.
+    return "growing" if grown.low > 1 + VISIBLE else "constant"
 
 
 def _counts(coefficient: Estimate, share: float) -> bool:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from kvbench.records.part import Estimate, Part, Speedup
 
-Order = Literal["constant", "linear", "quadratic", "irregular"]
+Order = Literal["constant", "linear", "quadratic", "growing", "irregular"]
 Form = Literal["sum", "max"]
 
 
@@ -27,7 +27,8 @@ class Law(Part):
     that of the lengths: 0 is constant, 1 proportional. `order` is the highest term whose interval excludes 0 and that
     makes more than 2 % of the longest step; "irregular" where the law is of neither form: it misses a point by more
     than 5 % beyond what the noise of the blocks may account for, or a term takes off more than 10 %. A step
-    that takes as long at either end, as far as the interval of `growth` tells, is constant.
+    that takes as long at either end, as far as the interval of `growth` tells, is constant; one that takes longer at
+    the longest while no term's interval excludes 0 is "growing": noise hides by which power.
     """
 
     arm: int

@@ -23,6 +23,7 @@ WORDS = {
     "constant": "constant",
     "linear": "linear",
     "quadratic": "quadratic",
+    "growing": "growing",
     "irregular": "irregular",
 }
 POWERS = ("", "·L", "·L²")
