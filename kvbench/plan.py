@@ -10,6 +10,7 @@ from pathlib import Path
 from kvbench import capabilities
 from kvbench.config.arms import written_arms
 from kvbench.config.schema import ArmConfig, Config
+from kvbench.errors import PromptError
 from kvbench.interruptions import default_steps
 from kvbench.workloads.prompts import bundled_prompts, long_text, read_prompts
 
@@ -116,10 +117,18 @@ class Plan:
 def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
     """Resolve a checked configuration; `prompts`, when given, replace the ones that it names.
 
-    Raises `PromptError` when a prompt file is unusable.
+    Raises `PromptError` when a prompt file is unusable, or holds too few prompts for one batch.
     """
     name = model_name(config)
-    return Plan(config, config.name or name, name, _arms(config), prompts or _prompts(config))
+    prompts = prompts or _prompts(config)
+    size = config.workload.batch_size
+    if not prompts.lengths and size > len(prompts.texts):
+        found = f"{len(prompts.texts)} prompt{'' if len(prompts.texts) == 1 else 's'}"
+        raise PromptError(
+            f"workload.batch_size={size}: the run has {found}, and no batch would hold as many: lower it, give more"
+            " prompts, or set workload.prompt_tokens, which makes enough of one length"
+        )
+    return Plan(config, config.name or name, name, _arms(config), prompts)
 
 
 def made_length(arm: Arm, needed_tokens: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
@@ -25,7 +27,10 @@ LAUNCH_SHARE = 0.5
 # A timed step that takes this share of a first visit's still pays for lengths that are new.
 STILL_FIRST = 0.75
 NO_COSTS = "what a step must read and compute is not predicted for this architecture"
-NO_CEILINGS = "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings"
+NO_CEILINGS = (
+    "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings (with --threads or --device"
+    " where the run sets them)"
+)
 NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's type"
 NO_STEPS = "no sequence had a decode step"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
@@ -143,18 +148,35 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
     steps: list[tuple[int, Cost | None]] = []
     prefills: list[Cost | None] = []
     for number, members in enumerate(prepared.batches):
-        rows, prompt = len(members), max(len(prepared.prompts[index]["token_ids"]) for index in members)
+        prompts = [len(prepared.prompts[index]["token_ids"]) for index in members]
         count = next((v.steps for v in blocks[0].visits if v.arm == arm and v.batch == number), 0)
         chunks = Chunks(plan.config.workload.prefill_chunk if spec.keeps_past else None)
-        prefills.append(_prefill(facts, rows, prompt, chunks, all_logits=all_logits))
+        prefills.append(_over_rows(prompts, partial(_prefill, facts, chunks=chunks, all_logits=all_logits)))
         if count:
-            steps.append((count, _mean_step(facts, rows, prompt, count, spec, all_logits)))
+            one = partial(_mean_step, facts, count=count, arm=spec, all_logits=all_logits)
+            steps.append((count, _over_rows(prompts, one)))
     total = sum(count for count, _ in steps)
     known = [(count / total, cost) for count, cost in steps if cost is not None]
     if not known or len(known) < len(steps):
         return None, None
     whole = [(1 / len(prefills), cost) for cost in prefills if cost is not None]
     return _weighted(known), _weighted(whole) if whole else None
+
+
+def _over_rows(prompts: Sequence[int], cost_of: Callable[[int, int], Cost | None]) -> Cost | None:
+    """The cost of a batch by `cost_of`, which takes rows and the length of their prompts.
+
+    Every row counts with its own length: what fills a shorter one up is submitted, and needed by nobody. Weights are
+    read once for all of them.
+    """
+    whole = cost_of(len(prompts), round(sum(prompts) / len(prompts)))
+    if whole is None or len(set(prompts)) == 1:
+        return whole
+    parts = [cost_of(rows, prompt) for prompt, rows in Counter(prompts).items()]
+    known = [cost for cost in parts if cost is not None]
+    if len(known) < len(parts):
+        return None
+    return replace(_weighted([(1, cost) for cost in known]), weight_bytes=whole.weight_bytes)
 
 
 def _prefill(facts: ModelFacts, rows: int, prompt: int, chunks: Chunks, *, all_logits: bool) -> Cost | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kvbench.analysis.device_warnings import device_warnings
 from kvbench.analysis.drift import drift
-from kvbench.analysis.estimates import block_figures
+from kvbench.analysis.estimates import block_figures, outliers
 from kvbench.analysis.varying_tokens import arms_with_other_tokens
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
@@ -60,14 +62,26 @@ def _noisy(plan: Plan, samples: RunSamples) -> list[RunWarning]:
         middle = median(steps)
         spread = 1.4826 * float(np.median(np.abs(np.asarray(steps) - middle))) / middle
         if spread > NOISE:
+            far = _standing_out(steps)
             warnings.append(
                 RunWarning(
                     code="noise",
-                    detail=f"{arm.label}: a decode step varies by {spread:.0%} from block to block: raise"
-                    " measure.blocks, or quieten the machine",
+                    detail=f"{arm.label}: a decode step varies by {spread:.0%} from block to block{far}:"
+                    " raise measure.blocks, or quieten the machine",
                 )
             )
     return warnings
+
+
+def _standing_out(steps: Sequence[float]) -> str:
+    """How many blocks stand out by more than noise, and by how much; they stay in every figure."""
+    middle = median(steps)
+    far = [steps[place] / middle for place in outliers(steps) if abs(steps[place] / middle - 1) > NOISE]
+    if not far:
+        return ""
+    worst = max(far, key=lambda ratio: max(ratio, 1 / ratio))
+    stand = "1 stands" if len(far) == 1 else f"{len(far)} stand"
+    return f", and of {len(steps)} blocks {stand} out, up to {worst:.2g} times the median"
 
 
 def _unused_tensors(samples: RunSamples) -> list[RunWarning]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -124,7 +123,9 @@ def _nvml() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    found = next((name for name in ("c++", "g++", "clang++", "cl") if shutil.which(name)), None)
+    from kvbench.measuring.compilers import found_compiler
+
+    found = found_compiler("cpu")
     remedy = "" if found else "install a C++ compiler: torch.compile needs one on the CPU"
     yield Finding("torch.compile", found is not None, f"C++ compiler {found or 'not found'}", remedy)
 

@@ -155,6 +155,8 @@ def _in_one_line(error: Exception) -> ConfigError:
         return unknown_key(str(cause.full_key))
     if isinstance(cause, ValidationError):
         return ConfigError(_sentence(str(cause), str(cause.full_key or "configuration")))
+    if merged := re.match(r"Error merging override (?P<override>\S+=)", text):
+        return ConfigError(f"{merged['override']}…: of another form than the key's value; --help lists the keys")
     return ConfigError(" ".join(text.split()))
 
 
@@ -166,6 +168,8 @@ def _sentence(message: str, key: str) -> str:
         return f"{key}: must be a list, such as [1,2]"
     if "Incompatible value 'None'" in message or "is not Optional" in message:
         return f"{key}=null: needs a value"
+    if found := re.search(r"Value '(?P<value>.*)' is not a valid bool", message):
+        return f"{key}={found['value']}: must be true or false"
     if "not in '" in message:
         return str(unknown_key(key))
     return f"{key}: {message.splitlines()[0]}"

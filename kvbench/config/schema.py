@@ -19,6 +19,9 @@ DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")
 FAILURES = ("error", "oom", "crash", "hang")
 AXES = ("context", "batch")
+LARGEST_SEED = 2**63 - 1  # torch's generators take no more
+MOST_THREADS = 4096  # torch starts as many as it is told, and dies of it
+MOST_SEQUENCES = 65_536  # each is a prompt of its own, made before anything is predicted
 SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
 
 
@@ -88,7 +91,7 @@ class ModelConfig:
         0.0, "scripted: seconds in which an engine other than eager prepares, once per arm", minimum=0
     )
     kernel: str | None = setting(None, "scripted: name of the kernel that takes the device's time (default: none)")
-    seed: int = setting(0, "scripted and random: seed of the noise, of the weights", minimum=0)
+    seed: int = setting(0, "scripted and random: seed of the noise, of the weights", minimum=0, maximum=LARGEST_SEED)
     virtual_time: bool = setting(True, "scripted: advance a virtual clock; false sleeps for real")
     fail_at_step: int | None = setting(
         None, "scripted: fail at this decode step, counted over the whole run", minimum=1
@@ -125,7 +128,7 @@ class WorkloadConfig:
     prompt: str | None = setting(None, "one prompt, as text")
     prompt_tokens: int | None = setting(None, "cut or repeat the bundled text to exactly this many tokens", minimum=1)
     new_tokens: int = setting(64, "tokens that each sequence gets, the first one included", minimum=2)
-    batch_size: int = setting(1, "sequences decoded together", minimum=1)
+    batch_size: int = setting(1, "sequences decoded together", minimum=1, maximum=MOST_SEQUENCES)
     prefill_chunk: int | None = setting(
         None, "arms with a cache submit the prompt in pieces of so many tokens (default: whole)", minimum=1
     )
@@ -143,7 +146,7 @@ class SamplingConfig:
     top_p: float = setting(1.0, "nucleus sampling; 1 keeps all, below 1e-8 is greedy", minimum=0, maximum=1)
     top_k: int = setting(0, "sample among the k likeliest tokens; 0 keeps all", minimum=0)
     repetition_penalty: float = setting(1.0, "divides the scores of tokens already seen; 1 does nothing", above=0)
-    seed: int = setting(0, "seed of the draws, the same for every arm", minimum=0)
+    seed: int = setting(0, "seed of the draws, the same for every arm", minimum=0, maximum=LARGEST_SEED)
 
 
 @dataclass
@@ -244,7 +247,7 @@ class MeasureConfig:
         3.0, "seconds of repeated generation per arm to read the energy counter over; 0: none", minimum=0
     )
     step_lane: bool = setting(True, "also measure every step by itself, in visits of their own")
-    seed: int = setting(0, "seed of the order in which a block visits the arms", minimum=0)
+    seed: int = setting(0, "seed of the order in which a block visits the arms", minimum=0, maximum=LARGEST_SEED)
 
 
 @dataclass
@@ -283,7 +286,9 @@ class Config:
     trace: TraceConfig = field(default_factory=TraceConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
-    threads: int | None = setting(None, "CPU threads of torch (default: its own choice)", minimum=1)
+    threads: int | None = setting(
+        None, "CPU threads of torch (default: its own choice)", minimum=1, maximum=MOST_THREADS
+    )
     launch: str = setting(
         "worker", "worker: the model in a process of its own; inline: in this one", choices=("worker", "inline")
     )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from kvbench.decoding.batches import make_batch
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import Logits, Reorderable, largest_difference, rounding_noise
 from kvbench.decoding.sampling import Forced
@@ -47,6 +48,10 @@ class Comparable(Reorderable, Protocol):
     def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
         """What an arm with a quantised cache is held against, and its worst error in steps; None for other arms."""
 
+    @property
+    def inserts(self) -> bool:
+        """Whether messages stand between the new tokens."""
+
     def cache_of(self, arm: int) -> str:
         """The kind of cache of an arm."""
 
@@ -68,10 +73,10 @@ def compare(
 ) -> AgreementFigures:
     """Teacher-force arm 0 and the candidate along arm 0's tokens and compare their logits step by step.
 
-    `extent` is the number of steps, None for all. The batch with the first divergence in free running is the one
-    compared, up to that step at least; without a divergence it is the first batch.
+    `extent` is the number of steps, None for all. The batch with the divergence in free running that rounding explains
+    least is the one compared, up to that step at least; without a divergence it is the first batch.
     """
-    divergence = first_divergence(baseline_tokens, candidate_tokens)
+    divergence = _decisive(session, baseline_tokens, divergences(baseline_tokens, candidate_tokens))
     number, path = common_path(session, baseline_tokens, divergence, extent)
     batch, members = session.batches[number], session.batch_members[number]
     reference = _followed(session.decoder, 0, batch, path)
@@ -170,8 +175,8 @@ def largest_logit(logits: Sequence[torch.Tensor]) -> float:
     return float(torch.stack([step.abs().max() for step in logits]).max()) or 1.0
 
 
-def first_divergence(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequence[int]]) -> Divergence | None:
-    """The earliest step at which any sequence differs; one that merely ends earlier differs where it ends."""
+def divergences(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequence[int]]) -> list[Divergence]:
+    """Where each sequence that differs does so first, the earliest of all in front; one that ends earlier, there."""
     found = []
     for sequence, (a, b) in enumerate(zip(baseline, candidate, strict=True)):
         step = next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
@@ -179,7 +184,31 @@ def first_divergence(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequ
             step = min(len(a), len(b))
         if step is not None:
             found.append(Divergence(step, sequence))
-    return min(found, key=lambda divergence: divergence.step, default=None)
+    return sorted(found, key=lambda divergence: divergence.step)
+
+
+def _decisive(session: Comparable, tokens: Sequence[Sequence[int]], found: Sequence[Divergence]) -> Divergence | None:
+    """The divergence at which the first arm was surest of its token: a near-tie elsewhere must not hide it.
+
+    One plain pass over each prefix tells how sure. Where messages are inserted the tokens alone are no prefix, and the
+    earliest stands for all.
+    """
+    if len(found) < 2 or session.inserts:
+        return next(iter(found), None)
+
+    def lead(divergence: Divergence) -> float:
+        number = _batch_of(session, divergence.sequence)
+        batch, row = session.batches[number], session.batch_members[number].index(divergence.sequence)
+        own = tokens[divergence.sequence]
+        if divergence.step >= len(own):
+            return 0.0  # the first arm had ended
+        prompt = batch.input_ids[row, -batch.lengths[row] :].tolist()
+        prefix = make_batch(number, [prompt + list(own[: divergence.step])], 1, batch.input_ids.device)
+        path = batch.input_ids.new_tensor([[own[divergence.step]]])
+        best = _followed(session.unprepared, 0, prefix, path)[0][0].topk(2).values
+        return float(best[0] - best[1])
+
+    return max(found, key=lead)
 
 
 def _round_trip(

@@ -66,6 +66,9 @@ class Loop(ABC):
         # Zeros: what a padded pass submits beyond the last token must be ids too.
         ids = batch.input_ids.new_zeros((rows, self._submitted(context)))
         ids[:, :prompt] = batch.input_ids
+        # A run of fewer tokens than there is room for has the cache of one that fills it: what is compared and looked
+        # into is then the step that is timed.
+        self._room = max(context, batch.positions.shape[1])
         batch = widened(batch, ids.shape[1])
         message = batch.input_ids.new_tensor(self._interruptions.message_ids)
         cache = self._begin(ids)
@@ -173,7 +176,7 @@ class CachedLoop(Loop):
 
     def _begin(self, ids: torch.Tensor) -> Any:
         self._past = 0
-        return self._caches.new(*ids.shape)
+        return self._caches.new(len(ids), self._room)
 
     def _next_logits(
         self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None

@@ -48,6 +48,12 @@ class TorchSetting:
         wanted = IMPLEMENTATIONS.get(self.attention, "sdpa") if self.attention != "auto" else self.own_attention
         if model.config._attn_implementation != wanted:
             model.set_attn_implementation(wanted)
+        # Some architectures have one attention and keep it without a word; it must not be measured by another's name.
+        if model.config._attn_implementation != wanted:
+            raise ModelUnavailable(
+                f"attention={self.attention}: {type(model).__name__} has {model.config._attn_implementation} attention"
+                " alone: leave it out"
+            )
         torch.manual_seed(self.seed)
 
     @contextmanager

@@ -53,9 +53,9 @@ class AgreementFigures:
     argmax_flips: int
     noise_abs: float | None
     noise_rel: float | None
-    first_divergence: int | None  # index of the first new token that differs in free running
+    first_divergence: int | None  # the first new token that differs, of the sequence that decides
     divergence_sequence: int | None
-    top2_margin: float | None  # baseline's, at the first divergence
+    top2_margin: float | None  # baseline's, at that token
     dtype: str = "float32"
     sampled: bool = False  # whether the free runs draw their tokens
     penalised: bool = False  # whether they choose by scores other than the logits

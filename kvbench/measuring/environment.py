@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import kvbench
+from kvbench.measuring.compilers import found_compiler
 from kvbench.measuring.sensors import DeviceSensors
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def torch_environment(device: torch.device, sensors: DeviceSensors) -> dict[str,
         "device_memory_bytes": torch.cuda.get_device_properties(device).total_memory if on_gpu else None,
         "device_uuid": device_uuid(device),
         "threads": torch.get_num_threads(),
+        "compiler": found_compiler(device.type),
         "load_average_1m": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         **sensors.facts(),
         **neighbours(sensors),

@@ -53,8 +53,9 @@ class Agreement(Part):
     Relative differences are over the largest logit of the path. `noise_*` is what rounding alone does to the baseline,
     measured in this run, the largest of `noise_ways`; `allowed_rel` the largest relative difference that counts as
     rounding. `first_divergence` is the index of the first new token at which the free runs differ, in the prompt
-    `divergence_sequence`, and `top2_margin` the baseline's lead of its best logit there. A quantised cache that differs
-    by its quantisation and nothing else has no verdict, since it is neither equal nor wrong: `differs_by` names it.
+    `divergence_sequence`, and `top2_margin` the baseline's lead of its best logit there; of several prompts it is the
+    one whose lead is largest, which rounding explains least. A quantised cache that differs by its quantisation and
+    nothing else has no verdict, since it is neither equal nor wrong: `differs_by` names it.
     """
 
     verdict: Verdict | None

@@ -48,6 +48,8 @@ class Pair:
     def measured(self) -> str:
         """The figures of a pair that is not a result, worded so that they cannot be quoted as one."""
         arms = f"{self.candidate} ÷ {self.baseline}"
+        if UNKNOWN == self.speedup == self.end_to_end:
+            return f"nothing was measured of {arms}"
         return f"measured all the same, {arms}: decoding {self.speedup}, end to end {self.end_to_end}"
 
     @property

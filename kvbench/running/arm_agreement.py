@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvbench.decoding.agreement import FEW_STEPS, Comparable, common_path, compare, first_divergence
+from kvbench.decoding.agreement import FEW_STEPS, Comparable, common_path, compare, divergences
 from kvbench.decoding.reference import reference_distances, widened
 from kvbench.decoding.sampling import is_greedy
 from kvbench.interruptions import Interruptions
@@ -40,8 +40,8 @@ def references(
     wanted = plan.config.check.reference
     if wanted == "none":
         return []
-    found = [first_divergence(passes[0].tokens, each.tokens) for each in passes[1:]]
-    earliest = min((each for each in found if each is not None), key=lambda each: each.step, default=None)
+    found = [each for arm in passes[1:] for each in divergences(passes[0].tokens, arm.tokens)]
+    earliest = min(found, key=lambda each: each.step, default=None)
     number, path = common_path(session, passes[0].tokens, earliest, _extent(plan, interruptions))
     device = preconditions.reference_device(wanted, model.loaded.facts, model.device)
     wide = widened(model.loaded.model, DTYPES[wanted], device)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from collections.abc import Iterable
 
 import torch
@@ -15,10 +13,8 @@ from kvbench.decoding.engines.eager import EAGER
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.engines.protocol import Engine
 from kvbench.errors import DeviceUnavailable
+from kvbench.measuring.compilers import found_compiler
 from kvbench.plan import Arm
-
-CPP_COMPILERS = ("g++", "clang++")  # where $CXX names none
-C_COMPILERS = ("gcc", "clang", "cc")  # where $CC names none: Triton builds its launchers with one
 
 
 def engine_of(arm: Arm, device: torch.device) -> Engine:
@@ -48,15 +44,10 @@ def require_engines(arms: Iterable[ArmSpec], device: torch.device) -> None:
 def _missing_on_gpu() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed: pip install triton"
-    if not _found("CC", C_COMPILERS):
+    if found_compiler("cuda") is None:
         return "Triton found no C compiler: install gcc or set CC"
     return None
 
 
 def _missing_on_host() -> str | None:
-    return None if _found("CXX", CPP_COMPILERS) else "torch.compile found no C++ compiler: install g++ or set CXX"
-
-
-def _found(variable: str, usual: tuple[str, ...]) -> bool:
-    stated = os.environ.get(variable)
-    return any(shutil.which(name) for name in ((stated,) if stated else usual))
+    return None if found_compiler("cpu") else "torch.compile found no C++ compiler: install g++ or set CXX"

@@ -57,11 +57,22 @@ def _takes_any_cache(model: Any) -> bool:
 
 
 def require_static_room(
-    arms: Sequence[Arm], lengths: Sequence[int], new_tokens: int, interruptions: Interruptions, model: Any
+    arms: Sequence[Arm],
+    lengths: Sequence[int],
+    new_tokens: int,
+    interruptions: Interruptions,
+    model: Any,
+    facts: ModelFacts,
 ) -> None:
-    """Raise `ConfigError` when a static cache is too short for the run, `ModelUnavailable` when none will do."""
+    """Raise `ConfigError` when a static cache is too short for the run or too long for the model.
+
+    Raises `ModelUnavailable` when none will do.
+    """
     needed = interruptions.context(max(lengths), new_tokens)
+    context = facts.max_context
     for arm in arms:
+        if arm.cache_tokens is not None and context is not None and arm.cache_tokens > context:
+            raise ConfigError(f"cache_tokens={arm.cache_tokens}: longer than the model's context of {context} tokens")
         if conflict := too_short(arm, needed):
             raise ConfigError(conflict)
         if arm.repeats and arm.keeps_past and arm.is_static and MODES[arm.mode].ours:

@@ -83,10 +83,12 @@ class PromptBatches:
         before = (decoded - steps) // 2
         count, some = len(self.all), min(len(self.all), PROFILED_BATCHES)
         chosen = [self.all[(2 * place + 1) * count // (2 * some)] for place in range(some)]  # the middle of each part
-        return [
-            self.batch(batch.index, [_prolonged(row, len(row) + before) for row in self._rows(batch)], steps + 1)
-            for batch in chosen
-        ], steps
+        return [self._begun(batch, before) for batch in chosen], steps
+
+    def _begun(self, batch: PromptBatch, before: int) -> PromptBatch:
+        """A batch as if so many tokens had been decoded from it already, with the room that is left then."""
+        rows = [_prolonged(row, len(row) + before) for row in self._rows(batch)]
+        return make_batch(batch.index, rows, batch.positions.shape[1] - max(map(len, rows)), self._device)
 
     def _rows(self, batch: PromptBatch) -> list[Sequence[int]]:
         return [self._prompts[index] for index in self.members[batch.index]]

@@ -127,15 +127,18 @@ class _Operators(TorchDispatchMode):
 def counted_flops(forward: Forward, batch: PromptBatch) -> CountedFlops:
     """FLOPs of a prefill of a batch, or of its first tokens, by torch's counter.
 
-    Under eager attention, since the counter sees nothing inside SDPA on a CPU. The attention is put back.
+    Under eager attention and eager experts, since the counter sees nothing inside SDPA on a CPU, nor inside grouped
+    products. Both are put back.
     """
     model, ids = forward.model, batch.input_ids[:, -COUNTED_TOKENS:]
     rows, tokens = ids.shape
-    own = model.config._attn_implementation
+    own, experts = model.config._attn_implementation, getattr(model.config, "_experts_implementation", None)
     plain = PromptBatch(0, ids, torch.arange(tokens, device=ids.device)[None], None, (tokens,) * rows)
     try:
         if own != "eager":
             model.set_attn_implementation("eager")
+        if experts not in (None, "eager"):
+            model.set_experts_implementation("eager")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             forward.last_logits(ids, plain, tokens)
     except Exception as error:  # an architecture without eager attention, or with kernels that cannot be counted
@@ -145,4 +148,6 @@ def counted_flops(forward: Forward, batch: PromptBatch) -> CountedFlops:
     finally:
         if own != "eager":
             model.set_attn_implementation(own)
+        if experts not in (None, "eager"):
+            model.set_experts_implementation(experts)
     return CountedFlops(rows, tokens, int(counter.get_total_flops()))

@@ -66,7 +66,7 @@ class TorchSession:
         token_ids = [prompt["token_ids"] for prompt in prompts]
         preconditions.require_context(list(map(len, token_ids)), self._new_tokens, self._facts, self._interruptions)
         preconditions.require_static_room(
-            plan.arms, list(map(len, token_ids)), self._new_tokens, self._interruptions, self._model
+            plan.arms, list(map(len, token_ids)), self._new_tokens, self._interruptions, self._model, self._facts
         )
         self._prompts = PromptBatches(
             token_ids,
@@ -143,6 +143,11 @@ class TorchSession:
     def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
         """See `Comparable.round_trip`."""
         return self._decoders.round_trip(arm, forced)
+
+    @property
+    def inserts(self) -> bool:
+        """See `Comparable.inserts`."""
+        return bool(self._interruptions.message_ids)
 
     def cache_of(self, arm: int) -> str:
         """See `Comparable.cache_of`."""

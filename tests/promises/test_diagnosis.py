@@ -132,6 +132,10 @@ class TestCosts:
         assert ("The cache holds 428 B of one sequence at the end of the run, 4.00 B a token.") == said["cache_bytes"]
         assert said["energy"].startswith("The cache saves ")
 
+    def test_of_a_static_cache_are_those_of_its_length_and_not_of_what_it_holds(self, diagnosed: Diagnosed) -> None:
+        said = diagnosed("cache=static", "workload.prompt_tokens=100", "workload.new_tokens=8")
+        assert ("The cache is allocated whole, 520 B for one sequence, 4.00 B a token.") == said["cache_bytes"]
+
 
 class TestFloors:
     def test_tell_how_long_a_cached_step_must_read(self, diagnosed: Diagnosed, ceilings: Ceilings) -> None:
@@ -153,7 +157,7 @@ class TestFloors:
             " reading would raise it."
         )
         assert (
-            "A step of nocache computes 10.0 TFLOP, one of cached 5.01 GFLOP: 2,004 times the arithmetic for 13 times"
+            "A step of nocache needs 10.0 TFLOP, one of cached 5.01 GFLOP: 2,004 times the arithmetic for 13 times"
             " the time; nocache is bound by computing, at 72 % of this machine's rate (MFU)."
         ) == said["arithmetic"]
 

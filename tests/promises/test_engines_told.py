@@ -47,6 +47,17 @@ def flat(text: str) -> str:
 
 
 class TestPadding:
+    def test_is_told_beside_the_arithmetic_that_a_step_needs(self, measured: Measured) -> None:
+        record = measured(
+            *("arms=[{mode: nocache, bucket: 16},{mode: cached}]", *sized(prompt=8, new=3)),
+            *("model.nocache_per_token_s=0.001", "model.parameters=1000000000"),
+        )
+        said = {each.code: each.text for each in record.comparisons[0].diagnosis}
+        assert ", without the 68 % that padding adds to nocache (bucket 16)" in said["arithmetic"]
+        assert "/arms/0/padding_share" in next(
+            each.evidence for each in record.comparisons[0].diagnosis if each.code == "arithmetic"
+        )
+
     def test_is_what_the_steps_submitted_beyond_their_context(self, measured: Measured) -> None:
         record = measured("arms=[{mode: nocache},{mode: nocache, bucket: 8},{mode: cached}]", *sized(prompt=10, new=5))
         # Contexts of 11, 12, 13 and 14 tokens in buckets of 16: 64 submitted for 50.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kvbench.config.compose import load_config, sources
+from kvbench.errors import PromptError
 from kvbench.plan import Arm, Plan, make_plan
 
 
@@ -20,9 +23,18 @@ class TestArms:
             "mode=generate_nocache", "attention=math"
         ).arms
 
-    def test_the_general_form_wins_over_its_shorthand(self) -> None:
-        arms = plan("mode=cached", "arms=[{mode: generate},{mode: cached, attention: sdpa}]").arms
+    def test_can_be_listed_each_with_parts_of_its_own(self) -> None:
+        arms = plan("arms=[{mode: generate},{mode: cached, attention: sdpa}]").arms
         assert (Arm("generate", "dynamic", "eager", "auto"), Arm("cached", "dynamic", "eager", "sdpa")) == arms
+
+
+@pytest.mark.parametrize(("overrides", "prompts"), [((), 4), (("workload.prompt=one",), 1)])
+def test_a_batch_of_more_sequences_than_there_are_prompts_is_refused(overrides: tuple[str, ...], prompts: int) -> None:
+    """It ran with as many as there were, and every table called it the larger one."""
+    assert plan(*overrides, f"workload.batch_size={prompts}").prompts.texts
+    with pytest.raises(PromptError, match=f"workload.batch_size={prompts + 1}: the run has {prompts} prompt"):
+        plan(*overrides, f"workload.batch_size={prompts + 1}")
+    assert plan("workload.prompt_tokens=8", "workload.batch_size=64").prompts.lengths
 
 
 class TestVisitingOrder:

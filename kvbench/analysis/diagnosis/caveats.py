@@ -81,8 +81,10 @@ def no_ceilings(pair: Pair) -> Sentence | None:
         return None
     if pair.record.ceilings is not None or "/ceilings" not in pair.record.null_reasons:
         return None
+    chosen = {key: pair.record.config.get(key) for key in ("threads", "device")}
+    options = "".join(f" --{key} {value}" for key, value in chosen.items() if value not in (None, "auto"))
     text = (
         "How far a step is from what this machine could do is not known:"
-        " `kvbench doctor --ceilings` measures that once."
+        f" `kvbench doctor --ceilings{options}` measures that once."
     )
     return Sentence(code="no_ceilings", text=text, evidence=(reason, *of_arm(known[-1], "limit/flops")))

@@ -24,11 +24,14 @@ def arithmetic(pair: Pair) -> Sentence | None:
         return None
     names = [pair.name(arm) for arm in pair.arms]
     text = (
-        f"A step of {names[0]} computes {format_value(baseline.flops, 'FLOP')}, one of {names[1]}"
+        f"A step of {names[0]} needs {format_value(baseline.flops, 'FLOP')}, one of {names[1]}"
         f" {format_value(candidate.flops, 'FLOP')}: {_times(baseline.flops / candidate.flops)} the arithmetic for"
         f" {_times(speedup)} the time"
     )
     evidence = [pointer for arm in pair.arms for pointer in of_arm(arm, "limit/flops")] + [pair.at("speedup/value")]
+    if (pair.baseline.padding_share or 0.0) >= VISIBLE_PADDING:
+        text += f", without the {percent(pair.baseline.padding_share or 0.0)} that padding adds to {names[0]}"
+        evidence += of_arm(pair.arms[0], "padding_share")
     if baseline.bound == "compute" and baseline.mfu is not None and baseline.mfu <= BEYOND:
         text += f"; {names[0]} is bound by computing, at {percent(baseline.mfu)} of this machine's rate (MFU)"
         evidence += of_arm(pair.arms[0], "limit/bound", "limit/mfu")

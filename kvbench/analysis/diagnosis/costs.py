@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair, of_arm, percent
+from kvbench.capabilities import CACHES
 from kvbench.quantities import format_value
 from kvbench.records.diagnosis import Sentence
 
@@ -18,7 +19,12 @@ def cache_bytes(pair: Pair) -> Sentence | None:
         return None
     rows = min(workload.batch_size, len(workload.prompt_tokens))
     sequences = "one sequence" if rows == 1 else f"{rows:,} sequences"
-    text = f"The cache holds {format_value(memory.kv_cache_bytes, 'bytes')} of {sequences} at the end of the run"
+    held = format_value(memory.kv_cache_bytes, "bytes")
+    kind = CACHES.get(pair.candidate.cache)
+    if kind is not None and kind.static:
+        text = f"The cache is allocated whole, {held} for {sequences}"
+    else:
+        text = f"The cache holds {held} of {sequences} at the end of the run"
     evidence = [*of_arm(arm, "memory/kv_cache_bytes"), "/workload/batch_size"]
     per_token = model.get("kv_bytes_per_token")
     if per_token and model.get("sliding_window") is None:

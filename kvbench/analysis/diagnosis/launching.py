@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair, both, keeps_past, of_arm
-from kvbench.capabilities import EAGER, ENGINES, OWN_CACHE, arm_conflict, device_conflict
+from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, arm_conflict, device_conflict
 from kvbench.quantities import fixed, format_value
 from kvbench.records.diagnosis import Sentence
 from kvbench.records.growth import BreakEven
 from kvbench.records.schema import ArmRecord
 
 REPEATED_CACHE = "static"  # the kind whose steps all have one shape
+REPLACEABLE = (NO_CACHE, "dynamic", REPEATED_CACHE)  # in which keys and values are the same and in the same place
+COMPILES = ("compiled", "fused")
 ON_DEVICE_REMEDY = "Fewer or larger launches would help: a compiled or captured step, or a larger batch."
 ON_HOST_REMEDY = "Fewer or larger operations would help: a compiled step, or a larger batch."
 
@@ -149,15 +151,19 @@ def _keys(pair: Pair, bound: list[int], engine: str) -> str | None:
     The shorthand keys are every arm's, so that they must suit all of them; a run of listed arms is told new ones.
     """
     record = pair.record
+    if engine in COMPILES and record.environment.get("compiler", "") is None:
+        return None
     listed = record.config.get("arms") is not None
-    wanted = [_with_engine(arm, engine) for place, arm in enumerate(record.arms) if place in bound or not listed]
+    waiting = [arm for place, arm in enumerate(record.arms) if place in bound or not listed]
+    wanted = [_with_engine(arm, engine) for arm in waiting]
     device_type = str(record.environment.get("device", "")).partition(":")[0]
-    if any(arm.cache == OWN_CACHE for arm in record.arms) or any(
+    if any(arm.cache not in REPLACEABLE for arm in waiting) or any(
         arm_conflict(arm) is not None or device_conflict(arm, device_type) is not None for arm in wanted
     ):
         return None
     if listed:
-        return f"the arm{'s' if len(wanted) > 1 else ''} {' and '.join(map(_written, wanted))}"
+        told = list(dict.fromkeys(map(_written, wanted)))
+        return f"the arm{'s' if len(told) > 1 else ''} {' and '.join(told)}"
     return f"engine={engine}" + (f" cache={REPEATED_CACHE}" if any(map(keeps_past, wanted)) else "")
 
 

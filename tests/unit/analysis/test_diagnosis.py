@@ -220,9 +220,10 @@ def test_a_cache_that_wins_is_not_said_to_save_nothing(verdict: str) -> None:
 
 
 class TestARemedyForLaunches:
-    def told(self, device: str, *arms: dict[str, Any], **config: Any) -> str:
+    def told(self, device: str, *arms: dict[str, Any], environment: dict[str, Any] | None = None, **config: Any) -> str:
         base = h200(arms=list(arms) or [h200_arm(kind, 0.0125, 0.002, 2.5) for kind in ("nocache", "cached")])
-        changed = {"environment": {**base.environment, "device": device}, "config": {**base.config, **config}}
+        found = {**base.environment, "device": device, **(environment or {})}
+        changed = {"environment": found, "config": {**base.config, **config}}
         return said(base.model_copy(update=changed))["launch"].rpartition(". ")[2]
 
     def test_is_keys_that_make_every_arm_of_the_run_faster(self) -> None:
@@ -232,6 +233,20 @@ class TestARemedyForLaunches:
         assert (
             "Try the arms {mode: nocache, engine: compiled} and {mode: cached, engine: compiled, cache: static}."
         ) == self.told("cuda:0", arms=[{"mode": "nocache"}, {"mode": "cached"}])
+
+    def test_names_an_arm_once(self) -> None:
+        arms = [h200_arm("cached", 0.0125, 0.002, 2.5) | {"cache": kind} for kind in ("dynamic", "static")]
+        told = self.told("cuda:0", *arms, arms=[{"mode": "cached"}, {"mode": "cached", "cache": "static"}])
+        assert "Try the arm {mode: cached, engine: compiled, cache: static}." == told
+
+    def test_does_not_take_away_the_cache_that_is_tried(self) -> None:
+        arms = [h200_arm("nocache", 0.0125, 0.002, 2.5), h200_arm("cached", 0.0125, 0.002, 2.5) | {"cache": "fp8"}]
+        assert self.told("cuda:0", *arms).endswith("a compiled or captured step, or a larger batch.")
+
+    @pytest.mark.parametrize(("device", "engine"), [("cpu", None), ("cuda:0", "graph")])
+    def test_is_no_engine_that_finds_no_compiler(self, device: str, engine: str | None) -> None:
+        told = self.told(device, environment={"compiler": None})
+        assert told.startswith(f"Try engine={engine} " if engine else "Fewer or larger")
 
     @pytest.mark.parametrize("device", ["mps", ""])
     def test_is_no_engine_that_the_device_cannot_run(self, device: str) -> None:

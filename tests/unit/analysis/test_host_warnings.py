@@ -63,6 +63,11 @@ class TestNoise:
         (detail,) = told(plan, with_steps(samples, (0.9, 0.95, 1.0, 1.05, 1.1)), "noise")
         assert "cached: a decode step varies by 7% from block to block: raise measure.blocks" in detail
 
+    def test_tells_of_blocks_that_stand_out_which_the_deviation_does_not_see(self) -> None:
+        plan, samples = measured()
+        (detail,) = told(plan, with_steps(samples, (0.92, 0.95, 1.0, 1.06, 40.0)), "noise")
+        assert "varies by 9% from block to block, and of 5 blocks 1 stands out, up to 40 times the median:" in detail
+
     def test_is_told_of_each_arm_by_itself(self) -> None:
         plan, samples = measured()
         factors = (0.9, 0.95, 1.0, 1.05, 1.1)

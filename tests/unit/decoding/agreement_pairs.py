@@ -28,6 +28,7 @@ class Pair:
     """A recompute loop and a candidate, as a session offers them."""
 
     takes_masks = True
+    inserts = False
 
     def __init__(self, model: Any, candidate: Callable[..., Loop], prompts: Sequence[Sequence[int]] = PROMPTS) -> None:
         self._model = model

@@ -22,7 +22,7 @@ from agreement_pairs import (
 
 from kvbench.analysis.agreement import RESOLUTION, judge, tolerance
 from kvbench.decoding import rounding
-from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, first_divergence, step_figures
+from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, divergences, step_figures
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.reference import reference_distances, widened
@@ -163,15 +163,32 @@ class TestNoise:
         assert doubled.input_ids.shape == (4, 8)
 
 
-class TestFirstDivergence:
-    def test_is_the_earliest_over_all_sequences(self) -> None:
-        assert first_divergence([[1, 2, 3], [4, 5, 6]], [[1, 2, 9], [4, 8, 6]]) == Divergence(1, 1)
+class TestDivergences:
+    def test_are_the_first_of_each_sequence_the_earliest_in_front(self) -> None:
+        assert divergences([[1, 2, 3], [4, 5, 6]], [[1, 2, 9], [4, 8, 6]]) == [Divergence(1, 1), Divergence(2, 0)]
 
-    def test_counts_an_early_end(self) -> None:
-        assert first_divergence([[1, 2, 3]], [[1, 2]]) == Divergence(2, 0)
+    def test_count_an_early_end(self) -> None:
+        assert divergences([[1, 2, 3]], [[1, 2]]) == [Divergence(2, 0)]
 
-    def test_is_none_for_equal_tokens(self) -> None:
-        assert first_divergence([[1, 2]], [[1, 2]]) is None
+    def test_are_none_for_equal_tokens(self) -> None:
+        assert divergences([[1, 2]], [[1, 2]]) == []
+
+    @pytest.mark.parametrize("steps", [(1, 5), (5, 1), (3, 3)])
+    def test_of_several_the_one_decides_where_the_baseline_was_surest(
+        self, steps: tuple[int, int], tiny_model: Any
+    ) -> None:
+        """Only the earliest was looked at: a near-tie in one prompt hid a broken cache in another."""
+        pair = Pair(tiny_model("llama"), CachedLoop)
+        tokens = pair.tokens(0)
+        logits = pair.logits(0, torch.tensor(tokens))
+        leads = [float(-logits[step][row].topk(2).values.diff()) for row, step in enumerate(steps)]
+        parted = [list(row) for row in tokens]
+        for row, step in enumerate(steps):
+            parted[row][step] += 1
+        figures = compare(pair, 1, tokens, parted, None)
+        surest = leads.index(max(leads))
+        assert (surest, steps[surest]) == (figures.divergence_sequence, figures.first_divergence)
+        assert max(leads) == pytest.approx(figures.top2_margin, rel=1e-3)
 
 
 class TestTheSteps:

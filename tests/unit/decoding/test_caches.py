@@ -160,6 +160,16 @@ class TestKeptForAnEngine:
             found.append(model(input_ids=ids[:, :1], past_key_values=cache).logits)
         torch.testing.assert_close(*found)
 
+    def test_a_run_cut_short_has_the_cache_of_a_whole_one(self) -> None:
+        """A static cache as long as the few steps that are compared was another step than the one that is timed."""
+        forward = Forward(tiny(LlamaConfig(**SHAPE)))
+        caches = CacheMaker(forward, "static", kept=True)
+        loop = CachedLoop(forward, Sampler(SamplingConfig()), TorchSetting("auto", "sdpa", 0), 0, caches=caches)
+        batch = make_batch(0, PROMPTS, 100, torch.device("cpu"))
+        short, whole = (loop.run(batch, tokens, Unobserved()) for tokens in (3, 100))
+        assert short.cache is whole.cache
+        assert 128 == whole.cache.layers[0].max_cache_len
+
 
 class TestWhatACacheCannotHold:
     def test_windows(self) -> None:
