@@ -27,6 +27,11 @@ LAUNCH_SHARE = 0.5
 # A timed step that takes this share of a first visit's still pays for lengths that are new.
 STILL_FIRST = 0.75
 NO_COSTS = "what a step must read and compute is not predicted for this architecture"
+REFUTED = (
+    "torch's counter saw more arithmetic in a prefill than is predicted for this architecture (flops_check), so that"
+    " what a step must do is not known"
+)
+MOST_BEYOND = 1.05  # counted over predicted FLOPs; the counter misses operations, and never makes any up
 NO_CEILINGS = (
     "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings (with --threads or --device"
     " where the run sets them)"
@@ -113,7 +118,9 @@ def _without_costs(plan: Plan, samples: RunSamples, arm: int) -> str:
         return OTHER_STEPS
     if not samples.blocks:
         return NOT_MEASURED
-    return NO_COSTS if _steps(samples, arm) else NO_STEPS
+    if not _steps(samples, arm):
+        return NO_STEPS
+    return REFUTED if _refuted(samples) else NO_COSTS
 
 
 def flops_check(samples: RunSamples) -> FlopsCheck | None:
@@ -130,6 +137,14 @@ def flops_check(samples: RunSamples) -> FlopsCheck | None:
     )
 
 
+def _refuted(samples: RunSamples) -> bool:
+    """Whether the run itself shows that the formula leaves work out, as for layers that run several times."""
+    found = flops_check(samples)
+    if found is None or not found.predicted or found.counted is None:
+        return False
+    return found.counted > MOST_BEYOND * found.predicted
+
+
 def _steps(samples: RunSamples, arm: int) -> int:
     return sum(visit.steps for visit in samples.blocks[0].visits if visit.arm == arm)
 
@@ -141,7 +156,7 @@ def _several_kinds(plan: Plan) -> bool:
 def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost | None]:
     """The mean cost of a decode step and of a prefill, over the steps and batches that were measured."""
     prepared, blocks = samples.prepared, samples.blocks
-    if prepared is None or not blocks or _several_kinds(plan):
+    if prepared is None or not blocks or _several_kinds(plan) or _refuted(samples):
         return None, None
     facts, spec = facts_from_mapping(prepared.model), plan.arms[arm]
     all_logits = "all_logits" in habits_of(spec.mode, spec.habit) or bool(prepared.model.get("computes_all_logits"))

@@ -12,6 +12,8 @@ from kvbench.analysis.limits import limit, limit_reasons
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.cold_visits import ColdEvidence, LengthProbe
 from kvbench.measuring.samples import RunSamples
+from kvbench.measuring.step_work import CountedFlops
+from kvbench.model_costs import facts_from_mapping, pass_cost
 from kvbench.plan import Plan, make_plan
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
 from kvbench.records.schema import Limit
@@ -129,6 +131,17 @@ class TestLaunchTime:
 
 
 class TestWhatIsNotKnown:
+    @pytest.mark.parametrize(("more", "known"), [(1.04, True), (1.06, False), (0.3, True)])
+    def test_is_what_the_run_s_own_count_refutes(self, more: float, known: bool) -> None:
+        """Layers that run twice were given a floor of half their work. What the counter misses refutes nothing."""
+        plan, samples = measured()
+        cost = pass_cost(facts_from_mapping(samples.prepared.model if samples.prepared else {}), 1, 100)
+        assert cost is not None
+        samples = replace(samples, counted_flops=CountedFlops(1, 100, int(more * cost.square_flops)))
+        found = limit(plan, samples, 1, CEILINGS)
+        assert known == (found.floor_s is not None) == (found.mbu is not None) == (found.flops is not None)
+        assert known == ("torch's counter saw more" not in limit_reasons(plan, samples, 1, CEILINGS).get("floor_s", ""))
+
     def test_a_type_without_a_rate_has_a_memory_time_and_no_floor(self) -> None:
         plan, samples = measured()
         ceilings = CEILINGS.model_copy(update={"matrix": ()})
