@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair, both, keeps_past, of_arm
-from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, arm_conflict, device_conflict
+from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE, arm_conflict, device_conflict
 from kvbench.quantities import fixed, format_value
 from kvbench.records.diagnosis import Sentence
 from kvbench.records.growth import BreakEven
@@ -157,9 +157,9 @@ def _keys(pair: Pair, bound: list[int], engine: str) -> str | None:
     waiting = [arm for place, arm in enumerate(record.arms) if place in bound or not listed]
     wanted = [_with_engine(arm, engine) for arm in waiting]
     device_type = str(record.environment.get("device", "")).partition(":")[0]
-    if any(arm.cache not in REPLACEABLE for arm in waiting) or any(
-        arm_conflict(arm) is not None or device_conflict(arm, device_type) is not None for arm in wanted
-    ):
+    if any(arm.cache == OWN_CACHE for arm in record.arms) or any(arm.cache not in REPLACEABLE for arm in waiting):
+        return None
+    if any(arm_conflict(arm) is not None or device_conflict(arm, device_type) is not None for arm in wanted):
         return None
     if listed:
         told = list(dict.fromkeys(map(_written, wanted)))

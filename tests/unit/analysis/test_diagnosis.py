@@ -239,6 +239,12 @@ class TestARemedyForLaunches:
         told = self.told("cuda:0", *arms, arms=[{"mode": "cached"}, {"mode": "cached", "cache": "static"}])
         assert "Try the arm {mode: cached, engine: compiled, cache: static}." == told
 
+    def test_is_none_of_a_model_of_ones_own_though_the_arm_that_waits_keeps_no_cache(self) -> None:
+        arms = [h200_arm("nocache", 0.0125, 0.002, 2.5), h200_arm("cached", 0.0023, 0.002, 2.5) | {"cache": "own"}]
+        arms[1]["limit"] = {**arms[1]["limit"], "bound": "memory"}
+        told = self.told("cuda:0", *arms, arms=[{"mode": "nocache"}, {"mode": "cached"}])
+        assert told.endswith("a compiled or captured step, or a larger batch.")
+
     def test_does_not_take_away_the_cache_that_is_tried(self) -> None:
         arms = [h200_arm("nocache", 0.0125, 0.002, 2.5), h200_arm("cached", 0.0125, 0.002, 2.5) | {"cache": "fp8"}]
         assert self.told("cuda:0", *arms).endswith("a compiled or captured step, or a larger batch.")
