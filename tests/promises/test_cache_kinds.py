@@ -74,6 +74,13 @@ def test_a_static_cache_too_short_for_a_prompt_of_ones_own_is_refused(run_kvbenc
     assert "cache_tokens=8: a static cache of that length is too short" in error
 
 
+def test_a_static_cache_longer_than_the_model_reads_is_refused(run_kvbench: Run) -> None:
+    """It was predicted not to fit, with the advice to take a smaller model."""
+    code, _, error = run_kvbench("mode=cached", "cache=static", "cache_tokens=5000", *QUICK, *SHORT)
+    assert code == 2
+    assert "cache_tokens=5000: longer than the model's context of 4096 tokens" in error
+
+
 def test_windows_shorter_than_the_run_are_refused_where_a_step_is_repeated(run_kvbench: Run) -> None:
     code, _, error = run_kvbench(
         *RANDOM,

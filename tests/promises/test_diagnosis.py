@@ -138,6 +138,10 @@ class TestCosts:
 
 
 class TestFloors:
+    def test_that_are_not_known_name_the_command_for_the_run_s_own_threads(self, diagnosed: Diagnosed) -> None:
+        said = diagnosed("model.cached_step_s=0.004", "model.parameters=1000000", "threads=3", "device=cpu")
+        assert "`kvbench doctor --ceilings --threads 3 --device cpu` measures that once." in said["no_ceilings"]
+
     def test_tell_how_long_a_cached_step_must_read(self, diagnosed: Diagnosed, ceilings: Ceilings) -> None:
         said = diagnosed(*H200, "model.launch_s=0.0125", "model.parameters=2506172416")
         # 5.0 GB at 4.41 TB/s.

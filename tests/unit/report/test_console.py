@@ -86,6 +86,15 @@ def test_a_pair_that_is_not_a_result_is_never_headlined(record):
     assert "3.42" not in shown(runs_table([run_row(record)]))
 
 
+def test_a_pair_of_which_nothing_was_measured_is_said_to_be_that():
+    nothing = {"value": None, "ci_low": None, "ci_high": None, "level": None, "n_blocks": 0}
+    pair = comparison(verdict="INVALID")
+    pair |= {name: pair[name] | nothing for name in ("speedup", "end_to_end_speedup")}
+    text = flat(shown(comparison_table(two_arms(pair=pair))))
+    assert "nothing was measured of cached (dynamic) ÷ nocache" in text
+    assert "measured all the same" not in text
+
+
 def test_a_verdict_of_too_few_blocks_is_not_a_result_even_in_a_valid_run():
     text = flat(shown(comparison_table(two_arms(pair=comparison(verdict="INVALID")))))
     assert "as fast as" not in text
