@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvbench.analysis.agreement import judge
 from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.analysis.warnings import untested_library
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.agreement import Agreement
@@ -28,7 +29,13 @@ def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     ]
     checks += _throttling(samples)
     checks += audit_checks(plan, samples)
-    return tuple(checks)
+    version = untested_library(samples)
+    return tuple(_doubted(check, version) if version else check for check in checks)
+
+
+def _doubted(check: Check, version: str) -> Check:
+    """A failed check with another possible cause: a transformers that kvbench does not know yet."""
+    return check if check.passed else check.model_copy(update={"advice": f"{check.advice}; {version}"})
 
 
 def _mode_proof(plan: Plan, samples: RunSamples) -> Check:

@@ -10,6 +10,7 @@ from kvbench.analysis.device_warnings import device_warnings
 from kvbench.analysis.drift import drift
 from kvbench.analysis.estimates import block_figures, outliers
 from kvbench.analysis.varying_tokens import arms_with_other_tokens
+from kvbench.library_versions import untested
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.schema import RunWarning
@@ -28,6 +29,8 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     """What a reader should know besides."""
     remarks = samples.prepared.remarks if samples.prepared else ()
     warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in (*remarks, *samples.warnings)]
+    if version := untested_library(samples):
+        warnings.append(RunWarning(code="transformers_untested", detail=version))
     if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
         warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
     warnings += _unused_tensors(samples)
@@ -39,6 +42,12 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     if plan.config.model.weights == "random" and plan.config.frontier.axes is None:
         warnings.append(RunWarning(code="random_weights", detail=RANDOM_WEIGHTS))
     return tuple(warnings)
+
+
+def untested_library(samples: RunSamples) -> str | None:
+    """A clause about the run's transformers where it is newer than any that kvbench was tested with."""
+    installed = samples.prepared.environment.get("transformers") if samples.prepared else None
+    return untested(installed) if installed else None
 
 
 def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:

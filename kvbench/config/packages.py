@@ -6,14 +6,16 @@ from kvbench.capabilities import CACHES, missing_attention, missing_cache, missi
 from kvbench.config.arms import written_arms
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
+from kvbench.library_versions import too_old
 
 
 def require_packages(config: Config) -> None:
-    """Raise `ConfigError` for a choice whose package is not installed.
+    """Raise `ConfigError` for a choice whose package is not installed, or for a library that is too old.
 
     Apart from `check`, since a configuration is right or wrong wherever it is read.
     """
-    missing = missing_quantization(config.model.quantization)
+    missing = None if config.model.weights == "scripted" else too_old()
+    missing = missing or missing_quantization(config.model.quantization)
     for arm in written_arms(config):
         missing = missing or missing_attention(arm.attention)
         if arm.cache in CACHES:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ModelUnavailable
+from kvbench.library_versions import untested
 from kvbench.models.own import OwnCausalLM, OwnPast
+from kvbench.models.signature import signature_of
 
 
 class Forward:
@@ -22,22 +24,31 @@ class Forward:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        known = inspect.signature(model.forward).parameters
-        self._takes_positions = "position_ids" in known
-        self._takes_cache = "past_key_values" in known
-        self._takes_logits_to_keep = "logits_to_keep" in known
+        self.signature = signature_of(model)
 
     @property
     def full_logits(self) -> bool:
         """Whether logits of all positions are computed although one is wanted."""
-        return not self._takes_logits_to_keep
+        return not self.signature.logits_to_keep
 
     def require_cache(self) -> None:
         """Raise `ModelUnavailable` when the model cannot be handed a cache object."""
-        if not self._takes_cache:
+        if self.signature.cache is None:
+            keeps = "keeps its past in a state of its own and " if self.signature.makes_state else ""
+            # Of a transformers that renamed the argument once more, the model is not to blame.
+            version = untested()
             raise ModelUnavailable(
-                f"{type(self.model).__name__} takes no past_key_values, so mode=cached cannot run: use mode=nocache"
+                f"{type(self.model).__name__} {keeps}takes no cache, so mode=cached cannot run: use mode=nocache"
+                + (f" ({version})" if version else "")
             )
+
+    def fills_cache(self) -> bool:
+        """Whether one token, handed in with an empty cache, is in that cache afterwards."""
+        cache = DynamicCache(config=self.model.config)
+        ids = torch.zeros((1, 1), dtype=torch.long, device=self.model.device)
+        with torch.inference_mode():
+            self.model(input_ids=ids, use_cache=True, **self.signature.handing(cache))
+        return cache.get_seq_length() == 1
 
     def last_logits(
         self,
@@ -59,11 +70,10 @@ class Forward:
             # Past and new tokens; beside a static cache all that are to come, so that no step differs in shape.
             whole = getattr(cache, "is_compileable", False) and input_ids.shape[1] == 1
             arguments["attention_mask"] = batch.mask if whole else batch.mask[:, :length]
-        if self._takes_positions:
+        if self.signature.positions:
             arguments["position_ids"] = batch.positions[:, length - input_ids.shape[1] : length]
-        if cache is not None:
-            arguments["past_key_values"] = cache
-        keeps_one = self._takes_logits_to_keep and not all_logits
+        arguments |= self.signature.handing(cache)
+        keeps_one = self.signature.logits_to_keep and not all_logits
         if keeps_one:
             arguments["logits_to_keep"] = 1 if last is None else last
         logits: torch.Tensor = self.model(input_ids=input_ids, **arguments).logits
@@ -82,6 +92,10 @@ class OwnForward(Forward):
                 f"{self.model.where}: the model has no new_cache(batch_size), so mode=cached cannot run: add it (see"
                 " kvbench/own_model.py), or use mode=nocache"
             )
+
+    def fills_cache(self) -> bool:
+        """True: transformers has no part in such a model."""
+        return True
 
     def new_cache(self, rows: int) -> OwnPast:
         """An empty cache for so many sequences."""

@@ -21,6 +21,7 @@ from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.setting import TorchSetting
+from kvbench.models.signature import library_cache, returned_cache
 
 
 class Generate:
@@ -91,14 +92,14 @@ class Generate:
                 )
         finally:
             self._model.generation_config = own_defaults
-        cache = output.past_key_values if self._use_cache else None
+        cache = returned_cache(output) if self._use_cache else None
         return Decoded(output.sequences[:, prompt:], (), cache)
 
 
 def compiles(model: Any, cache: Any) -> bool:
     """Whether `generate` compiles a model's step beside such a cache; where it does not, it goes on without a word."""
     return hasattr(model, "_compiled_call") and bool(
-        model._valid_auto_compile_criteria({"past_key_values": cache}, GenerationConfig())
+        model._valid_auto_compile_criteria(library_cache(cache), GenerationConfig())
     )
 
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kvbench.decoding.protocol import Pass
 from kvbench.decoding.witness import Witness
 from kvbench.models.own import OwnCausalLM, OwnPast
+from kvbench.models.signature import handed_cache
 
 NO_LENGTH = "the cache tells no length (length or len()), so its growth was not checked"
 NOTHING_SEEN = "no embedding or product with weights was seen in the model: whether it computes all again is not known"
@@ -52,7 +53,7 @@ class OwnWitness(Witness):
 
     def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:
         super()._see_inputs(model, args, kwargs)
-        self._stated = _stated(kwargs.get("past_key_values"))
+        self._stated = _stated(handed_cache(kwargs))
         self._operators.rows = kwargs["input_ids"].shape[0]
         self._operators.positions = []
 
@@ -61,7 +62,7 @@ class OwnWitness(Witness):
         positions, told = self._operators.positions, self.passes[-1]
         if not positions:
             self._told.add(NOTHING_SEEN)
-        cache = kwargs.get("past_key_values")
+        cache = handed_cache(kwargs)
         if cache is None:
             self.passes[-1] = Pass(min([told.submitted, max(positions, default=told.submitted)]), None, None)
             return

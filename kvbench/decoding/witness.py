@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from kvbench.decoding.cache_bytes import logical_bytes
 from kvbench.decoding.protocol import Pass
+from kvbench.models.signature import handed_cache
 
 
 class Witness:
@@ -41,12 +42,19 @@ class Witness:
         self._after.remove()
 
     def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002 - torch's shape
-        cache = kwargs.get("past_key_values")
-        self._past = None if cache is None else int(cache.get_seq_length())
+        cache = handed_cache(kwargs)
+        self._past = _length(cache)
 
     def _see_cache(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG002
-        cache = kwargs.get("past_key_values")
-        after = None if cache is None else int(cache.get_seq_length())
-        self.passes.append(Pass(kwargs["input_ids"].shape[1], self._past, after))
+        cache = handed_cache(kwargs)
+        self.passes.append(Pass(kwargs["input_ids"].shape[1], self._past, _length(cache)))
         self.kv_bytes.append(0 if cache is None else logical_bytes(cache))
         self.allocated.append(self._allocated_bytes())
+
+
+def _length(cache: Any | None) -> int | None:
+    """Tokens that a cache says it holds; None without one, or for a state that counts none."""
+    try:
+        return None if cache is None else int(cache.get_seq_length())
+    except (AttributeError, ValueError):  # a state of the model's own, or transformers' layers for recurrent ones
+        return None

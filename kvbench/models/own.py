@@ -78,7 +78,7 @@ class OwnOutput:
     """What a pass returns: logits (batch, positions, vocabulary), and the past that was handed in."""
 
     logits: torch.Tensor
-    past_key_values: OwnPast | None
+    cache: OwnPast | None
 
 
 class OwnCausalLM(torch.nn.Module):
@@ -95,15 +95,15 @@ class OwnCausalLM(torch.nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        past_key_values: OwnPast | None = None,
+        cache: OwnPast | None = None,
         use_cache: bool = False,  # noqa: ARG002 - transformers' argument; here a past says it
     ) -> OwnOutput:
         """One pass over `input_ids` (batch, submitted)."""
-        if past_key_values is None:
+        if cache is None:
             return OwnOutput(self.own(input_ids), None)
-        logits = self.own(input_ids, past_key_values.cache)
-        past_key_values.hand(input_ids.shape[1])
-        return OwnOutput(logits, past_key_values)
+        logits = self.own(input_ids, cache.cache)
+        cache.hand(input_ids.shape[1])
+        return OwnOutput(logits, cache)
 
     @property
     def has_cache(self) -> bool:

@@ -27,6 +27,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from kvbench.models.signature import library_cache, returned_cache
 from kvbench.models.yuan_config import YuanConfig
 
 FILTER_EPS = 1e-6  # of the filter's norm, whatever `rms_norm_eps` says
@@ -229,6 +230,12 @@ class YuanPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": YuanDecoderLayer, "attentions": YuanAttention}  # noqa: RUF012
 
 
+def _handed(cache: Cache | None, kwargs: dict[str, Any]) -> Cache | None:
+    """The cache that a caller handed in, which transformers before 5.24 does by its older name."""
+    older = kwargs.pop("past_key_values", None)
+    return older if cache is None else cache
+
+
 class YuanModel(YuanPreTrainedModel):
     """The decoder without its head."""
 
@@ -247,7 +254,7 @@ class YuanModel(YuanPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
@@ -262,7 +269,9 @@ class YuanModel(YuanPreTrainedModel):
         if attention_mask is not None and attention_mask.ndim != 2:
             raise ValueError("attention_mask must be (batch, past + seq): the filter has to know what is padding")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        cache = DynamicCache(config=self.config) if use_cache and past_key_values is None else past_key_values
+        cache = _handed(cache, kwargs)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if cache is not None and not hasattr(next(iter(cache.layers), None), "conv_states"):
             raise ValueError("build the cache from this model's config, such as DynamicCache(config=model.config)")
         past = 0 if cache is None else cache.get_seq_length()
@@ -277,7 +286,7 @@ class YuanModel(YuanPreTrainedModel):
         rotary = _rotation(position_ids, self.config, x.dtype)
         for layer in self.layers:
             x = layer(x, rotary=rotary, mask=mask, real=real, cache=cache, **kwargs)
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(x), past_key_values=cache)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(x), **library_cache(cache))
 
     def _mask(
         self,
@@ -297,7 +306,7 @@ class YuanModel(YuanPreTrainedModel):
             first = _first_visible(input_ids == self.config.eod_token, columns, cache)
             return self._document_mask(first, columns, attention_mask, cache, x.dtype)
         return create_causal_mask(
-            config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache
+            config=self.config, inputs_embeds=x, attention_mask=attention_mask, **library_cache(cache)
         )
 
     def _document_mask(
@@ -359,7 +368,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
@@ -374,7 +383,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=_handed(cache, kwargs),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,
@@ -387,7 +396,7 @@ class YuanForCausalLM(YuanPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **library_cache(returned_cache(outputs)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

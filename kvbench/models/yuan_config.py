@@ -18,7 +18,7 @@ class YuanConfig(PreTrainedConfig):
     """
 
     model_type = "yuan"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - transformers reads it from the class
+    keys_to_ignore_at_inference = ["cache", "past_key_values"]  # noqa: RUF012 - transformers reads it from the class
 
     vocab_size: int = 135040
     hidden_size: int = 2048

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kvbench import errors
 from kvbench.errors import KvbenchError, OutOfMemory, RunFailed
+from kvbench.library_versions import untested
 
 # Error classes that the worker may report by name. What is not here arrives as RunFailed.
 BY_NAME: dict[str, type[KvbenchError]] = {
@@ -36,7 +37,9 @@ def fault_of(error: BaseException) -> Fault:
         return Fault(type(error).__name__, str(error))
     if is_out_of_memory(error):
         return Fault(OutOfMemory.__name__, "the device ran out of memory: " + _first_line(error))
-    return Fault(RunFailed.__name__, f"{type(error).__name__}: {_first_line(error)} (traceback in stdout.log)")
+    version = untested()
+    where = f"traceback in stdout.log; {version}" if version else "traceback in stdout.log"
+    return Fault(RunFailed.__name__, f"{type(error).__name__}: {_first_line(error)} ({where})")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +16,11 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
+from kvbench.library_versions import untested
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts
 from kvbench.models.fitting import free_bytes, require_fit
 from kvbench.models.own import OwnCausalLM
+from kvbench.models.signature import signature_of
 from kvbench.plan import Arm, Plan, made_length
 from kvbench.running.arm_cache import predicted_bytes
 
@@ -33,6 +34,11 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
             raise DeviceUnavailable(conflict)
         if arm.keeps_past and MODES[arm.mode].ours:
             forward.require_cache()
+            if (version := untested()) and not forward.fills_cache():
+                raise ModelUnavailable(
+                    f"{type(forward.model).__name__} did not fill the cache that it was handed, so mode=cached cannot"
+                    f" run: {version}"
+                )
         if arm.attention in HALF_ONLY_ATTENTION and forward.model.dtype not in (torch.bfloat16, torch.float16):
             dtype = str(forward.model.dtype).removeprefix("torch.")
             raise ConfigError(
@@ -46,14 +52,10 @@ def require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
     for arm in arms:
         if conflict := quantised_conflict(facts, arm.cache):
             raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
-        if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and not _takes_any_cache(model):
+        if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and signature_of(model).cache is None:
             raise ModelUnavailable(
                 f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use dynamic"
             )
-
-
-def _takes_any_cache(model: Any) -> bool:
-    return "past_key_values" in inspect.signature(model.forward).parameters
 
 
 def require_static_room(

@@ -11,6 +11,7 @@ import torch
 from kvbench.decoding.protocol import Decoder, PromptBatch
 from kvbench.measuring.samples import Shapes
 from kvbench.models.own import OwnTensors
+from kvbench.models.signature import returned_cache
 from kvbench.plan import Plan
 
 # Dimensions by what a cache layer calls its tensors, and by rank for what it calls otherwise.
@@ -61,7 +62,7 @@ class Returned:
             self.passes[self._tokens :] = [self._described(kwargs["input_ids"], output)]
 
     def _described(self, input_ids: torch.Tensor, output: Any) -> dict[str, Any]:
-        cache = getattr(output, "past_key_values", None)
+        cache = returned_cache(output)
         parts: dict[str, Any] = {
             "input_ids": _tensor(input_ids, ["batch", "submitted"]),
             "loss": None,

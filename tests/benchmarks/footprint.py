@@ -12,6 +12,7 @@ import tempfile
 # Each runs in a fresh interpreter and prints peak resident kilobytes: its own, and its largest child's.
 KVBENCH = """
 import resource, sys
+from kvbench.models.signature import library_cache
 from kvbench.__main__ import main
 main(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -32,7 +33,7 @@ with torch.inference_mode():
             ids = torch.cat([ids, logits[:, -1].argmax(-1, keepdim=True)], dim=1)
         cache, newest = DynamicCache(config=model.config), ids
         for _ in range(64):
-            logits = model(input_ids=newest, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            logits = model(input_ids=newest, **library_cache(cache), use_cache=True, logits_to_keep=1).logits
             newest = logits[:, -1].argmax(-1, keepdim=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0)
 """

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.clocks import Clock
+from kvbench.models.signature import library_cache
 from kvbench.plan import make_plan
 from kvbench.running.session import open_backend
 from kvbench.running.visits import visit
@@ -92,7 +93,7 @@ def bare_cached(model: Any, ids: torch.Tensor, new_tokens: int, clock: Clock) ->
     """The same with a cache."""
     cache, newest = DynamicCache(config=model.config), ids
     for index in range(new_tokens):
-        logits = model(input_ids=newest, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        logits = model(input_ids=newest, **library_cache(cache), use_cache=True, logits_to_keep=1).logits
         newest = logits[:, -1].argmax(-1, keepdim=True)
         if index == 0:
             clock.synchronise()

@@ -23,6 +23,7 @@ from kvbench.capabilities import ENGINES, arm_conflict, device_conflict
 from kvbench.capabilities.caches import static_length
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.clocks import Clock
+from kvbench.models.signature import library_cache
 from kvbench.plan import Arm, make_plan
 from kvbench.running.session import open_backend
 from kvbench.running.visits import visit
@@ -134,7 +135,7 @@ def bare_loop(model: Any, ids: torch.Tensor, new_tokens: int, clock: Clock) -> t
     """What anyone would write."""
     cache, newest, new = DynamicCache(config=model.config), ids, []
     for index in range(new_tokens):
-        logits = model(input_ids=newest, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        logits = model(input_ids=newest, **library_cache(cache), use_cache=True, logits_to_keep=1).logits
         newest = logits[:, -1].argmax(-1, keepdim=True)
         new.append(newest)
         if index == 0:

@@ -15,6 +15,7 @@ from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.generate import compiles
 from kvbench.decoding.setting import TorchSetting
 from kvbench.errors import ModelUnavailable
+from kvbench.models.signature import library_cache
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -25,7 +26,7 @@ SHORT = ("workload.prompt_tokens=20", "workload.new_tokens=4")
 def plainly(self: Any, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Any:
     """What repeats a pass without compiling it, which would take a minute."""
     plain = self._plain
-    return lambda tensors: plain(past_key_values=cache, **fixed, **tensors).logits
+    return lambda tensors: plain(**library_cache(cache), **fixed, **tensors).logits
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from transformers import DynamicCache
 
 from kvbench.memory_budget import Decoding, largest, peak_bytes
 from kvbench.model_facts import ModelFacts, facts_from_config
+from kvbench.models.signature import library_cache
 from kvbench.models.sizing import weight_size
 from kvbench.plan import Arm
 
@@ -63,7 +64,7 @@ def test_the_peak_of_a_chunked_prefill_is_predicted_within_fifteen_percent(
     with torch.inference_mode(), Live() as live:
         cache = DynamicCache(config=model.config)
         for begin in range(0, submitted, chunk):
-            model(input_ids=ids[:, begin : begin + chunk], past_key_values=cache, use_cache=True, logits_to_keep=1)
+            model(input_ids=ids[:, begin : begin + chunk], **library_cache(cache), use_cache=True, logits_to_keep=1)
     decoding = replace(CACHED, chunk=chunk)
     predicted = peak_bytes(facts, decoding, 3, submitted + 1)
     assert predicted is not None
@@ -85,7 +86,7 @@ def test_the_peak_of_a_pass_is_predicted_within_three_percent(
     ids = torch.arange(3 * submitted).view(3, submitted) % 97
     with torch.inference_mode(), Live() as live:
         cache = DynamicCache(config=model.config) if keeps else None
-        model(input_ids=ids, past_key_values=cache, use_cache=keeps, logits_to_keep=1)
+        model(input_ids=ids, **library_cache(cache), use_cache=keeps, logits_to_keep=1)
     predicted = peak_bytes(facts, decoding, 3, submitted + 1 if keeps else submitted)
     assert predicted is not None
     assert facts.weight_bytes is not None

@@ -12,6 +12,7 @@ from kvbench.config.compose import conf_folder, load_config, sources
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.quiet import quietly
+from kvbench.models.signature import library_cache
 from kvbench.models.sizing import predicted_weight_parts, weight_parts, weight_size
 
 READY = [
@@ -102,8 +103,8 @@ class TestEveryShape:
         model = small_model(name)
         ids = torch.arange(2 * 21).reshape(2, 21) % 200 + 3
         cache = DynamicCache(config=model.config)
-        counted_flops(model, ids[:, :20], past_key_values=cache, use_cache=True)
-        step = counted_flops(model, ids[:, 20:], past_key_values=cache, use_cache=True)
+        counted_flops(model, ids[:, :20], **library_cache(cache), use_cache=True)
+        step = counted_flops(model, ids[:, 20:], **library_cache(cache), use_cache=True)
         predicted = step_cost(facts_of(model), 2, 21, keeps_past=True)
         assert predicted is not None
         assert predicted.square_flops == pytest.approx(step, rel=0.02)

@@ -24,10 +24,10 @@ class Compiled(Repeating):
         self._code: CodeType | None = None
 
     def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
-        plain = self._plain
+        plain, handing = self._plain, self._handing(cache)
 
         def logits(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-            found: torch.Tensor = plain(past_key_values=cache, **fixed, **inputs).logits
+            found: torch.Tensor = plain(**handing, **fixed, **inputs).logits
             return found
 
         compiled: Any = torch.compile(self._of_our_own(logits), mode=self._mode, fullgraph=True, dynamic=False)

@@ -45,11 +45,11 @@ class Graph(Repeating):
         self._pool = None
 
     def _prepared(self, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Repeat:
-        plain = self._plain
+        plain, handing = self._plain, self._handing(cache)
         buffers = {name: tensor.clone() for name, tensor in tensors.items()}
 
         def logits() -> torch.Tensor:
-            found: torch.Tensor = plain(past_key_values=cache, **fixed, **buffers).logits
+            found: torch.Tensor = plain(**handing, **fixed, **buffers).logits
             return found
 
         return self._captured(logits, buffers, cache)

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from kvbench.decoding.masks import causal_without_mask
 from kvbench.decoding.protocol import Pass
+from kvbench.models.signature import CACHE_NAMES, ForwardSignature, handed_cache, library_cache, signature_of
 
 Repeat = Callable[[dict[str, torch.Tensor]], torch.Tensor]  # a pass's tensors, by argument, to its logits
 
@@ -27,6 +28,7 @@ class Repeating(ABC):
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._repeats: dict[Hashable, Repeat] = {}
+        self._signature: ForwardSignature | None = None
         self.prepared_s = 0.0
         self.repeated = 0
         self.replayed_bytes = 0
@@ -35,6 +37,8 @@ class Repeating(ABC):
     def running(self, model: Any) -> Iterator[None]:
         """See `Engine.running`."""
         instead = model.__dict__.get("forward")  # accelerate puts one there
+        # Asked once: reading a signature takes a good part of a small model's step.
+        self._signature = self._signature or signature_of(model)
         self._plain = model.forward
         self._model = model
         model.forward = self._forward
@@ -51,22 +55,28 @@ class Repeating(ABC):
         """See `Engine.release`."""
         self._repeats.clear()
 
-    def _forward(self, input_ids: torch.Tensor, past_key_values: Any | None = None, **arguments: Any) -> Any:
+    def _handing(self, cache: Any | None) -> dict[str, Any]:
+        """The argument by which the plain forward is handed a cache."""
+        assert self._signature is not None
+        return self._signature.handing(cache)
+
+    def _forward(self, input_ids: torch.Tensor, **arguments: Any) -> Any:
+        cache = handed_cache(arguments)
         observed = arguments.get("output_hidden_states") or arguments.get("output_attentions")
-        if observed or (past_key_values is not None and _is_prefill(input_ids, past_key_values)):
-            return self._plain(input_ids=input_ids, past_key_values=past_key_values, **arguments)
+        if observed or (cache is not None and _is_prefill(input_ids, cache)):
+            return self._plain(input_ids=input_ids, **arguments)
         tensors = {name: value for name, value in arguments.items() if isinstance(value, torch.Tensor)}
         tensors["input_ids"] = input_ids
-        fixed = {name: value for name, value in arguments.items() if name not in tensors}
+        fixed = {name: value for name, value in arguments.items() if name not in (*tensors, *CACHE_NAMES)}
         shapes = tuple(sorted((name, tuple(tensor.shape)) for name, tensor in tensors.items()))
-        key = (shapes, None if past_key_values is None else id(past_key_values))
+        key = (shapes, None if cache is None else id(cache))
         if key not in self._repeats:
             began = time.perf_counter()
-            self._repeats[key] = self._prepared(tensors, past_key_values, fixed)
+            self._repeats[key] = self._prepared(tensors, cache, fixed)
             self._count_preparation(began)
         logits = self._repeats[key](tensors)
         self.repeated += 1
-        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+        return CausalLMOutputWithPast(logits=logits, **library_cache(cache))
 
     def _count_preparation(self, began: float) -> None:
         if self._device.type == "cuda":

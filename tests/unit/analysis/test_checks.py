@@ -194,3 +194,29 @@ class TestAWarning:
         busy = replace(samples, prepared=replace(samples.prepared, environment=environment))
         assert warned == (["host_load"] == [each.code for each in run_warnings(plan, busy)])
         assert "ok" == status(plan, busy)[0]
+
+
+class TestATransformersNewerThanAnyTested:
+    def of(self, samples: RunSamples, version: str) -> RunSamples:
+        assert samples.prepared is not None
+        environment = {**samples.prepared.environment, "transformers": version}
+        return replace(samples, prepared=replace(samples.prepared, environment=environment))
+
+    def test_is_a_warning(self) -> None:
+        plan, samples = measured()
+        (warned,) = run_warnings(plan, self.of(samples, "99.1.0"))
+        assert "transformers_untested" == warned.code
+        assert warned.detail.startswith("transformers 99.1.0 is newer than 5.24.0, the newest that kvbench was tested")
+
+    def test_is_named_beside_a_failed_check_as_another_possible_cause(self) -> None:
+        plan, samples = measured()
+        found = check(plan, self.of(with_first_visit(samples, violations=1), "99.1.0"), "mode_proof")
+        assert "transformers 99.1.0 is newer than 5.24.0" in found.advice
+
+    def test_of_a_sound_run_changes_no_check(self) -> None:
+        plan, samples = measured()
+        assert run_checks(plan, samples) == run_checks(plan, self.of(samples, "99.1.0"))
+
+    def test_is_not_what_a_tested_one_is(self) -> None:
+        plan, samples = measured()
+        assert () == run_warnings(plan, self.of(samples, "5.24.0"))

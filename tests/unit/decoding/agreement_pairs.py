@@ -18,6 +18,7 @@ from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.setting import TorchSetting
+from kvbench.models.signature import library_cache
 from kvbench.records.agreement import Agreement
 
 NEW_TOKENS = 8
@@ -122,7 +123,7 @@ class KeptFromBefore(CachedLoop):
     def _begin(self, ids: torch.Tensor) -> DynamicCache:
         cache = super()._begin(ids)
         before = torch.tensor([[60, 61, 62]]).repeat(len(ids), 1)
-        self._forward.model(input_ids=before, past_key_values=cache, use_cache=True)
+        self._forward.model(input_ids=before, **library_cache(cache), use_cache=True)
         return cache
 
     def _next_logits(self, ids: Any, batch: Any, length: int, cache: Any) -> Any:

@@ -26,6 +26,7 @@ from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.setting import TorchSetting
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, facts_from_config
+from kvbench.models.signature import library_cache
 from kvbench.records.agreement import Agreement
 from tests.unit.decoding.agreement_pairs import Pair
 
@@ -156,8 +157,8 @@ class TestKeptForAnEngine:
         found = []
         for caches in (plain, repeatable):
             cache = caches.new(2, 64)
-            model(input_ids=ids, past_key_values=cache)
-            found.append(model(input_ids=ids[:, :1], past_key_values=cache).logits)
+            model(input_ids=ids, **library_cache(cache))
+            found.append(model(input_ids=ids[:, :1], **library_cache(cache)).logits)
         torch.testing.assert_close(*found)
 
     def test_a_run_cut_short_has_the_cache_of_a_whole_one(self) -> None:

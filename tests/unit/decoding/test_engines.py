@@ -26,6 +26,7 @@ from kvbench.decoding.protocol import Decoded, Unobserved
 from kvbench.decoding.sampling import Sampler
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.witness import Witness
+from kvbench.models.signature import library_cache
 
 CPU = torch.device("cpu")
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]]
@@ -45,7 +46,7 @@ class Noting(Repeating):
         plain = self._plain
 
         def repeat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-            logits: torch.Tensor = plain(past_key_values=cache, **fixed, **tensors).logits
+            logits: torch.Tensor = plain(**library_cache(cache), **fixed, **tensors).logits
             return logits
 
         return repeat
@@ -200,14 +201,14 @@ def test_a_rehearsal_leaves_no_trace(tiny_model: Callable[..., Any]) -> None:
         cache = StaticCache(config=model.config, max_cache_len=16)
         ids = torch.tensor([[5, 6, 7, 8]])
         with torch.inference_mode():
-            model(input_ids=ids, past_key_values=cache, use_cache=True)
+            model(input_ids=ids, **library_cache(cache), use_cache=True)
             step = {"input_ids": ids[:, :1], "position_ids": torch.tensor([[4]])}
             before = CacheState(cache)
-            first = model(past_key_values=cache, use_cache=True, **step).logits
-            model(past_key_values=cache, use_cache=True, **step)
+            first = model(**library_cache(cache), use_cache=True, **step).logits
+            model(**library_cache(cache), use_cache=True, **step)
             before.restore()
             assert 4 == int(cache.get_seq_length())
-            assert torch.equal(first, model(past_key_values=cache, use_cache=True, **step).logits)
+            assert torch.equal(first, model(**library_cache(cache), use_cache=True, **step).logits)
 
 
 def test_a_causal_pass_needs_no_mask_while_it_is_captured(

@@ -17,6 +17,7 @@ from kvbench.decoding.loops import CachedLoop, NoCacheLoop
 from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler
 from kvbench.decoding.setting import TorchSetting
+from kvbench.models.signature import returned_cache
 
 PROMPT = [5, 6, 7, 8, 9]
 NEW_TOKENS = 6
@@ -58,7 +59,7 @@ def test_in_cached_mode_too(tiny_model: Callable[..., Any], habit: str) -> None:
 
 def test_none_is_had_unless_asked_for(tiny_model: Callable[..., Any]) -> None:
     seen = Seen(tiny_model("llama"), "none")
-    assert not any(output.logits.requires_grad or output.past_key_values for output in seen.outputs)
+    assert not any(output.logits.requires_grad or returned_cache(output) for output in seen.outputs)
     assert {1} == {output.logits.shape[1] for output in seen.outputs}
     assert len({ids.untyped_storage().data_ptr() for ids in seen.inputs}) == 1
     assert [] == seen.texts
@@ -78,7 +79,7 @@ def test_all_logits_are_of_every_position(tiny_model: Callable[..., Any]) -> Non
 
 def test_a_dropped_cache_holds_the_whole_context_every_time(tiny_model: Callable[..., Any]) -> None:
     seen = Seen(tiny_model("llama"), "dropped_cache")
-    assert [output.past_key_values.get_seq_length() for output in seen.outputs] == [5, 6, 7, 8, 9, 10]
+    assert [returned_cache(output).get_seq_length() for output in seen.outputs] == [5, 6, 7, 8, 9, 10]
 
 
 def test_a_python_list_makes_a_new_tensor_at_every_step(tiny_model: Callable[..., Any]) -> None:

@@ -36,7 +36,7 @@ def seen(own: Any, *, cached: bool, rows: int = 2, context: Callable[[], Any] = 
     with context(), OwnWitness(model, lambda: None) as witness:
         for length in range(PROMPT, PROMPT + STEPS + 1):
             start = past.get_seq_length() if past is not None else 0
-            model(input_ids=ids[:, start:length], past_key_values=past, use_cache=cached)
+            model(input_ids=ids[:, start:length], cache=past, use_cache=cached)
     return witness
 
 

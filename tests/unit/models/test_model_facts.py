@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from kvbench.decoding.cache_bytes import logical_bytes
 from kvbench.model_facts import facts_from_config, kv_cache_bytes
+from kvbench.models.signature import library_cache
 from kvbench.models.yuan_config import YuanConfig
 
 
@@ -33,7 +34,7 @@ class TestPredictedCacheBytesAreTheBytesOfARealCache:
         cache, seen = DynamicCache(config=model.config), 0
         for submitted in (5, 1, 1, 1, 1, 1, 3):
             with torch.inference_mode():
-                model(input_ids=torch.ones(2, submitted, dtype=torch.long), past_key_values=cache, use_cache=True)
+                model(input_ids=torch.ones(2, submitted, dtype=torch.long), **library_cache(cache), use_cache=True)
             seen += submitted
             assert walked_bytes(cache) == kv_cache_bytes(known, batch=2, tokens=seen)
 
@@ -46,7 +47,7 @@ class TestPredictedCacheBytesAreTheBytesOfARealCache:
         model = AutoModelForCausalLM.from_config(config).eval()
         cache = DynamicCache(config=config)
         for tokens, seen in ((1, 1), (4, 5), (1, 6)):
-            model(torch.ones((2, tokens), dtype=torch.long), past_key_values=cache)
+            model(torch.ones((2, tokens), dtype=torch.long), **library_cache(cache))
             assert kv_cache_bytes(facts(config), 2, seen) == logical_bytes(cache)
 
     def test_one_more_token_below_the_window_adds_kv_bytes_per_token(self, tiny_config):

@@ -11,6 +11,7 @@ import yuan_reference
 from transformers import AutoModelForCausalLM
 from yuan_models import EOD, SHAPE, small_yuan
 
+from kvbench.models.signature import returned_cache
 from kvbench.models.yuan_config import YuanConfig
 
 PROMPT = [3, 12, 40, EOD, 9, 33, 21, 50, EOD, EOD, 14, 2, 60, 5]
@@ -98,7 +99,7 @@ class TestTheModel:
         assert {(1, 3, 14, 14)} == {tuple(each.shape) for each in output.attentions}
         expected = torch.nn.functional.cross_entropy(output.logits[0, :-1].float(), ids[0, 1:])
         assert float(output.loss) == pytest.approx(float(expected), rel=1e-5)
-        assert output.past_key_values.get_seq_length() == 14
+        assert returned_cache(output).get_seq_length() == 14
 
     def test_computes_the_last_logits_alone_when_asked(self) -> None:
         model, ids = small_yuan(), torch.tensor([PROMPT])

@@ -11,6 +11,7 @@ from transformers import DynamicCache, StaticCache
 from yuan_models import EOD, small_yuan
 
 from kvbench.decoding.cache_bytes import logical_bytes
+from kvbench.models.signature import library_cache
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 CACHES: dict[str, Callable[[Any], Any]] = {
@@ -39,7 +40,7 @@ def chunked(model: Any, ids: torch.Tensor, cache: Any, chunks: Sequence[int]) ->
     """Logits of all positions, submitted in chunks of these lengths."""
     assert sum(chunks) == ids.shape[1]
     return torch.cat(
-        [model(chunk, past_key_values=cache, use_cache=True).logits for chunk in ids.split(list(chunks), 1)], 1
+        [model(chunk, **library_cache(cache), use_cache=True).logits for chunk in ids.split(list(chunks), 1)], 1
     )
 
 
@@ -71,7 +72,7 @@ class TestAStockCache:
     def test_holds_two_inputs_and_a_column_beside_keys_and_values(self, make_cache: Any) -> None:
         model, ids = small_yuan(), texts(4)
         cache = make_cache(model.config)
-        model(ids, past_key_values=cache)
+        model(ids, **library_cache(cache))
         for layer in cache.layers:
             assert (3, 24, 2) == tuple(layer.conv_states[0].shape)
             assert (3, 1, 1) == tuple(layer.conv_states[1].shape)
@@ -95,9 +96,9 @@ class TestAStockCache:
         model, ids = small_yuan(), texts(6)
         order = torch.tensor([2, 0, 1])
         cache = make_cache(model.config)
-        model(ids[:, :9], past_key_values=cache)
+        model(ids[:, :9], **library_cache(cache))
         cache.reorder_cache(order)
-        got = model(ids[order, 9:], past_key_values=cache).logits
+        got = model(ids[order, 9:], **library_cache(cache)).logits
         assert relative(got, model(ids[order], use_cache=False).logits[:, 9:]) < 1e-12
 
     def test_gives_generate_the_tokens_of_recompute(self, make_cache: Any) -> None:
@@ -105,7 +106,7 @@ class TestAStockCache:
         mask = torch.ones_like(ids)
         options = {"attention_mask": mask, "max_new_tokens": 10, "do_sample": False, "eos_token_id": None}
         expected = model.generate(ids, use_cache=False, **options)
-        got = model.generate(ids, past_key_values=make_cache(model.config), disable_compile=True, **options)
+        got = model.generate(ids, **library_cache(make_cache(model.config)), disable_compile=True, **options)
         assert expected.tolist() == got.tolist()
 
 
@@ -116,15 +117,15 @@ class TestCropping:
         ids = torch.tensor([[9, EOD, 30, 14, 22, EOD, 41, 18, 55, 10, 11, 12]])
         cache = DynamicCache(config=model.config)
         cache.activate_past_recording()
-        model(ids[:, :9], past_key_values=cache)
+        model(ids[:, :9], **library_cache(cache))
         cache.crop(-removed)
-        got = model(ids[:, 9 - removed :], past_key_values=cache).logits
+        got = model(ids[:, 9 - removed :], **library_cache(cache)).logits
         assert relative(got, model(ids, use_cache=False).logits[:, 9 - removed :]) < 1e-12
 
     def test_without_a_recorded_past_is_refused(self) -> None:
         model = small_yuan()
         cache = DynamicCache(config=model.config)
-        model(texts(4), past_key_values=cache)
+        model(texts(4), **library_cache(cache))
         with pytest.raises(RuntimeError, match="activate_past_recording"):
             cache.crop(-1)
 
@@ -148,7 +149,7 @@ class TestPadding:
                 batch[:, begin:end],
                 attention_mask=mask[:, :end],
                 position_ids=positions[:, begin:end],
-                past_key_values=cache,
+                **library_cache(cache),
                 use_cache=cache is not None,
             )
             logits.append(output.logits)
@@ -165,4 +166,4 @@ class TestPadding:
 
 def test_a_cache_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match="build the cache from this model's config"):
-        small_yuan()(texts(2), past_key_values=DynamicCache(), use_cache=True)
+        small_yuan()(texts(2), **library_cache(DynamicCache()), use_cache=True)

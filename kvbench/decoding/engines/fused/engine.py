@@ -34,7 +34,7 @@ class Fused(Graph):
             dependent=torch.cuda.get_device_capability(self._device) >= PROGRAMMATIC_LAUNCH,
         )
         before = CacheState(cache)
-        known = self._plain(past_key_values=cache, **fixed, **tensors).logits.float()
+        known = self._plain(**self._handing(cache), **fixed, **tensors).logits.float()
         before.restore()
         try:
             repeat = self._captured(step, buffers, cache)

@@ -1,0 +1,80 @@
+"""How a model is called: the one place that knows what arguments and output fields are named.
+
+transformers 5.24.0 renamed what takes and returns a cache from `past_key_values` (Mamba: `cache_params`) to `cache`.
+Until 5.40 the old names are aliases, which warn at every call and which no signature shows. Code that comes with a
+checkpoint may still be written with them, so each model is asked by its own signature.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from transformers import DynamicCache, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")  # the newest first
+STATE_NAMES = ("state",)  # RWKV: a list of tensors
+
+
+@dataclass(frozen=True)
+class ForwardSignature:
+    """What the `forward` of one model takes."""
+
+    cache: str | None  # the argument that takes transformers' caches; None where the model takes none
+    makes_state: bool  # whether its past is a state of its own, which it makes at its first pass
+    positions: bool
+    logits_to_keep: bool
+
+    def handing(self, cache: Any | None) -> dict[str, Any]:
+        """The argument that hands a cache in; nothing where there is no cache."""
+        return {} if cache is None or self.cache is None else {self.cache: cache}
+
+
+def signature_of(model: Any) -> ForwardSignature:
+    """The signature of a model that no engine has wrapped."""
+    known = inspect.signature(model.forward).parameters
+    named = next((name for name in CACHE_NAMES if name in known), None)
+    makes_state = any(name in known for name in STATE_NAMES) or (named is not None and _makes_state(model))
+    return ForwardSignature(
+        cache=None if makes_state else named,
+        makes_state=makes_state,
+        positions="position_ids" in known,
+        logits_to_keep="logits_to_keep" in known,
+    )
+
+
+def handed_cache(arguments: Mapping[str, Any]) -> Any | None:
+    """The cache among the arguments of a call, whoever made it; None where there is none."""
+    return next((arguments[name] for name in CACHE_NAMES if arguments.get(name) is not None), None)
+
+
+def returned_cache(output: Any) -> Any | None:
+    """The cache that a pass or `generate` returned; None where there is none."""
+    return handed_cache(getattr(output, "__dict__", {}))
+
+
+def library_cache(cache: Any | None) -> dict[str, Any]:
+    """A cache under the name that the installed transformers itself gives it, in arguments and in outputs."""
+    return {_LIBRARY_NAME: cache}
+
+
+def _makes_state(model: Any) -> bool:
+    """Whether a model that has an argument for a cache takes none of transformers' general kinds."""
+    if not isinstance(model, PreTrainedModel):
+        return False
+    if not getattr(model, "_supports_default_dynamic_cache", lambda: True)():
+        return True  # transformers' own list: xLSTM, MiniMax
+    try:
+        DynamicCache(config=model.config.get_text_config(decoder=True)).get_seq_length()
+    except ValueError:  # recurrent layers alone, such as Mamba's, count no tokens
+        return True
+    return False
+
+
+# Outputs are built within compiled passes, where nothing may be looked up.
+_LIBRARY_NAME = next(
+    (name for name in CACHE_NAMES if name in {field.name for field in fields(CausalLMOutputWithPast)}), CACHE_NAMES[0]
+)
