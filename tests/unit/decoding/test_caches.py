@@ -30,6 +30,8 @@ from kvbench.models.signature import library_cache
 from kvbench.records.agreement import Agreement
 from tests.unit.decoding.agreement_pairs import Pair
 
+pytestmark = pytest.mark.versions
+
 SHAPE = {
     "vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512,

@@ -26,6 +26,8 @@ from kvbench.decoding.witness import Witness
 from kvbench.errors import ModelUnavailable
 from kvbench.models.signature import library_cache, returned_cache, signature_of
 
+pytestmark = pytest.mark.versions
+
 TinyModel = Callable[..., Any]
 CPU = torch.device("cpu")
 NEW_TOKENS = 5

@@ -28,6 +28,8 @@ from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.witness import Witness
 from kvbench.models.signature import library_cache
 
+pytestmark = pytest.mark.versions
+
 CPU = torch.device("cpu")
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]]
 UNEQUAL = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]

@@ -19,6 +19,8 @@ from kvbench.decoding.sampling import Sampler
 from kvbench.decoding.setting import TorchSetting
 from kvbench.models.signature import returned_cache
 
+pytestmark = pytest.mark.versions
+
 PROMPT = [5, 6, 7, 8, 9]
 NEW_TOKENS = 6
 

@@ -19,6 +19,8 @@ from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions, default_steps
 
+pytestmark = pytest.mark.versions
+
 LOOPS: dict[str, type[Loop]] = {"nocache": NoCacheLoop, "resumed": CachedLoop, "interrupted": InterruptedLoop}
 PROMPTS = {"one": [[5, 6, 7, 8, 9]], "unequal": [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]}
 NEW_TOKENS = 12

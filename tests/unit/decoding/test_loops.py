@@ -21,6 +21,8 @@ from kvbench.decoding.sampling import Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.witness import Witness
 
+pytestmark = pytest.mark.versions
+
 EQUAL = [[5, 6, 7, 8, 9]]
 UNEQUAL = [[5, 6, 7, 8, 9, 10, 11], [12], [13, 14, 15]]
 ARCHITECTURES = [

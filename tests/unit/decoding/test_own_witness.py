@@ -14,6 +14,8 @@ from kvbench.decoding.proof import prove
 from kvbench.decoding.protocol import Pass
 from kvbench.models.own import OwnCausalLM, OwnPast
 
+pytestmark = pytest.mark.versions
+
 PROMPT, STEPS = 5, 3
 RECOMPUTED = [Pass(PROMPT + index, None, None) for index in range(STEPS + 1)]
 CACHED = [Pass(PROMPT, 0, PROMPT), *(Pass(1, PROMPT + index, PROMPT + index + 1) for index in range(STEPS))]

@@ -14,6 +14,8 @@ from yuan_models import EOD, SHAPE, small_yuan
 from kvbench.models.signature import returned_cache
 from kvbench.models.yuan_config import YuanConfig
 
+pytestmark = pytest.mark.versions
+
 PROMPT = [3, 12, 40, EOD, 9, 33, 21, 50, EOD, EOD, 14, 2, 60, 5]
 
 

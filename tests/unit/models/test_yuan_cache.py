@@ -13,6 +13,8 @@ from yuan_models import EOD, small_yuan
 from kvbench.decoding.cache_bytes import logical_bytes
 from kvbench.models.signature import library_cache
 
+pytestmark = pytest.mark.versions
+
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 CACHES: dict[str, Callable[[Any], Any]] = {
     "dynamic": lambda config: DynamicCache(config=config),

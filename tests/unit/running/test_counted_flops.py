@@ -15,6 +15,8 @@ from kvbench.model_facts import facts_from_config
 from kvbench.models.sizing import weight_parts, weight_size
 from kvbench.running.step_work import counted_flops
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize(
     ("architecture", "changes"), [("llama", {}), ("mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2})]

@@ -19,6 +19,8 @@ from kvbench.decoding.sampling import Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.running.shapes import Returned
 
+pytestmark = pytest.mark.versions
+
 PROMPT = [[5, 6, 7, 8, 9], [3, 4, 5, 6, 7]]
 
 
