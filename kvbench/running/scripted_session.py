@@ -40,6 +40,9 @@ class ScriptedBackend(ScriptedModel):
         """See `Backend.session`."""
         return ScriptedSession(self, plan)
 
+    def put_back(self, *, compiled: bool = True) -> None:
+        """See `Backend.put_back`: a script is read anew for every run."""
+
 
 class ScriptedSession:
     """One plan on the scripted model; see `Session`."""

@@ -113,6 +113,12 @@ class Session(Protocol):
 class Backend(Protocol):
     """A loaded model, kept between the runs of a sweep."""
 
+    def put_back(self, *, compiled: bool = True) -> str | None:
+        """Leave nothing of a run behind but the model's weights; in words, what stayed all the same.
+
+        `compiled` also drops the code that torch has compiled in this process.
+        """
+
     def session(self, plan: Plan) -> Session:
         """Prepare one run. Raises `BadInput` when the plan does not fit the model, `Infeasible` when not the memory."""
 
