@@ -18,6 +18,7 @@ from kvbench.analysis.diagnosis.ranking import diagnosis
 from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.frontier import TIMED, TIMES_NOTHING, frontier, frontier_checks, frontier_reasons
 from kvbench.analysis.growth import growth, growth_reason
+from kvbench.analysis.host_speed import host_checks, host_warnings
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
@@ -60,6 +61,7 @@ def assemble(
         for candidate in (() if only_sizes else range(1, len(arms)))
     )
     status, reason = ended or _judged(broken)
+    checked_host = host_checks(samples)
     grown = growth(plan, samples)
     comparisons = tuple(_with_break_even(each, grown) for each in comparisons)
     data: dict[str, Any] = {
@@ -81,7 +83,7 @@ def assemble(
         "comparisons": comparisons,
         "comparison": comparisons[0] if comparisons else None,
         "checks": checks,
-        "warnings": run_warnings(plan, samples),
+        "warnings": (*run_warnings(plan, samples), *host_warnings(checked_host, ceilings)),
         "memory_timeline": tuple(_host_sample(reading) for reading in thinned(samples.host_readings)),
         "phases": tuple(Phase(name=each.phase, seconds=each.seconds) for each in samples.phases),
         "device_during": device_during(samples.all_blocks),
@@ -91,6 +93,7 @@ def assemble(
         "frontier": frontier(plan, samples),
         "ceilings": ceilings,
         "flops_check": flops_check(samples),
+        "host_checks": checked_host,
     }
     record = RunRecord(**data)
     known = _known_reasons(plan, samples, grown, ceilings) | frontier_reasons(record.frontier)

@@ -16,6 +16,7 @@ from kvbench.measuring.traced_pass import TracedPass
 from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.plan import Attempt, Plan
+from kvbench.records.host_checks import HostCheck
 
 
 class Session(Protocol):
@@ -78,6 +79,9 @@ class Session(Protocol):
 
     def device_state(self) -> tuple[int | None, int | None]:
         """Allocations that the allocator made on the device so far, and the device's bytes outside of it."""
+
+    def host_check(self) -> HostCheck:
+        """How fast the host is just now; takes a fraction of a second."""
 
     def step_work(self, arm: int) -> StepWork:
         """What a decode step of an arm is made of. Profiles, so it comes after everything that is timed."""

@@ -31,6 +31,7 @@ def facts(record: RunRecord) -> tuple[Facts, ...]:
         ("First visits explained", _first_visits(record)),
         ("Blocks that stand out", _outliers(record)),
         ("The device during the blocks", record.device_during and record.device_during.model_dump()),
+        ("The host before and after the blocks", record.host_checks and record.host_checks.model_dump()),
         ("Audits", _audits(record)),
         ("Seconds by phase", {phase.name: f"{phase.seconds:.3g}" for phase in record.phases}),
         ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
