@@ -24,6 +24,7 @@ from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
 from kvbench.analysis.padding import padding_reason
 from kvbench.analysis.series import thinned
+from kvbench.analysis.sweep_audit import audited
 from kvbench.analysis.warnings import run_warnings
 from kvbench.capabilities import MODES
 from kvbench.config.compose import to_dict
@@ -45,8 +46,12 @@ def assemble(
     run_id: str,
     created_at: str,
     ended: tuple[Status, str] | None = None,
+    repeats: RunRecord | None = None,
 ) -> RunRecord:
-    """The record; `ended` is (status, reason) of a run that did not come to its end, else the checks decide."""
+    """The record; `ended` is (status, reason) of a run that did not come to its end, else the checks decide.
+
+    `repeats` is the first run of a sweep, which this one measured again at the sweep's end.
+    """
     prepared = samples.prepared
     figures = [block_figures(samples.blocks, arm) for arm in range(len(plan.arms))]
     ceilings = load_ceilings(prepared.environment) if prepared else None
@@ -96,6 +101,8 @@ def assemble(
         "host_checks": checked_host,
     }
     record = RunRecord(**data)
+    if repeats is not None and ended is None:
+        record = audited(record, repeats)
     known = _known_reasons(plan, samples, grown, ceilings) | frontier_reasons(record.frontier)
     reasons = null_reasons(record.model_dump(), known)
     if only_sizes:

@@ -66,6 +66,13 @@ def unlike_kept(checks: HostChecks | None, ceilings: Ceilings | None) -> HostCha
     )
 
 
+def host_change_since(first: HostChecks | None, again: HostChecks | None) -> HostChange | None:
+    """The figure that changed most from before the blocks of one run to before those of another, if one did."""
+    if first is None or again is None or first.before is None or again.before is None:
+        return None
+    return _largest(_changes(first.before, again.before, "/host_checks/before", "/host_checks/before"))
+
+
 def host_warnings(checks: HostChecks | None, ceilings: Ceilings | None) -> tuple[RunWarning, ...]:
     """What a reader should know of the host's speed; silence is no warning."""
     found = []

@@ -11,9 +11,9 @@ import torch
 from kvbench.records.host_checks import HostCheck
 from kvbench.statistics import median
 
-ROUNDS = 7  # whose median counts: neither the luckiest round nor one that was interrupted
+ROUNDS = 5  # whose median counts: neither the luckiest round nor one that was interrupted
 LAUNCHES = 300  # in a row; a GPU's queue holds more, so that the host never waits for the device
-PRODUCTS = 8
+PRODUCTS = 3
 WIDTH = 256  # of the product: large enough for all threads, small enough for every cache
 READ_BYTES = 2**25  # more than most processors keep in a cache of one core
 

@@ -18,6 +18,7 @@ from kvbench.records.frontier import Frontier
 from kvbench.records.growth import Growth
 from kvbench.records.host_checks import HostChecks
 from kvbench.records.part import Estimate, Part, Speedup
+from kvbench.records.sweep_audit import SweepAudit
 
 SCHEMA_VERSION = 1
 
@@ -290,6 +291,7 @@ class RunRecord(Part):
     ceilings: Ceilings | None = None
     flops_check: FlopsCheck | None = None
     host_checks: HostChecks | None = None
+    sweep_audit: SweepAudit | None = None
     null_reasons: dict[str, str] = Field(default_factory=dict)
 
     @property

@@ -13,10 +13,8 @@ def host_speed(pair: Pair) -> Sentence | None:
     if change is None:
         return None
     told = (moved_text if change.pointers[0].startswith("/host_checks") else unlike_text)(change)
-    text = (
-        f"{told[0].upper()}{told[1:]}. That alone may explain slow steps, so no cause is named that rests on launches"
-    )
-    return Sentence(code="host_speed", text=f"{text} or on reading.", evidence=change.pointers)
+    consequence = "That alone may explain slow steps, so no cause is named that rests on launches or on reading."
+    return Sentence(code="host_speed", text=f"{told[0].upper()}{told[1:]}. {consequence}", evidence=change.pointers)
 
 
 def explaining(pair: Pair) -> HostChange | None:

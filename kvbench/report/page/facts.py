@@ -33,6 +33,7 @@ def facts(record: RunRecord) -> tuple[Facts, ...]:
         ("The device during the blocks", record.device_during and record.device_during.model_dump()),
         ("The host before and after the blocks", record.host_checks and record.host_checks.model_dump()),
         ("Audits", _audits(record)),
+        ("Against the first point of its sweep", record.sweep_audit and record.sweep_audit.model_dump()),
         ("Seconds by phase", {phase.name: f"{phase.seconds:.3g}" for phase in record.phases}),
         ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
         ("Keys", record.keys.model_dump()),
