@@ -18,7 +18,6 @@ def test_the_first_point_measured_again_is_no_slower_in_any_engine():
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     made = subprocess.run([sys.executable, str(ORDER)], capture_output=True, text=True, check=False)
-    print(made.stdout)
     assert (0, 4) == (made.returncode, made.stdout.count("ITL")), made.stdout + made.stderr
 
 
