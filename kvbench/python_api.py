@@ -148,9 +148,9 @@ def _measured(
             run_job(plan, backend.session(plan), emit)
         except BaseException:
             with suppress(Exception):  # what ended the run is what is told
-                backend.put_back(compiled=False)
+                backend.put_back(shared=True)
             raise
-        left_behind = backend.put_back(compiled=False)  # what the caller has compiled is the caller's
+        left_behind = backend.put_back(shared=True)
         if left_behind is not None:
             emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
     return assemble(plan, samples, run_id="in-process", created_at=created_at)

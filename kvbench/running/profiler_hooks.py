@@ -28,7 +28,7 @@ CALLS, BETWEEN_S = 20, 0.01  # of the driver, each a chance for kineto to detach
 TRIES = 3
 SLOWER = 1.25  # times as long a launch as before the first profile: something is still attached
 
-_launch_before_s: dict[torch.device, float] = {}  # of devices whose profiles may have left hooks
+_launch_before_s: dict[torch.device, float] = {}  # by device, since profiles may have left hooks
 
 
 def device_profile(device: torch.device) -> Any:
@@ -46,11 +46,12 @@ class _Profile(profile):
             super().stop()
 
 
-def remove_hooks(device: torch.device) -> str | None:
-    """Detach what profiles have left behind; what shows that something stays, if it does."""
-    before_s = _launch_before_s.pop(device, None)
-    if before_s is None:
+def remove_hooks() -> str | None:
+    """Detach what profiles have left behind in this process; what shows that something stays, if it does."""
+    if not _launch_before_s:
         return None
+    device, before_s = _launch_before_s.popitem()  # CUPTI is detached from all of them at once
+    _launch_before_s.clear()
     now_s = before_s
     for _ in range(TRIES):
         _detach(device)

@@ -42,7 +42,7 @@ class ScriptedBackend(ScriptedModel):
         """See `Backend.session`."""
         return ScriptedSession(self, plan)
 
-    def put_back(self, *, compiled: bool = True) -> None:
+    def put_back(self, *, shared: bool = False) -> None:
         """See `Backend.put_back`: a script is read anew for every run."""
 
 

@@ -117,10 +117,10 @@ class Session(Protocol):
 class Backend(Protocol):
     """A loaded model, kept between the runs of a sweep."""
 
-    def put_back(self, *, compiled: bool = True) -> str | None:
+    def put_back(self, *, shared: bool = False) -> str | None:
         """Leave nothing of a run behind but the model's weights; in words, what stayed all the same.
 
-        `compiled` also drops the code that torch has compiled in this process.
+        In a `shared` process, a caller's own, compiled code and memory are left alone.
         """
 
     def session(self, plan: Plan) -> Session:

@@ -45,9 +45,9 @@ class TorchBackend(ModelOnDevice):
         """See `Backend.session`."""
         return TorchSession(self, plan)
 
-    def put_back(self, *, compiled: bool = True) -> str | None:
+    def put_back(self, *, shared: bool = False) -> str | None:
         """See `Backend.put_back`."""
-        return self._state.put_back(compiled=compiled)
+        return self._state.put_back(shared=shared)
 
 
 def load_backend(config: Config) -> TorchBackend:

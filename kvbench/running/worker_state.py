@@ -22,7 +22,7 @@ from torch.nn.modules import module as torch_module
 
 from kvbench.running.profiler_hooks import remove_hooks
 
-KEPT_BYTES = 2**26  # of device memory beyond the weights: workspaces that libraries take once in a process
+KEPT_BYTES = 2**28  # of device memory beyond the weights: what libraries take for themselves, once in a process
 MOST_NAMED = 4  # differences in one sentence
 
 # Settings of the whole process, each with how it is read and set.
@@ -72,14 +72,12 @@ class WorkerState:
         found += [f"{name}.{key}" for name, (part, before) in self._parts.items() for key in before.changed(part)]
         if _versions(self._model) != self._versions:
             found.append("the weights")
-        if _device_bytes(self._device) > self._device_bytes + KEPT_BYTES:
-            found.append("memory of the device")
         return tuple(found)
 
-    def put_back(self, *, compiled: bool = True) -> str | None:
+    def put_back(self, *, shared: bool = False) -> str | None:
         """Put everything back; in words, what is not as it was all the same.
 
-        `compiled` also drops the code that torch has compiled, the caller's included.
+        In a `shared` process, a caller's own, compiled code and memory may be the caller's: they are left alone.
         """
         # Modes first: what is done under them would be seen by them. Hooks of the driver last, when no graph is left.
         while torch._C._len_torch_dispatch_stack() > self._modes["dispatch modes"]:
@@ -94,13 +92,14 @@ class WorkerState:
         for part, before in self._parts.values():
             before.restore(part)
         _set_random(self._random)
-        if compiled and "torch._dynamo" in sys.modules:
+        if not shared and "torch._dynamo" in sys.modules:
             torch._dynamo.reset()  # its graphs too
         gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        attached = remove_hooks(self._device)
-        found = self.differences()
+        _empty_allocator(self._device, shared=shared)
+        attached = remove_hooks()
+        found = list(self.differences())
+        if not shared and _device_bytes(self._device) > self._device_bytes + KEPT_BYTES:
+            found.append("memory of the device")
         named = ", ".join(found[:MOST_NAMED]) + (
             f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         )
@@ -199,6 +198,15 @@ def _set_random(states: tuple[tuple[torch.device, torch.Tensor], ...]) -> None:
             torch.cuda.set_rng_state(state, device)
         else:
             torch.set_rng_state(state)
+
+
+def _empty_allocator(device: torch.device, *, shared: bool) -> None:
+    if device.type != "cuda":
+        return
+    if not shared and hasattr(torch._C, "_cuda_clearCublasWorkspaces"):
+        # One for each stream that a graph was captured on; a caller's graphs may still use theirs.
+        torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
 
 
 def _device_bytes(device: torch.device) -> int:

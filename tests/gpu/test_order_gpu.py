@@ -38,6 +38,6 @@ def test_the_profiler_s_hooks_are_gone_when_they_are_said_to_be():
             torch.cuda.synchronize(device)
             profile.stop()
             events.append(sum(event.device_type.name != "CPU" for event in profile.events()))
-        assert remove_hooks(device) is None
+        assert remove_hooks() is None
     assert all(events), events
     assert launch_s(device) < 1.3 * before_s

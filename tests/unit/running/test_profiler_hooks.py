@@ -62,15 +62,15 @@ def profiled(times: int) -> None:
 def test_profiles_of_one_run_follow_each_other_and_the_last_one_detaches(driver: Driver) -> None:
     profiled(3)
     assert driver.is_attached
-    assert remove_hooks(DEVICE) is None
+    assert remove_hooks() is None
     assert (["0", "0", "0", "1"], False) == (driver.ended_with, driver.is_attached)
 
 
 def test_a_process_that_did_not_profile_is_left_alone(driver: Driver) -> None:
-    assert remove_hooks(DEVICE) is None
+    assert remove_hooks() is None
     profiled(1)
-    remove_hooks(DEVICE)
-    remove_hooks(DEVICE)
+    remove_hooks()
+    remove_hooks()
     assert ["0", "1"] == driver.ended_with
 
 
@@ -83,7 +83,7 @@ def test_variables_are_what_they_were_afterwards(
         if own is not None:
             monkeypatch.setenv(name, own)  # as torch does for recorded graphs
     profiled(2)
-    assert remove_hooks(DEVICE) is None
+    assert remove_hooks() is None
     assert ["0", "0", "1"] == driver.ended_with
     assert (own, own) == (os.environ.get(TEARDOWN), os.environ.get(NO_LAZY_START))
 
@@ -92,7 +92,6 @@ def test_hooks_that_stay_are_told_by_what_they_cost(driver: Driver) -> None:
     driver.detaches = False
     profiled(1)
     assert (
-        "launching a small operation takes 6.00 µs since torch's profiler ran and took 4.00 µs before"
-        == remove_hooks(DEVICE)
+        "launching a small operation takes 6.00 µs since torch's profiler ran and took 4.00 µs before" == remove_hooks()
     )
     assert ["0", *["1"] * profiler_hooks.TRIES] == driver.ended_with

@@ -81,7 +81,7 @@ def as_it_was() -> Iterator[None]:
     """Whatever a test leaves in this process is not left to the next one."""
     state = WorkerState(None, CPU)
     yield
-    assert state.put_back(compiled=False) is None
+    assert state.put_back(shared=True) is None
 
 
 @pytest.fixture
@@ -96,14 +96,14 @@ def test_what_a_run_leaves_behind_is_seen_and_put_back(model: Any, what: str) ->
     leave, name = LEFT_BEHIND[what]
     leave(model)
     assert any(found.endswith(name) for found in state.differences())
-    assert state.put_back(compiled=False) is None
+    assert state.put_back(shared=True) is None
     assert () == state.differences()
 
 
 def test_a_hook_that_is_put_back_does_not_run(model: Any) -> None:
     state, seen = WorkerState(model, CPU), []
     model.register_forward_hook(lambda *_: seen.append(1))
-    state.put_back(compiled=False)
+    state.put_back(shared=True)
     model(torch.ones(1, 3, dtype=torch.long))
     assert [] == seen
 
@@ -113,7 +113,7 @@ def test_hooks_that_were_there_before_stay(model: Any) -> None:
     model.register_forward_hook(lambda *_: seen.append(1))
     state = WorkerState(model, CPU)
     model.register_forward_hook(lambda *_: seen.append(2))
-    state.put_back(compiled=False)
+    state.put_back(shared=True)
     model(torch.ones(1, 3, dtype=torch.long))
     assert [1] == seen
 
@@ -122,7 +122,7 @@ def test_the_generators_go_on_from_where_they_were(model: Any) -> None:
     state = WorkerState(model, CPU)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    state.put_back(compiled=False)
+    state.put_back(shared=True)
     assert torch.equal(expected, torch.rand(3))
 
 
@@ -130,7 +130,7 @@ def test_weights_that_were_written_to_cannot_be_put_back_and_are_told_of(model: 
     state = WorkerState(model, CPU)
     with torch.no_grad():
         model.lm_head.weight.add_(1.0)
-    assert "not as before the run: the weights" == state.put_back(compiled=False)
+    assert "not as before the run: the weights" == state.put_back(shared=True)
 
 
 def test_code_that_torch_compiled_goes_only_where_it_may(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_code_that_torch_compiled_goes_only_where_it_may(model: Any, monkeypatch
     resets: list[int] = []
     monkeypatch.setattr(torch._dynamo, "reset", lambda: resets.append(1))
     state = WorkerState(model, CPU)
-    state.put_back(compiled=False)
+    state.put_back(shared=True)
     assert [] == resets
     state.put_back()
     assert [1] == resets
