@@ -204,7 +204,7 @@ class _Job:
                     self.emit(block)
 
     def _work(self, phase: str) -> None:
-        # Last: a profiler leaves its hooks in the driver, which nothing timed shall pay for.
+        # Last: a profiler leaves its hooks in the driver until the run is over, and nothing timed shall pay for them.
         for arm in self.arms:
             self._tell(phase, arm)
             self.emit(self.session.step_work(arm))
