@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,11 @@ from kvbench.config.schema import (
 )
 from kvbench.errors import ConfigError
 from kvbench.measuring.readings import HostReading, Watching
-from kvbench.measuring.samples import RunSamples
+from kvbench.measuring.samples import RunSamples, Warned
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import Emit, Progress, Text, run_job
+from kvbench.running.worker import STAYS
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +144,15 @@ def _measured(
         else:
             loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
         backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
-        run_job(plan, backend.session(plan), emit)
+        try:
+            run_job(plan, backend.session(plan), emit)
+        except BaseException:
+            with suppress(Exception):  # what ended the run is what is told
+                backend.put_back(shared=True)
+            raise
+        left_behind = backend.put_back(shared=True)
+        if left_behind is not None:
+            emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
     return assemble(plan, samples, run_id="in-process", created_at=created_at)
 
 

@@ -90,6 +90,8 @@ def _require_schema(path: Path) -> None:
         return  # broken on purpose
     Draft202012Validator(record_schema()).validate(json.loads(path.read_text(encoding="utf-8")))
     assert [] == unresolved_evidence(record.model_dump(mode="json"))
+    # A run that leaves something behind in its process slows or changes the next one.
+    assert [] == [warning.detail for warning in record.warnings if warning.code == "worker_state"]
 
 
 @pytest.fixture

@@ -18,11 +18,13 @@ from kvbench.analysis.diagnosis.ranking import diagnosis
 from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.frontier import TIMED, TIMES_NOTHING, frontier, frontier_checks, frontier_reasons
 from kvbench.analysis.growth import growth, growth_reason
+from kvbench.analysis.host_speed import host_checks, host_warnings
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check, limit_reasons
 from kvbench.analysis.null_reasons import null_reasons
 from kvbench.analysis.padding import padding_reason
 from kvbench.analysis.series import thinned
+from kvbench.analysis.sweep_audit import audited
 from kvbench.analysis.warnings import run_warnings
 from kvbench.capabilities import MODES
 from kvbench.config.compose import to_dict
@@ -44,8 +46,12 @@ def assemble(
     run_id: str,
     created_at: str,
     ended: tuple[Status, str] | None = None,
+    repeats: RunRecord | None = None,
 ) -> RunRecord:
-    """The record; `ended` is (status, reason) of a run that did not come to its end, else the checks decide."""
+    """The record; `ended` is (status, reason) of a run that did not come to its end, else the checks decide.
+
+    `repeats` is the first run of a sweep, which this one measured again at the sweep's end.
+    """
     prepared = samples.prepared
     figures = [block_figures(samples.blocks, arm) for arm in range(len(plan.arms))]
     ceilings = load_ceilings(prepared.environment) if prepared else None
@@ -60,6 +66,7 @@ def assemble(
         for candidate in (() if only_sizes else range(1, len(arms)))
     )
     status, reason = ended or _judged(broken)
+    checked_host = host_checks(samples)
     grown = growth(plan, samples)
     comparisons = tuple(_with_break_even(each, grown) for each in comparisons)
     data: dict[str, Any] = {
@@ -81,7 +88,7 @@ def assemble(
         "comparisons": comparisons,
         "comparison": comparisons[0] if comparisons else None,
         "checks": checks,
-        "warnings": run_warnings(plan, samples),
+        "warnings": (*run_warnings(plan, samples), *host_warnings(checked_host, ceilings)),
         "memory_timeline": tuple(_host_sample(reading) for reading in thinned(samples.host_readings)),
         "phases": tuple(Phase(name=each.phase, seconds=each.seconds) for each in samples.phases),
         "device_during": device_during(samples.all_blocks),
@@ -91,8 +98,11 @@ def assemble(
         "frontier": frontier(plan, samples),
         "ceilings": ceilings,
         "flops_check": flops_check(samples),
+        "host_checks": checked_host,
     }
     record = RunRecord(**data)
+    if repeats is not None and ended is None:
+        record = audited(record, repeats)
     known = _known_reasons(plan, samples, grown, ceilings) | frontier_reasons(record.frontier)
     reasons = null_reasons(record.model_dump(), known)
     if only_sizes:

@@ -14,7 +14,7 @@ CUT_SHORT = "the run ended before this search did"
 FOR_MEMORY = ("oom", "infeasible")  # ends of a try that a prediction of memory can be held against
 TIMES_NOTHING = "a frontier run tries sizes and times nothing"
 # Parts of a record that are about what was timed.
-TIMED = ("/arms/", "/shapes", "/stopping", "/comparison", "/flops_check", "/device_during")
+TIMED = ("/arms/", "/shapes", "/stopping", "/comparison", "/flops_check", "/device_during", "/host_checks")
 
 
 def frontier(plan: Plan, samples: RunSamples) -> Frontier | None:

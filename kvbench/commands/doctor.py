@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.capabilities import is_installed
 from kvbench.commands.arguments import Parser
+from kvbench.quantities import format_value
+from kvbench.records.host_checks import FIGURES
 
 if TYPE_CHECKING:
     import torch
 
     from kvbench.records.ceilings import Ceilings
+    from kvbench.records.host_checks import HostCheck
 
 BUSY_CORES = 0.3  # kept busy by others: more takes from what is measured, on a machine of few cores
 EXTRAS = (
@@ -187,7 +190,16 @@ def _ceiling_lines(found: Ceilings) -> list[Finding]:
         best = max((rate for rate in found.matrix if rate.dtype == dtype), key=lambda rate: rate.flops_per_s)
         shape = f"{best.rows:,} × {best.width:,} × {best.width:,}"
         lines.append(Finding(f"matrix rate {dtype}", True, f"{best.flops_per_s / 1e12:,.3g} TFLOP/s at {shape}"))
-    return [*lines, Finding("launch", True, f"{found.launch_s * 1e6:.2f} µs a small operation")]
+    lines.append(Finding("launch", True, f"{found.launch_s * 1e6:.2f} µs a small operation"))
+    return [*lines, *_host_lines(found.host)]
+
+
+def _host_lines(host: HostCheck | None) -> Iterator[Finding]:
+    """What runs compare their host with."""
+    figures = {} if host is None else host.model_dump()
+    known = [f"{FIGURES[name]} {format_value(value, 's')}" for name, value in figures.items() if value is not None]
+    if known:
+        yield Finding("host speed", True, ", ".join(known))
 
 
 def _extras() -> Iterator[Finding]:

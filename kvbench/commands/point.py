@@ -58,9 +58,12 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
-def measure_point(config: Config, runner: Runner, results_dir: Path, display: Display) -> Ended:
+def measure_point(
+    config: Config, runner: Runner, results_dir: Path, display: Display, repeats: RunRecord | None = None
+) -> Ended:
     """Measure one configuration and write its whole folder but the report.
 
+    `repeats` is an earlier run of the same configuration, which the new record is held against.
     A run that ends early leaves its record too, with the finished blocks. Raises `BadInput`, with nothing left
     behind, when a package is missing or the prompts or the folder are unusable, and `RunFailed` when the record cannot
     be written.
@@ -73,7 +76,7 @@ def measure_point(config: Config, runner: Runner, results_dir: Path, display: Di
     with display.showing(plan, folder.path / LOG):
         error = _measure(plan, runner, folder, samples, display)
         with uninterrupted():  # a second Ctrl-C must not cost the record
-            record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error))
+            record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error), repeats=repeats)
             try:
                 _write(folder, plan, samples, record)
             except RecordError as full:

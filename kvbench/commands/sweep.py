@@ -23,7 +23,8 @@ from kvbench.config.compose import Sources, sweep_points
 from kvbench.config.points import load_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, RecordError
-from kvbench.records.store import REPORT, RunFolder, StoredRun, alone_in
+from kvbench.records.schema import RunRecord
+from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record
 from kvbench.report.console.runs import RunRow, run_row
 from kvbench.running.supervisor import Runner
 
@@ -64,10 +65,12 @@ class _Sweep:
         self._display = display
         self._runner: Runner = open_runner(first)
         self._finished = Finished(Path(first.results_dir), self._runner)
+        self._to_repeat: tuple[Config, Path] | None = None  # the first point that audit=true times, with its folder
 
     def run(self, points: Sequence[tuple[Sequence[str], Config | ConfigError]]) -> int:
         """Every point in its turn; the exit code."""
         done: list[_Point] = []
+        again: list[_Point] = []
         left_out = 0
         try:
             for number, (point, config) in enumerate(points, start=1):
@@ -80,9 +83,13 @@ class _Sweep:
                 done.append(_Point(run.folder, run.record.status, run_row(run.record)))
                 if run.record.status == "interrupted":
                     break
+                if earlier is None and self._to_repeat is None and isinstance(config, Config):
+                    self._to_repeat = (config, run.folder) if _is_audited(config, run.record) else None
+            else:
+                again = self._audit()
         finally:
             self._runner.close()
-        self._display.runs([each.row for each in done])
+        self._display.runs([each.row for each in (*done, *again)])
         if left_out:
             self._display.say(
                 f"{left_out} of {len(done)} points were measured before and left out; resume=false measures them again"
@@ -90,8 +97,8 @@ class _Sweep:
         if self._report != "false":  # a sweep that had nothing left to do has its report all the same
             self._root.mkdir(exist_ok=True)
         if self._root.exists():
-            self._display.sweep_report([each.folder for each in done], self._root / REPORT, self._report)
-        return _exit_code({each.status for each in done})
+            self._display.sweep_report([each.folder for each in (*done, *again)], self._root / REPORT, self._report)
+        return _exit_code({each.status for each in (*done, *again)})
 
     def _measured(self, point: Sequence[str], config: Config | ConfigError) -> StoredRun:
         """The point's run, or the record of its refusal."""
@@ -110,6 +117,17 @@ class _Sweep:
             self._display.report([run], run.folder / REPORT, config.report)
         return run
 
+    def _audit(self) -> list[_Point]:
+        """The first point once more, where audit=true asks for it, and whether the sweep held still."""
+        if self._to_repeat is None:
+            return []
+        config, folder = self._to_repeat
+        self._display.say("\n[audit] the first point again, to see whether the sweep held still")
+        ended = measure_point(config, self._runner, self._root, self._display, read_record(folder / RECORD))
+        if ended.record.sweep_audit is not None:
+            self._display.say(ended.record.sweep_audit.detail)
+        return [_Point(ended.folder.path, ended.record.status, run_row(ended.record))]
+
     def _refusal(self, point: Sequence[str], error: BadInput) -> StoredRun:
         run_id = new_run_id()
         folder = RunFolder(self._root, "refused", run_id)
@@ -117,6 +135,11 @@ class _Sweep:
         folder.write_record(record)
         self._display.say(f"refused: {error}")
         return StoredRun(record, folder.path)
+
+
+def _is_audited(config: Config, record: RunRecord) -> bool:
+    """Whether a point is fit to be measured again for the sweep's audit: it was asked for, and has times."""
+    return config.audit and record.status in ("ok", "invalid") and any(arm.itl_s.value for arm in record.arms)
 
 
 def _exit_code(statuses: set[str]) -> int:

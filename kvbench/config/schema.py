@@ -80,6 +80,9 @@ class ModelConfig:
     launch_s: float = setting(0.0, "scripted: seconds in which the host submits a step, which is no shorter", minimum=0)
     parameters: int | None = setting(None, "scripted: weights of 2 bytes, all in matrices (default: none)", minimum=1)
     drift: float = setting(0.0, "scripted: relative change of every time from one block to the next", above=-1)
+    host_drift: float = setting(
+        0.0, "scripted: relative change of the host's checks from before the blocks to after them", above=-1
+    )
     noise: float = setting(0.0, "scripted: relative standard deviation of each step", minimum=0)
     unseen_length_s: float = setting(
         0.0, "scripted: seconds added to a step at a length never seen before, unless attention is pinned", minimum=0

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from kvbench.measuring.host_probes import check_host
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint
 
 ROUNDS = 5  # of which the best counts: a ceiling is what was reached at all
@@ -50,6 +51,7 @@ def measure_ceilings(
             read=tuple(_read_rates(device, extent, free_bytes, tell)),
             matrix=tuple(_matrix_rates(device, extent, tell)),
             launch_s=_launch_s(device, extent, tell),
+            host=check_host(device),
         )
 
 

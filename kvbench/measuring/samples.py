@@ -8,7 +8,7 @@ modules beside this one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
@@ -21,6 +21,7 @@ from kvbench.measuring.step_work import CountedFlops, StepWork
 from kvbench.measuring.traced_pass import TracedPass
 from kvbench.measuring.tries import Attempted, Capacity, SearchEnd, Tried
 from kvbench.measuring.untimed_pass import UntimedPass
+from kvbench.records.host_checks import HostCheck
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,14 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class HostChecked:
+    """How fast the host was just before the blocks, or just after them."""
+
+    when: Literal["before", "after"]
+    check: HostCheck
+
+
+@dataclass(frozen=True)
 class PhaseTime:
     """How long one phase of the run took, in the session's time."""
 
@@ -83,6 +92,7 @@ Sample = (
     | StepWork
     | CountedFlops
     | PhaseTime
+    | HostChecked
     | Stopped
     | Warned
     | Capacity
@@ -111,6 +121,7 @@ class RunSamples:
     work: list[StepWork] = field(default_factory=list)
     counted_flops: CountedFlops | None = None
     phases: list[PhaseTime] = field(default_factory=list)
+    host_checks: list[HostChecked] = field(default_factory=list)
     stopped: Stopped | None = None
     warnings: list[Warned] = field(default_factory=list)
     capacity: Capacity | None = None
@@ -156,6 +167,8 @@ class RunSamples:
                 self.counted_flops = sample
             case PhaseTime():
                 self.phases.append(sample)
+            case HostChecked():
+                self.host_checks.append(sample)
             case Stopped():
                 self.stopped = sample
             case Warned():

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from kvbench.errors import RecordError
+from kvbench.records.host_checks import HostCheck
 from kvbench.records.part import Part
 
 # What the figures depend on. On a GPU the host's threads and cores do not matter.
@@ -36,7 +37,10 @@ class MatrixRate(Part):
 
 
 class Ceilings(Part):
-    """One machine's limits. `launch_s` is the time of submitting one small operation, Python included."""
+    """One machine's limits. `launch_s` is the time of submitting one small operation, Python included.
+
+    `host` is what every run measures of its host, measured with these limits: how fast the host usually is.
+    """
 
     fingerprint: str
     measured_at: str
@@ -44,6 +48,7 @@ class Ceilings(Part):
     read: tuple[ReadRate, ...]
     matrix: tuple[MatrixRate, ...]
     launch_s: float
+    host: HostCheck | None = None
 
     def bytes_per_s(self, working_set: int) -> float | None:
         """The highest rate at which so many bytes could be read; None when no set was measured.

@@ -16,7 +16,9 @@ from kvbench.records.diagnosis import Sentence
 from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Reconciliation
 from kvbench.records.frontier import Frontier
 from kvbench.records.growth import Growth
+from kvbench.records.host_checks import HostChecks
 from kvbench.records.part import Estimate, Part, Speedup
+from kvbench.records.sweep_audit import SweepAudit
 
 SCHEMA_VERSION = 1
 
@@ -288,6 +290,8 @@ class RunRecord(Part):
     frontier: Frontier | None = None
     ceilings: Ceilings | None = None
     flops_check: FlopsCheck | None = None
+    host_checks: HostChecks | None = None
+    sweep_audit: SweepAudit | None = None
     null_reasons: dict[str, str] = Field(default_factory=dict)
 
     @property

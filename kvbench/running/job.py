@@ -10,7 +10,7 @@ from kvbench.measuring.cold_visits import ColdVisit
 from kvbench.measuring.cross_checks import RealDecode
 from kvbench.measuring.energy import EnergyMeter
 from kvbench.measuring.readings import Watching
-from kvbench.measuring.samples import PhaseTime, Sample, Stopped
+from kvbench.measuring.samples import HostChecked, PhaseTime, Sample, Stopped
 from kvbench.measuring.stopping import stopping_rule
 from kvbench.measuring.tries import Attempting
 from kvbench.measuring.untimed_pass import UntimedPass
@@ -140,6 +140,11 @@ class _Job:
             self.emit(evidence(self.plan, self.session, self.cold[arm], warm, lambda arm=arm: self._tell(phase, arm)))  # type: ignore[misc]
 
     def _blocks(self, phase: str) -> None:
+        self.emit(HostChecked("before", self.session.host_check()))
+        self._measured_blocks(phase)
+        self.emit(HostChecked("after", self.session.host_check()))
+
+    def _measured_blocks(self, phase: str) -> None:
         rule = stopping_rule(self.plan.config.measure)
         total = self.plan.config.measure.blocks if self.plan.config.measure.stopping == "fixed" else None
         began_ns = self.session.clock.now_ns()
@@ -199,7 +204,7 @@ class _Job:
                     self.emit(block)
 
     def _work(self, phase: str) -> None:
-        # Last: a profiler leaves its hooks in the driver, which nothing timed shall pay for.
+        # Last: a profiler leaves its hooks in the driver until the run is over, and nothing timed shall pay for them.
         for arm in self.arms:
             self._tell(phase, arm)
             self.emit(self.session.step_work(arm))

@@ -26,11 +26,13 @@ from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.plan import Attempt, Plan, made_length
+from kvbench.records.host_checks import HostCheck
 from kvbench.running.scripted_model import UNPINNED, ScriptedBatch, ScriptedDecoder, ScriptedModel
 
 VOCABULARY = 256
 NO_OPERATIONS = "the scripted model computes nothing"
 NO_DEVICE = "the scripted model uses no device"
+HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first check in a run
 
 
 class ScriptedBackend(ScriptedModel):
@@ -39,6 +41,9 @@ class ScriptedBackend(ScriptedModel):
     def session(self, plan: Plan) -> ScriptedSession:
         """See `Backend.session`."""
         return ScriptedSession(self, plan)
+
+    def put_back(self, *, shared: bool = False) -> None:
+        """See `Backend.put_back`: a script is read anew for every run."""
 
 
 class ScriptedSession:
@@ -59,6 +64,7 @@ class ScriptedSession:
         )
         self.sensors: DeviceSensors = backend.sensors or NullSensors(NO_DEVICE)
         self._unseen = 0
+        self._host_checks = 0
         self._prepared_s: dict[int, float] = {}  # by arm
         self._facts = _facts(plan)
         message = plan.config.interrupt.message or ""
@@ -145,6 +151,12 @@ class ScriptedSession:
     def device_state(self) -> tuple[None, None]:
         """See `Session.device_state`."""
         return None, None
+
+    def host_check(self) -> HostCheck:
+        """See `Session.host_check`: each check takes so much longer than the one before as the script says."""
+        factor = (1.0 + self._backend.spec.host_drift) ** self._host_checks
+        self._host_checks += 1
+        return HostCheck(**{name: seconds * factor for name, seconds in HOST.model_dump().items()})
 
     def step_work(self, arm: int) -> StepWork:
         """See `Session.step_work`: the script's own times, over all steps of all batches."""

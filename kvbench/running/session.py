@@ -16,6 +16,7 @@ from kvbench.measuring.traced_pass import TracedPass
 from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.plan import Attempt, Plan
+from kvbench.records.host_checks import HostCheck
 
 
 class Session(Protocol):
@@ -79,6 +80,9 @@ class Session(Protocol):
     def device_state(self) -> tuple[int | None, int | None]:
         """Allocations that the allocator made on the device so far, and the device's bytes outside of it."""
 
+    def host_check(self) -> HostCheck:
+        """How fast the host is just now; takes a fraction of a second."""
+
     def step_work(self, arm: int) -> StepWork:
         """What a decode step of an arm is made of. Profiles, so it comes after everything that is timed."""
 
@@ -112,6 +116,12 @@ class Session(Protocol):
 
 class Backend(Protocol):
     """A loaded model, kept between the runs of a sweep."""
+
+    def put_back(self, *, shared: bool = False) -> str | None:
+        """Leave nothing of a run behind but the model's weights; in words, what stayed all the same.
+
+        In a `shared` process, a caller's own, compiled code and memory are left alone.
+        """
 
     def session(self, plan: Plan) -> Session:
         """Prepare one run. Raises `BadInput` when the plan does not fit the model, `Infeasible` when not the memory."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +15,7 @@ from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.kernel_names import is_attention
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.running.profiler_hooks import device_profile
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
 LARGEST_KERNELS = 3
@@ -35,7 +35,7 @@ def step_work(
         decoder.prepare(None)
         if on_gpu:  # what a length costs at its first time, a plan or a preparation, is no part of a step
             decoder.run(batch, steps + 1, Unobserved())
-        watch: _Kernels | _Operators = _Kernels(clock) if on_gpu else _Operators()
+        watch: _Kernels | _Operators = _Kernels(clock, batch.input_ids.device) if on_gpu else _Operators()
         try:
             decoder.run(batch, steps + 1, watch)
         finally:
@@ -72,8 +72,9 @@ def covered(spans: Sequence[tuple[float, float]]) -> float:
 class _Kernels:
     """An observer that profiles the device from the first token on."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, device: torch.device) -> None:
         self._clock = clock
+        self._device = device
         self._profile: Any = None
         self.busy_s = 0.0
         self.operations = 0
@@ -82,7 +83,7 @@ class _Kernels:
     def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
         if index == 0:
             self._clock.synchronise()  # kernels of the prefill do not count
-            self._profile = profile(activities=[ProfilerActivity.CUDA], acc_events=True)
+            self._profile = device_profile(self._device)
             self._profile.start()
 
     def stop(self) -> None:

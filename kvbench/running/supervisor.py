@@ -74,6 +74,8 @@ class Supervisor:
                     continue
                 message = connection.recv()
                 if isinstance(message, Done):
+                    if not message.is_fit:
+                        self.close()  # the next run starts with a clean process
                     return
                 if isinstance(message, Fault):
                     refusal = message.error()

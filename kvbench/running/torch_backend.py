@@ -13,15 +13,16 @@ from kvbench.config.schema import Config
 from kvbench.decoding.caches import require_cache_classes
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import device_uuid, torch_environment
-from kvbench.measuring.memory import footprint
-from kvbench.measuring.sensors import open_sensors
+from kvbench.measuring.memory import Footprint, footprint
+from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.models.devices import resolve
-from kvbench.models.loading import load
+from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own_loading import load_own
 from kvbench.plan import Plan, model_name
 from kvbench.running.engines import require_engines
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.torch_session import TorchSession
+from kvbench.running.worker_state import WorkerState
 
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 
@@ -29,9 +30,24 @@ DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit
 class TorchBackend(ModelOnDevice):
     """A loaded model on its device, ready for one plan after another."""
 
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        device: torch.device,
+        sensors: DeviceSensors,
+        empty: Footprint | None = None,
+        empty_rss_bytes: int = 0,
+    ) -> None:
+        super().__init__(loaded, device, sensors, empty, empty_rss_bytes)
+        self._state = WorkerState(loaded.model, device)
+
     def session(self, plan: Plan) -> TorchSession:
         """See `Backend.session`."""
         return TorchSession(self, plan)
+
+    def put_back(self, *, shared: bool = False) -> str | None:
+        """See `Backend.put_back`."""
+        return self._state.put_back(shared=shared)
 
 
 def load_backend(config: Config) -> TorchBackend:
@@ -56,6 +72,9 @@ def load_backend(config: Config) -> TorchBackend:
 
 def environment_of(config: Config) -> dict[str, Any]:
     """The environment that a configuration would be measured in. Raises `DeviceUnavailable`."""
-    device = resolve(config.device)
+    device, threads = resolve(config.device), torch.get_num_threads()
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    return torch_environment(device, open_sensors(device_uuid(device)))
+    try:
+        return torch_environment(device, open_sensors(device_uuid(device)))
+    finally:
+        torch.set_num_threads(threads)  # the question may be about another point than the next one

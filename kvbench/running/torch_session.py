@@ -18,6 +18,7 @@ from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigur
 from kvbench.measuring.blocks import tokens_sha256
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import torch_environment
+from kvbench.measuring.host_probes import check_host
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
@@ -26,6 +27,7 @@ from kvbench.measuring.traced_pass import TracedPass, TracedToken
 from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.plan import Attempt, Plan
+from kvbench.records.host_checks import HostCheck
 from kvbench.running import arm_agreement, attentions, preconditions
 from kvbench.running.arm_decoders import ArmDecoders
 from kvbench.running.confidence import TokenTexts, traced_sequences
@@ -214,6 +216,10 @@ class TorchSession:
     def device_state(self) -> tuple[int | None, int | None]:
         """See `Session.device_state`."""
         return self._meter.device_allocations(), self._meter.outside_bytes()
+
+    def host_check(self) -> HostCheck:
+        """See `Session.host_check`."""
+        return check_host(self._backend.device)
 
     def step_work(self, arm: int) -> StepWork:
         """See `Session.step_work`: a few steps in the middle of the run, whose contexts are those of the mean step."""

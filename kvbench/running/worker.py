@@ -6,18 +6,22 @@ import faulthandler
 import os
 import sys
 import traceback
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from kvbench.config.schema import ModelConfig
+from kvbench.measuring.samples import Prepared, Warned
 from kvbench.plan import Plan
 from kvbench.running.attempt import run_attempt
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
 from kvbench.running.session import Backend, open_backend, stable_environment
+
+STAYS = "something of this run stays in its process, which must not time another one"
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,12 @@ class Survey:
 
 @dataclass(frozen=True)
 class Done:
-    """The plan is measured; everything was sent before this."""
+    """The plan is measured; everything was sent before this.
+
+    `is_fit` is whether the process is as it was before, so that it may time another plan.
+    """
+
+    is_fit: bool
 
 
 class Workshop:
@@ -46,9 +55,10 @@ class Workshop:
     def __init__(self) -> None:
         self._key: tuple[ModelConfig, str, int | None] | None = None
         self._backend: Backend | None = None
+        self._runs = 0  # so far, whole or not
 
-    def measure(self, plan: Plan, emit: Emit) -> None:
-        """Load if needed, then run the job."""
+    def measure(self, plan: Plan, emit: Emit) -> bool:
+        """Load if needed, then run the job; whether nothing of it stays behind but the model's weights."""
         key = (plan.config.model, plan.config.device, plan.config.threads)
         # A scripted model starts its script anew for every run: its figures must not depend on the run before.
         if self._backend is None or key != self._key or plan.config.model.weights == "scripted":
@@ -57,7 +67,30 @@ class Workshop:
             self._backend = open_backend(plan)
             self._key = key
         protocol = run_job if plan.config.frontier.axes is None else run_attempt
-        protocol(plan, self._backend.session(plan), emit)
+        try:
+            protocol(plan, self._backend.session(plan), self._numbered(emit))
+        except BaseException:
+            with suppress(Exception):  # what ended the run is what is told
+                self._backend.put_back()
+            raise
+        finally:
+            self._runs += 1
+        left_behind = self._backend.put_back()
+        if left_behind is not None:
+            emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
+        return left_behind is None
+
+    def _numbered(self, emit: Emit) -> Emit:
+        """Puts into the environment how many runs this process has seen before."""
+        earlier_runs = self._runs
+
+        def numbered(message: Any) -> None:
+            if isinstance(message, Prepared):
+                worker = {**message.environment.get("worker", {}), "earlier_runs": earlier_runs}
+                message = replace(message, environment={**message.environment, "worker": worker})
+            emit(message)
+
+        return numbered
 
 
 def main(parent: Connection) -> None:
@@ -73,12 +106,12 @@ def main(parent: Connection) -> None:
                 continue
             _redirect_output(order.log)
             try:
-                workshop.measure(order.plan, parent.send)
+                is_fit = workshop.measure(order.plan, parent.send)
             except Exception as error:
                 traceback.print_exc()
                 parent.send(fault_of(error))
             else:
-                parent.send(Done())
+                parent.send(Done(is_fit))
     except (EOFError, ConnectionError):
         return  # the parent is gone: nobody wants the rest
 

@@ -6,9 +6,10 @@ from kvbench.analysis.diagnosis.caveats import no_ceilings, random_weights, unli
 from kvbench.analysis.diagnosis.certainty import ambiguous, partly_throttled
 from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, padding, reading
 from kvbench.analysis.diagnosis.costs import cache_bytes, energy, rebuilding
-from kvbench.analysis.diagnosis.first_visits import first_visit, preparing
+from kvbench.analysis.diagnosis.first_visits import NOTEWORTHY, first_visit, preparing
 from kvbench.analysis.diagnosis.growing import growth
 from kvbench.analysis.diagnosis.habits import habit
+from kvbench.analysis.diagnosis.host import explaining, host_speed
 from kvbench.analysis.diagnosis.invalidity import invalidity
 from kvbench.analysis.diagnosis.launching import break_even, launching
 from kvbench.analysis.diagnosis.pair import Finding, Pair
@@ -21,6 +22,7 @@ MOST_SENTENCES = 5
 FINDINGS: tuple[Finding, ...] = (
     ambiguous,
     partly_throttled,
+    host_speed,
     unlike_engines,
     habit,
     launching,
@@ -39,6 +41,10 @@ FINDINGS: tuple[Finding, ...] = (
     no_ceilings,
 )
 
+# What a host that changed its speed may explain by itself: then none of it is called a cause.
+OF_THE_HOST: tuple[Finding, ...] = (launching, reading)
+OF_A_LARGE_CHANGE: tuple[Finding, ...] = (first_visit,)  # which is a ratio itself, of visits moments apart
+
 
 def diagnosis(record: RunRecord, comparison: int) -> tuple[Sentence, ...]:
     """Why a comparison of the record is what it is; of one that is not a result, only why it is none.
@@ -48,5 +54,13 @@ def diagnosis(record: RunRecord, comparison: int) -> tuple[Sentence, ...]:
     pair = Pair(record, comparison)
     if not record.valid or pair.comparison.verdict == "INVALID":
         return tuple(invalidity(pair)[:MOST_SENTENCES])
-    found = (finding(pair) for finding in FINDINGS)
+    found = (finding(pair) for finding in FINDINGS if finding not in _withheld(pair))
     return tuple(sentence for sentence in found if sentence is not None)[:MOST_SENTENCES]
+
+
+def _withheld(pair: Pair) -> tuple[Finding, ...]:
+    change = explaining(pair)
+    if change is None:
+        return ()
+    is_large = max(change.ratio, 1 / change.ratio) >= NOTEWORTHY
+    return OF_THE_HOST + (OF_A_LARGE_CHANGE if is_large else ())

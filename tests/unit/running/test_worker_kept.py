@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kvbench.config.compose import load_config, sources
 from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.plan import make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import find_runs
+from kvbench.running.supervisor import Supervisor
+from kvbench.running.worker import Done
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -101,3 +107,19 @@ def test_points_that_are_measured_share_one_worker(run_kvbench: Run, tmp_path: P
     assert 0 == run_kvbench("-m", *SCRIPTED, "workload.new_tokens=4,5,6")[0]
     runs = [found.record for found in find_runs([tmp_path / "results"]).runs]
     assert (3, 1) == (len(runs), len(set(workers(runs))))
+
+
+@pytest.mark.parametrize("is_fit", [True, False])
+def test_a_worker_that_is_not_as_it_was_before_its_run_times_no_other(is_fit: bool, tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    sentinel, _still_open = multiprocessing.Pipe()
+    ended: list[str] = []
+    process = SimpleNamespace(
+        pid=None, sentinel=sentinel, join=lambda *_: None, kill=lambda: ended.append("killed"), is_alive=lambda: True
+    )
+    supervisor = Supervisor()
+    supervisor._process, supervisor._connection = process, ours  # type: ignore[assignment]
+    theirs.send(Done(is_fit))
+    plan = make_plan(load_config(["model=scripted"], sources()))
+    supervisor.measure(plan, tmp_path / "log", lambda _: None)
+    assert (is_fit, [] if is_fit else ["killed"]) == (supervisor._process is process, ended)
