@@ -247,3 +247,11 @@ def test_every_pair_of_a_run_with_many_arms_is_in_the_overview(page):
     assert [("cached (dynamic)", "FASTER"), ("generate", "SLOWER"), ("cached (dynamic)", "FASTER")] == [
         (row["arm"], row["verdict"]) for row in seen.table
     ]
+
+
+def test_a_difference_of_unknown_peaks_is_unknown_with_its_reason_in_old_records_too(page):
+    # The records here have no peaks, and a difference that an earlier version took from the caches.
+    words = page(two_arms(null_reasons={"/arms/0/memory/peak_allocated_bytes": "no statistics on cpu"})).words
+    assert "How much more memory cached takes than nocache is not known (no statistics on cpu)" in words
+    row, _ = page(two_arms(), one_arm()).table
+    assert "—" == row["extra memory"]
