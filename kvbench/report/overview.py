@@ -14,6 +14,7 @@ from kvbench.records.schema import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
+from kvbench.report.frontier import frontier_of
 from kvbench.report.names import Aspects, run_aspects, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
 
@@ -103,7 +104,9 @@ def _rows(record: RunRecord) -> Iterator[Row]:
     note = "one arm: nothing to compare" if record.valid else status_reason(record)
     for index, arm in enumerate(record.arms):
         if index not in compared:
-            yield _row(arm, arm=names[index], note=note)
+            yield _row(
+                arm, arm=names[index], note=frontier_of(record, index) if record.valid and record.frontier else note
+            )
     if not record.arms:
         asked = [printable(str(record.config.get(key) or UNKNOWN)) for key in ("mode", "cache", "engine")]
         mode, cache, engine = asked
