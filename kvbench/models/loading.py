@@ -71,12 +71,12 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 
-def adopt(model: Any, tokenizer: Any, name: str) -> LoadedModel:
+def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[Warned, ...] = ()) -> LoadedModel:
     """A model and tokenizer that the caller has loaded, with the facts that follow from its config and parameters.
 
     The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path".
     """
-    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0)
+    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0, remarks=remarks)
 
 
 def _wanted_dtype(spec: ModelConfig) -> str:
