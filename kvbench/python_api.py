@@ -120,7 +120,7 @@ def _prompts(given: str | Sequence[str] | Sequence[Sequence[int]] | None) -> Pro
     if every and all(isinstance(each, str) for each in every):
         return Prompts(tuple(map(str, every)))
     if every and not any(isinstance(each, (str, int)) for each in every):
-        rows = tuple(tuple(map(int, each)) for each in every)
+        rows = tuple(tuple(int(token) for token in each) for each in every)
         return Prompts(token_ids=rows)
     raise ConfigError("prompts: takes a text, a list of texts, or a list of lists of token ids such as [[1, 2, 3]]")
 

@@ -19,7 +19,7 @@ from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import require_dtype
 from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
-from kvbench.models.hub_errors import explained
+from kvbench.models.hub_errors import explained, instead_of_download
 from kvbench.models.quantization import quantization_config, require_quantization
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
@@ -49,7 +49,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     require_dtype(spec.dtype, device)
     require_quantization(spec.quantization, device)
     name = label(spec)
-    with quietly(), explained(name, spec.revision):
+    with quietly(), explained(name, spec.revision, instead_of_download(spec)):
         checkpoint = open_checkpoint(spec)
         dtype = checkpoint.dtype(_wanted_dtype(spec), device)
         _check_memory(spec, checkpoint, dtype, device)
