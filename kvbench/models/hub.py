@@ -33,9 +33,10 @@ Answer = TypeVar("Answer")
 def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: str = NO_DOWNLOAD) -> Path:
     """The snapshot of a repository with its config, tokenizer and weights; its name is the commit.
 
-    `code` also fetches the repository's Python files; `instead` is the advice where it cannot be reached. A pinned commit that is in the cache needs no connection.
-    Raises `ModelUnavailable` when the hub cannot be reached within about 3 s and the cache has no whole copy, or when
-    the repository has no weights that are loaded. Other refusals are the hub client's own errors (see `hub_errors`).
+    `code` also fetches the repository's Python files; `instead` is the advice where it cannot be reached. A pinned
+    commit that is in the cache needs no connection. Raises `ModelUnavailable` when the hub cannot be reached within
+    about 3 s and the cache has no whole copy, or when the repository has no weights that are loaded. Other refusals are
+    the hub client's own errors (see `hub_errors`).
     """
     cached = _cached_folder(id, revision)
     if cached is not None and not is_complete(cached):
