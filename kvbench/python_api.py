@@ -116,7 +116,7 @@ def _prompts(given: str | Sequence[str] | Sequence[Sequence[int]] | None) -> Pro
     """None where none are given. Raises `ConfigError` for anything but texts or lists of token ids."""
     if given is None:
         return None
-    every = [given] if isinstance(given, str) else list(given)
+    every: list[Any] = [given] if isinstance(given, str) else list(given)
     if every and all(isinstance(each, str) for each in every):
         return Prompts(tuple(map(str, every)))
     if every and not any(isinstance(each, (str, int)) for each in every):

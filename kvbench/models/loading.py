@@ -20,7 +20,7 @@ from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import require_dtype
 from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
 from kvbench.models.hub_errors import explained, instead_of_download
-from kvbench.models.quantization import quantization_config, require_quantization
+from kvbench.models.quantization import quantization_config, require_computing, require_quantization
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
@@ -68,6 +68,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the weights have arrived, not only been sent
     facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
+    require_computing(spec.quantization, model)  # after the facts: a pass moves scales out of the parameters
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 

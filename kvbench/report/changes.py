@@ -46,8 +46,8 @@ class Sides:
 
     def changes(self) -> tuple[Changes, ...]:
         """One entry for each folder after the first; none for a single one."""
-        first, *others = [folder for folder in self.folders if folder in self._runs] or [None]
-        return tuple(self._changes(first, each) for each in others) if first is not None else ()
+        first, *others = [folder for folder in self.folders if folder in self._runs] or [Path()]
+        return tuple(self._changes(first, each) for each in others)
 
     def _changes(self, first: Path, other: Path) -> Changes:
         before, after = self._runs[first], self._runs[other]

@@ -122,8 +122,9 @@ const table = (() => {
     const column = (key) => columns.find((each) => each.key === key);
     const left = new Map(rows.map((row) => [run[row], text(column("status"), row) === "VALID"]));
     const valid = [...left.values()].filter(Boolean).length;
-    const some = left.size === 1 ? "run" : "runs";
-    const said = `${valid.toLocaleString("en")} of the ${left.size.toLocaleString("en")} ${some} that the filters leave ${valid === 1 ? "is" : "are"} VALID.`;
+    const said = left.size === 1
+      ? `The run that the filters leave is ${valid ? "" : "not "}VALID.`
+      : `${valid.toLocaleString("en")} of the ${left.size.toLocaleString("en")} runs that the filters leave ${valid === 1 ? "is" : "are"} VALID.`;
     const { numbers, texts, cells } = column("speedup");
     const known = rows.map((row) => cells[row]).filter((place) => numbers[place] !== null).sort((a, b) => numbers[a] - numbers[b]);
     if (!known.length) return said;
