@@ -61,11 +61,20 @@ class Arm:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Texts to decode from; with `lengths`, one text, cut or repeated to each of them for each of `copies`."""
+    """Texts to decode from; with `lengths`, one text, cut or repeated to each of them for each of `copies`.
 
-    texts: tuple[str, ...]
+    `token_ids`, from Python alone, stand in for the texts.
+    """
+
+    texts: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()  # tokens
     copies: int = 1
+    token_ids: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many sequences there are to decode, where no lengths are given."""
+        return len(self.token_ids or self.texts)
 
 
 @dataclass(frozen=True)
@@ -122,8 +131,8 @@ def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
     name = model_name(config)
     prompts = prompts or _prompts(config)
     size = config.workload.batch_size
-    if not prompts.lengths and size > len(prompts.texts):
-        found = f"{len(prompts.texts)} prompt{'' if len(prompts.texts) == 1 else 's'}"
+    if not prompts.lengths and size > prompts.count:
+        found = f"{prompts.count} prompt{'' if prompts.count == 1 else 's'}"
         raise PromptError(
             f"workload.batch_size={size}: the run has {found}, and no batch would hold as many: lower it, give more"
             " prompts, or set workload.prompt_tokens, which makes enough of one length"

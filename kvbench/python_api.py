@@ -21,11 +21,12 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
-from kvbench.errors import ConfigError
+from kvbench.errors import ConfigError, KvbenchError
 from kvbench.measuring.readings import HostReading, Watching
 from kvbench.measuring.samples import RunSamples, Warned
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
+from kvbench.running.faults import fault_of
 from kvbench.running.job import Emit, Progress, Text, run_job
 from kvbench.running.worker import STAYS
 
@@ -38,7 +39,7 @@ MODES = ("nocache", "cached")
 def measure(
     model: Any,
     tokenizer: Any = None,
-    prompts: str | Sequence[str] | None = None,
+    prompts: str | Sequence[str] | Sequence[Sequence[int]] | None = None,
     *,
     modes: Sequence[str] = MODES,
     arms: Sequence[Mapping[str, Any]] | None = None,
@@ -66,7 +67,8 @@ def measure(
 
     A model of your own (`kvbench.own_model`) brings its text along, so that `tokenizer` stays None.
 
-    `prompts` are texts (default: the bundled ones), or `prompt_tokens` cuts the bundled text to a length. The other
+    `prompts` are texts (default: the bundled ones) or lists of token ids, or `prompt_tokens` cuts the bundled text to a
+    length. Without a tokenizer, prompts that are not given are random token ids, and the record says so. The other
     arguments are the configuration keys of the same names. Nothing is written to disk: the record is returned.
     `arms`, the general form of `modes` and `attention`, lists mappings such as
     `{"mode": "cached", "cache": "static", "engine": "compiled"}`.
@@ -74,27 +76,54 @@ def measure(
 
     Raises `kvbench.errors.KvbenchError` as the command line would report it.
     """
-    texts = (prompts,) if isinstance(prompts, str) else None if prompts is None else tuple(prompts)
-    if arms is not None and (tuple(modes), attention) != (MODES, "auto"):
-        raise ConfigError("arms: not with modes or attention, which every arm has of its own: leave one of them out")
-    config = Config(
-        model=_model_config(model, name or type(model).__name__),
-        arms=_arms([{"mode": mode, "attention": attention} for mode in modes] if arms is None else arms),
-        workload=WorkloadConfig(
-            prompt_tokens=prompt_tokens,
-            new_tokens=new_tokens,
-            batch_size=batch_size,
-            stop=stop if isinstance(stop, str) else list(stop),
-        ),
-        sampling=SamplingConfig(temperature, top_p, top_k, repetition_penalty, seed),
-        stream=StreamConfig(interval=0),
-        check=CheckConfig(agreement, reference),
-        measure=MeasureConfig(blocks=blocks, warmup=warmup, energy_s=energy_s, step_lane=step_lane),
-        audit=audit,
-        launch="inline",
-    )
-    check(config)
-    return _measured(model, tokenizer, config, texts, on_event)
+    with _only_our_errors():
+        _require_model(model)
+        if arms is not None and (tuple(modes), attention) != (MODES, "auto"):
+            raise ConfigError(
+                "arms: not with modes or attention, which every arm has of its own: leave one of them out"
+            )
+        config = Config(
+            model=_model_config(model, name or type(model).__name__),
+            arms=_arms([{"mode": mode, "attention": attention} for mode in modes] if arms is None else arms),
+            workload=WorkloadConfig(
+                prompt_tokens=prompt_tokens,
+                new_tokens=new_tokens,
+                batch_size=batch_size,
+                stop=stop if isinstance(stop, str) else list(stop),
+            ),
+            sampling=SamplingConfig(temperature, top_p, top_k, repetition_penalty, seed),
+            stream=StreamConfig(interval=0),
+            check=CheckConfig(agreement, reference),
+            measure=MeasureConfig(blocks=blocks, warmup=warmup, energy_s=energy_s, step_lane=step_lane),
+            audit=audit,
+            launch="inline",
+        )
+        check(config)
+        return _measured(model, tokenizer, config, _prompts(prompts), on_event)
+
+
+@contextmanager
+def _only_our_errors() -> Iterator[None]:
+    """What torch, transformers, the model or an argument of another type raises, as an error of the tree."""
+    try:
+        yield
+    except KvbenchError:
+        raise
+    except Exception as error:
+        raise fault_of(error, "its traceback is above").error() from error
+
+
+def _prompts(given: str | Sequence[str] | Sequence[Sequence[int]] | None) -> Prompts | None:
+    """None where none are given. Raises `ConfigError` for anything but texts or lists of token ids."""
+    if given is None:
+        return None
+    every: list[Any] = [given] if isinstance(given, str) else list(given)
+    if every and all(isinstance(each, str) for each in every):
+        return Prompts(tuple(map(str, every)))
+    if every and not any(isinstance(each, (str, int)) for each in every):
+        rows = tuple(tuple(int(token) for token in each) for each in every)
+        return Prompts(token_ids=rows)
+    raise ConfigError("prompts: takes a text, a list of texts, or a list of lists of token ids such as [[1, 2, 3]]")
 
 
 def _arms(written: Sequence[Mapping[str, Any]]) -> list[ArmConfig]:
@@ -112,13 +141,18 @@ def _model_config(model: Any, name: str) -> ModelConfig:
     return ModelConfig(name=name, weights="python", target=f"{type(model).__module__}:{type(model).__name__}")
 
 
+def _require_model(model: Any) -> None:
+    if isinstance(model, str):
+        raise ConfigError(
+            f"model={model!r}: takes a loaded model; `kvbench model=hub model.id={model}` loads one by name"
+        )
+
+
 def _is_transformers(model: Any) -> bool:
     return hasattr(getattr(model, "config", None), "_attn_implementation")
 
 
-def _measured(
-    model: Any, tokenizer: Any, config: Config, texts: tuple[str, ...] | None, on_event: Emit | None
-) -> RunRecord:
+def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | None, on_event: Emit | None) -> RunRecord:
     # Here, not at the top: `import kvbench` and the command line start without torch.
     from kvbench.measuring.environment import device_uuid
     from kvbench.measuring.sensors import open_sensors
@@ -127,7 +161,10 @@ def _measured(
     from kvbench.running.torch_backend import TorchBackend
 
     require_packages(config)
-    plan = make_plan(config, Prompts(texts) if texts is not None else None)
+    remarks: tuple[Warned, ...] = ()
+    if tokenizer is None and _is_transformers(model):
+        tokenizer, prompts, remarks = _without_tokenizer(model, config, prompts)
+    plan = make_plan(config, prompts)
     samples = RunSamples()
 
     def emit(message: Any) -> None:
@@ -140,7 +177,7 @@ def _measured(
     with _as_found(model):
         device = _device_of(model)
         if _is_transformers(model):
-            loaded = adopt(model, tokenizer, plan.model_name)
+            loaded = adopt(model, tokenizer, plan.model_name, remarks)
         else:
             loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
         backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
@@ -154,6 +191,17 @@ def _measured(
         if left_behind is not None:
             emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
     return assemble(plan, samples, run_id="in-process", created_at=created_at)
+
+
+def _without_tokenizer(model: Any, config: Config, prompts: Prompts | None) -> tuple[Any, Prompts, tuple[Warned, ...]]:
+    """What stands in for a tokenizer, the prompts as token ids, and what the record should say about them."""
+    from kvbench.models.no_tokenizer import RANDOM_PROMPTS, RANDOM_TOKENS, WITHOUT_TEXT, NoTokenizer, random_prompts
+
+    if prompts is not None:
+        return NoTokenizer(), prompts, (WITHOUT_TEXT,)
+    vocab_size = model.config.get_text_config().vocab_size
+    tokens, count = config.workload.prompt_tokens or RANDOM_TOKENS, config.workload.batch_size
+    return NoTokenizer(), Prompts(token_ids=random_prompts(vocab_size, tokens, count)), (RANDOM_PROMPTS,)
 
 
 def _device_of(model: Any) -> torch.device:

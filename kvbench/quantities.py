@@ -39,6 +39,19 @@ def format_value(value: float | None, unit: Unit) -> str:
     return f"{fixed(value / factor, decimals(value / factor))}{suffix}"
 
 
+def format_interval(value: float | None, low: float | None, high: float | None, unit: Unit) -> str:
+    """A figure with its interval, such as `12.5 ms [12.3, 12.8]`; without one where it is not known."""
+    if value is None or low is None or high is None:
+        return format_value(value, unit)
+    factor, suffix = scale(value, unit)
+    value, low, high = value / factor, low / factor, high / factor
+    digits = decimals(value)
+    # Bounds that round to one number would claim a certainty that was not measured.
+    while low < high and digits < MOST_DECIMALS and fixed(low, digits) == fixed(high, digits):
+        digits += 1
+    return f"{fixed(value, digits)}{suffix} [{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
 def scale(value: float, unit: Unit) -> tuple[float, str]:
     """What to divide by, and the unit's name with a space before it, so that the value reads well."""
     scales = SCALES[unit]

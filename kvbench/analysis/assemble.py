@@ -193,6 +193,9 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None, ceilin
         known |= {
             f"/arms/{untimed.arm}/memory/{field}": sentence for field, sentence in untimed.memory.null_reasons.items()
         }
+        if (why := untimed.memory.null_reasons.get("peak_allocated_bytes")) is not None:
+            pointers = _comparisons_of(untimed.arm, len(plan.arms))
+            known |= {f"{pointer}/extra_memory_bytes": f"no peak of memory: {why}" for pointer in pointers}
     for window in samples.energy:
         if window.reason is not None:
             fields = ("joules_per_token", "idle_watts", "window_s", "new_tokens")
@@ -202,8 +205,7 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None, ceilin
         pointers = ["/comparison", *(f"/comparisons/{index}" for index in range(len(plan.arms) - 1))]
         known |= {f"{pointer}/break_even_context": why for pointer in pointers}
     for number, found in enumerate(grown.break_evens if grown else ()):
-        pointers = [f"/comparisons/{index}" for index in range(len(plan.arms) - 1) if index + 1 == found.candidate_arm]
-        pointers += ["/comparison"] if found.candidate_arm == 1 else []
+        pointers = _comparisons_of(found.candidate_arm, len(plan.arms))
         known |= {f"{pointer}/break_even_context": found.detail for pointer in pointers}
         known |= {
             f"/growth/break_evens/{number}/{field}": found.detail for field in ("context_length", "ci_low", "ci_high")
@@ -223,6 +225,12 @@ def _known_reasons(plan: Plan, samples: RunSamples, grown: Growth | None, ceilin
         if evidence.reason is not None:
             known[f"/arms/{evidence.arm}/cold/probes"] = evidence.reason
     return known
+
+
+def _comparisons_of(arm: int, arms: int) -> list[str]:
+    """Where the record compares this arm with the first one, or the first one with every other."""
+    pointers = [f"/comparisons/{candidate - 1}" for candidate in range(1, arms) if arm in (0, candidate)]
+    return pointers + (["/comparison"] if arm <= 1 else [])
 
 
 def _host_sample(reading: HostReading) -> HostSample:

@@ -82,10 +82,6 @@ def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> Verdict:
 
 
 def _extra_memory(baseline: ArmRecord, candidate: ArmRecord) -> int | None:
-    ours, theirs = candidate.memory, baseline.memory
-    if ours.peak_allocated_bytes is not None and theirs.peak_allocated_bytes is not None:
-        return ours.peak_allocated_bytes - theirs.peak_allocated_bytes
-    # Without an allocator's high-water mark the cache itself is what is known to be extra.
-    if ours.kv_cache_bytes is not None and theirs.kv_cache_bytes is not None:
-        return ours.kv_cache_bytes - theirs.kv_cache_bytes
-    return None
+    """Of the peaks. The caches' bytes do not stand in for them: a pass holds more than its cache."""
+    ours, theirs = candidate.memory.peak_allocated_bytes, baseline.memory.peak_allocated_bytes
+    return None if ours is None or theirs is None else ours - theirs

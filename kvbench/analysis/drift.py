@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvbench.statistics import median
+from kvbench.statistics import median, trend
 
 FEWEST_BLOCKS = 8  # the default; with 5 blocks even a perfect trend is a matter of chance (p = 0.017)
 SIGNIFICANCE = 0.01  # of Kendall's test: one steady arm in a hundred is called drifting
@@ -27,13 +27,13 @@ def drift(samples: Sequence[float]) -> Drift | None:
     Kendall's rank correlation with the block's number (two-sided) must be significant, and the change relevant. It
     sees steady drift, not a single jump of one block.
     """
-    if len(samples) < FEWEST_BLOCKS or len(set(samples)) == 1:
+    if len(samples) < FEWEST_BLOCKS:
         return None
-    from scipy.stats import kendalltau
-
-    test = kendalltau(range(len(samples)), samples)
+    test = trend(samples)
+    if test is None or test.p > SIGNIFICANCE:
+        return None
     third = len(samples) // 3
     change = median(samples[-third:]) / median(samples[:third]) - 1
-    if test.pvalue > SIGNIFICANCE or abs(change) <= RELEVANCE:
+    if abs(change) <= RELEVANCE:
         return None
-    return Drift(change, float(test.statistic), float(test.pvalue))
+    return Drift(change, test.tau, test.p)

@@ -71,7 +71,7 @@ RULES = tuple(
         (r"/arms/\d+/turns/\d+/ttft_s/value", "the per-token lane has no such step (measure.step_lane)"),
         (r"/arms/\d+/turns/\d+/ttft_s/.*", "an exact interval of a median needs at least 6 blocks"),
         (r"/comparisons?(/\d+)?/break_even_context", "one length was measured: experiment=scaling measures several"),
-        (r"/comparisons?(/\d+)?/extra_memory_bytes", "the memory of one of the arms is not known"),
+        (r"/comparisons?(/\d+)?/extra_memory_bytes", "the peak of memory of one of the arms is not known"),
         (
             r"/comparisons?(/\d+)?/agreement/(first_divergence|divergence_sequence|top2_margin)",
             "free runs give the same tokens, or were not compared",

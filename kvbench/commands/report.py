@@ -13,7 +13,8 @@ EXIT_PARTLY_UNREADABLE = 2
 PATIENCE_S = 2.0  # a person waits so long without being told what for
 
 DESCRIPTION = """Builds one HTML page over every run under the given paths: verdict, charts, texts, figures,
-configuration and environment. The page is a single file that opens offline."""
+configuration and environment. Of several PATHs the first is what it was: the page says what changed since, arm by arm.
+The page is a single file that opens offline."""
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
     waiting.daemon = True
     waiting.start()
     try:
-        build(stream.runs(), output, stream.notes(), redact=arguments.redact)
+        build(stream.runs(), output, stream.notes(), redact=arguments.redact, folders=arguments.paths)
     finally:
         waiting.cancel()
     say(f"{output}\n")

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.models.hub import COMMIT, hub_config_folder, hub_folder
+from kvbench.models.hub_errors import instead_of_download
 from kvbench.models.sizing import WeightSize, predicted_weight_size
 from kvbench.models.weight_files import require_complete, weight_files
 
@@ -71,7 +72,8 @@ def open_checkpoint(spec: ModelConfig) -> Checkpoint:
         case "path":
             folder = Path(str(spec.path)).expanduser()
         case _:
-            folder = hub_folder(str(spec.id), spec.revision, code=spec.trust_remote_code)
+            instead = instead_of_download(spec)
+            folder = hub_folder(str(spec.id), spec.revision, code=spec.trust_remote_code, instead=instead)
     require_complete(folder, label(spec))
     return Checkpoint(_read_config(folder, spec), folder, _commit(folder) if spec.weights == "hub" else None)
 

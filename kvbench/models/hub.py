@@ -17,7 +17,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 
 from kvbench.errors import ModelUnavailable
-from kvbench.models.hub_errors import no_connection
+from kvbench.models.hub_errors import NO_DOWNLOAD, SHAPE_BY_HAND, no_connection
 from kvbench.models.weight_files import NO_WEIGHTS, is_complete, weight_files, weight_format
 
 # The hub answers within a fraction of a second; a person who is offline should not wait for its client's retries.
@@ -30,12 +30,13 @@ SMALL_FILES = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 Answer = TypeVar("Answer")
 
 
-def hub_folder(id: str, revision: str | None, *, code: bool = False) -> Path:
+def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: str = NO_DOWNLOAD) -> Path:
     """The snapshot of a repository with its config, tokenizer and weights; its name is the commit.
 
-    `code` also fetches the repository's Python files. A pinned commit that is in the cache needs no connection.
-    Raises `ModelUnavailable` when the hub cannot be reached within about 3 s and the cache has no whole copy, or when
-    the repository has no weights that are loaded. Other refusals are the hub client's own errors (see `hub_errors`).
+    `code` also fetches the repository's Python files; `instead` is the advice where it cannot be reached. A pinned
+    commit that is in the cache needs no connection. Raises `ModelUnavailable` when the hub cannot be reached within
+    about 3 s and the cache has no whole copy, or when the repository has no weights that are loaded. Other refusals are
+    the hub client's own errors (see `hub_errors`).
     """
     cached = _cached_folder(id, revision)
     if cached is not None and not is_complete(cached):
@@ -45,7 +46,7 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False) -> Path:
     try:
         files = _files_on_the_hub(id, revision)
     except _Unreachable as error:
-        return _cached_instead(cached, id, error)
+        return _cached_instead(cached, id, error, instead)
     suffixes = (*SMALL_FILES, ".py") if code else SMALL_FILES
     small = [file for file in files if "/" not in file and file.endswith(suffixes)]
     return Path(snapshot_download(id, revision=revision, allow_patterns=[*small, *_weights(id, revision, files)]))
@@ -59,7 +60,7 @@ def hub_config_folder(id: str, revision: str | None) -> Path:
     try:
         _files_on_the_hub(id, revision)
     except _Unreachable as error:
-        return _cached_instead(cached, id, error)
+        return _cached_instead(cached, id, error, SHAPE_BY_HAND)
     return Path(hf_hub_download(id, "config.json", revision=revision)).parent
 
 
@@ -84,9 +85,9 @@ def _files_on_the_hub(id: str, revision: str | None) -> list[str]:
     return [sibling.rfilename for sibling in info.siblings or ()]
 
 
-def _cached_instead(cached: Path | None, id: str, error: _Unreachable) -> Path:
+def _cached_instead(cached: Path | None, id: str, error: _Unreachable, instead: str) -> Path:
     if cached is None:
-        raise ModelUnavailable(no_connection(id, str(error))) from error
+        raise ModelUnavailable(no_connection(id, str(error), instead)) from error
     return cached
 
 

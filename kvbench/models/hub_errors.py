@@ -24,41 +24,68 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 from safetensors import SafetensorError
 
+from kvbench.config.schema import ModelConfig
 from kvbench.errors import KvbenchError, ModelUnavailable
 
 Matcher = Callable[[BaseException], bool]
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 NO_DOWNLOAD = "use model.weights=random, which needs no download, or model=path with a local folder"
+RANDOM_BY_HAND = (
+    "use model=path with a local folder, or model.weights=random with model.architecture={model_type: …}, which needs"
+    " no download"
+)
+SHAPE_BY_HAND = (
+    "give the shape by model.architecture={model_type: …}, or name a folder with a config.json by model.path"
+)
 
 
-def no_connection(model: str, reason: str) -> str:
-    """The sentence for a hub that cannot be reached and a model that is not on this machine."""
-    return f"no connection to the hub ({reason}) and {model} is not in the local cache: connect, or {NO_DOWNLOAD}"
+def instead_of_download(spec: ModelConfig) -> str:
+    """What a person who cannot download can do about this model: never what they have done already."""
+    if spec.weights == "random":
+        return SHAPE_BY_HAND
+    return NO_DOWNLOAD if spec.architecture else RANDOM_BY_HAND
+
+
+def no_connection(model: str, reason: str, instead: str) -> str:
+    """The sentence for a hub that cannot be reached and a model that is not on this machine; `instead` is the advice.
+
+    Of random weights the config alone is missing.
+    """
+    missing = model
+    connect = "connect"
+    if instead == SHAPE_BY_HAND:
+        missing, connect = f"the config.json of {model}, which random weights are made from,", "connect once"
+    return f"no connection to the hub ({reason}) and {missing} is not in the local cache: {connect}, or {instead}"
 
 
 @contextlib.contextmanager
-def explained(model: str, revision: str | None = None) -> Iterator[None]:
+def explained(model: str, revision: str | None = None, instead: str = NO_DOWNLOAD) -> Iterator[None]:
     """Turn what is known of the libraries' errors into `ModelUnavailable`; let the rest pass as it is.
 
-    `model` is the hub id or the folder that the sentence names.
+    `model` is the hub id or the folder that the sentence names, `instead` what to do without the hub.
     """
     try:
         yield
     except KvbenchError:
         raise
     except Exception as error:
-        sentence = explanation(error, model, revision)
+        sentence = explanation(error, model, revision, instead)
         if sentence is None:
             raise
         raise ModelUnavailable(sentence) from error
 
 
-def explanation(error: BaseException, model: str, revision: str | None = None) -> str | None:
+def explanation(
+    error: BaseException, model: str, revision: str | None = None, instead: str = NO_DOWNLOAD
+) -> str | None:
     """The sentence for an error or for what caused it, or None when neither is known."""
     for link in _chain(error):
         for matches, sentence in RULES:
             if matches(link):
-                return sentence.format(model=model, revision=revision or "main", detail=_first_line(link))
+                if sentence in UNREACHABLE:
+                    return no_connection(model, UNREACHABLE[sentence], instead)
+                detail = _first_line(link)
+                return sentence.format(model=model, revision=revision or "main", detail=detail, instead=instead)
     return None
 
 
@@ -77,6 +104,9 @@ def _disk_is_full(error: BaseException) -> bool:
     # The hub's transfer library is not written in Python and has no errno.
     return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)
 
+
+# Why the hub gave no answer, for `no_connection`, by the word that stands for it in the rules.
+UNREACHABLE = {"offline": "HF_HUB_OFFLINE is set", "incomplete": "a file is missing"}
 
 # The first rule that matches speaks; subclasses stand before their parents.
 RULES: tuple[tuple[Matcher, str], ...] = (
@@ -101,13 +131,10 @@ RULES: tuple[tuple[Matcher, str], ...] = (
     ),
     (_answered(403), "your token may not read {model}: give it read access to gated repositories, or " + LOG_IN),
     (_answered(429), "the hub limits your rate of requests: try again later, or " + LOG_IN + " for a higher limit"),
-    (
-        _is(OfflineModeIsEnabled),
-        no_connection("{model}", "HF_HUB_OFFLINE is set"),
-    ),
-    (_is(LocalEntryNotFoundError), no_connection("{model}", "a file is missing")),
+    (_is(OfflineModeIsEnabled), "offline"),
+    (_is(LocalEntryNotFoundError), "incomplete"),
     (_is(EntryNotFoundError), "{model} lacks a file that a transformers model has: {detail}"),
-    (_is(HfHubHTTPError), "the hub failed on {model}: {detail}; try again later, or " + NO_DOWNLOAD),
+    (_is(HfHubHTTPError), "the hub failed on {model}: {detail}; try again later, or {instead}"),
     (_is(HTTPError), "the connection to the hub broke while loading {model}: {detail}; run again to resume"),
     (_is(HFValidationError), "model.id={model}: not a hub id; write it as ORG/NAME"),
     (

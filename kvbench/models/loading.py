@@ -19,8 +19,8 @@ from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import require_dtype
 from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
-from kvbench.models.hub_errors import explained
-from kvbench.models.quantization import quantization_config, require_quantization
+from kvbench.models.hub_errors import explained, instead_of_download
+from kvbench.models.quantization import quantization_config, require_computing, require_quantization
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
@@ -49,7 +49,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     require_dtype(spec.dtype, device)
     require_quantization(spec.quantization, device)
     name = label(spec)
-    with quietly(), explained(name, spec.revision):
+    with quietly(), explained(name, spec.revision, instead_of_download(spec)):
         checkpoint = open_checkpoint(spec)
         dtype = checkpoint.dtype(_wanted_dtype(spec), device)
         _check_memory(spec, checkpoint, dtype, device)
@@ -68,15 +68,16 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the weights have arrived, not only been sent
     facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
+    require_computing(spec.quantization, model)  # after the facts: a pass moves scales out of the parameters
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 
-def adopt(model: Any, tokenizer: Any, name: str) -> LoadedModel:
+def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[Warned, ...] = ()) -> LoadedModel:
     """A model and tokenizer that the caller has loaded, with the facts that follow from its config and parameters.
 
     The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path".
     """
-    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0)
+    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0, remarks=remarks)
 
 
 def _wanted_dtype(spec: ModelConfig) -> str:

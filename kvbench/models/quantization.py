@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from kvbench.capabilities import quantization_conflict
-from kvbench.errors import ModelUnavailable
+from kvbench.capabilities import QUANTIZATIONS, quantization_conflict
+from kvbench.errors import ModelUnavailable, reason_of
 
 # torchao would have torch.compile tune itself for the whole process, and compiled arms would no longer compare.
 OWN_ENGINES = {"set_inductor_config": False}
@@ -23,6 +23,27 @@ def require_quantization(name: str, device: torch.device) -> None:
 def quantization_config(name: str, dtype: torch.dtype) -> Any | None:
     """What `from_pretrained` takes as `quantization_config`; None for weights as they are."""
     return None if name == "none" else BUILDERS[name](dtype)
+
+
+def require_computing(name: str, model: Any) -> None:
+    """Run two short passes on the CPU; raise `ModelUnavailable` where the package refuses these weights there.
+
+    Which layers its kernels take depends on the processor and on their shapes, and shows in a pass alone.
+    """
+    if name == "none" or model.device.type != "cpu":
+        return
+    try:
+        with torch.no_grad():
+            for tokens in (2, 1):  # a matrix and a single row have kernels of their own
+                model(input_ids=torch.zeros((1, tokens), dtype=torch.long))
+    except (RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
+        if "memory" in str(error):
+            raise
+        package = QUANTIZATIONS[name].package
+        raise ModelUnavailable(
+            f"model.quantization={name}: {package} cannot compute with this model on this CPU ({reason_of(error)}): use"
+            " a GPU, another model.quantization, or model.quantization=none"
+        ) from error
 
 
 def _int8(dtype: torch.dtype) -> Any:  # noqa: ARG001 - one shape for all

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kvbench.records.part import Estimate, Part, Speedup
+from kvbench.records.part import Estimate, Measured, Part, Speedup
 
 Order = Literal["constant", "linear", "quadratic", "growing", "irregular"]
 Form = Literal["sum", "max"]
 
 
-class GrowthPoint(Part):
+class GrowthPoint(Measured):
     """ITL of one arm around one context length: the mean over the run's few steps, median over blocks."""
 
     arm: int
@@ -18,7 +18,7 @@ class GrowthPoint(Part):
     itl_s: Estimate
 
 
-class Law(Part):
+class Law(Measured):
     """The time of one arm's step at context L, fitted by least squares of relative errors in every block by itself.
 
     `form` "sum": launch + a·L + b·L², where the host computes or waits; "max": max(launch, a·L + b·L²), where it runs
@@ -42,7 +42,7 @@ class Law(Part):
     worst_error: float  # largest relative distance of a point's mean from the law
 
 
-class Total(Part):
+class Total(Measured):
     """Seconds of decoding so many new tokens from the shortest length, by the law."""
 
     arm: int

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+
+from kvbench.quantities import Unit, format_interval
 
 
 class Part(BaseModel):
@@ -21,6 +25,9 @@ class Speedup(Part):
     level: float | None = None
     n_blocks: int
 
+    def __str__(self) -> str:
+        return format_interval(self.value, self.ci_low, self.ci_high, "times")
+
 
 class Estimate(Part):
     """A figure with its interval; `level` is the coverage attained, `n` the samples (blocks) behind it."""
@@ -31,3 +38,22 @@ class Estimate(Part):
     ci_high: float | None = None
     level: float | None = None
     n: int
+
+    def __str__(self) -> str:
+        return format_interval(self.value, self.ci_low, self.ci_high, self.__dict__.get(UNIT, "count"))
+
+
+UNIT = "_unit"
+UNITS: tuple[tuple[str, Unit], ...] = (("tokens_per_s", "tokens/s"), ("_s", "s"), ("seconds", "s"))  # by a field's end
+
+
+class Measured(Part):
+    """Base of the parts that hold estimates, whose names carry the units in which `str` shows them."""
+
+    def model_post_init(self, _context: Any) -> None:
+        """Tell each estimate its unit: beside its fields, since it is no part of the record."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, Estimate):
+                unit = next((unit for end, unit in UNITS if name.endswith(end)), None)
+                if unit is not None:
+                    value.__dict__[UNIT] = unit

@@ -17,7 +17,7 @@ from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Re
 from kvbench.records.frontier import Frontier
 from kvbench.records.growth import Growth
 from kvbench.records.host_checks import HostChecks
-from kvbench.records.part import Estimate, Part, Speedup
+from kvbench.records.part import Estimate, Measured, Part, Speedup
 from kvbench.records.sweep_audit import SweepAudit
 
 SCHEMA_VERSION = 1
@@ -136,7 +136,7 @@ class ProofResult(Part):
     resubmitted_steps: int | None = None
 
 
-class Turn(Part):
+class Turn(Measured):
     """The pass after one interruption: a rebuilt cache, or an inserted message appended to the one that was kept.
 
     `ttft_s` is its latency in the per-token lane, from the interruption to the first token after it.
@@ -151,7 +151,7 @@ class Turn(Part):
     paid_back_after_tokens: int | None
 
 
-class ArmRecord(Part):
+class ArmRecord(Measured):
     """One way of decoding and everything measured of it."""
 
     mode: str

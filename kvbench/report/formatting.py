@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kvbench.quantities import MOST_DECIMALS, UNKNOWN, Unit, decimals, fixed, format_value, scale
+from kvbench.quantities import UNKNOWN, Unit, format_interval, format_value, scale
 from kvbench.records.part import Estimate, Speedup
 
 __all__ = [
@@ -20,16 +20,7 @@ __all__ = [
 
 def format_estimate(estimate: Estimate | Speedup, unit: Unit) -> str:
     """A figure with its interval, such as `12.5 ms [12.3, 12.8]`; without one where the samples allowed none."""
-    value, low, high = estimate.value, estimate.ci_low, estimate.ci_high
-    if value is None or low is None or high is None:
-        return format_value(value, unit)
-    factor, suffix = scale(value, unit)
-    value, low, high = value / factor, low / factor, high / factor
-    digits = decimals(value)
-    # Bounds that round to one number would claim a certainty that was not measured.
-    while low < high and digits < MOST_DECIMALS and fixed(low, digits) == fixed(high, digits):
-        digits += 1
-    return f"{fixed(value, digits)}{suffix} [{fixed(low, digits)}, {fixed(high, digits)}]"
+    return format_interval(estimate.value, estimate.ci_low, estimate.ci_high, unit)
 
 
 def format_level(level: float | None) -> str:

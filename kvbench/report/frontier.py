@@ -60,6 +60,13 @@ def frontier_sentences(record: RunRecord) -> tuple[str, ...]:
     return tuple(told)
 
 
+def frontier_of(record: RunRecord, arm: int) -> str:
+    """The edges of one arm; empty for a run that looked for none."""
+    return " ".join(
+        _alone(record, edge) for edge in (record.frontier.edges if record.frontier else ()) if edge.arm == arm
+    )
+
+
 def frontier_limit(record: RunRecord) -> str:
     """The memory that the search had."""
     limit = record.frontier.limit_bytes if record.frontier else None

@@ -14,8 +14,9 @@ from kvbench.records.schema import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
+from kvbench.report.frontier import frontier_of
 from kvbench.report.names import Aspects, run_aspects, run_name
-from kvbench.report.verdicts import pairs, run_word, status_reason
+from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
 
 MOST_NAMED = 6  # devices or verdicts in a sentence
 
@@ -95,7 +96,7 @@ def _rows(record: RunRecord) -> Iterator[Row]:
             baseline_rate=baseline.decode_tokens_per_s,
             speedup=comparison.speedup if is_result else None,
             end_to_end=comparison.end_to_end_speedup if is_result else None,
-            extra_memory_bytes=comparison.extra_memory_bytes,
+            extra_memory_bytes=extra_memory_bytes(record, comparison),
             agreement=pair.agreement,
             verdict=pair.verdict,
             note="" if is_result else f"not a result: {pair.not_a_result}",
@@ -103,7 +104,9 @@ def _rows(record: RunRecord) -> Iterator[Row]:
     note = "one arm: nothing to compare" if record.valid else status_reason(record)
     for index, arm in enumerate(record.arms):
         if index not in compared:
-            yield _row(arm, arm=names[index], note=note)
+            yield _row(
+                arm, arm=names[index], note=frontier_of(record, index) if record.valid and record.frontier else note
+            )
     if not record.arms:
         asked = [printable(str(record.config.get(key) or UNKNOWN)) for key in ("mode", "cache", "engine")]
         mode, cache, engine = asked

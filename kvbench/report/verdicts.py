@@ -109,6 +109,15 @@ def is_result(record: RunRecord, comparison: Comparison) -> bool:
     return record.valid and comparison.verdict != "INVALID"
 
 
+def extra_memory_bytes(record: RunRecord, comparison: Comparison) -> int | None:
+    """How much higher the candidate's peak of memory is; None unless both peaks are known.
+
+    Records of earlier versions hold the difference of the caches where a peak is not known.
+    """
+    arms = (record.arms[comparison.baseline_arm], record.arms[comparison.candidate_arm])
+    return None if any(arm.memory.peak_allocated_bytes is None for arm in arms) else comparison.extra_memory_bytes
+
+
 def _not_a_result(record: RunRecord, comparison: Comparison) -> str | None:
     """Why the pair's figures are not a result; None when they are one."""
     if is_result(record, comparison):

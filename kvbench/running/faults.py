@@ -31,14 +31,17 @@ class Fault:
         return BY_NAME.get(self.kind, RunFailed)(self.message)
 
 
-def fault_of(error: BaseException) -> Fault:
-    """Any exception of a measurement, mapped once: torch's out-of-memory has a class of its own in the tree."""
+def fault_of(error: BaseException, traceback: str = "traceback in stdout.log") -> Fault:
+    """Any exception of a measurement, mapped once: torch's out-of-memory has a class of its own in the tree.
+
+    `traceback` says where the traceback of one that is not known is found.
+    """
     if isinstance(error, KvbenchError):
         return Fault(type(error).__name__, str(error))
     if is_out_of_memory(error):
         return Fault(OutOfMemory.__name__, "the device ran out of memory: " + _first_line(error))
     version = untested()
-    where = f"traceback in stdout.log; {version}" if version else "traceback in stdout.log"
+    where = f"{traceback}; {version}" if version else traceback
     return Fault(RunFailed.__name__, f"{type(error).__name__}: {_first_line(error)} ({where})")
 
 

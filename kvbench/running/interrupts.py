@@ -14,8 +14,9 @@ def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until the end of the block, and a process that is started inside does not get it.
 
     The handler keeps it from this process, whichever of its threads the system picks; a child inherits the mask.
+    A process that was started with SIGINT ignored, as `command &` in a script and `nohup` do, stays that way.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         yield  # Ctrl-C is raised in the main thread only
         return
     held: list[int] = []

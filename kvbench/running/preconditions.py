@@ -117,6 +117,14 @@ def require_masks(
             raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {appended}")
 
 
+def require_ids(prompts: Sequence[Sequence[int]], vocab_size: int | None) -> None:
+    """Raise `PromptError` for a token id that the model does not have; it may be given ids instead of texts."""
+    for number, ids in enumerate(prompts, start=1):
+        wrong = next((token for token in ids if token < 0 or (vocab_size is not None and token >= vocab_size)), None)
+        if wrong is not None:
+            raise PromptError(f"prompt {number} holds the token id {wrong}, and the vocabulary has {vocab_size} tokens")
+
+
 def require_context(
     lengths: Sequence[int], new_tokens: int, facts: ModelFacts, interruptions: Interruptions = NONE
 ) -> None:

@@ -9,13 +9,15 @@ from kvbench.plan import Plan, Prompts
 
 
 def tokenise(plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
-    """The prompts of a plan as {"text", "token_ids"}, in order.
+    """The prompts of a plan as {"text", "token_ids"}, in order; without a tokenizer text is None.
 
     Raises `ConfigError` when a chat template is asked for and there is none, `PromptError` for a prompt of no tokens.
     """
     prompts = plan.prompts
     if prompts.lengths:
         return [_cut(tokenizer, prompts, length, copy) for length in prompts.lengths for copy in range(prompts.copies)]
+    if prompts.token_ids:
+        return [_given(number, ids, tokenizer) for number, ids in enumerate(prompts.token_ids, start=1)]
     encode = _chat_encoder(tokenizer) if plan.config.workload.chat_template else tokenizer.encode
     return [_entry(number, text, encode(text)) for number, text in enumerate(prompts.texts, start=1)]
 
@@ -26,7 +28,11 @@ def message_ids(plan: Plan, tokenizer: Any) -> tuple[int, ...]:
     return () if message is None else tuple(tokenizer.encode(message, add_special_tokens=False))
 
 
-def _entry(number: int, text: str, ids: list[int]) -> dict[str, Any]:
+def _given(number: int, ids: tuple[int, ...], tokenizer: Any) -> dict[str, Any]:
+    return _entry(number, tokenizer.decode(list(ids)) or None, list(ids))
+
+
+def _entry(number: int, text: str | None, ids: list[int]) -> dict[str, Any]:
     if not ids:
         raise PromptError(f"prompt {number} has no tokens for this tokenizer: write some text")
     return {"text": text, "token_ids": list(ids)}

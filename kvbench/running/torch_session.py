@@ -26,6 +26,7 @@ from kvbench.measuring.step_work import CountedFlops, StepWork
 from kvbench.measuring.traced_pass import TracedPass, TracedToken
 from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
+from kvbench.models.no_tokenizer import NoTokenizer
 from kvbench.plan import Attempt, Plan
 from kvbench.records.host_checks import HostCheck
 from kvbench.running import arm_agreement, attentions, preconditions
@@ -66,6 +67,8 @@ class TorchSession:
         prompts = tokenise(plan, self._tokenizer)
         self._interruptions = Interruptions(plan.interrupt_steps, message_ids(plan, self._tokenizer))
         token_ids = [prompt["token_ids"] for prompt in prompts]
+        if plan.prompts.token_ids:
+            preconditions.require_ids(token_ids, self._facts.vocab_size)
         preconditions.require_context(list(map(len, token_ids)), self._new_tokens, self._facts, self._interruptions)
         preconditions.require_static_room(
             plan.arms, list(map(len, token_ids)), self._new_tokens, self._interruptions, self._model, self._facts
@@ -277,7 +280,7 @@ class TorchSession:
         return UntimedPass(
             arm=arm,
             tokens=tuple(map(tuple, tokens)),
-            texts=tuple(map(self._backend.text, tokens)),
+            texts=() if isinstance(self._tokenizer, NoTokenizer) else tuple(map(self._backend.text, tokens)),
             finish_reasons=tuple("stop" if ids[-1] in self.stop_ids else "length" for ids in tokens),
             tokens_sha256=tuple(digests),
             memory=self._memory.of_pass(held),

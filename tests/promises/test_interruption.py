@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     """Starts a run and waits until its first block is on the disk, or for the condition given."""
     runs: list[Started] = []
 
-    def begin(*arguments: str, until: Callable[[Path], Callable[[], bool]] = in_first_block, **env: str) -> Started:
+    def begin(
+        *arguments: str,
+        until: Callable[[Path], Callable[[], bool]] = in_first_block,
+        ctrl_c: signal.Handlers = signal.SIG_DFL,
+        **env: str,
+    ) -> Started:
         process = subprocess.Popen(
             [sys.executable, "-m", "kvbench", *arguments],
             cwd=tmp_path,
@@ -115,6 +121,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Not the suite's own: a script that starts it in the background has it ignored, and children inherit that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, ctrl_c),
         )
         runs.append(Started(process, tmp_path / "results"))
         wait_for(until(runs[-1].results))
@@ -234,6 +242,14 @@ class TestCtrlC:
         run.the_worker().send_signal(signal.SIGINT)
         assert (0, "") == run.end()[::2]
         assert 20 == len(read_blocks(run.folder))
+
+    def test_is_ignored_by_a_run_that_was_started_so_as_a_script_s_background_job_is(
+        self, start: Callable[..., Started]
+    ) -> None:
+        run = start(*ENDLESS, "measure.blocks=20", ctrl_c=signal.SIG_IGN)
+        run.interrupt()
+        assert (0, "") == run.end()[::2]
+        assert ("ok", 20) == (run.record()["status"], len(read_blocks(run.folder)))
 
     def test_ends_a_sweep_with_its_points_so_far(self, start: Callable[..., Started]) -> None:
         run = start("-m", *ENDLESS, "mode=cached,nocache,both")

@@ -9,9 +9,10 @@ import pytest
 from own_models import nano
 
 import kvbench
-from kvbench.errors import ConfigError
+from kvbench.errors import BadInput, ConfigError, KvbenchError
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.records.schema import RunRecord
+from kvbench.report.formatting import format_estimate
 from kvbench.running.job import Progress
 
 
@@ -79,6 +80,83 @@ class TestMeasure:
             kvbench.measure(*loaded, "a", modes=("bogus",))
         with pytest.raises(ConfigError, match=r"workload\.new_tokens=600"):
             kvbench.measure(*loaded, "a", new_tokens=600)
+
+
+class TestWithoutATokenizer:
+    def test_random_ids_are_measured_and_the_record_says_so(self, loaded: tuple[Any, Any]) -> None:
+        record = kvbench.measure(loaded[0], prompt_tokens=9, new_tokens=4, blocks=5, batch_size=2, step_lane=False)
+        assert ("ok", (9, 9)) == (record.status, record.workload and record.workload.prompt_tokens)
+        assert "random_prompts" in {warning.code for warning in record.warnings}
+        assert [(), ()] == [arm.texts for arm in record.arms]
+        again = kvbench.measure(loaded[0], prompt_tokens=9, new_tokens=4, blocks=1, batch_size=2, step_lane=False)
+        assert record.arms[0].tokens == again.arms[0].tokens
+
+    def test_given_ids_are_measured_with_and_without_one(self, loaded: tuple[Any, Any]) -> None:
+        quick: dict[str, Any] = {"new_tokens": 3, "blocks": 1, "warmup": 0, "step_lane": False, "modes": ("cached",)}
+        bare = kvbench.measure(loaded[0], prompts=[[5, 6, 7], [8, 9]], **quick)
+        told = kvbench.measure(*loaded, [[5, 6, 7], [8, 9]], **quick)
+        assert bare.workload is not None
+        assert (3, 2) == bare.workload.prompt_tokens
+        assert bare.workload == told.workload
+        assert bare.arms[0].tokens == told.arms[0].tokens
+        assert (0, 2) == (len(bare.arms[0].texts), len(told.arms[0].texts))
+        assert "no_text" in {warning.code for warning in bare.warnings}
+        assert "no_text" not in {warning.code for warning in told.warnings}
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"prompts": "a text"}, "the text 'a text' needs a tokenizer: pass one, or give prompts as token ids"),
+            ({"prompts": [[1, 300]]}, "prompt 1 holds the token id 300, and the vocabulary has 300 tokens"),
+            ({"prompts": [[1], []]}, "prompt 2 has no tokens"),
+            ({"prompts": [1, 2]}, r"prompts: takes a text, a list of texts, or a list of lists of token ids"),
+            ({"prompts": [[1]], "stop": ["<eod>"]}, r"workload.stop=\['<eod>'\]: this tokenizer has no such token"),
+        ],
+    )
+    def test_what_needs_one_is_refused_in_a_line(
+        self, loaded: tuple[Any, Any], arguments: dict[str, Any], said: str
+    ) -> None:
+        with pytest.raises(BadInput, match=said):
+            kvbench.measure(loaded[0], **arguments)
+
+
+class TestErrors:
+    def test_are_ours_alone_whatever_the_model_raises(
+        self, loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: Any, **__: Any) -> None:
+            raise ValueError("a shape does not fit")
+
+        monkeypatch.setattr(loaded[0].model, "forward", broken)
+        with pytest.raises(KvbenchError, match="ValueError: a shape does not fit") as raised:
+            kvbench.measure(*loaded, "a", new_tokens=3)
+        assert isinstance(raised.value.__cause__, ValueError)
+
+    def test_a_model_s_name_is_no_model(self) -> None:
+        with pytest.raises(ConfigError, match=r"model='gpt2': takes a loaded model; `kvbench model=hub model.id=gpt2`"):
+            kvbench.measure("gpt2")
+
+    def test_an_argument_of_another_type_is_one_too(self, loaded: tuple[Any, Any]) -> None:
+        with pytest.raises(KvbenchError):
+            kvbench.measure(*loaded, "a", modes=3)  # type: ignore[arg-type]
+
+
+class TestThePackage:
+    def test_shows_measure(self) -> None:
+        assert "measure" in dir(kvbench)
+        assert "__version__" in dir(kvbench)
+
+    def test_prints_figures_as_the_terminal_does(self, loaded: tuple[Any, Any]) -> None:
+        record = kvbench.measure(*loaded, "a", new_tokens=3, blocks=6, warmup=0, step_lane=False)
+        assert record.comparison is not None
+        shown = str(record.comparison.speedup)
+        assert shown == format_estimate(record.comparison.speedup, "times")
+        assert "×" in shown
+        for name, unit in (("itl_s", "s"), ("ttft_s", "s"), ("decode_tokens_per_s", "tokens/s")):
+            estimate = getattr(record.arms[0], name)
+            assert str(estimate) == format_estimate(estimate, unit)
+        again = RunRecord.model_validate(record.model_dump())
+        assert (str(again.arms[0].itl_s), again) == (str(record.arms[0].itl_s), record)
 
 
 class TestAModelOfOnesOwn:

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
-from kvbench.statistics import geometric_mean, median, median_interval, ratio_interval
+from kvbench.statistics import geometric_mean, median, median_interval, ratio_interval, trend
 
 
 class TestRatioInterval:
@@ -82,3 +83,29 @@ class TestPointEstimates:
 
     def test_geometric_mean_treats_a_ratio_and_its_inverse_alike(self) -> None:
         assert geometric_mean([4.0, 0.25]) == pytest.approx(1.0)
+
+
+class TestTrend:
+    @pytest.mark.parametrize("n", [2, 3, 8, 9, 20, 33, 34, 60, 171, 200])
+    @pytest.mark.parametrize("kind", ["noise", "rising", "ties", "sorted", "one pair swapped"])
+    def test_is_scipy_s_to_the_last_digits(self, n: int, kind: str) -> None:
+        dice = np.random.default_rng(n)
+        samples = dice.normal(size=n)
+        if kind == "rising":
+            samples += 0.2 * np.arange(n)
+        if kind == "ties":
+            samples = np.round(samples)
+        if kind in ("sorted", "one pair swapped"):
+            samples = np.sort(samples)
+        if kind == "one pair swapped":
+            samples[[0, 1]] = samples[[1, 0]]
+        expected, found = kendalltau(np.arange(n), samples), trend(samples.tolist())
+        if found is None:
+            assert math.isnan(expected.statistic)
+        else:
+            assert found.tau == pytest.approx(expected.statistic, rel=1e-14)
+            assert found.p == pytest.approx(expected.pvalue, rel=1e-12)
+
+    @pytest.mark.parametrize("samples", [[], [1.0], [2.0, 2.0, 2.0]])
+    def test_is_none_without_an_order(self, samples: list[float]) -> None:
+        assert trend(samples) is None

@@ -39,7 +39,8 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     top = max(positive, default=zero * 100)
     traces: list[Trace] = []
     for comparison, steps in known:
-        traces += _of_pair(steps, looks[names[comparison.candidate_arm]], names[comparison.candidate_arm], zero)
+        name = names[comparison.candidate_arm]
+        traces += _of_pair(steps, looks[name], label(name, names), zero)
     marks = _limits([comparison for comparison, _ in known])
     last = max(step.step for _, steps in known for step in steps)
     divergences = [
@@ -50,7 +51,7 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     marks["shapes"] += [rule(x=step, dash="longdash") for step, _ in divergences]
     marks["annotations"] += [
         note(
-            f"free runs part: {label(name)}",
+            f"free runs part: {label(name, names)}",
             x=step,
             yref="paper",
             y=0,
@@ -88,7 +89,7 @@ def _measured(agreement: Agreement) -> list[AgreementStep]:
 
 def _of_pair(steps: Sequence[AgreementStep], look: Look, name: str, zero: float) -> list[Trace]:
     kept = _kept(steps)
-    shared: Trace = {"name": label(name), "legendgroup": name}
+    shared: Trace = {"name": name, "legendgroup": name}
     traces = [
         line(
             look,

@@ -14,6 +14,7 @@ from typing import Any
 
 from kvbench.records.part import Estimate, Speedup
 from kvbench.report.charts.palette import NEUTRAL, Look
+from kvbench.report.shortening import shortened
 
 CHART_HEIGHT_PX = 330
 LABEL_CHARACTERS = 44
@@ -111,15 +112,18 @@ def scaled(values: Iterable[float], scale: float) -> list[float]:
     return [float(f"{value / scale:.5g}") for value in values]
 
 
-def label(text: str) -> str:
-    """Text for a chart, cut in its middle to the room there is. Plotly reads a little HTML; names are not markup.
+def labels_of(names: Sequence[str]) -> list[str]:
+    """Names for a chart, shortened to the room there is: different names stay different.
 
-    Two texts may become the same label, so a label must never be a position on an axis: see `named_rows`.
+    Plotly reads a little HTML; names are not markup.
     """
-    if len(text) > LABEL_CHARACTERS:
-        end = LABEL_CHARACTERS // 2
-        text = f"{text[: LABEL_CHARACTERS - end - 1]}…{text[-end:]}"
-    return escape(text, quote=False)
+    return [escape(short, quote=False) for short in shortened(names, LABEL_CHARACTERS)]
+
+
+def label(text: str, among: Sequence[str] = ()) -> str:
+    """One of the names `among`, or a text that stands alone, as `labels_of` has it."""
+    every = (text, *among)
+    return labels_of(every)[0]
 
 
 def named_rows(names: Sequence[str], figures: Sequence[str] = ()) -> dict[str, Any]:
@@ -129,7 +133,7 @@ def named_rows(names: Sequence[str], figures: Sequence[str] = ()) -> dict[str, A
     """
     said = []
     for row, name in enumerate(names):
-        shown = f"<b>{label(name)}</b>"
+        shown = f"<b>{label(name, names)}</b>"
         if figures:
             together = len(name) + len(figures[row]) <= LINE_CHARACTERS
             shown += f"{'  ' if together else '<br>'}{escape(figures[row], quote=False)}"

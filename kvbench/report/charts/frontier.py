@@ -52,10 +52,10 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     for row, ((axis, mine), domain) in enumerate(zip(panels, stacked(len(panels), 0.26), strict=True)):
         number = "" if row == 0 else str(row + 1)
         for place, edge in enumerate(mine):
-            traces += _of_edge(edge, place, names[edge.arm], looks[names[edge.arm]], number)
+            traces += _of_edge(edge, place, label(names[edge.arm], names), looks[names[edge.arm]], number)
             layout["annotations"].append(
                 note(
-                    f"<b>{label(names[edge.arm])}</b>  {_short(edge)}",
+                    f"<b>{label(names[edge.arm], names)}</b>  {_short(edge)}",
                     xref="paper",
                     x=0,
                     xanchor="left",
@@ -107,7 +107,7 @@ def _of_edge(edge: FrontierEdge, place: int, name: str, look: Look, number: str)
         (edge.found, "found", {"size": 10}),
     ):
         if size:
-            hover = f"{label(name)}, {word}: %{{x:,}}<extra></extra>"
+            hover = f"{name}, {word}: %{{x:,}}<extra></extra>"
             traces.append(dots(look, x=[size], y=[place], marker=own, hovertemplate=hover, **axes))
     return traces
 

@@ -55,7 +55,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
     scale, unit = axis_scale([ceiling_s], "s")
     traces: list[Trace] = []
     for arm, name in enumerate(names):
-        traces += _of_arm(growth, arm, label(name), looks[name], scale, unit)
+        traces += _of_arm(growth, arm, label(name, names), looks[name], scale, unit)
     return Chart(
         "latency",
         title,
@@ -94,7 +94,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
     traces: list[Trace] = []
     for law in growth.laws:
         look, totals = looks[names[law.arm]], [total for total in growth.totals if total.arm == law.arm]
-        shared: Trace = {"name": label(names[law.arm]), "legendgroup": str(law.arm)}
+        shared: Trace = {"name": label(names[law.arm], names), "legendgroup": str(law.arm)}
         first, last = (choose(total.new_tokens for total in totals) for choose in (min, max))
         counts = sorted({round(each) for each in np.geomspace(first, last, LINE_POINTS)})
         sums = [(count, total_s(law, prompt, count)) for count in counts]

@@ -205,7 +205,7 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
                 hollow=prefill,
                 x=scaled([work.intensity], 1),
                 y=scaled([work.rate], scale),
-                name=label(names[work.arm]),
+                name=label(names[work.arm], names),
                 legendgroup=names[work.arm],
                 showlegend=not prefill,
                 marker={"size": 12},

@@ -142,7 +142,7 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
             looks[name],
             x=[length for length, _ in points],
             y=scaled((size for _, size in points), scale),
-            name=label(name),
+            name=label(name, tuple(series)),
             hovertemplate="%{y:.4g} " + unit,
         )
         for name, points in series.items()

@@ -20,6 +20,7 @@ from kvbench.report.charts.figures import (
     figure,
     interval,
     label,
+    labels_of,
     line,
     rule,
     scaled,
@@ -54,7 +55,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         bars(
             looks[name],
             width=BARS_SHARE / len(drawn),
-            name=label(name),
+            name=label(name, tuple(drawn)),
             y=[position for position, _, _ in mine],
             x=scaled((rate.value or 0.0 for _, rate, _ in mine), 1),
             error_x=_whiskers([rate for _, rate, _ in mine]),
@@ -77,7 +78,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
             xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
             yaxis=_rows(labels[:MOST_BARS]),
             showlegend=True,
-            meta={"runs": [label(name) for name in labels], "most": MOST_BARS, "row_height": BAR_HEIGHT_PX},
+            meta={"runs": labels_of(labels), "most": MOST_BARS, "row_height": BAR_HEIGHT_PX},
         ),
         height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * max(shown * (len(rates) + 1), 6),
     )
@@ -120,9 +121,11 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
 
 def _lines(points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look]) -> list[Trace]:
     drawn: Counter[str] = Counter()  # lines of each candidate so far
+    names = {key: " · ".join(filter(None, reversed(key))) for key in points}
     lines = []
     for (name, candidate), mine in points.items():
-        lines.append(_line(name, candidate, mine, _told_apart(looks[candidate], drawn[candidate])))
+        shown = label(names[name, candidate], tuple(names.values()))
+        lines.append(_line(shown, mine, _told_apart(looks[candidate], drawn[candidate])))
         drawn[candidate] += 1
     return lines
 
@@ -133,7 +136,7 @@ def _told_apart(look: Look, number: int) -> Look:
     return Look(look.colour, DASHES[dash % len(DASHES)], MARKERS[marker % len(MARKERS)])
 
 
-def _line(name: str, candidate: str, drawn: Sequence[Point], look: Look) -> Trace:
+def _line(name: str, drawn: Sequence[Point], look: Look) -> Trace:
     ordered = sorted(drawn, key=lambda point: point[0])
     return line(
         look,
@@ -141,7 +144,7 @@ def _line(name: str, candidate: str, drawn: Sequence[Point], look: Look) -> Trac
         y=scaled((ratio.value or 0.0 for _, ratio, _ in ordered), 1),
         error_y=_whiskers([ratio for _, ratio, _ in ordered]),
         mode="lines+markers",
-        name=label(" · ".join(filter(None, (candidate, name)))),
+        name=name,
         hovertemplate="%{y:.4g}× at %{x:,} tokens",
         meta={"rows": [row for _, _, row in ordered]},
     )
@@ -152,7 +155,7 @@ def _rows(names: Sequence[str]) -> dict[str, Any]:
     return {
         "tickmode": "array",
         "tickvals": list(range(len(names))),
-        "ticktext": [label(name) for name in names],
+        "ticktext": labels_of(names),
         "range": [len(names) - 0.5, -0.5],
         "showgrid": False,
         "zeroline": False,

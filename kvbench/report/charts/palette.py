@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers (https://jfly.uni-koeln.de/color/), without those
 # that have less than 3:1 contrast on the white or on the dark page; the last three fill up in the same range.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A6761D", "#7B6FD0", "#5F8A99")
 NEUTRAL = "#7F8790"
-# Dash and marker repeat what the colour says, for a print in grey.
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
-MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
+# Dash and marker repeat what the colour says, for a print in grey. Each list is run through by itself, and the numbers
+# of their items have no common divisor: of 42 arms no two share colour and dash, colour and marker, or dash and marker.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MARKERS = (
+    *("circle", "square", "diamond", "triangle-up", "x", "cross", "star"),
+    *("hexagon", "triangle-down", "pentagon", "hourglass"),
+)
 
 # Parts of memory, which are no arms: dark and light in turn, so that neighbours stay apart in grey too.
 PARTS = {
@@ -60,9 +65,11 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     for name in names:
         if name not in given:
             own = OF_MODE.get(name.split(" ")[0])
-            free = [index for index in range(len(COLOURS)) if index not in given.values()]
-            unreserved = (
-                [index for index in free if index not in OF_MODE.values()] or free or [len(given) % len(COLOURS)]
-            )
-            given[name] = own if own in free else unreserved[0]
-    return {name: Look(COLOURS[index], DASHES[index], MARKERS[index]) for name, index in given.items()}
+            taken = set(given.values())
+            free = (index for index in count() if index not in taken and index not in OF_MODE.values())
+            given[name] = own if own is not None and own not in taken else next(free)
+    return {name: _look(index) for name, index in given.items()}
+
+
+def _look(index: int) -> Look:
+    return Look(*(each[index % len(each)] for each in (COLOURS, DASHES, MARKERS)))

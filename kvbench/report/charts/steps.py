@@ -36,7 +36,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
     traces: list[Trace] = []
     for series in steps:
         look = looks[names[series.arm]]
-        shared: Trace = {"name": label(names[series.arm]), "legendgroup": str(series.arm)}
+        shared: Trace = {"name": label(names[series.arm], names), "legendgroup": str(series.arm)}
         traces.append(
             dots(
                 look,
@@ -128,7 +128,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
     for arm, (tokens, seconds) in whole.items():
         look = looks[names[arm]]
         shared: Trace = {"legendgroup": str(arm), "hovertemplate": f"%{{y:.4g}} {unit}"}
-        traces.append(line(look, x=tokens, y=scaled(seconds, scale), name=label(names[arm]), **shared))
+        traces.append(line(look, x=tokens, y=scaled(seconds, scale), name=label(names[arm], names), **shared))
         tokens, seconds = first[arm]
         if tokens:
             kept = thinned(len(tokens), MAX_COLD_POINTS // 10)
@@ -138,7 +138,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
                     hollow=True,
                     x=[tokens[index] for index in kept],
                     y=scaled((seconds[index] for index in kept), scale),
-                    name=label(names[arm]),
+                    name=label(names[arm], names),
                     marker={"size": 6, "line": {"width": 1}},
                     showlegend=False,
                     **shared,
@@ -210,7 +210,7 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
             looks[names[series.arm]],
             x=scaled(series.quantile_s, scale),
             y=scaled(series.quantile, 0.01),
-            name=label(names[series.arm]),
+            name=label(names[series.arm], names),
             hovertemplate="%{y:.1f} % of steps took at most %{x:.4g} " + unit,
         )
         for series in steps

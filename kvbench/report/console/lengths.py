@@ -12,9 +12,10 @@ from rich.text import Text
 from kvbench.records.schema import RunRecord
 from kvbench.report.console.style import GREYED, MOST_COLUMNS
 from kvbench.report.formatting import UNKNOWN
-from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
+from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows
 from kvbench.report.growth import BEYOND, growth_arms, growth_rows, growth_sentences, law_text
 from kvbench.report.growth import CAPTION as GROWTH_CAPTION
+from kvbench.report.headline import headlines
 from kvbench.report.turns import CAPTION, turn_arms, turn_rows
 
 
@@ -26,7 +27,7 @@ def what_fits(record: RunRecord) -> RenderableType:
         table.add_column(name, justify="right" if name in ("predicted", "found", "error") else "left", overflow="fold")
     for row in frontier_rows(record):
         table.add_row(*map(Text, astuple(row)))
-    return Group(table, *map(Text, frontier_sentences(record)))
+    return Group(table, *(Text(each.sentence, style="bold") for each in headlines(record)))
 
 
 def growth(record: RunRecord) -> list[RenderableType]:

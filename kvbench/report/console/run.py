@@ -13,25 +13,30 @@ from rich.text import Text
 
 from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.console.arms import arm_notes, arms_table
 from kvbench.report.console.lengths import growth, turns, what_fits
 from kvbench.report.console.pairs import reference_lines, statements
 from kvbench.report.console.style import GREYED, STYLES
-from kvbench.report.frontier import frontier_sentences
-from kvbench.report.metrics import BY_KEY
+from kvbench.report.headline import headlines, run_kind
 from kvbench.report.shapes import shape_rows
 from kvbench.report.verdicts import pairs, run_word, status_reason
 
 
 def comparison_table(record: RunRecord) -> RenderableType:
-    """One column per arm with its figures, and below what every pair of arms says about the speed-up."""
+    """One column per arm with its figures, what every pair of arms says, and last what the run was made to find out."""
     if not record.arms:
         return Text("nothing was measured", style=GREYED)
     if record.frontier is not None:
         return what_fits(record)
     answers = [*statements(pairs(record)), *reference_lines(record), *growth(record)]
-    return Group(arms_table(record), *arm_notes(record), *turns(record), *answers)
+    return Group(arms_table(record), *arm_notes(record), *turns(record), *answers, *_last_words(record))
+
+
+def _last_words(record: RunRecord) -> list[Text]:
+    """The headlines of a run whose pairs of arms are not what it is about."""
+    if run_kind(record) == "speed-up":
+        return []  # each pair has said its own
+    return [Text(each.sentence, style="bold") for each in headlines(record)]
 
 
 def verdict_panel(record: RunRecord) -> RenderableType:
@@ -50,16 +55,11 @@ def verdict_panel(record: RunRecord) -> RenderableType:
 
 
 def outcome_lines(record: RunRecord) -> list[str]:
-    """How the run ended, a line per pair of arms, and what a reader should know."""
+    """How the run ended, its headlines a line each, and what a reader should know."""
     word = run_word(record)
     if not record.valid:
         return [f"{word}: {status_reason(record)}"]
-    told = [f"{word}, {pair.verdict}: {pair.sentence}" for pair in pairs(record)]
-    told = told or [f"{word}: {sentence}" for sentence in frontier_sentences(record)]
-    told = told or [
-        f"{word}: {name} {BY_KEY['decode_tokens_per_s'].show(arm)}"
-        for name, arm in zip(arm_names(record), record.arms, strict=True)
-    ]
+    told = [f"{word}: {each.sentence}" for each in headlines(record)]
     return [*told, *(f"! {warning.code}" for warning in record.warnings)]
 
 

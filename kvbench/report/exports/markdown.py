@@ -11,6 +11,7 @@ from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.growth import CAPTION as GROWTH_CAPTION
 from kvbench.report.growth import growth_arms, growth_rows, growth_sentences
+from kvbench.report.headline import headlines, run_kind
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import pairs, run_word, status_reason
@@ -27,6 +28,9 @@ def markdown(records: Sequence[RunRecord]) -> str:
 
 
 def _more(record: RunRecord) -> Iterator[str]:
+    if run_kind(record) not in ("speed-up", "one arm"):  # the table has those
+        said = "".join(f"- {escaped(each.sentence)}\n" for each in headlines(record))
+        yield f"**{escaped(run_name(record))}**\n\n{said}" if said else ""
     if record.growth is not None and record.valid:
         yield f"**{escaped(run_name(record))}**: {escaped(GROWTH_CAPTION)}\n"
         names = [escaped(name) for name in growth_arms(record)]

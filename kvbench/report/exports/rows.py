@@ -11,7 +11,7 @@ from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import run_name
-from kvbench.report.verdicts import pairs
+from kvbench.report.verdicts import extra_memory_bytes, pairs
 
 AGREEMENT = ("max_abs_logit_diff", "max_rel_logit_diff", "noise_rel", "allowed_rel", "argmax_flips")
 LAW = {"launch_s": "launch_s", "per_token_s": "per_token_s", "per_token2_s": "per_token2_s", "ratio": "growth"}
@@ -132,7 +132,7 @@ def _pair_columns(record: RunRecord, arm: int) -> Row:
                 **(_speedup_columns(comparison) if is_result else {}),
                 "agreement": comparison.agreement.verdict,
                 **{name: getattr(comparison.agreement, name) for name in AGREEMENT},
-                "extra_memory_bytes": comparison.extra_memory_bytes,
+                "extra_memory_bytes": extra_memory_bytes(record, comparison),
                 "break_even_context": comparison.break_even_context if is_result else None,
                 "break_even": _break_even(record, arm) if is_result else None,
                 "diagnosis": " ".join(sentence.text for sentence in comparison.diagnosis) or None,

@@ -13,7 +13,7 @@ from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, front
 from kvbench.report.growth import BEYOND, CAPTION, growth_arms, growth_rows, growth_sentences
 from kvbench.report.nulls import null_reason
 from kvbench.report.preparations import preparations
-from kvbench.report.verdicts import pairs
+from kvbench.report.verdicts import extra_memory_bytes, pairs
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,20 @@ def _agreement(record: RunRecord) -> Iterator[str]:
 
 def _memory(record: RunRecord) -> Iterator[str]:
     names = arm_names(record)
-    for index, comparison in enumerate(record.comparisons):
-        candidate, baseline = names[comparison.candidate_arm], names[comparison.baseline_arm]
-        extra = comparison.extra_memory_bytes
-        if extra is None:
-            reason = null_reason(record, f"/comparisons/{index}/extra_memory_bytes")
-            yield f"What {candidate} takes beyond {baseline} is not known: {reason}."
-            continue
-        cache = record.arms[comparison.candidate_arm].memory.kv_cache_bytes
+    for number, comparison in enumerate(record.comparisons):
+        place, against = comparison.candidate_arm, comparison.baseline_arm
+        extra = extra_memory_bytes(record, comparison)
+        cache = record.arms[place].memory.kv_cache_bytes
         held = "" if cache is None else f"; its cache holds {format_value(cache, 'bytes')}"
+        if extra is None:
+            without = [arm for arm in (place, against) if record.arms[arm].memory.peak_allocated_bytes is None]
+            pointers = [f"/arms/{arm}/memory/peak_allocated_bytes" for arm in without]
+            reason = null_reason(record, [*pointers, f"/comparisons/{number}/extra_memory_bytes"][0])
+            more = f"How much more memory {names[place]} takes than {names[against]} is not known"
+            yield f"{more} ({reason}){held}."
+            continue
         sign = "less" if extra < 0 else "more"
-        yield f"{candidate} takes {format_value(abs(extra), 'bytes')} {sign} than {baseline}{held}."
+        yield f"{names[place]} takes {format_value(abs(extra), 'bytes')} {sign} than {names[against]}{held}."
 
 
 def _limits(record: RunRecord) -> Iterator[str]:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ from kvbench.errors import RecordError
 from kvbench.printable import printable
 from kvbench.records.steps import lane_rows
 from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
+from kvbench.report.changes import HEAD as CHANGES_HEAD
+from kvbench.report.changes import Changes, Sides
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart
 from kvbench.report.charts.palette import Look, looks
@@ -39,15 +41,23 @@ if TYPE_CHECKING:
 SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def build(runs: Iterable[StoredRun], output: Path, notes: Iterable[str] = (), *, redact: bool = False) -> None:
+def build(
+    runs: Iterable[StoredRun],
+    output: Path,
+    notes: Iterable[str] = (),
+    *,
+    redact: bool = False,
+    folders: Sequence[Path] = (),
+) -> None:
     """Write the report of `runs` to `output`, in one step.
 
     Runs are let go one by one, so that thousands may come from a generator; `notes` are lines for the top, such as
-    runs left out, and are read after the runs. `redact` leaves out host names, user names and paths.
+    runs left out, and are read after the runs. The first of several `folders` is compared with each other one.
+    `redact` leaves out host names, user names and paths.
 
     Raises `RecordError` when the file cannot be written.
     """
-    page = _Page(output, redact)
+    page = _Page(output, redact, Sides(folders))
     with _no_collector():
         for run in runs:
             page.add(run)
@@ -73,12 +83,14 @@ class _Page:
 
     output: Path
     redact: bool
+    sides: Sides
     _summaries: list[Summary] = field(default_factory=list)
     _whole: dict[Path, StoredRun] = field(default_factory=dict)
     _unusable: list[str] = field(default_factory=list)
 
     def add(self, run: StoredRun) -> None:
         self._summaries.append(summary(self._shared(run)))
+        self.sides.add(run)
         if len(self._summaries) <= MOST_SECTIONS:
             self._whole[run.folder] = run
         else:
@@ -104,6 +116,8 @@ class _Page:
             .render(
                 title=_title(runs),
                 sentences=overview_sentences(runs),
+                changes=self._changes(),
+                changes_head=CHANGES_HEAD,
                 count=len(runs),
                 sections=sections,
                 left_out=chosen.note,
@@ -118,6 +132,10 @@ class _Page:
                 built_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             )
         )
+
+    def _changes(self) -> tuple[Changes, ...]:
+        found = self.sides.changes()
+        return tuple(replace(each, sentence=redacted_text(each.sentence)) for each in found) if self.redact else found
 
     def _shared(self, run: StoredRun) -> StoredRun:
         return redacted_run(run) if self.redact else run

@@ -15,6 +15,7 @@ from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart
 from kvbench.report.formatting import UNKNOWN
+from kvbench.report.headline import Headline, headlines, run_kind
 from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, device_name, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.nulls import null_reason
@@ -76,6 +77,7 @@ class Section:
     reason: str
     workload: tuple[tuple[str, str], ...]
     arms: tuple[str, ...]
+    headlines: tuple[Headline, ...]  # of the kind of run; none where the pairs of arms are what it is about
     pairs: tuple[Pair, ...]
     answers: tuple[Answer, ...]
     glance: tuple[Row, ...]
@@ -91,6 +93,7 @@ class Section:
     facts: tuple[Facts, ...]
     repeat: Repeat | None
     record_uri: str | None
+    figure: str  # of its first headline, for the line that opens the section; may be empty
 
     @property
     def pairs_as_table(self) -> bool:
@@ -102,11 +105,6 @@ class Section:
         """Whether any interruption has an answer to when it was paid back."""
         return any(row.paid_back != UNKNOWN for row in self.turns)
 
-    @property
-    def headline(self) -> Pair | None:
-        """The pair whose speed-up may stand at the top; None when there is none or it is not a result."""
-        return next((pair for pair in self.pairs[:1] if pair.not_a_result is None), None)
-
 
 def section(
     run: StoredRun, number: int, label: str, charts: Sequence[Chart], steps: pyarrow.Table | None, *, of: int
@@ -116,6 +114,7 @@ def section(
     `steps` is the run's per-step table, None when it has none.
     """
     record = run.record
+    told = headlines(record)
     rows = tuple(_row(record, metric) for metric in METRICS) if record.arms else ()
     return Section(
         anchor=f"run-{number}",
@@ -128,6 +127,7 @@ def section(
         reason=status_reason(record),
         workload=_workload(record),
         arms=arm_names(record),
+        headlines=() if run_kind(record) == "speed-up" else told,
         pairs=pairs(record),
         answers=answers(record),
         glance=tuple(row for metric, row in zip(METRICS, rows, strict=False) if metric.key in AT_A_GLANCE),
@@ -143,6 +143,7 @@ def section(
         facts=facts(record),
         repeat=repeat(record),
         record_uri=_record_uri(record, MAX_INLINE_RECORDS_BYTES // of),
+        figure=f"{told[0].figure} {told[0].interval}".strip() if told else "",
     )
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from kvbench.analysis.comparison import MIN_BLOCKS, RELEVANCE, speedup, verdict_of
-from kvbench.records.schema import Speedup
+from kvbench.analysis.comparison import MIN_BLOCKS, RELEVANCE, compare_arms, speedup, verdict_of
+from kvbench.records.schema import ArmRecord, Memory, Speedup
 
 HIGH = 1 + RELEVANCE
 LOW = 1 / (1 + RELEVANCE)
@@ -103,3 +103,20 @@ class TestASpeedUp:
         drift = [1.0, 2.0, 4.0, 8.0, 16.0]
         found = speedup(drift, [3 * rate for rate in drift])
         assert [3.0, 3.0, 3.0] == pytest.approx([found.value, found.ci_low, found.ci_high])
+
+
+def arms_with_peaks(*peaks: int | None) -> list[ArmRecord]:
+    """Arms whose caches are known, whatever is known of their peaks."""
+    known = dict.fromkeys(Memory.model_fields, 0)
+    memories = [Memory(**{**known, "peak_allocated_bytes": peak, "reconciliation": None}) for peak in peaks]
+    return [ArmRecord.model_construct(memory=memory) for memory in memories]
+
+
+class TestExtraMemory:
+    @pytest.mark.parametrize(
+        ("peaks", "extra"), [((7, 9), 2), ((9, 7), -2), ((None, 9), None), ((7, None), None), ((None, None), None)]
+    )
+    def test_is_a_difference_of_two_peaks_or_unknown(
+        self, peaks: tuple[int | None, int | None], extra: int | None
+    ) -> None:
+        assert extra == compare_arms(arms_with_peaks(*peaks), [[], []], 1, None, ()).extra_memory_bytes

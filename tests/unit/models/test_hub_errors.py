@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from kvbench.config.schema import ModelConfig
 from kvbench.errors import Infeasible, ModelUnavailable
-from kvbench.models.hub_errors import explained, explanation
+from kvbench.models.hub_errors import explained, explanation, instead_of_download
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,19 @@ def test_an_unknown_error_and_one_of_ours_pass_unchanged(error):
 
 def test_braces_in_a_message_are_only_text():
     assert "{x}" in explanation(ImportError("needs {x}"), "org/name")
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice", "never"),
+    [
+        ({"weights": "random"}, "the config.json of org/name, which random weights are made from,", "weights=random"),
+        ({"weights": "hub"}, "model.weights=random with model.architecture=", "weights=random, which"),
+        ({"weights": "hub", "architecture": {"model_type": "llama"}}, "use model.weights=random, which", "config.json"),
+    ],
+)
+@pytest.mark.parametrize("error", [OfflineModeIsEnabled("offline"), LocalEntryNotFoundError("a file")])
+def test_the_advice_without_a_connection_is_never_what_was_done_already(error, settings, advice, never):
+    spec = ModelConfig(name="hub", id="org/name", **settings)
+    sentence = explanation(error, "org/name", instead=instead_of_download(spec))
+    assert advice in sentence
+    assert never not in sentence

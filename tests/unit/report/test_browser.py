@@ -190,6 +190,17 @@ class TestTheTable:
         assert [1] == browser.execute_script(
             "return [document.getElementById('overview-speed-by-run').data[0].x.length]"
         )
+        lead = "return document.getElementById('lead').textContent"
+        assert browser.execute_script(lead).startswith("The run that the filters leave is VALID. The speed-up is")
+        assert [] == browser.execute_script(
+            "return [...document.querySelectorAll('.of-all')].filter((each) => !each.hidden)"
+        )
+        browser.execute_script("document.querySelector('#filters button[type=reset]').click()")
+        wait_for(browser, "return document.getElementById('lead').textContent.startsWith('3 of 3 runs are VALID.')")
+        browser.execute_script(
+            "const select = document.querySelector('#filters select'); select.value = '512';"
+            "select.dispatchEvent(new Event('change', { bubbles: true }))"
+        )
         assert "1 of 3 rows" == browser.execute_script("return document.getElementById('count').textContent")
 
     def test_what_is_copied_is_every_row_that_is_left_as_text_for_a_spreadsheet(self, opened):

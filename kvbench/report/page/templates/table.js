@@ -109,7 +109,31 @@ const table = (() => {
     more.textContent = `${Math.min(PAGE, rows.length - drawn)} more of ${(rows.length - drawn).toLocaleString("en")} rows below`;
   }
 
+  // The first sentence speaks of the runs that the filters leave; the others, which speak of all, wait meanwhile.
+  const lead = document.getElementById("lead");
+  const whole = lead.textContent;
+  function headline() {
+    const filtered = rows.length < everything.length;
+    for (const sentence of document.querySelectorAll(".of-all")) sentence.hidden = filtered;
+    lead.textContent = filtered ? ofFiltered() : whole;
+  }
+
+  function ofFiltered() {
+    const column = (key) => columns.find((each) => each.key === key);
+    const left = new Map(rows.map((row) => [run[row], text(column("status"), row) === "VALID"]));
+    const valid = [...left.values()].filter(Boolean).length;
+    const said = left.size === 1
+      ? `The run that the filters leave is ${valid ? "" : "not "}VALID.`
+      : `${valid.toLocaleString("en")} of the ${left.size.toLocaleString("en")} runs that the filters leave ${valid === 1 ? "is" : "are"} VALID.`;
+    const { numbers, texts, cells } = column("speedup");
+    const known = rows.map((row) => cells[row]).filter((place) => numbers[place] !== null).sort((a, b) => numbers[a] - numbers[b]);
+    if (!known.length) return said;
+    if (known.length === 1) return `${said} The speed-up is ${texts[known[0]]}.`;
+    return `${said} Speed-ups lie between ${texts[known[0]]} and ${texts[known.at(-1)]}.`;
+  }
+
   function show() {
+    headline();
     sort();
     body.replaceChildren();
     drawn = 0;

@@ -1,0 +1,91 @@
+"""A report over several folders says what changed since the first of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kvbench.records.schema import RunRecord
+from kvbench.records.store import StoredRun
+from kvbench.report.changes import Sides
+from kvbench.report.page.html import build
+
+from .records import arm, two_arms, write_run
+
+
+def runs(folder: Path, count: int, cached_s: float, *, key: str = "k", pid: int = 0) -> list[StoredRun]:
+    """Runs of so many processes, whose cached arm takes about so long per step."""
+    return [
+        write_run(
+            run_of(f"{folder.name}-{number}", cached_s * (1 + 0.002 * number), key, pid + number), folder / str(number)
+        )
+        for number in range(count)
+    ]
+
+
+def run_of(run_id: str, cached_s: float, key: str, pid: int) -> RunRecord:
+    run = two_arms(arms=[arm("nocache"), arm("cached")], run_id=run_id)
+    nocache, cached = run.arms
+    rate = cached.decode_tokens_per_s.model_copy(update={"value": 1 / cached_s})
+    return run.model_copy(
+        update={
+            "arms": (nocache, cached.model_copy(update={"decode_tokens_per_s": rate})),
+            "keys": run.keys.model_copy(update={"compare_key": key}),
+            "environment": {**run.environment, "worker": {"pid": pid, "started_at": run_id}},
+        }
+    )
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    return tmp_path / "baseline"
+
+
+@pytest.fixture
+def after(tmp_path: Path) -> Path:
+    return tmp_path / "after"
+
+
+def said(folders: list[Path], every: list[StoredRun]) -> list[str]:
+    sides = Sides(folders)
+    for run in every:
+        sides.add(run)
+    return [each.sentence for each in sides.changes()]
+
+
+def test_a_slowdown_is_said_with_its_figures_before_what_stayed(before: Path, after: Path) -> None:
+    every = [*runs(before, 5, 0.010), *runs(after, 5, 0.012, pid=9)]
+    (sentence,) = said([before, after], every)
+    assert re.fullmatch(
+        r"after against baseline: SLOWER: cached \(dynamic\) 0\.83\d× \[0\.8\d+, 0\.8\d+\]; SAME: nocache 1\.0+× .*",
+        sentence,
+    )
+    (changes,) = page_of(before, after, every)
+    assert sentence in changes
+
+
+def page_of(before: Path, after: Path, every: list[StoredRun]) -> list[str]:
+    output = before.parent / "report.html"
+    build(every, output, folders=[before, after])
+    page = output.read_text(encoding="utf-8")
+    assert "5, 5</td><td>SLOWER" in page
+    return re.findall(r'<p class="lead">(.*?)</p>', page)
+
+
+def test_few_runs_give_figures_and_no_verdict(before: Path, after: Path) -> None:
+    (sentence,) = said([before, after], [*runs(before, 1, 0.010), *runs(after, 1, 0.012, pid=9)])
+    assert "too few runs for a verdict: cached (dynamic) 0.833×, nocache 1.00×" in sentence
+    assert "SLOWER" not in sentence
+
+
+def test_runs_of_other_kinds_are_not_compared(before: Path, after: Path) -> None:
+    every = [*runs(before, 5, 0.010), *runs(after, 5, 0.012, key="other", pid=9)]
+    assert ["after against baseline: no run of the one is of the same kind as a run of the other."] == said(
+        [before, after], every
+    )
+
+
+def test_one_folder_is_compared_with_nothing(before: Path) -> None:
+    assert [] == said([before], runs(before, 5, 0.010))
