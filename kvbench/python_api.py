@@ -22,6 +22,7 @@ from kvbench.config.schema import (
     WorkloadConfig,
 )
 from kvbench.errors import ConfigError
+from kvbench.launchers import require_one_process
 from kvbench.measuring.readings import HostReading, Watching
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Prompts, make_plan
@@ -73,6 +74,7 @@ def measure(
 
     Raises `kvbench.errors.KvbenchError` as the command line would report it.
     """
+    require_one_process()
     texts = (prompts,) if isinstance(prompts, str) else None if prompts is None else tuple(prompts)
     if arms is not None and (tuple(modes), attention) != (MODES, "auto"):
         raise ConfigError("arms: not with modes or attention, which every arm has of its own: leave one of them out")
