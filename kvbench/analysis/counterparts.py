@@ -13,7 +13,7 @@ REVISION = "model.revision"
 def kind_of(run: RunRecord, *, any_revision: bool = False) -> str:
     """The `compare_key` of a run, in today's form; with `any_revision` without the commit of its model.
 
-    Records of versions before 0.2 have a key without the commit, and state it elsewhere.
+    Older records have a key without the commit, and state it elsewhere.
     """
     digest, _, commit = run.keys.compare_key.partition("@")
     if any_revision:

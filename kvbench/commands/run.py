@@ -37,9 +37,11 @@ def main(argv: Sequence[str]) -> int:
         return run_sweep(points)
     config = load_config(options.overrides, where)
     if not config.resume:  # an earlier run may stand for one that this machine cannot measure any more
+        from kvbench.readiness.results import require_results_dir
         from kvbench.readiness.whole import ready_plan
 
         ready_plan(config)
+        require_results_dir(config.results_dir)
     from kvbench.commands.single import run_single
 
     return run_single(config)

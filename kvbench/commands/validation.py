@@ -11,6 +11,7 @@ from kvbench.config.compose import Sources, sweep_points
 from kvbench.config.points import Point, load_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, Mistyped
+from kvbench.readiness.results import require_results_dir
 from kvbench.readiness.whole import ready_plan
 
 SHOWN_POINTS, SHOWN_REASONS = 3, 10  # of a list that is read in a glance
@@ -29,8 +30,8 @@ class SweepPoint:
 def validated_points(overrides: Sequence[str], where: Sources) -> list[SweepPoint]:
     """Every point of a sweep, checked as far as can be told without torch.
 
-    Raises `Mistyped` for a key, option or value that no point could have, whichever point has it, and the first
-    point's `BadInput` when none is left to be measured. A point whose parts do not go together, or that lacks
+    Raises `Mistyped` for a key, option or value that no point could have, whichever point has it, and `BadInput` when
+    no point is left to be measured or results cannot be written. A point whose parts do not go together, or that lacks
     something on this machine, is left in the list with its refusal.
     """
     points = list(sweep_points(overrides, where))
@@ -39,10 +40,8 @@ def validated_points(overrides: Sequence[str], where: Sources) -> list[SweepPoin
         checked.append(SweepPoint(point, config, _refusal(config)))
         _count(number, len(points))
     _require_no_typo(checked)
-    if all(point.refusal for point in checked) and not any(map(_may_be_finished, checked)):
-        first = checked[0].refusal
-        assert first is not None
-        raise first
+    if not any(map(_may_be_finished, checked)):
+        _require_one_left(checked)
     return checked
 
 
@@ -85,6 +84,16 @@ def _require_no_typo(points: Sequence[SweepPoint]) -> None:
     others = f"; {len(messages) - 1} more mistakes" if len(messages) > 2 else f"; {messages[-1]}" * (len(messages) - 1)
     share = "" if len(points) == 1 else f" ({len(typos)} of {len(points)} points; none was measured)"
     raise Mistyped(f"{messages[0]}{others}{share}")
+
+
+def _require_one_left(points: Sequence[SweepPoint]) -> None:
+    for point in points:
+        if point.refusal is None and isinstance(point.config, Config):
+            require_results_dir(point.config.results_dir)
+            return
+    first = points[0].refusal
+    assert first is not None
+    raise first
 
 
 def _may_be_finished(point: SweepPoint) -> bool:
