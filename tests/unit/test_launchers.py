@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,10 +37,11 @@ def test_one_is_not(environ: dict[str, str]) -> None:
     require_one_process(environ)
 
 
-def test_the_command_line_and_python_ask(
-    run_kvbench: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+def test_the_command_line_python_and_pytest_ask(
+    run_kvbench: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import kvbench
+    from kvbench.testing.experiment import run_experiment
 
     for name, value in SEVERAL[0].items():
         monkeypatch.setenv(name, value)
@@ -48,3 +50,5 @@ def test_the_command_line_and_python_ask(
     assert "WORLD_SIZE=2" in err
     with pytest.raises(ConfigError, match="WORLD_SIZE=2"):
         kvbench.measure(object())
+    with pytest.raises(ConfigError, match="WORLD_SIZE=2"):
+        run_experiment(["model=scripted"], 1, tmp_path)
