@@ -3,6 +3,7 @@
     KvbenchError                 exit code 1   the base; a message is one line that names the remedy
     ├── BadInput                 exit code 2   what was asked for cannot be measured; nothing was
     │   ├── ConfigError                        a key, its value, and the values allowed
+    │   │   └── Mistyped                       a word that kvbench does not know; it stops a whole sweep
     │   ├── PromptError                        a prompt file or a prompt that does not fit the model
     │   ├── ModelUnavailable                   the hub, a folder or a library refuses the model
     │   ├── DeviceUnavailable                  the device asked for is not on this machine
@@ -39,6 +40,10 @@ class BadInput(KvbenchError):
 
 class ConfigError(BadInput):
     """A configuration key has a value that is not allowed, or is not a key."""
+
+
+class Mistyped(ConfigError):
+    """A key, an option or a value that no configuration could have, whatever its other keys are."""
 
 
 class PromptError(BadInput):

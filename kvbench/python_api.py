@@ -22,6 +22,7 @@ from kvbench.config.schema import (
     WorkloadConfig,
 )
 from kvbench.errors import ConfigError, KvbenchError
+from kvbench.launchers import require_one_process
 from kvbench.measuring.readings import HostReading, Watching
 from kvbench.measuring.samples import RunSamples, Warned
 from kvbench.plan import Prompts, make_plan
@@ -77,6 +78,7 @@ def measure(
     Raises `kvbench.errors.KvbenchError` as the command line would report it.
     """
     with _only_our_errors():
+        require_one_process()
         _require_model(model)
         if arms is not None and (tuple(modes), attention) != (MODES, "auto"):
             raise ConfigError(

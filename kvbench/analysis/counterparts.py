@@ -7,6 +7,20 @@ from typing import Any
 from kvbench.capabilities import identity
 from kvbench.records.schema import ArmRecord, RunRecord
 
+REVISION = "model.revision"
+
+
+def kind_of(run: RunRecord, *, any_revision: bool = False) -> str:
+    """The `compare_key` of a run, in today's form; with `any_revision` without the commit of its model.
+
+    Older records have a key without the commit, and state it elsewhere.
+    """
+    digest, _, commit = run.keys.compare_key.partition("@")
+    if any_revision:
+        return digest
+    commit = commit or str((run.model or {}).get("revision") or "")
+    return f"{digest}@{commit}" if commit else digest
+
 
 def difference(run: RunRecord, other: RunRecord) -> list[str]:
     """Every entry in which the two differ and that a `compare_key` holds, such as `device_name (A, there B)`."""
@@ -24,6 +38,9 @@ def _comparable(run: RunRecord) -> dict[str, Any]:
         "model": model.get("name", asked.get("name")),
         "dtype": model.get("dtype", asked.get("dtype")),
         "quantization": asked.get("quantization"),
+        REVISION: model.get("revision"),
+        "model.device_map": asked.get("device_map"),
+        "device_count": len(run.environment.get("device_names") or ()) if asked.get("device_map") else None,
         "device_name": run.environment.get("device_name", run.config.get("device")),
         **_entries(run, "workload"),
         **_entries(run, "sampling"),

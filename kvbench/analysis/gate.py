@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kvbench.analysis.counterparts import difference
+from kvbench.analysis.counterparts import REVISION, difference, kind_of
 from kvbench.capabilities import identity
 from kvbench.records.schema import RunRecord
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
@@ -45,15 +45,21 @@ class GateRow:
 
 
 def gate(
-    base: Sequence[RunRecord], new: Sequence[RunRecord], relevance: float = RELEVANCE, *, among: int = 0
+    base: Sequence[RunRecord],
+    new: Sequence[RunRecord],
+    relevance: float = RELEVANCE,
+    *,
+    among: int = 0,
+    any_revision: bool = False,
 ) -> tuple[GateRow, ...]:
     """A row per arm and `compare_key`, in the order in which the keys first occur; see `GateRow`.
 
     Of BASE the VALID runs count. A run in NEW that is not VALID makes its kind INVALID: it may be the very change.
     FASTER and SLOWER allow for the number of rows, or for `among` where more are judged elsewhere: the chance that
-    unchanged code gets either word in any of them stays at 5 %.
+    unchanged code gets either word in any of them stays at 5 %. With `any_revision` two commits of a model's
+    repository are compared like two versions of the code.
     """
-    old_by_key, new_by_key = _by_key(base), _by_key(new)
+    old_by_key, new_by_key = _by_key(base, any_revision), _by_key(new, any_revision)
     pairs = [_pair(key, old_by_key, new_by_key) for key in dict.fromkeys([*old_by_key, *new_by_key])]
     family = max(among, 1, sum(len(pair.new[0].arms) for pair in pairs if isinstance(pair, _Pair)))
     rows: list[GateRow] = []
@@ -97,10 +103,10 @@ class _Pair:
         )
 
 
-def _by_key(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def _by_key(runs: Sequence[RunRecord], any_revision: bool) -> dict[str, list[RunRecord]]:
     found: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
-        found[run.keys.compare_key].append(run)
+        found[kind_of(run, any_revision=any_revision)].append(run)
     return dict(found)
 
 
@@ -135,7 +141,11 @@ def _unlike(runs: Sequence[RunRecord]) -> str | None:
 def _nearest(run: RunRecord, others: dict[str, list[RunRecord]]) -> str:
     """What sets a run apart from the one most like it on the other side."""
     differences = [difference(run, candidates[0]) for candidates in others.values()]
-    return f"; the nearest differs in {min(differences, key=len)[0]}" if all(differences) and differences else ""
+    if not differences or not all(differences):
+        return ""
+    nearest = min(differences, key=len)
+    remedy = ": --any-revision compares the two" if len(nearest) == 1 and nearest[0].startswith(REVISION) else ""
+    return f"; the nearest differs in {nearest[0]}{remedy}"
 
 
 def _unpaired(example: RunRecord, reason: str) -> GateRow:

@@ -14,7 +14,8 @@ import kvbench
 from kvbench.analysis.target_source import source_digest
 from kvbench.config.compose import to_dict
 from kvbench.config.schema import ModelConfig
-from kvbench.measuring.environment import STABLE
+from kvbench.hub_cache import cached_commit
+from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.measuring.samples import Prepared
 from kvbench.plan import Arm, Plan
 from kvbench.records.schema import Keys
@@ -41,15 +42,22 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
         **_own_model(plan.config.model),
+        **_spread(plan.config.model, environment, "device_count"),
     }
-    return Keys(compare_key=_digest(comparable), resume_key=resume_key(plan, environment))
+    commit = model.get("revision")
+    return Keys(
+        # Behind the digest, where a comparison of two revisions can leave it out.
+        compare_key=_digest(comparable) + (f"@{commit}" if commit else ""),
+        resume_key=resume_key(plan, environment, commit),
+    )
 
 
-def resume_key(plan: Plan, environment: Mapping[str, Any]) -> str:
+def resume_key(plan: Plan, environment: Mapping[str, Any], commit: str | None = None) -> str:
     """The digest of a point before it is measured: configuration, prompts, a local model's files, code, environment.
 
-    `environment` needs the entries of `STABLE` alone. The code counts by its content, not its version or commit: an
-    edited line makes another key; so does one of a model of one's own.
+    `environment` needs the entries of `STABLE` and `ALL_DEVICES` alone. `commit` is that of the hub's model as it was
+    loaded; without one, the local cache tells which it has. The code counts by its content, not its version or commit:
+    an edited line makes another key; so does one of a model of one's own.
     """
     config = {key: value for key, value in to_dict(plan.config).items() if key not in NO_MATTER}
     target = plan.config.model.target
@@ -60,7 +68,9 @@ def resume_key(plan: Plan, environment: Mapping[str, Any]) -> str:
             **({} if target is None else {"target_source": source_digest(target)}),
             "model_files": _files(Path(plan.config.model.path)) if plan.config.model.path else None,
             "code": _code(),
+            "commit": commit or _cached_commit(plan.config.model),
             "environment": {name: environment.get(name) for name in STABLE},
+            **_spread(plan.config.model, environment, ALL_DEVICES),
         }
     )
 
@@ -78,6 +88,22 @@ def _workload(workload: dict[str, Any]) -> dict[str, Any]:
 def _own_model(model: ModelConfig) -> dict[str, Any]:
     """What tells models of one factory apart; its source may change, which is what such runs are compared for."""
     return {} if model.target is None else {"target": model.target, "options": model.options}
+
+
+def _spread(model: ModelConfig, environment: Mapping[str, Any], devices: str) -> dict[str, Any]:
+    """How a model lies over several devices, and their number or their names; nothing for a model on one."""
+    if model.device_map is None:
+        return {}
+    names = environment.get(ALL_DEVICES)
+    count = None if names is None else len(names)
+    return {"device_map": model.device_map, devices: names if devices == ALL_DEVICES else count}
+
+
+def _cached_commit(model: ModelConfig) -> str | None:
+    from_hub = model.id is not None and (
+        model.weights == "hub" or (model.weights == "random" and not model.architecture and model.path is None)
+    )
+    return cached_commit(str(model.id), model.revision) if from_hub else None
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

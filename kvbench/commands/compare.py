@@ -37,7 +37,12 @@ def main(argv: list[str]) -> int:
     from kvbench.report.outputs import say, write_stdout
 
     base, new = gather([arguments.base]), gather([arguments.new])
-    rows = gate([run.record for run in base.runs], [run.record for run in new.runs], arguments.relevance)
+    rows = gate(
+        [run.record for run in base.runs],
+        [run.record for run in new.runs],
+        arguments.relevance,
+        any_revision=arguments.any_revision,
+    )
     code = EXIT_CODES[worst(rows)]
     if new.unfinished and code != EXIT_SLOWER:
         code = EXIT_NOT_COMPARABLE  # killed, perhaps by the change; whose counterpart it is nobody can tell
@@ -62,6 +67,11 @@ def _parser() -> Parser:
         default=DEFAULT_RELEVANCE,
         metavar="SHARE",
         help="relative change that counts as none, either way (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--any-revision",
+        action="store_true",
+        help="also compare runs of one hub model whose commits (model.revision) differ",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     return parser

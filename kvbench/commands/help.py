@@ -55,6 +55,7 @@ def _page() -> Iterator[str]:
     yield ""
     yield "options: -m, --multirun   --config-dir DIR (your own YAML files)   --config-path DIR   --config-name NAME"
     yield "         --cfg job (print the configuration, run nothing)   --version"
+    yield '         -sc install=bash (or zsh, fish: shell completion, for eval "$(...)")'
     yield "exit codes: 0 valid, 1 failed, 2 bad input, 3 measured but INVALID, 130 Ctrl-C"
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from kvbench.analysis.assemble import assemble
 from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
-from kvbench.config.packages import require_packages
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
 from kvbench.measuring.blocks import Block
 from kvbench.measuring.readings import HostReading, Watching
 from kvbench.measuring.samples import Prepared, RunSamples
 from kvbench.measuring.tries import Attempting
-from kvbench.plan import Plan, make_plan
+from kvbench.plan import Plan
+from kvbench.readiness.whole import ready_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table
 from kvbench.records.store import LOG, RunFolder
@@ -65,11 +65,10 @@ def measure_point(
 
     `repeats` is an earlier run of the same configuration, which the new record is held against.
     A run that ends early leaves its record too, with the finished blocks. Raises `BadInput`, with nothing left
-    behind, when a package is missing or the prompts or the folder are unusable, and `RunFailed` when the record cannot
-    be written.
+    behind, when this machine lacks something (see `readiness`) or the prompts or the folder are unusable, and
+    `RunFailed` when the record cannot be written.
     """
-    require_packages(config)
-    plan = make_plan(config)
+    plan = ready_plan(config)
     run_id, created_at = new_run_id(), datetime.now(UTC).isoformat()
     folder = RunFolder(results_dir, plan.name, run_id)
     samples = RunSamples()

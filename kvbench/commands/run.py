@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.commands.arguments import Parser
+from kvbench.commands.hydra_options import add_hydra_options, require_obeyed
+from kvbench.launchers import require_one_process
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
 
@@ -12,18 +14,34 @@ USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-n
 def main(argv: Sequence[str]) -> int:
     """Run what the arguments ask for; the exit code of the command table. Raises `BadInput` before anything ran."""
     options = _parser().parse_intermixed_args(list(argv))
-    from kvbench.config.compose import load_config, sources, to_yaml
+    if options.shell_completion:
+        from kvbench.commands.completion import complete
+
+        return complete(options.overrides)
+    require_obeyed(options)
+    from kvbench.config.compose import load_config, sources
 
     where = sources(options.config_dir, options.config_path, options.config_name)
     if options.cfg:
-        print(to_yaml(load_config(options.overrides, where)), end="")  # noqa: T201 - this is the command's output
-        return 0
+        from kvbench.commands.printed_config import print_config, print_points
+
+        return (print_points if options.multirun else print_config)(options.overrides, where)
+    require_one_process()
+    # What computes and draws is imported only below: bad input is answered without waiting for numpy and its kin.
     if options.multirun:
+        from kvbench.commands.validation import validated_points
+
+        points = validated_points(options.overrides, where)
         from kvbench.commands.sweep import run_sweep
 
-        return run_sweep(options.overrides, where)
+        return run_sweep(points)
     config = load_config(options.overrides, where)
-    # Imported only now: a bad override is answered without waiting for numpy and its kin.
+    if not config.resume:  # an earlier run may stand for one that this machine cannot measure any more
+        from kvbench.readiness.results import require_results_dir
+        from kvbench.readiness.whole import ready_plan
+
+        ready_plan(config)
+        require_results_dir(config.results_dir)
     from kvbench.commands.single import run_single
 
     return run_single(config)
@@ -32,9 +50,5 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="kvbench", usage=USAGE, add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("-cd", "--config-dir")
-    parser.add_argument("-cp", "--config-path")
-    parser.add_argument("-cn", "--config-name")
-    parser.add_argument("-c", "--cfg", choices=["job"])
+    add_hydra_options(parser)
     return parser

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kvbench.analysis.assemble import refused
+from kvbench.analysis.assemble import refused as refused_record
 from kvbench.commands.display import Display
 from kvbench.commands.point import (
     EXIT_FAILED,
@@ -19,8 +19,7 @@ from kvbench.commands.point import (
     open_runner,
 )
 from kvbench.commands.resume import Finished
-from kvbench.config.compose import Sources, sweep_points
-from kvbench.config.points import load_points
+from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, RecordError
 from kvbench.records.schema import RunRecord
@@ -40,20 +39,14 @@ class _Point:
     row: RunRow
 
 
-def run_sweep(overrides: Sequence[str], where: Sources) -> int:
-    """Measure every point; a refused or failed one is a record and the rest go on.
+def run_sweep(points: Sequence[SweepPoint]) -> int:
+    """Measure every point of a validated sweep; a refused or failed one is a record and the rest go on.
 
-    Raises `ConfigError` when no point can be composed, `RecordError` when results cannot be written, by this sweep
-    alone.
+    Raises `RecordError` when results cannot be written, by this sweep alone.
     """
-    points = list(sweep_points(overrides, where))
-    display = Display(brief=len(points) > MOST_TOLD)
-    configs = list(display.counted(load_points(points, where), len(points), "composing"))
-    first = next((config for config in configs if isinstance(config, Config)), None)
-    if first is None:
-        raise next(error for error in configs if isinstance(error, ConfigError))
+    first = next(point.config for point in points if isinstance(point.config, Config))
     with alone_in(Path(first.results_dir)):
-        return _Sweep(first, display).run(list(zip(points, configs, strict=True)))
+        return _Sweep(first, Display(brief=len(points) > MOST_TOLD)).run(points)
 
 
 class _Sweep:
@@ -67,13 +60,17 @@ class _Sweep:
         self._finished = Finished(Path(first.results_dir), self._runner)
         self._to_repeat: tuple[Config, Path] | None = None  # the first point that audit=true times, with its folder
 
-    def run(self, points: Sequence[tuple[Sequence[str], Config | ConfigError]]) -> int:
+    def run(self, points: Sequence[SweepPoint]) -> int:
         """Every point in its turn; the exit code."""
+        refused = [point for point in points if point.refusal is not None and not self._was_measured(point)]
+        for line in refusal_lines(refused, points):
+            self._display.say(line)
         done: list[_Point] = []
         again: list[_Point] = []
         left_out = 0
         try:
-            for number, (point, config) in enumerate(points, start=1):
+            for number, each in enumerate(points, start=1):
+                point, config = each.overrides, each.config
                 self._display.say(f"\n[{number}/{len(points)}] {' '.join(point)}")
                 earlier = self._finished.run_of(config) if isinstance(config, Config) else None
                 if earlier is not None:
@@ -99,6 +96,9 @@ class _Sweep:
         if self._root.exists():
             self._display.sweep_report([each.folder for each in (*done, *again)], self._root / REPORT, self._report)
         return _exit_code({each.status for each in (*done, *again)})
+
+    def _was_measured(self, point: SweepPoint) -> bool:
+        return isinstance(point.config, Config) and self._finished.run_of(point.config) is not None
 
     def _measured(self, point: Sequence[str], config: Config | ConfigError) -> StoredRun:
         """The point's run, or the record of its refusal."""
@@ -131,7 +131,7 @@ class _Sweep:
     def _refusal(self, point: Sequence[str], error: BadInput) -> StoredRun:
         run_id = new_run_id()
         folder = RunFolder(self._root, "refused", run_id)
-        record = refused(point, str(error), run_id=run_id, created_at=datetime.now(UTC).isoformat())
+        record = refused_record(point, str(error), run_id=run_id, created_at=datetime.now(UTC).isoformat())
         folder.write_record(record)
         self._display.say(f"refused: {error}")
         return StoredRun(record, folder.path)

@@ -13,7 +13,7 @@ from kvbench.capabilities import INTERRUPTED, MODES, quantization_conflict
 from kvbench.config.arms import check_arms, device_type, modes_of
 from kvbench.config.own_models import check_own_model
 from kvbench.config.schema import AXES, Config, ModelConfig
-from kvbench.errors import ConfigError
+from kvbench.errors import ConfigError, Mistyped
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER_NAME = re.compile(r"[^/\\\0]+")
@@ -84,7 +84,7 @@ def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
     if value is None or not metadata:
         return
     if metadata["choices"] is not None and value not in metadata["choices"]:
-        raise ConfigError(f"{key}={value}: not known; allowed: {', '.join(map(str, metadata['choices']))}")
+        raise Mistyped(f"{key}={value}: not known; allowed: {', '.join(map(str, metadata['choices']))}")
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise ConfigError(f"{key}={value}: must be a finite number")
     if metadata["minimum"] is not None and value < metadata["minimum"]:
@@ -133,7 +133,7 @@ def _check_workload(config: Config) -> None:
     tokens = stop if isinstance(stop, list) else []
     is_tokens = tokens and all((type(item) is int and item >= 0) or (type(item) is str and item) for item in tokens)
     if stop not in ("ignore", "tokenizer") and not is_tokens:
-        raise ConfigError(
+        raise Mistyped(
             f"workload.stop={stop}: not known; allowed: ignore, tokenizer, or tokens such as [1,107] or ['<eod>']"
         )
     if config.model.weights == "scripted" and (stop == "tokenizer" or any(type(item) is str for item in tokens)):
@@ -278,7 +278,7 @@ def _check_launch(config: Config) -> None:
 
 def _check_places(config: Config) -> None:
     if not DEVICE.fullmatch(config.device):
-        raise ConfigError(f"device={config.device}: not known; allowed: auto, cpu, cuda, cuda:N, mps")
+        raise Mistyped(f"device={config.device}: not known; allowed: auto, cpu, cuda, cuda:N, mps")
     if config.name is not None and (
         not FOLDER_NAME.fullmatch(config.name) or PurePath(config.name).name != config.name
     ):

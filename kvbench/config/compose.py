@@ -15,14 +15,15 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from kvbench.config.checks import check, unknown_key
+from kvbench.config.hydra_keys import OBEYED, require_no_settings, require_our_groups, require_ours
 from kvbench.config.locations import conf_folder
 from kvbench.config.schema import Config
 from kvbench.config.yaml_text import escaped, yaml_text
-from kvbench.errors import ConfigError
+from kvbench.errors import ConfigError, Mistyped
 
 ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
 
@@ -62,7 +63,7 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
         plain = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise _in_one_line(error) from error
+        raise Mistyped(str(_in_one_line(error))) from error
     assert isinstance(config, Config)
     return config
 
@@ -78,8 +79,22 @@ def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
 def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
     ConfigStore.instance().store(name="schema", node=Config)
     searchpath = [f"hydra.searchpath=['file://{where.config_dir}']"] if where.config_dir else []
+    require_ours(overrides)
+    if searchpath and any(OBEYED in override for override in overrides):
+        raise Mistyped(f"{OBEYED} and --config-dir: one would take the other's place; give all folders in {OBEYED}")
     with initialize_config_dir(str(where.config_path), version_base="1.3"):
-        return compose(where.config_name, overrides=[*searchpath, *map(_appendable, overrides)])
+        try:
+            composed = compose(
+                where.config_name, overrides=[*searchpath, *map(_appendable, overrides)], return_hydra_config=True
+            )
+        except MissingConfigException as error:
+            require_our_groups(error)
+            raise
+    if where != Sources(conf_folder()) or any(OBEYED in override for override in overrides):
+        require_no_settings(composed)  # ours make none
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
 
 
 def _appendable(override: str) -> str:
@@ -100,8 +115,9 @@ def to_dict(config: Config) -> dict[str, Any]:
 def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:
     """The points of a sweep, each a tuple of overrides, in the order of Hydra's own sweeper.
 
-    Raises `ConfigError` when an override is not in Hydra's grammar or asks for a launcher or sweeper of its own.
+    Raises `ConfigError` when an override is not in Hydra's grammar or is a setting of Hydra's without effect here.
     """
+    require_ours(overrides)
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
@@ -109,11 +125,6 @@ def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str
     for override in parsed:
         if override.key_or_group in ONCE_PER_SWEEP and override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: a sweep has one {override.key_or_group}; give one value")
-        if override.key_or_group in ("hydra/launcher", "hydra/sweeper"):
-            raise ConfigError(
-                f"{override.input_line}: kvbench runs the points of a sweep one after another on one device,"
-                " because timed runs must not share it; leave it out"
-            )
     return itertools.product(*(_choices(override, where) for override in parsed))
 
 

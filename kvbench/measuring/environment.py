@@ -26,6 +26,7 @@ GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 # What must be equal for a finished run to count as this one, and is known before a model is loaded.
 STABLE = ("python", "torch", "transformers", "cuda", "driver", "device_name", "cpu", "threads")
+ALL_DEVICES = "device_names"  # must be equal too for a model that is spread over them
 # Variables that change what is computed or how fast, by prefix.
 SPEAKING = (
     *("CUDA_", "CUBLAS", "CUDNN", "NVIDIA_TF32", "NVIDIA_VISIBLE", "TORCH", "PYTORCH_", "HIP_", "ROCR_"),

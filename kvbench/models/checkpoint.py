@@ -11,10 +11,11 @@ from transformers import AutoConfig
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.models.hub import COMMIT, hub_config_folder, hub_folder
+from kvbench.hub_cache import commit_of
+from kvbench.models.hub import hub_config_folder, hub_folder
 from kvbench.models.hub_errors import instead_of_download
 from kvbench.models.sizing import WeightSize, predicted_weight_size
-from kvbench.models.weight_files import require_complete, weight_files
+from kvbench.weight_files import require_complete, weight_files
 
 DTYPES = {
     "float64": torch.float64,
@@ -75,7 +76,7 @@ def open_checkpoint(spec: ModelConfig) -> Checkpoint:
             instead = instead_of_download(spec)
             folder = hub_folder(str(spec.id), spec.revision, code=spec.trust_remote_code, instead=instead)
     require_complete(folder, label(spec))
-    return Checkpoint(_read_config(folder, spec), folder, _commit(folder) if spec.weights == "hub" else None)
+    return Checkpoint(_read_config(folder, spec), folder, commit_of(folder) if spec.weights == "hub" else None)
 
 
 def label(spec: ModelConfig) -> str:
@@ -104,12 +105,8 @@ def _random(spec: ModelConfig) -> Checkpoint:
             raise ModelUnavailable(f"{spec.path} has no config.json: it is not a transformers folder")
         return Checkpoint(_read_config(folder, spec), None, None)
     folder = hub_config_folder(str(spec.id), spec.revision)
-    return Checkpoint(_read_config(folder, spec), None, _commit(folder))
+    return Checkpoint(_read_config(folder, spec), None, commit_of(folder))
 
 
 def _read_config(folder: Path, spec: ModelConfig) -> Any:
     return AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
-
-
-def _commit(folder: Path) -> str | None:
-    return folder.name if COMMIT.fullmatch(folder.name) else None

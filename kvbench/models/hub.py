@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is httpx's or httpx2's
     HfHubHTTPError,
     HTTPError,
@@ -17,13 +17,13 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 
 from kvbench.errors import ModelUnavailable
+from kvbench.hub_cache import COMMIT, cached_folder
 from kvbench.models.hub_errors import NO_DOWNLOAD, SHAPE_BY_HAND, no_connection
-from kvbench.models.weight_files import NO_WEIGHTS, is_complete, weight_files, weight_format
+from kvbench.weight_files import NO_WEIGHTS, is_complete, weight_files, weight_format
 
 # The hub answers within a fraction of a second; a person who is offline should not wait for its client's retries.
 PROBE_S = 3.0
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 # Besides the weights: configs, tokenizers and chat templates. Other frameworks' weights stay where they are.
 SMALL_FILES = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 
@@ -38,7 +38,7 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: st
     about 3 s and the cache has no whole copy, or when the repository has no weights that are loaded. Other refusals are
     the hub client's own errors (see `hub_errors`).
     """
-    cached = _cached_folder(id, revision)
+    cached = cached_folder(id, revision)
     if cached is not None and not is_complete(cached):
         cached = None
     if cached is not None and _is_commit(revision):
@@ -54,7 +54,7 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: st
 
 def hub_config_folder(id: str, revision: str | None) -> Path:
     """A folder with the config.json of a repository and no weights. Raises as `hub_folder` does."""
-    cached = _cached_folder(id, revision)
+    cached = cached_folder(id, revision)
     if cached is not None and _is_commit(revision):
         return cached
     try:
@@ -93,11 +93,6 @@ def _cached_instead(cached: Path | None, id: str, error: _Unreachable, instead: 
 
 def _is_commit(revision: str | None) -> bool:
     return revision is not None and COMMIT.fullmatch(revision) is not None
-
-
-def _cached_folder(id: str, revision: str | None) -> Path | None:
-    config = try_to_load_from_cache(id, "config.json", revision=revision)
-    return Path(config).parent if isinstance(config, str) else None
 
 
 def _weights(id: str, revision: str | None, files: list[str]) -> list[str]:

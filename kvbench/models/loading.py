@@ -24,7 +24,7 @@ from kvbench.models.quantization import quantization_config, require_computing, 
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
-from kvbench.models.weight_files import SAFETENSORS, folder_format
+from kvbench.weight_files import SAFETENSORS, folder_format
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from kvbench.decoding.protocol import Decoder, Pass
 from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
 from kvbench.measuring.clocks import Clock
-from kvbench.measuring.environment import STABLE
+from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors
 from kvbench.measuring.step_work import CountedFlops, StepWork
@@ -128,7 +128,7 @@ class Backend(Protocol):
 
 
 def stable_environment(plan: Plan) -> dict[str, Any]:
-    """What a record of this plan would say under the names of `environment.STABLE`. Raises `DeviceUnavailable`."""
+    """What a record of this plan would say of what its `resume_key` holds. Raises `DeviceUnavailable`."""
     if plan.config.model.weights == "scripted":
         from kvbench.running.scripted_session import environment_of_script
 
@@ -137,7 +137,7 @@ def stable_environment(plan: Plan) -> dict[str, Any]:
         from kvbench.running.torch_backend import environment_of
 
         environment = environment_of(plan.config)
-    return {name: environment.get(name) for name in STABLE}
+    return {name: environment.get(name) for name in (*STABLE, ALL_DEVICES)}
 
 
 def open_backend(plan: Plan) -> Backend:

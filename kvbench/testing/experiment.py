@@ -11,6 +11,7 @@ from kvbench.commands.point import Ended, measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
+from kvbench.launchers import require_one_process
 from kvbench.printable import printable
 from kvbench.records.store import StoredRun
 from kvbench.running.supervisor import InlineRunner, Supervisor
@@ -34,6 +35,7 @@ def run_experiment(overrides: Sequence[str], processes: int, results_dir: Path) 
 
 
 def _config(overrides: Sequence[str], processes: int) -> Config:
+    require_one_process()
     if processes < 1:
         raise ConfigError(f"processes={processes}: must be 1 or more")
     for override in overrides:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kvbench.analysis.counterparts import kind_of
 from kvbench.analysis.gate import LEAST_PROCESSES, GateRow, gate
 from kvbench.errors import RecordError
 from kvbench.printable import printable
@@ -49,13 +50,13 @@ class GateSession:
     def judge(self, runs: Sequence[StoredRun]) -> None:
         """Raise `Regressed` unless every arm is known to be no slower than in the baseline."""
         new = [run.record for run in runs]
-        keys = {record.keys.compare_key for record in new}
-        known = {run.keys.compare_key for run in self.baseline.runs}
+        keys = {kind_of(record) for record in new}
+        known = {kind_of(run) for run in self.baseline.runs}
         # With no counterpart the whole baseline goes in, so that the row can tell what differs.
-        base = [run for run in self.baseline.runs if run.keys.compare_key in keys or not keys & known]
+        base = [run for run in self.baseline.runs if kind_of(run) in keys or not keys & known]
         among = self.tests * len(new[0].arms)
         judged = gate(base, new, self.baseline.relevance, among=among)
-        rows = [row for row in judged if row.example.keys.compare_key in keys]
+        rows = [row for row in judged if kind_of(row.example) in keys]
         self.rows += rows
         refused = [row for row in rows if not row.passes]
         if refused:
@@ -63,9 +64,7 @@ class GateSession:
 
     def table(self) -> str:
         """The rows of all tests as Markdown, the verdict over them, and what of the baseline was not measured."""
-        missing = {run.keys.compare_key for run in self.baseline.runs} - {
-            row.example.keys.compare_key for row in self.rows
-        }
+        missing = {kind_of(run) for run in self.baseline.runs} - {kind_of(row.example) for row in self.rows}
         text = f"{gate_markdown(self.rows)}\n{gate_summary(self.rows, self.baseline.relevance)}\n"
         return text + (f"Not measured in this session: {len(missing)} kind(s) of the baseline.\n" if missing else "")
 

@@ -51,6 +51,13 @@ COMMANDS = [
     (2, ["reprot"]),
     (2, ["workload.new_token=3"]),
     (2, ["-m", "mode=nosuch"]),
+    (2, ["-m", "mode=cached,nosuch"]),
+    (2, ["device=cuda:99"]),
+    (2, ["model=path", "model.path=nowhere"]),
+    (2, ["model=hub", "model.id=no-org/no-model"]),
+    (2, ["model=python", "model.target=nowhere:make"]),
+    (2, ["workload.prompts=nowhere.txt"]),
+    (2, ["workload.prompt_tokens=5000"]),
     (2, ["show", "nowhere"]),
 ]
 

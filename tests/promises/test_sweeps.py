@@ -62,13 +62,30 @@ class TestEachPoint:
         assert ["ok", "ok"] == [run.record.status for run in points(tmp_path / "results")]
 
 
-REFUSALS = [
+TYPOS = [
     ("mode=cached,nosuch", "mode=nosuch: not known; allowed: "),
-    ("workload.new_tokens=4,0", "workload.new_tokens=0: must be at least 2"),
+    ("mode=nosuch,cached", "mode=nosuch: not known; allowed: "),
     ("workload.new_tokens=4,many", "workload.new_tokens=many: must be of type integer"),
-    ("workload.prompts=null,some.txt", "give one of them"),
     ("workload=bundled,nosuch", "workload=nosuch: not known; allowed: "),
+    ("device=cpu,gpu", "device=gpu: not known; allowed: "),
 ]
+REFUSALS = [
+    ("workload.new_tokens=4,0", "workload.new_tokens=0: must be at least 2"),
+    ("workload.prompts=null,some.txt", "give one of them"),
+]
+
+
+class TestATypo:
+    @pytest.mark.parametrize(("sweep", "reason"), TYPOS)
+    def test_in_one_point_stops_the_sweep_before_anything_is_measured(
+        self, run_kvbench: Run, tmp_path: Path, sweep: str, reason: str
+    ) -> None:
+        code, out, err = run_kvbench("-m", *INLINE, sweep)
+        assert (2, "") == (code, out)
+        assert reason in err
+        assert "1 of 2 points" in err
+        assert 1 == err.count("\n")
+        assert [] == list(tmp_path.iterdir())
 
 
 class TestARefusedPoint:
@@ -84,9 +101,16 @@ class TestARefusedPoint:
         assert sweep.partition("=")[0] in str(refused.config)
         assert "refused: " in out
 
-    @pytest.mark.parametrize("order", ["nosuch,cached", "cached,nosuch"])
+    def test_is_told_before_the_first_point_is_measured(self, run_kvbench: Run) -> None:
+        _, out, _ = run_kvbench("-m", *INLINE, "workload.new_tokens=4,0,1", "mode=cached,nocache")
+        text = " ".join(out.partition("[1/6]")[0].split())
+        assert "4 of 6 points will be refused" in text
+        assert "2 × workload.new_tokens=0: must be at least 2" in text
+        assert "workload.new_tokens=0 mode=cached; workload.new_tokens=0 mode=nocache" in text
+
+    @pytest.mark.parametrize("order", ["0,4", "4,0"])
     def test_may_come_first_or_last(self, run_kvbench: Run, tmp_path: Path, order: str) -> None:
-        assert 1 == run_kvbench("-m", *INLINE, f"mode={order}")[0]
+        assert 1 == run_kvbench("-m", *INLINE, f"workload.new_tokens={order}")[0]
         assert ["ok", "refused"] == sorted(run.record.status for run in points(tmp_path / "results"))
 
     def test_whose_prompts_are_missing_is_a_record_too(self, run_kvbench: Run, tmp_path: Path) -> None:
@@ -160,6 +184,8 @@ class TestTheExitCode:
             (["mode=nosuch,other"], "mode=nosuch"),
             (["workload.new_tokens=0,1"], "workload.new_tokens=0"),
             (["hydra/launcher=joblib"], "one after another"),
+            (["workload.prompts=nowhere.txt", "workload.prompt_tokens=null", "mode=cached,both"], "no such file"),
+            (["workload.new_tokens=interval(2,4)"], "an interval has no list of values"),
             (["model=nosuch*", "model=glob(nosuch*)"], "model"),
             (["mode=[cached"], "Hydra's grammar"),
         ],

@@ -67,6 +67,7 @@ def side(logs: NDArray[np.float64], first_pid: int) -> list[Any]:
     return [
         SimpleNamespace(
             keys=SimpleNamespace(compare_key="k"),
+            model=None,
             valid=True,
             environment={"worker": {"pid": first_pid + number, "started_at": "now"}},
             arms=[

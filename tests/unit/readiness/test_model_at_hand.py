@@ -1,0 +1,160 @@
+"""A model's folder, the offline cache, prompt lengths and a factory's name, told without torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from kvbench.config.compose import load_config, sources
+from kvbench.config.schema import ModelConfig
+from kvbench.errors import BadInput, ModelUnavailable
+from kvbench.hub_cache import cached_commit
+from kvbench.readiness.lengths import stated_context
+from kvbench.readiness.models import found_folder
+from kvbench.readiness.targets import require_target
+from kvbench.readiness.whole import ready_plan
+
+COMMIT = "f" * 40
+
+
+def refusal(*overrides: str) -> str | None:
+    """What is said of a configuration before anything is loaded; None when nothing is."""
+    try:
+        ready_plan(load_config(list(overrides), sources()))
+    except BadInput as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub that must not be asked, and a cache with the config of one repository."""
+    snapshot = tmp_path / "cache" / "models--org--name" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(COMMIT)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+class TestTheOfflineCache:
+    def test_that_has_the_model_is_enough(self, cache: Path) -> None:
+        (cache / "model.safetensors").touch()
+        assert cache == found_folder(ModelConfig(name="hub", id="org/name"))
+
+    @pytest.mark.parametrize(
+        ("model", "missing"),
+        [
+            (ModelConfig(name="hub", id="org/other"), "the model of org/other is not"),
+            (ModelConfig(name="hub", id="org/name"), "the weights of org/name is not"),
+            (ModelConfig(name="hub", id="org/name", revision="dev"), "org/name at revision dev is not"),
+            (ModelConfig(name="hub", id="org/other", weights="random"), "the config.json of org/other is not"),
+        ],
+    )
+    def test_that_lacks_it_is_named(self, cache: Path, model: ModelConfig, missing: str) -> None:
+        with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE is set") as refused:
+            found_folder(model)
+        assert missing in str(refused.value)
+        assert str(cache.parents[2]) in str(refused.value)
+
+    def test_is_enough_for_a_shape_without_weights(self, cache: Path) -> None:
+        assert cache == found_folder(ModelConfig(name="hub", id="org/name", weights="random"))
+
+    def test_is_not_asked_where_the_hub_may_be(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        assert found_folder(ModelConfig(name="hub", id="org/other")) is None
+
+    def test_tells_the_commit_of_a_branch(self, cache: Path) -> None:
+        assert [COMMIT, COMMIT, None, None] == [
+            cached_commit("org/name", None),
+            cached_commit("org/name", COMMIT),
+            cached_commit("org/name", "dev"),
+            cached_commit("no/such/id", None),
+        ]
+
+
+class TestAFolder:
+    @pytest.mark.parametrize("weights", ["path", "random"])
+    def test_that_does_not_exist_or_holds_no_model_is_refused(self, tmp_path: Path, weights: str) -> None:
+        model = ModelConfig(name="path", weights=weights, path=str(tmp_path / "no"))
+        with pytest.raises(ModelUnavailable, match=r"model.path=.*/no: no such folder"):
+            found_folder(model)
+        model.path = str(tmp_path)
+        with pytest.raises(ModelUnavailable, match=r"has no config.json: it is not a transformers folder"):
+            found_folder(model)
+
+
+class TestLengths:
+    def test_beyond_the_context_are_refused(self) -> None:
+        assert refusal("workload.prompt_tokens=4096") == (
+            "workload.prompt_tokens=4096: embedded reads at most 4096 tokens: lower it"
+        )
+        assert refusal("workload.prompt_tokens=4000", "workload.new_tokens=97") == (
+            "workload.new_tokens=97: with a prompt of 4000 tokens embedded has room for 96 (context 4096)"
+        )
+        assert refusal("workload.prompt_tokens=4000", "workload.new_tokens=96") is None
+
+    def test_of_texts_are_counted_by_the_tokenizer(self, tmp_path: Path) -> None:
+        prompts = tmp_path / "long.txt"
+        prompts.write_text("short\n" + "a line of words and of 1234 numbers " * 1000)
+        assert "prompt 2 has " in (refusal(f"workload.prompts={prompts}") or "")
+        prompts.write_text("word " * 1000)
+        assert refusal(f"workload.prompts={prompts}") is None
+
+    @pytest.mark.parametrize(
+        ("config", "context"),
+        [
+            ({"max_position_embeddings": 64}, 64),
+            ({"n_positions": 64}, 64),
+            ({"text_config": {"max_position_embeddings": 64}}, 64),
+            ({"n_ctx": 64}, None),
+            ({"max_position_embeddings": 64, "n_positions": 32}, None),
+            ({"max_position_embeddings": 64, "auto_map": {}}, None),
+            ({"max_position_embeddings": 64, "decoder": {}}, None),
+            ([], None),
+        ],
+    )
+    def test_are_held_against_what_the_config_states_beyond_doubt(
+        self, tmp_path: Path, config: object, context: int | None
+    ) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert context == stated_context(tmp_path)
+
+
+class TestATarget:
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("def make(): ...\n", None),
+            ("if True:\n    from json import loads as make\n", None),
+            ("from json import *\n", None),
+            ("globals()['make'] = 1\n", None),
+            ("def __getattr__(name): ...\n", None),
+            ("def (:", None),
+            ("def makes(): ...\n", "own_module_of_test has no make; did you mean makes?"),
+            (None, "there is no module own_module_of_test in "),
+        ],
+    )
+    def test_is_refused_where_nothing_can_have_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, complaint: str | None
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        if text is not None:
+            (tmp_path / "own_module_of_test.py").write_text(text)
+        before = list(sys.path)
+        model = ModelConfig(name="python", weights="python", target="own_module_of_test:make")
+        if complaint is None:
+            require_target(model)
+        else:
+            with pytest.raises(ModelUnavailable, match=r"model\.target=own_module_of_test:make: ") as refused:
+                require_target(model)
+            assert complaint in str(refused.value)
+        assert before == sys.path
+        assert "own_module_of_test" not in sys.modules
