@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.commands.arguments import Parser
+from kvbench.commands.words import refuse_flags
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run what the arguments ask for; the exit code of the command table. Raises `BadInput` before anything ran."""
+    refuse_flags(argv)
     options = _parser().parse_intermixed_args(list(argv))
     from kvbench.config.compose import load_config, sources, to_yaml
 
