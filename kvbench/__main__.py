@@ -11,7 +11,6 @@ from kvbench.commands import SUBCOMMANDS
 from kvbench.errors import KvbenchError
 from kvbench.printable import printable
 
-EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 Command = Callable[[list[str]], int]
@@ -40,9 +39,9 @@ def _dispatch(arguments: list[str]) -> int:
     if first in ("help", "--version") or {"-h", "--help"} & set(arguments):
         return _command("help")(arguments)
     if first and "=" not in first and not first.startswith(("-", "~", "+")):
-        known = ", ".join(SUBCOMMANDS)
-        _complain(f"{first}: no such command; there are {known}; a run takes KEY=VALUE")
-        return EXIT_BAD_INPUT
+        from kvbench.commands.words import unknown_word
+
+        raise unknown_word(first, arguments[1:])
     return _command("run")(arguments)
 
 

@@ -55,13 +55,18 @@ class Experiments:
 
         count = config.getoption("kvbench_processes") if processes is None else processes
         self._calls += 1
+        failure = None
         try:
             runs = run_experiment(overrides, count, self._results_dir)
             self._store(runs)
             if (gate := config.stash.get(_GATE, None)) is not None:
                 gate.judge(runs)
         except (NotMeasured, Regressed, KvbenchError) as error:
-            pytest.fail("\n".join(f"kvbench: {printable(line)}" for line in str(error).splitlines()), pytrace=False)
+            failure = "\n".join(f"kvbench: {printable(line)}" for line in str(error).splitlines())
+        if (
+            failure is not None
+        ):  # out here: pytest would show what led to an error that is raised while another is handled
+            pytest.fail(failure, pytrace=False)
         records = tuple(run.record for run in runs)
         return records[0] if processes is None else records
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
+from kvbench.config.spelling import ARM_KEYS, unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
 from kvbench.launchers import require_one_process
 from kvbench.measuring.readings import HostReading, Watching
@@ -43,7 +43,7 @@ def measure(
     prompts: str | Sequence[str] | Sequence[Sequence[int]] | None = None,
     *,
     modes: Sequence[str] = MODES,
-    arms: Sequence[Mapping[str, Any]] | None = None,
+    arms: Sequence[str | Mapping[str, Any]] | None = None,
     prompt_tokens: int | None = None,
     new_tokens: int = 64,
     batch_size: int = 1,
@@ -71,7 +71,7 @@ def measure(
     `prompts` are texts (default: the bundled ones) or lists of token ids, or `prompt_tokens` cuts the bundled text to a
     length. Without a tokenizer, prompts that are not given are random token ids, and the record says so. The other
     arguments are the configuration keys of the same names. Nothing is written to disk: the record is returned.
-    `arms`, the general form of `modes` and `attention`, lists mappings such as
+    `arms`, the general form of `modes` and `attention`, lists modes and mappings such as
     `{"mode": "cached", "cache": "static", "engine": "compiled"}`.
     `on_event` is told of progress and of every finished sample. The model is left as it was found, in eval mode.
 
@@ -84,6 +84,8 @@ def measure(
             raise ConfigError(
                 "arms: not with modes or attention, which every arm has of its own: leave one of them out"
             )
+        if prompts is not None and prompt_tokens is not None:
+            raise ConfigError("prompts: has no effect beside prompt_tokens, which cuts the bundled text; leave one out")
         config = Config(
             model=_model_config(model, name or type(model).__name__),
             arms=_arms([{"mode": mode, "attention": attention} for mode in modes] if arms is None else arms),
@@ -128,13 +130,13 @@ def _prompts(given: str | Sequence[str] | Sequence[Sequence[int]] | None) -> Pro
     raise ConfigError("prompts: takes a text, a list of texts, or a list of lists of token ids such as [[1, 2, 3]]")
 
 
-def _arms(written: Sequence[Mapping[str, Any]]) -> list[ArmConfig]:
-    known = [field.name for field in fields(ArmConfig)]
-    for index, arm in enumerate(written):
-        unknown = [name for name in arm if name not in known]
-        if unknown:
-            raise ConfigError(f"arms[{index}].{unknown[0]}: no such key; allowed: {', '.join(known)}")
-    return [ArmConfig(**arm) for arm in written]
+def _arms(written: Sequence[str | Mapping[str, Any]]) -> list[ArmConfig]:
+    arms = [{"mode": arm} if isinstance(arm, str) else arm for arm in written]
+    for index, arm in enumerate(arms):
+        for name in arm:
+            if name not in ARM_KEYS:
+                raise unknown_arm_key(f"arms[{index}]", name)
+    return [ArmConfig(**arm) for arm in arms]
 
 
 def _model_config(model: Any, name: str) -> ModelConfig:

@@ -95,11 +95,3 @@ def _conflicts(arm: ArmSpec) -> Iterable[str | None]:
         yield f"attention {arm.attention} goes with a cache that grows, such as dynamic, not {cache.name}"
     if arm.attention == "flex" and arm.engine != EAGER:
         yield f"attention flex compiles itself and goes with engine eager, not {arm.engine}"
-    if arm.compile_mode is not None and arm.engine != "compiled":
-        yield f"compile_mode={arm.compile_mode} goes with engine compiled, not {arm.engine}"
-    if arm.bucket is not None and arm.mode != "nocache":
-        yield f"bucket={arm.bucket} pads passes without a cache and goes with mode nocache, not {arm.mode}"
-    if arm.cache_tokens is not None and arm.mode == "generate":
-        yield f"cache_tokens={arm.cache_tokens}: generate sizes its static cache itself; leave it out"
-    if arm.cache_tokens is not None and cache is not None and not cache.static:
-        yield f"cache_tokens={arm.cache_tokens} is the length of a static cache, not of {cache.name}"

@@ -18,9 +18,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-from kvbench.config.checks import settings
 from kvbench.config.locations import conf_folder
-from kvbench.config.schema import Config
+from kvbench.config.schema import Config, settings
 from kvbench.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "fish")

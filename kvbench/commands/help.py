@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import kvbench
 from kvbench.capabilities import ATTENTIONS, CACHES, HABITS, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS, Mode
 from kvbench.commands import SUBCOMMANDS
-from kvbench.config.checks import settings
-from kvbench.config.locations import conf_folder
-from kvbench.config.schema import Config
+from kvbench.config.schema import Config, settings
+from kvbench.config.spelling import ready_files
 
 EXAMPLES = (
     ("python -m kvbench", "both modes on the embedded model: no download, no GPU"),
     ("python -m kvbench model=gemma2b mode=cached", "one mode on one model"),
     ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
-    ("python -m kvbench model=hub model.id=Qwen/Qwen3-0.6B", "any causal model of the hub"),
+    ("python -m kvbench model=Qwen/Qwen3-0.6B", "any causal model of the hub; model=./folder for one on this machine"),
     ("python -m kvbench model=python model.target=mine:build", "a model of your own with its own cache (README)"),
     ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
     ("python -m kvbench experiment=scaling", "how a step grows with the context, and the break-even length"),
@@ -48,9 +46,9 @@ def _page() -> Iterator[str]:
     yield from _section("model.quantization=", ((route.name, route.summary) for route in QUANTIZATIONS.values()))
     yield from _section("arms=[{mode: nocache, habit: …}]", ((habit.name, habit.summary) for habit in HABITS.values()))
     yield ""
-    yield f"model=   {' '.join(_files('model'))}"
+    yield f"model=   {' '.join(ready_files('model'))}"
     for group in ("workload", "sampling", "check", "measure", "experiment"):
-        yield f"{group}=   {' '.join(_files(group))}"
+        yield f"{group}=   {' '.join(ready_files(group))}"
     yield from _section("keys (default)", _keys())
     yield ""
     yield "options: -m, --multirun   --config-dir DIR (your own YAML files)   --config-path DIR   --config-name NAME"
@@ -81,7 +79,3 @@ def _keys() -> Iterator[tuple[str, str]]:
     for key, value, metadata in settings(Config()):
         shown = "" if value is None else f" ({str(value).lower() if isinstance(value, bool) else value})"
         yield key + shown, metadata["help"]
-
-
-def _files(group: str) -> list[str]:
-    return sorted(Path(file).stem for file in (conf_folder() / group).glob("*.yaml"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvbench.commands.arguments import Parser
 from kvbench.commands.hydra_options import add_hydra_options, require_obeyed
+from kvbench.commands.words import refuse_flags
 from kvbench.launchers import require_one_process
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
@@ -13,6 +14,7 @@ USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-n
 
 def main(argv: Sequence[str]) -> int:
     """Run what the arguments ask for; the exit code of the command table. Raises `BadInput` before anything ran."""
+    refuse_flags(argv)
     options = _parser().parse_intermixed_args(list(argv))
     if options.shell_completion:
         from kvbench.commands.completion import complete

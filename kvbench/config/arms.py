@@ -9,9 +9,6 @@ from kvbench.capabilities.combinations import ArmSpec
 from kvbench.config.schema import ArmConfig, Config
 from kvbench.errors import ConfigError
 
-# The keys that make an arm, or two, where none are listed.
-SHORTHAND = ("mode", "cache", "engine", "attention", "compile_mode", "bucket", "cache_tokens")
-
 
 def written_arms(config: Config) -> tuple[ArmConfig, ...]:
     """One entry per arm, its cache resolved: none, static where an engine repeats a step, else dynamic."""
@@ -45,7 +42,6 @@ def check_arms(config: Config) -> None:
     """Raise `ConfigError` for parts that make no arm, or none on the device that is asked for."""
     if config.arms is not None and not config.arms:
         raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
-    _check_shorthand(config)
     arms = written_arms(config)
     device = device_type(config)
     for index, arm in enumerate(arms):
@@ -63,10 +59,6 @@ def check_arms(config: Config) -> None:
             conflict = too_short(arm, config.workload.prompt_tokens + config.workload.new_tokens)
         if conflict is not None:
             raise ConfigError(conflict if config.arms is None else f"arms[{index}]: {conflict}")
-    if config.bucket is not None and not any(arm.bucket for arm in arms):
-        raise ConfigError(f"bucket={config.bucket}: pads passes of mode=nocache, which this run has not; leave it out")
-    if config.cache_tokens is not None and not any(arm.cache_tokens for arm in arms):
-        raise ConfigError(f"cache_tokens={config.cache_tokens}: no arm of this run keeps a cache; leave it out")
     chunk = config.workload.prefill_chunk
     lossy = next((arm.cache for arm in arms if arm.cache in CACHES and CACHES[arm.cache].lossy), None)
     if chunk is not None and lossy is not None:
@@ -74,20 +66,6 @@ def check_arms(config: Config) -> None:
             f"workload.prefill_chunk={chunk}: a quantised cache takes later pieces as new tokens, and its bytes"
             f" are not predicted then: use another cache than {lossy}"
         )
-    if chunk is not None and not any(MODES[arm.mode].keeps_past for arm in arms):
-        raise ConfigError(f"workload.prefill_chunk={chunk}: no arm of this run keeps a cache; leave it out")
-
-
-def _check_shorthand(config: Config) -> None:
-    """Raise `ConfigError` for a key of one arm beside a list of arms, which would pass over it in silence."""
-    usual = Config()
-    for key in SHORTHAND if config.arms is not None else ():
-        value = getattr(config, key)
-        if value != getattr(usual, key):
-            raise ConfigError(
-                f"{key}={value}: this run lists its arms, each with a {key} of its own: write it there, leave it out,"
-                " or take the list away (arms=null)"
-            )
 
 
 def too_short(arm: ArmSpec, needed_tokens: int) -> str | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
+from collections.abc import Collection
 from pathlib import PurePath
 from typing import Any
 
 from kvbench.capabilities import INTERRUPTED, MODES, quantization_conflict
 from kvbench.config.arms import check_arms, device_type, modes_of
+from kvbench.config.effects import check_effects
 from kvbench.config.own_models import check_own_model
-from kvbench.config.schema import AXES, Config, ModelConfig
+from kvbench.config.schema import AXES, Config, ModelConfig, settings
+from kvbench.config.spelling import unknown_value
 from kvbench.errors import ConfigError, Mistyped
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -31,12 +31,16 @@ ALIASES = {
 }
 
 
-def check(config: Config) -> None:
-    """Raise `ConfigError` naming the key, the value got and the values allowed; resolve aliases in place."""
+def check(config: Config, named: Collection[str] = ()) -> None:
+    """Raise `ConfigError` naming the key, the value got and the values allowed; resolve aliases in place.
+
+    `named` are the keys that the caller's overrides name (see `config.effects`).
+    """
     _apply_aliases(config)
     for key, value, metadata in settings(config):
         _check_range(key, value, metadata)
     _check_model(config.model)
+    check_effects(config, named)
     _check_workload(config)
     _check_places(config)
     _check_quantization(config)
@@ -48,29 +52,6 @@ def check(config: Config) -> None:
     _check_measure(config)
     _check_trace(config)
     _check_reference(config)
-    _check_launch(config)
-
-
-def settings(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Every leaf of a configuration dataclass as (dotted key, value, metadata)."""
-    for field in fields(part):
-        value = getattr(part, field.name)
-        key = prefix + field.name
-        if is_dataclass(value):
-            yield from settings(value, key + ".")
-        elif isinstance(value, list) and value and all(is_dataclass(item) for item in value):
-            for index, item in enumerate(value):
-                yield from settings(item, f"{key}[{index}].")
-        else:
-            yield key, value, dict(field.metadata)
-
-
-def unknown_key(key: str) -> ConfigError:
-    """The error for a key that does not exist, with the nearest one that does."""
-    known = [name for name, _, _ in settings(Config())]
-    near = get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`python -m kvbench --help` lists the keys"
-    return ConfigError(f"{key}: no such key; {hint}")
 
 
 def _apply_aliases(config: Config) -> None:
@@ -84,7 +65,7 @@ def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
     if value is None or not metadata:
         return
     if metadata["choices"] is not None and value not in metadata["choices"]:
-        raise Mistyped(f"{key}={value}: not known; allowed: {', '.join(map(str, metadata['choices']))}")
+        raise unknown_value(key, value, metadata["choices"])
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise ConfigError(f"{key}={value}: must be a finite number")
     if metadata["minimum"] is not None and value < metadata["minimum"]:
@@ -104,14 +85,10 @@ def _check_model(model: ModelConfig) -> None:
         raise ConfigError("model.weights=random needs a shape: choose a ready model, or set model.id or model.path")
     if model.sensors != "none" and not model.virtual_time:
         raise ConfigError(f"model.sensors={model.sensors}: lives in virtual time; set model.virtual_time=true")
-    if model.device_map and model.weights in ("random", "scripted"):
-        raise ConfigError(f"model.device_map={model.device_map}: not with model.weights={model.weights}; leave it out")
 
 
 def _check_quantization(config: Config) -> None:
     name = config.model.quantization
-    if name != "none" and config.model.weights == "scripted":
-        raise ConfigError(f"model.quantization={name}: the scripted model has no weights; leave it out")
     device = device_type(config)
     if device is not None and (conflict := quantization_conflict(name, device)):
         raise ConfigError(conflict)
@@ -125,10 +102,6 @@ def _check_workload(config: Config) -> None:
         raise ConfigError(f"{' and '.join(given)}: give one of them; prompt_tokens cuts the bundled text")
     if workload.prompt == "":
         raise ConfigError("workload.prompt is empty: write some text")
-    if workload.chat_template and workload.prompt_tokens is not None:
-        raise ConfigError(
-            "workload.chat_template=true: not with workload.prompt_tokens, which sets the length exactly; leave one out"
-        )
     stop = workload.stop
     tokens = stop if isinstance(stop, list) else []
     is_tokens = tokens and all((type(item) is int and item >= 0) or (type(item) is str and item) for item in tokens)
@@ -144,9 +117,6 @@ def _check_interruptions(config: Config) -> None:
     steps, message = config.interrupt.steps, config.interrupt.message
     modes = modes_of(config)
     if not set(modes) & set(INTERRUPTED):
-        if steps is not None or message is not None:
-            key = "steps" if steps is not None else "message"
-            raise ConfigError(f"interrupt.{key}: no arm is interrupted; set mode=interrupted or mode=resumed")
         return
     last = config.workload.new_tokens - 1
     outside = next((step for step in steps or () if not 1 <= step <= last), None)
@@ -173,9 +143,6 @@ def _check_scaling(config: Config) -> None:
             f"scaling.lengths={lengths}: a law of growth needs at least {LEAST_LENGTHS} different lengths of 1 or more"
         )
     workload = config.workload
-    given = next((name for name in ("prompt", "prompts", "prompt_tokens") if getattr(workload, name) is not None), None)
-    if given is not None:
-        raise ConfigError(f"workload.{given}: not with scaling.lengths, which cut the bundled text; leave one out")
     if workload.stop != "ignore":
         raise ConfigError(f"workload.stop={workload.stop}: not with scaling.lengths, every step counts; use ignore")
     if set(modes_of(config)) & set(INTERRUPTED):
@@ -204,15 +171,8 @@ def _check_frontier(config: Config) -> None:
         "frontier.axes: not with scaling.lengths, which time what this run only fits; leave one out": (
             config.scaling.lengths is not None
         ),
-        "frontier.axes: not with audit=true, there are no blocks to audit; leave one out": config.audit,
-        "frontier.axes: not with trace.probabilities=true, nothing is kept of a try's tokens; leave one out": (
-            config.trace.probabilities
-        ),
         "frontier.axes: not with model.device_map, whose devices have no common edge; leave one out": (
             model.device_map is not None
-        ),
-        "frontier.axes: not with measure.timeout_s; frontier.timeout_s ends a single try": (
-            config.measure.timeout_s is not None
         ),
     }
     refusal = next((sentence for sentence, applies in refusals.items() if applies), None)
@@ -222,7 +182,7 @@ def _check_frontier(config: Config) -> None:
 
 def _check_measure(config: Config) -> None:
     measure = config.measure
-    if measure.stopping != "fixed" and measure.max_blocks < measure.blocks:
+    if measure.stopping == "precision" and measure.max_blocks < measure.blocks:
         raise ConfigError(f"measure.max_blocks={measure.max_blocks}: must be at least measure.blocks={measure.blocks}")
     if config.audit and measure.blocks < LEAST_FOR_AUDIT:
         raise ConfigError(
@@ -240,8 +200,6 @@ def _check_measure(config: Config) -> None:
 def _check_trace(config: Config) -> None:
     if not config.trace.probabilities:
         return
-    if config.model.weights == "scripted":
-        raise ConfigError("trace.probabilities=true: the scripted model has no probabilities; leave it out")
     if not config.measure.step_lane:
         raise ConfigError(
             "trace.probabilities=true: not with measure.step_lane=false, the throughput lane is never traced;"
@@ -253,8 +211,6 @@ def _check_reference(config: Config) -> None:
     model, asked = config.model, f"check.reference={config.check.reference}"
     if config.check.reference == "none":
         return
-    if model.weights == "scripted":
-        raise ConfigError(f"{asked}: the scripted model has no logits; leave it out")
     if config.check.agreement == "none":
         raise ConfigError(f"{asked}: not with check.agreement=none, it needs steps; set check.agreement=few or full")
     if model.quantization != "none":
@@ -265,14 +221,6 @@ def _check_reference(config: Config) -> None:
     if model.device_map:
         raise ConfigError(
             f"{asked}: not with model.device_map={model.device_map}, the copy is on one device; leave one of them out"
-        )
-
-
-def _check_launch(config: Config) -> None:
-    if config.measure.timeout_s is not None and config.launch == "inline":
-        raise ConfigError(
-            f"measure.timeout_s={config.measure.timeout_s:g}: not with launch=inline, where nothing could end the run;"
-            " leave one of them out"
         )
 
 

@@ -18,10 +18,13 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from kvbench.config.checks import check, unknown_key
+from kvbench.config.checks import check
+from kvbench.config.effects import named_keys
 from kvbench.config.hydra_keys import OBEYED, require_no_settings, require_our_groups, require_ours
 from kvbench.config.locations import conf_folder
 from kvbench.config.schema import Config
+from kvbench.config.spelling import stray_word, unknown_key, unknown_value
+from kvbench.config.typed import in_hydras_terms
 from kvbench.config.yaml_text import escaped, yaml_text
 from kvbench.errors import ConfigError, Mistyped
 
@@ -35,6 +38,11 @@ class Sources:
     config_path: Path
     config_name: str = "config"
     config_dir: Path | None = None
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that hold groups."""
+        return (self.config_path, *([self.config_dir] if self.config_dir else []))
 
 
 def sources(config_dir: str | None = None, config_path: str | None = None, config_name: str | None = None) -> Sources:
@@ -52,7 +60,7 @@ def sources(config_dir: str | None = None, config_path: str | None = None, confi
 def load_config(overrides: Sequence[str], where: Sources) -> Config:
     """Compose and check one configuration. Raises `ConfigError`, one line that names the key."""
     config = compose_config(overrides, where)
-    check(config)
+    check(config, named_keys(overrides))
     return config
 
 
@@ -60,10 +68,10 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
     """One configuration, composed and not checked. Raises `ConfigError` as `load_config` does."""
     try:
         # As plain data first: a key added with `+` must meet the schema too. What is resolved is not resolved again.
-        plain = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
+        plain: Any = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise Mistyped(str(_in_one_line(error))) from error
+        raise Mistyped(str(_in_one_line(error, overrides))) from error
     assert isinstance(config, Config)
     return config
 
@@ -73,7 +81,7 @@ def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
     try:
         return "${" in OmegaConf.to_yaml(_composed(overrides, where))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        raise _in_one_line(error) from error
+        raise _in_one_line(error, overrides) from error
 
 
 def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
@@ -85,7 +93,9 @@ def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
     with initialize_config_dir(str(where.config_path), version_base="1.3"):
         try:
             composed = compose(
-                where.config_name, overrides=[*searchpath, *map(_appendable, overrides)], return_hydra_config=True
+                where.config_name,
+                overrides=[*searchpath, *in_hydras_terms(overrides, where.folders)],
+                return_hydra_config=True,
             )
         except MissingConfigException as error:
             require_our_groups(error)
@@ -95,11 +105,6 @@ def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
     with open_dict(composed):
         del composed["hydra"]
     return composed
-
-
-def _appendable(override: str) -> str:
-    """An override of `model.options` may add keys to it: no schema knows what a factory takes."""
-    return f"++{override}" if override.startswith(("model.options.", "model.options=")) else override
 
 
 def to_yaml(config: Config) -> str:
@@ -121,7 +126,7 @@ def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise _in_one_line(error) from error
+        raise _in_one_line(error, overrides) from error
     for override in parsed:
         if override.key_or_group in ONCE_PER_SWEEP and override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: a sweep has one {override.key_or_group}; give one value")
@@ -142,17 +147,19 @@ def _choices(override: Override, where: Sources) -> list[str]:
 
 
 def _group_options(group: str, where: Sources) -> list[str]:
-    folders = [where.config_path, *([where.config_dir] if where.config_dir else [])]
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+    return sorted({file.stem for folder in where.folders for file in (folder / group).glob("*.yaml")})
 
 
-def _in_one_line(error: Exception) -> ConfigError:
+def _in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException):
         return _missing_file(error)
     if isinstance(error, OverrideParseException):
+        word = str(error.override)
+        following = dict(itertools.pairwise(overrides)).get(word)
         return ConfigError(
-            f"{error.override!r}: not in Hydra's grammar; write key=value, lists as [a,b], text in quotes"
+            ("=" not in word and stray_word(word, following))
+            or f"{word!r}: not in Hydra's grammar; write key=value, lists as [a,b], text in quotes"
         )
     if isinstance(error, yaml.YAMLError):
         return ConfigError(f"configuration file is not valid YAML: {' '.join(str(error).split())}")
@@ -163,12 +170,19 @@ def _in_one_line(error: Exception) -> ConfigError:
     if in_file and (key := re.search(r"full_key: (\S+)", in_file["rest"])):
         return ConfigError(f"conf file {in_file['file']}.yaml: {_sentence(in_file['rest'], key[1])}")
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
-        return unknown_key(str(cause.full_key))
+        return _unknown(str(cause.full_key), overrides)
     if isinstance(cause, ValidationError):
         return ConfigError(_sentence(str(cause), str(cause.full_key or "configuration")))
     if merged := re.match(r"Error merging override (?P<override>\S+=)", text):
         return ConfigError(f"{merged['override']}…: of another form than the key's value; --help lists the keys")
     return ConfigError(" ".join(text.split()))
+
+
+def _unknown(key: str, overrides: Sequence[str]) -> ConfigError:
+    """The error for a key that does not exist, which one of the overrides may have named."""
+    pairs = (override.lstrip("+~").partition("=") for override in overrides)
+    name, _, value = next((pair for pair in pairs if pair[0] == key or pair[0].startswith(f"{key}.")), (key, "", ""))
+    return unknown_key(name, value or None)
 
 
 def _sentence(message: str, key: str) -> str:
@@ -191,6 +205,5 @@ def _missing_file(error: MissingConfigException) -> ConfigError:
     group, _, option = missing.rpartition("/")
     if not group:
         return ConfigError(f"configuration {missing}: no such file in the folder given")
-    allowed = ", ".join(sorted(error.options or ()))
-    extra = "; a hub model needs no file: model=hub model.id=ORG/NAME" if group == "model" else ""
-    return ConfigError(f"{group}={option}: not known; allowed: {allowed}{extra}")
+    extra = "; any other: model=ORG/NAME of the hub, or model=./FOLDER" if group == "model" else ""
+    return ConfigError(f"{unknown_value(group, option, sorted(error.options or ()))}{extra}")

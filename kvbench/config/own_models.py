@@ -19,9 +19,6 @@ def check_own_model(config: Config) -> None:
     """Raise `ConfigError` for what only transformers' models can do, and for a target that is none."""
     model = config.model
     if model.weights != OWN:
-        key = "target" if model.target is not None else "options" if model.options else None
-        if key:
-            raise ConfigError(f"model.{key}: goes with model=python, which measures a model of your own; leave it out")
         return
     _check_target(model)
     arms = written_arms(config)
@@ -36,19 +33,6 @@ def check_own_model(config: Config) -> None:
                 f"mode {arm.mode} has the habit {foreign[0]}, which is asked for by an argument of transformers'"
                 " models; model=python has none: leave it out"
             )
-    for key, value, harmless in (
-        ("model.quantization", model.quantization, "none"),
-        ("model.device_map", model.device_map, None),
-        ("workload.chat_template", config.workload.chat_template, False),
-        ("shapes.hidden_states", config.shapes.hidden_states, False),
-        ("shapes.attentions", config.shapes.attentions, False),
-        *(("attention", arm.attention, "auto") for arm in arms),
-        *(("engine", arm.engine, "eager") for arm in arms),
-        *(("bucket", arm.bucket, None) for arm in arms),
-    ):
-        if value != harmless:
-            shown = str(value).lower() if isinstance(value, bool) else value
-            raise ConfigError(f"{key}={shown}: not with model=python, which is measured as it is; leave it out")
 
 
 def _check_target(model: ModelConfig) -> None:

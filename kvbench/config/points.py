@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kvbench.config.checks import check
 from kvbench.config.compose import Sources, compose_config, has_interpolations, load_config
+from kvbench.config.effects import named_keys
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 
@@ -39,7 +40,7 @@ def load_points(points: Sequence[Point], where: Sources) -> Iterator[Config | Co
                 rest = tuple(override for override in point if override not in values)
                 if rest not in bases:
                     bases[rest] = _base(rest, where)
-                config = _with_values(bases[rest], values)
+                config = _with_values(bases[rest], values, point)
             else:
                 config = None
             yield config or load_config(point, where)
@@ -74,7 +75,7 @@ def _plain_values(overrides: Sequence[str]) -> dict[str, tuple[str, str, Any]]:
     return found
 
 
-def _with_values(base: Config | None, values: dict[str, tuple[str, str, Any]]) -> Config | None:
+def _with_values(base: Config | None, values: dict[str, tuple[str, str, Any]], point: Point) -> Config | None:
     """A checked copy of the base with these values, converted as OmegaConf converts them; None when it refuses one.
 
     Raises `ConfigError` where the whole is not allowed.
@@ -91,5 +92,5 @@ def _with_values(base: Config | None, values: dict[str, tuple[str, str, Any]]) -
                 setattr(config, group, OmegaConf.to_object(node))
         except (OmegaConfBaseException, ValueError):
             return None
-    check(config)
+    check(config, named_keys(point))
     return config

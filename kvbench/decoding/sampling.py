@@ -14,11 +14,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from kvbench.config.conditions import GREEDY_TEMPERATURE, GREEDY_TOP_P
 from kvbench.config.schema import SamplingConfig
-
-# Below these a draw could only give the likeliest token, but for rounding.
-GREEDY_TEMPERATURE = 1e-5
-GREEDY_TOP_P = 1e-8
 
 
 def is_greedy(sampling: SamplingConfig) -> bool:

@@ -119,8 +119,8 @@ class TestBadInput:
             ("workload.prompt_tokens=null", "needs workload.prompt_tokens"),
             ("workload.prompt_tokens=2", "at least workload.new_tokens=3"),
             ("mode=interrupted", "not with an interrupted mode"),
-            ("audit=true", "not with audit=true"),
-            ("measure.timeout_s=9", "not with measure.timeout_s"),
+            ("audit=true", "audit=true: has no effect with frontier.axes"),
+            ("measure.timeout_s=9", "where frontier.timeout_s ends a single try"),
             ("frontier.memory_gib=0", "must be above 0"),
         ],
     )

@@ -85,7 +85,7 @@ def test_a_single_block_says_why_it_has_no_law(run_kvbench: Run, tmp_path: Path)
         ("scaling.lengths=[64,128,256]", "needs at least 4 different lengths"),
         ("scaling.lengths=[64,64,128,256]", "needs at least 4 different lengths"),
         ("scaling.lengths=[0,64,128,256]", "of 1 or more"),
-        ("workload.prompt_tokens=10", "workload.prompt_tokens: not with scaling.lengths"),
+        ("workload.prompt_tokens=10", "workload.prompt_tokens=10: has no effect with scaling.lengths"),
         ("workload.stop=[1]", "not with scaling.lengths, every step counts; use ignore"),
         ("mode=interrupted", "scaling.lengths: not with an interrupted mode"),
         ("scaling.decode_tokens=-1", "scaling.decode_tokens=-1: must be at least 0"),

@@ -73,7 +73,7 @@ class TestTheFolder:
 
 CONFIGURATIONS = [
     (),
-    ("mode=cached", "sampling=nucleus", "sampling.seed=7", "workload.stop=[100,101]", "name=mine"),
+    ("mode=cached", "measure.warmup=2", "workload.stop=[100,101]", "name=mine"),
     ("arms=[{mode: cached, attention: math},{mode: generate}]", "workload.prompt_tokens=9", "measure=precise"),
     ("workload.prompts=p.txt", "workload.batch_size=2", "check.agreement=false", "model.noise=0.02", "model.seed=3"),
 ]
@@ -94,14 +94,14 @@ class TestTheConfiguration:
         assert first.record.arms == again.arms
 
     def test_is_the_one_in_the_record(self, run_kvbench: Run, tmp_path: Path) -> None:
-        run_kvbench(*NO_REPORT, "sampling.temperature=0.7")
+        run_kvbench(*NO_REPORT, "model.noise=0.07")
         run = the_run(tmp_path / "results")
         config = load_config([], sources(config_path=str(run.folder)))
-        assert 0.7 == run.record.config["sampling"]["temperature"] == config.sampling.temperature
+        assert 0.07 == run.record.config["model"]["noise"] == config.model.noise
 
     @pytest.mark.parametrize(
         "change",
-        ["workload.new_tokens=5", "sampling.seed=1", "mode=cached", "mode=interrupted", "check.agreement=none"],
+        ["workload.new_tokens=5", "workload.batch_size=2", "mode=cached", "mode=interrupted", "check.agreement=none"],
     )
     def test_that_differs_has_another_resume_key(self, run_kvbench: Run, tmp_path: Path, change: str) -> None:
         run_kvbench(*NO_REPORT)

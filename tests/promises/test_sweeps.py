@@ -124,9 +124,9 @@ class TestARefusedPoint:
     def test_found_by_the_worker_is_a_record_too(
         self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        code, _, _ = run_kvbench("-m", *INLINE, "model.weights=scripted,path", "model.path=nowhere")
+        code, _, _ = run_kvbench("-m", *INLINE, "model=scripted,./nowhere")
         assert 1 == code
-        assert [("ok", "measured, and every check passed"), ("refused", "model.path=nowhere: no such folder")] == [
+        assert [("ok", "measured, and every check passed"), ("refused", "model.path=./nowhere: no such folder")] == [
             (run.record.status, run.record.status_reason) for run in points(tmp_path / "results")
         ]
 

@@ -55,4 +55,4 @@ class TestARunThatTakesTooLong:
 
 def test_a_limit_that_nothing_could_enforce_is_refused(run_kvbench: Run) -> None:
     code, _, error = run_kvbench(*STUCK, "launch=inline")
-    assert (2, True) == (code, "measure.timeout_s=3: not with launch=inline" in error), error
+    assert (2, True) == (code, "measure.timeout_s=3: has no effect with launch=inline" in error), error

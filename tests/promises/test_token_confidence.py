@@ -18,7 +18,7 @@ TRACE = "trace.probabilities=true"
 REFUSALS = [
     (
         ("model=scripted",),
-        "trace.probabilities=true: the scripted model has no probabilities; leave it out",
+        "trace.probabilities=true: has no effect with model.weights=scripted; choose another model, or remove it",
     ),
     (
         ("measure.step_lane=false",),

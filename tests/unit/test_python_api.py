@@ -39,7 +39,7 @@ class TestMeasure:
         assert "static" == record.arms[2].cache
         # Contexts of 9 to 13 tokens in 16 each, that is 80 for 55.
         assert [0.0, 80 / 55 - 1, None] == [arm.padding_share for arm in record.arms]
-        with pytest.raises(ConfigError, match=r"arms\[1\]\.engin: no such key; allowed: mode, cache, "):
+        with pytest.raises(ConfigError, match=r"arms\[1\]\.engin: no such key; did you mean engine\? allowed: mode, "):
             kvbench.measure(*loaded, "a", arms=[arms[0], {"mode": "cached", "engin": "compiled"}])
         with pytest.raises(ConfigError, match=r"arms\[0\]\.engine=steam: not known"):
             kvbench.measure(*loaded, "a", arms=[{"mode": "cached", "engine": "steam"}])

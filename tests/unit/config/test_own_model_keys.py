@@ -16,17 +16,23 @@ OWN = ("model=python", "model.target=pack.mine:Outer.build")
     [
         (("model=python",), "model.target is not set: name the factory"),
         (("model=python", "model.target=mine"), "model.target=mine: must be of the form package.module:factory"),
-        (("model.target=mine:build",), "model.target: goes with model=python"),
-        (("model.options.width=3",), "model.options: goes with model=python"),
+        (
+            ("model.target=mine:build",),
+            "model.target=mine:build: has no effect with model.weights=embedded",
+        ),
+        (("model.options.width=3",), "has no effect with model.weights=embedded; choose model=python"),
         ((*OWN, "mode=generate"), "mode generate is transformers' own generate()"),
         ((*OWN, "mode=nocache_naive"), "mode nocache_naive has the habit all_logits"),
         ((*OWN, "arms=[{mode: cached},{mode: nocache, habit: dropped_cache}]"), "has the habit dropped_cache"),
-        ((*OWN, "arms=[{mode: cached, attention: math}]"), "attention=math: not with model=python"),
-        ((*OWN, "attention=eager"), "attention=eager: not with model=python"),
-        ((*OWN, "model.quantization=int8"), "model.quantization=int8: not with model=python"),
-        ((*OWN, "model.device_map=auto"), "model.device_map=auto: not with model=python"),
-        ((*OWN, "shapes.attentions=true"), "shapes.attentions=true: not with model=python"),
-        ((*OWN, "workload.chat_template=true"), "workload.chat_template=true: not with model=python"),
+        (
+            (*OWN, "arms=[{mode: cached, attention: math}]"),
+            "arms[0].attention=math: has no effect with model.weights=py",
+        ),
+        ((*OWN, "attention=eager"), "attention=eager: has no effect with model.weights=python"),
+        ((*OWN, "model.quantization=int8"), "model.quantization=int8: has no effect with model.weights=python"),
+        ((*OWN, "model.device_map=auto"), "model.device_map=auto: has no effect with model.weights=python"),
+        ((*OWN, "shapes.attentions=true"), "shapes.attentions=true: has no effect with model.weights=python"),
+        ((*OWN, "workload.chat_template=true"), "workload.chat_template=true: has no effect with model.weights=python"),
     ],
 )
 def test_each_refusal(overrides: tuple[str, ...], complaint: str) -> None:

@@ -91,7 +91,7 @@ NASTY = [
 
 @pytest.mark.parametrize("text", NASTY, ids=repr)
 def test_any_text_survives_being_written_and_composed_again(tmp_path: Path, text: str) -> None:
-    config = load_config(["model=scripted"], sources())
+    config = load_config(["model=gpt2", "model.weights=random"], sources())
     config.workload.prompt = text
     config.model.architecture = {"key": text, "list": [text, 1, 1e-05, True, None]}
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
