@@ -26,7 +26,7 @@ TEARDOWN = "TEARDOWN_CUPTI"
 NO_LAZY_START = "DISABLE_CUPTI_LAZY_REINIT"  # with it kineto attaches CUPTI again as soon as it is detached
 CALLS, BETWEEN_S = 20, 0.01  # of the driver, each a chance for kineto to detach
 TRIES = 3
-SLOWER = 1.25  # times as long a launch as before the first profile: something is still attached
+SLOWER = 1.15  # times as long a launch as before the first profile: something is still attached
 
 _launch_before_s: dict[torch.device, float] = {}  # by device, since profiles may have left hooks
 
