@@ -65,7 +65,7 @@ def remove_hooks() -> str | None:
 
 
 def _detach(device: torch.device) -> None:
-    last = profile(activities=[ProfilerActivity.CUDA])
+    last = profile(activities=[ProfilerActivity.CUDA], acc_events=True)
     last.start()  # without CUDA 12.6 torch itself sets the variables here, so that ours come after it
     _call_driver(device)
     with _set(TEARDOWN, "1"), _set(NO_LAZY_START, None):
