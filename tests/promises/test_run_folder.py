@@ -256,7 +256,7 @@ class TestTheRecord:
             hold_to_the_contract(json.loads(record.model_dump_json()))
 
     def test_of_a_refused_point_does_too(self, run_kvbench: Run, tmp_path: Path) -> None:
-        run_kvbench("-m", *NO_REPORT, "mode=cached,nosuch")
+        run_kvbench("-m", *NO_REPORT, "workload.new_tokens=4,0")
         records = [json.loads(path.read_text()) for path in (tmp_path / "results").rglob(RECORD)]
         assert ["ok", "refused"] == sorted(record["status"] for record in records)
         for record in records:

@@ -47,7 +47,7 @@ class Chatty(Letters):
 
 
 def plan(*overrides: str, prompts: Prompts | None = None) -> Plan:
-    return make_plan(load_config(["model=scripted", *overrides], sources()), prompts)
+    return make_plan(load_config(["model=embedded", *overrides], sources()), prompts)
 
 
 def ids(entries: list[dict[str, Any]]) -> list[list[int]]:

@@ -58,9 +58,9 @@ def workers(runs: list[RunRecord]) -> list[tuple[int, str]]:
 
 class TestARefusedPoint:
     def test_of_a_model_that_is_not_there_keeps_the_worker(self, points: Points) -> None:
-        runs = points(*SCRIPTED, "workload.new_tokens=4,5", "model.weights=scripted,path", "model.path=nowhere")
+        runs = points(*COMMON, "workload.prompt_tokens=5", "workload.new_tokens=4,5", "model=scripted,./nowhere")
         assert ["ok", "refused", "ok", "refused"] == statuses(runs)
-        assert "model.path=nowhere: no such folder" == runs[1].status_reason
+        assert "model.path=./nowhere: no such folder" == runs[1].status_reason
         before, after = workers([runs[0], runs[2]])
         assert before == after
 
