@@ -21,7 +21,7 @@ from kvbench.running.interrupts import ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
 from kvbench.running.session import Backend, open_backend, stable_environment
 
-STAYS = "something of this run stays in its process, which must not time another one"
+STAYS = "the process is not as it was before this run, so it should time no other"
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ def test_the_profiler_s_hooks_are_gone_when_they_are_said_to_be():
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    from kvbench.measuring.host_probes import launch_s
+    from kvbench.measuring.host_probes import launch_rounds_s
     from kvbench.running.profiler_hooks import device_profile, remove_hooks
 
     device = torch.device("cuda", 0)
-    before_s, events = launch_s(device), []
+    before_s, events = min(launch_rounds_s(device)), []
     for _ in range(3):  # one run profiles several times in a row, and the next run does so again
         for _ in range(2):
             profile = device_profile(device)
@@ -40,4 +40,4 @@ def test_the_profiler_s_hooks_are_gone_when_they_are_said_to_be():
             events.append(sum(event.device_type.name != "CPU" for event in profile.events()))
         assert remove_hooks() is None
     assert all(events), events
-    assert launch_s(device) < 1.3 * before_s
+    assert min(launch_rounds_s(device)) < 1.3 * before_s

@@ -146,6 +146,8 @@ def _doubts(trace: pyarrow.Table, names: Sequence[str]) -> tuple[Doubt, ...]:
     import pyarrow.compute
 
     known = trace.filter(pyarrow.compute.is_valid(trace["probability"]))
+    if not known.num_rows:
+        return ()  # pyarrow before 26 cannot pick from nothing
     # Arms that agree share a row of the table, so as many times more are looked at.
     wanted = min(LEAST_CONFIDENT * len(names), known.num_rows)
     picked = known.take(pyarrow.compute.select_k_unstable(known, wanted, [("probability", "ascending")]))

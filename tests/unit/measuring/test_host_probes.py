@@ -7,7 +7,7 @@ import torch
 
 from kvbench.measuring import host_probes
 from kvbench.measuring.ceilings import Extent, measure_ceilings
-from kvbench.measuring.host_probes import LAUNCHES, PRODUCTS, ROUNDS, check_host
+from kvbench.measuring.host_probes import LAUNCH_ROUNDS, LAUNCHES, PRODUCTS, ROUNDS, check_host
 from kvbench.records.host_checks import FIGURES, HostCheck
 
 CPU = torch.device("cpu")
@@ -20,10 +20,12 @@ def test_all_of_them_are_timed_on_a_cpu() -> None:
 
 
 def test_each_is_the_median_round_for_one_piece_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    durations = [9.0, 1.0, 2.0, 4.0, 5.0, 99.0] * 3  # the first round of each is for practice
+    # The first round of each is for practice.
+    durations = [9.0, *[4.0] * 9, *[1.0] * 6, *[99.0] * 6, *[9.0, 1.0, 2.0, 4.0, 5.0, 99.0] * 2]
+    monkeypatch.setattr(host_probes, "BETWEEN_S", 0.0)
     readings = [reading for each in durations for reading in (0.0, each)]
     monkeypatch.setattr(host_probes.time, "perf_counter", lambda: readings.pop(0))
-    assert 5 == ROUNDS
+    assert (21, 5) == (LAUNCH_ROUNDS, ROUNDS)
     assert HostCheck(launch_s=4.0 / LAUNCHES, product_s=4.0 / PRODUCTS, read_s=4.0) == check_host(CPU)
 
 

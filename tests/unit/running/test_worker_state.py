@@ -241,7 +241,7 @@ def test_what_cannot_be_put_back_is_a_warning_and_ends_the_worker(
     workshop, heard = Workshop(), []
     assert not workshop.measure(plan_of(), heard.append)
     (warned,) = [each for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
-    assert warned.detail.endswith("must not time another one: not as before the run: the weights")
+    assert warned.detail.endswith("so it should time no other: not as before the run: the weights")
 
 
 def test_a_run_that_fails_leaves_nothing_behind_either(
