@@ -18,7 +18,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 
 from kvbench.errors import ModelUnavailable
 from kvbench.hub_cache import COMMIT, cached_folder
-from kvbench.models.hub_errors import NO_DOWNLOAD, SHAPE_BY_HAND, no_connection
+from kvbench.models.hub_errors import no_connection
+from kvbench.offline_advice import NO_DOWNLOAD, SHAPE_BY_HAND
 from kvbench.weight_files import NO_WEIGHTS, is_complete, weight_files, weight_format
 
 # The hub answers within a fraction of a second; a person who is offline should not wait for its client's retries.

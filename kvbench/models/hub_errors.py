@@ -24,26 +24,11 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 from safetensors import SafetensorError
 
-from kvbench.config.schema import ModelConfig
 from kvbench.errors import KvbenchError, ModelUnavailable
+from kvbench.offline_advice import NO_DOWNLOAD, SHAPE_BY_HAND
 
 Matcher = Callable[[BaseException], bool]
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-NO_DOWNLOAD = "use model.weights=random, which needs no download, or model=path with a local folder"
-RANDOM_BY_HAND = (
-    "use model=path with a local folder, or model.weights=random with model.architecture={model_type: …}, which needs"
-    " no download"
-)
-SHAPE_BY_HAND = (
-    "give the shape by model.architecture={model_type: …}, or name a folder with a config.json by model.path"
-)
-
-
-def instead_of_download(spec: ModelConfig) -> str:
-    """What a person who cannot download can do about this model: never what they have done already."""
-    if spec.weights == "random":
-        return SHAPE_BY_HAND
-    return NO_DOWNLOAD if spec.architecture else RANDOM_BY_HAND
 
 
 def no_connection(model: str, reason: str, instead: str) -> str:

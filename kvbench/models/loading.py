@@ -19,11 +19,12 @@ from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import require_dtype
 from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
-from kvbench.models.hub_errors import explained, instead_of_download
+from kvbench.models.hub_errors import explained
 from kvbench.models.quantization import quantization_config, require_computing, require_quantization
 from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
+from kvbench.offline_advice import instead_of_download
 from kvbench.weight_files import SAFETENSORS, folder_format
 
 

@@ -8,6 +8,7 @@ import kvbench
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.hub_cache import cache_location, cached_folder, is_offline
+from kvbench.offline_advice import instead_of_download
 from kvbench.weight_files import is_complete, require_complete
 
 EMBEDDED = Path(kvbench.__file__).parent / "models" / "embedded"
@@ -34,26 +35,26 @@ def found_folder(model: ModelConfig) -> Path | None:
                 raise ModelUnavailable(f"{model.path} has no config.json: it is not a transformers folder")
             return folder
         case "hub":
-            return _offline_folder(str(model.id), model.revision, with_weights=True)
+            return _offline_folder(model, with_weights=True)
         case "random" if model.id is not None and not model.architecture:
-            return _offline_folder(model.id, model.revision, with_weights=False)
+            return _offline_folder(model, with_weights=False)
         case _:
             return None
 
 
-def _offline_folder(id: str, revision: str | None, *, with_weights: bool) -> Path | None:
+def _offline_folder(model: ModelConfig, *, with_weights: bool) -> Path | None:
     """The cached snapshot where only the cache may be used; None where the hub has the say."""
     if not is_offline():
         return None
     try:
-        folder = cached_folder(id, revision)
+        folder = cached_folder(str(model.id), model.revision)
     except ValueError:  # no id of a repository: the hub client has the sentence
         return None
     if folder is not None and (not with_weights or is_complete(folder)):
         return folder
-    missing = "config.json" if not with_weights else "model" if folder is None else "weights"
-    of_revision = f" at revision {revision}" if revision else ""
+    missing = "the config.json of " if not with_weights else "" if folder is None else "part of the weights of "
+    of_revision = f" at revision {model.revision}" if model.revision else ""
     raise ModelUnavailable(
-        f"HF_HUB_OFFLINE is set, and the {missing} of {id}{of_revision} is not in the local cache ({cache_location()}):"
-        " unset it to download, set HF_HOME to where the model is, or use model=path with a local folder"
+        f"HF_HUB_OFFLINE is set, and {missing}{model.id}{of_revision} is not in the local cache ({cache_location()}):"
+        f" unset it to download, set HF_HOME to where the model is, or {instead_of_download(model)}"
     )

@@ -52,8 +52,8 @@ class TestTheOfflineCache:
     @pytest.mark.parametrize(
         ("model", "missing"),
         [
-            (ModelConfig(name="hub", id="org/other"), "the model of org/other is not"),
-            (ModelConfig(name="hub", id="org/name"), "the weights of org/name is not"),
+            (ModelConfig(name="hub", id="org/other"), "and org/other is not"),
+            (ModelConfig(name="hub", id="org/name"), "part of the weights of org/name is not"),
             (ModelConfig(name="hub", id="org/name", revision="dev"), "org/name at revision dev is not"),
             (ModelConfig(name="hub", id="org/other", weights="random"), "the config.json of org/other is not"),
         ],
@@ -62,6 +62,8 @@ class TestTheOfflineCache:
         with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE is set") as refused:
             found_folder(model)
         assert missing in str(refused.value)
+        # What was done already is never the advice.
+        assert ("use model.weights=random" in str(refused.value)) <= (model.weights != "random")
         assert str(cache.parents[2]) in str(refused.value)
 
     def test_is_enough_for_a_shape_without_weights(self, cache: Path) -> None:
