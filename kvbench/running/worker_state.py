@@ -3,7 +3,8 @@
 Put back after every run: what was hung onto the model or set on it (attention, generation settings, hooks, a replaced
 `forward`, lengths that transformers keeps), torch's settings and modes, the generators' states, the profiler's hooks,
 compiled code and recorded graphs, memory that the allocators hold, and Python's garbage. Then all of that is looked
-at again, and what is not as it was is said; the worker that it is said of is replaced.
+at again, and what is not as it was is said; the worker that it is said of is replaced. So is every worker that has
+compiled or captured a step (`leaves_compiled_code` in worker.py): taking the code back was not enough.
 
 What nothing can take from a process stays: loaded libraries and kernels, and plans that libraries have built. They make
 first visits (`cold`) of a later run cheaper, not blocks, which come after visits of the same shapes. A record says

@@ -16,7 +16,7 @@ from kvbench.plan import make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import find_runs
 from kvbench.running.supervisor import Supervisor
-from kvbench.running.worker import Done
+from kvbench.running.worker import Done, leaves_compiled_code
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -107,6 +107,19 @@ def test_points_that_are_measured_share_one_worker(run_kvbench: Run, tmp_path: P
     assert 0 == run_kvbench("-m", *SCRIPTED, "workload.new_tokens=4,5,6")[0]
     runs = [found.record for found in find_runs([tmp_path / "results"]).runs]
     assert (3, 1) == (len(runs), len(set(workers(runs))))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model=embedded"], False),
+        (["model=embedded", "mode=cached", "cache=static", "engine=compiled"], True),
+        (["model=embedded", "arms=[{mode: nocache},{mode: cached, cache: static, engine: graph}]"], True),
+        (["model=scripted", "mode=cached", "cache=static", "engine=compiled"], False),
+    ],
+)
+def test_a_worker_that_has_compiled_or_captured_a_step_times_no_other_run(overrides: list[str], expected: bool) -> None:
+    assert expected == leaves_compiled_code(make_plan(load_config(overrides, sources())))
 
 
 @pytest.mark.parametrize("is_fit", [True, False])
