@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from kvbench.plan import Prompts, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.faults import fault_of
 from kvbench.running.job import Emit, Progress, Text, run_job
-from kvbench.running.worker import STAYS
+from kvbench.running.worker import STAYS, put_back
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ def _only_our_errors() -> Iterator[None]:
     except KvbenchError:
         raise
     except Exception as error:
-        raise fault_of(error, "its traceback is above").error() from error
+        raise fault_of(error, "the cause is in __cause__").error() from error
 
 
 def _prompts(given: str | Sequence[str] | Sequence[Sequence[int]] | None) -> Prompts | None:
@@ -188,10 +188,9 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
         try:
             run_job(plan, backend.session(plan), emit)
         except BaseException:
-            with suppress(Exception):  # what ended the run is what is told
-                backend.put_back(shared=True)
+            put_back(backend, shared=True)  # what ended the run is what is told
             raise
-        left_behind = backend.put_back(shared=True)
+        left_behind = put_back(backend, shared=True)
         if left_behind is not None:
             emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
     return assemble(plan, samples, run_id="in-process", created_at=created_at)

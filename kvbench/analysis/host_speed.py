@@ -32,7 +32,7 @@ class HostChange:
     @property
     def is_large(self) -> bool:
         """Whether it is more than a quiet host does by itself."""
-        return abs(self.ratio - 1) > MOVED
+        return max(self.ratio, 1 / self.ratio) > 1 + MOVED
 
     @property
     def percent(self) -> str:

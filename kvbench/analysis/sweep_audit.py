@@ -85,4 +85,4 @@ def _host(again: RunRecord, first: RunRecord) -> str:
     if change is None:
         return ", and the host's own checks did not change"
     before, after = format_value(change.before_s, "s"), format_value(change.after_s, "s")
-    return f", and so did the host: a {FIGURES[change.name]} took {before} and {after} ({change.percent})"
+    return f", and the host changed as well: a {FIGURES[change.name]} took {before} and {after} ({change.percent})"

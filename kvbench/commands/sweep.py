@@ -122,8 +122,14 @@ class _Sweep:
         if self._to_repeat is None:
             return []
         config, folder = self._to_repeat
-        self._display.say("\n[audit] the first point again, to see whether the sweep held still")
-        ended = measure_point(config, self._runner, self._root, self._display, read_record(folder / RECORD))
+        self._display.say("\n[audit] the first point measured now, once more: did the sweep hold still?")
+        try:
+            ended = measure_point(config, self._runner, self._root, self._display, read_record(folder / RECORD))
+        except RecordError:
+            raise
+        except BadInput as error:
+            self._display.say(f"the sweep could not be audited: {error}")
+            return []
         if ended.record.sweep_audit is not None:
             self._display.say(ended.record.sweep_audit.detail)
         return [_Point(ended.folder.path, ended.record.status, run_row(ended.record))]

@@ -32,7 +32,7 @@ def check_host(device: torch.device) -> HostCheck:
 
 def launch_rounds_s(device: torch.device) -> list[float]:
     """The host's seconds for one small operation, without waiting for a device to do it; one figure per round."""
-    small = torch.zeros(8, device=device)
+    small = torch.zeros(8, dtype=torch.float32, device=device)
 
     def many() -> None:
         for _ in range(LAUNCHES):
@@ -42,7 +42,7 @@ def launch_rounds_s(device: torch.device) -> list[float]:
 
 
 def _product_s() -> float:
-    square = torch.ones(WIDTH, WIDTH)
+    square = torch.ones(WIDTH, WIDTH, dtype=torch.float32, device="cpu")
 
     def products() -> None:
         for _ in range(PRODUCTS):
@@ -52,7 +52,7 @@ def _product_s() -> float:
 
 
 def _read_s() -> float:
-    memory = torch.ones(READ_BYTES // 4)
+    memory = torch.ones(READ_BYTES // 4, dtype=torch.float32, device="cpu")
     return median(_rounds_s(memory.sum, ROUNDS))
 
 

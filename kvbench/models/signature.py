@@ -71,6 +71,8 @@ def _makes_state(model: Any) -> bool:
         DynamicCache(config=model.config.get_text_config(decoder=True)).get_seq_length()
     except ValueError:  # recurrent layers alone, such as Mamba's, count no tokens
         return True
+    except Exception:  # a config of another kind, which only a run with a cache has to read
+        return False
     return False
 
 

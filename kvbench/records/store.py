@@ -30,6 +30,7 @@ LOG = "stdout.log"
 
 # Lines of run.json as it is written: JSON escapes line breaks, so no text inside a record can look like them.
 STATUS_LINE = re.compile(r'^ "status": "(\w+)"', re.MULTILINE)
+AUDIT_LINE = re.compile(r'^ "sweep_audit": \{', re.MULTILINE)
 RESUME_LINE = re.compile(r'^  "resume_key": "(\w+)"', re.MULTILINE)
 
 
@@ -210,7 +211,10 @@ def finished_runs(results_dir: Path) -> dict[str, Path]:
         except OSError:
             continue
         status, key = STATUS_LINE.search(text), RESUME_LINE.search(text)
-        if status and key and status[1] in ("ok", "invalid"):
+        if not (status and key and status[1] in ("ok", "invalid")):
+            continue
+        # The repeat that audits a sweep is a point's times at the sweep's end; the point itself has the say.
+        if key[1] not in finished or not AUDIT_LINE.search(text):
             finished[key[1]] = path.parent
     return finished
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kvbench.analysis.counterparts import kind_of
 from kvbench.analysis.gate import LEAST_PROCESSES, GateRow, gate
 from kvbench.printable import printable
 from kvbench.quantities import UNKNOWN, format_interval, format_value
@@ -51,8 +52,8 @@ class Sides:
 
     def _changes(self, first: Path, other: Path) -> Changes:
         before, after = self._runs[first], self._runs[other]
-        shared = {run.keys.compare_key for run in before} & {run.keys.compare_key for run in after}
-        old, new = ([run for run in side if run.keys.compare_key in shared] for side in (before, after))
+        shared = set(map(kind_of, before)) & set(map(kind_of, after))
+        old, new = ([run for run in side if kind_of(run) in shared] for side in (before, after))
         names = f"{_name(other, first)} against {_name(first, other)}"
         if not shared:
             return Changes(f"{names}: no run of the one is of the same kind as a run of the other.", ())

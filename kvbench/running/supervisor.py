@@ -61,6 +61,7 @@ class Supervisor:
         process, connection = self._worker()
         watch = _Watch(process.pid)
         deadline = _Deadline(plan.config.measure.timeout_s, "measure.timeout_s")
+        has_begun = False  # what a run that began may leave behind, an engine that refuses a step included
         try:
             connection.send(Order(plan, log.resolve()))
             while True:
@@ -79,9 +80,10 @@ class Supervisor:
                     return
                 if isinstance(message, Fault):
                     refusal = message.error()
-                    if isinstance(refusal, BadInput):
+                    if isinstance(refusal, BadInput) and not has_begun:
                         break  # nothing ran, so the model may stay
                     raise refusal
+                has_begun = has_begun or isinstance(message, Prepared)
                 watch.notice(message)
                 if isinstance(message, Attempting) and plan.attempt is not None:
                     deadline = _Deadline(plan.attempt.timeout_s, "frontier.timeout_s")

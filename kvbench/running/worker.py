@@ -6,7 +6,6 @@ import faulthandler
 import os
 import sys
 import traceback
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
+from kvbench.errors import reason_of
 from kvbench.measuring.samples import Prepared, Warned
 from kvbench.plan import Plan
 from kvbench.running.attempt import run_attempt
@@ -22,7 +22,7 @@ from kvbench.running.interrupts import ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
 from kvbench.running.session import Backend, open_backend, stable_environment
 
-STAYS = "the process is not as it was before this run, so it should time no other"
+STAYS = "the process is not as it was before this run, so measure anything else in a new one"
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,11 @@ class Workshop:
         try:
             protocol(plan, self._backend.session(plan), self._numbered(emit))
         except BaseException:
-            with suppress(Exception):  # what ended the run is what is told
-                self._backend.put_back()
+            put_back(self._backend)  # what ended the run is what is told
             raise
         finally:
             self._runs += 1
-        left_behind = self._backend.put_back()
+        left_behind = put_back(self._backend)
         if left_behind is not None:
             emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
         return left_behind is None and not leaves_compiled_code(plan)
@@ -92,6 +91,14 @@ class Workshop:
             emit(message)
 
         return numbered
+
+
+def put_back(backend: Backend, *, shared: bool = False) -> str | None:
+    """`Backend.put_back`, with its own failure as an answer: a finished run is not lost over it."""
+    try:
+        return backend.put_back(shared=shared)
+    except Exception as error:
+        return f"putting it back failed ({reason_of(error)})"
 
 
 def leaves_compiled_code(plan: Plan) -> bool:

@@ -4,7 +4,8 @@ Put back after every run: what was hung onto the model or set on it (attention, 
 `forward`, lengths that transformers keeps), torch's settings and modes, the generators' states, the profiler's hooks,
 compiled code and recorded graphs, memory that the allocators hold, and Python's garbage. Then all of that is looked
 at again, and what is not as it was is said; the worker that it is said of is replaced. So is every worker that has
-compiled or captured a step (`leaves_compiled_code` in worker.py): taking the code back was not enough.
+compiled or captured a step (`leaves_compiled_code` in worker.py): taking the code back was not enough. Not looked at is
+what a model writes into a buffer or a list of its own in place.
 
 What nothing can take from a process stays: loaded libraries and kernels, and plans that libraries have built. They make
 first visits (`cold`) of a later run cheaper, not blocks, which come after visits of the same shapes. A record says
@@ -26,15 +27,28 @@ from kvbench.running.profiler_hooks import remove_hooks
 KEPT_BYTES = 2**28  # of device memory beyond the weights: what libraries take for themselves, once in a process
 MOST_NAMED = 4  # differences in one sentence
 
+MKLDNN: Any = torch.backends.mkldnn
+CUDNN: Any = torch.backends.cudnn
+
 # Settings of the whole process, each with how it is read and set.
 SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "CPU threads": (torch.get_num_threads, torch.set_num_threads),
     "default type": (torch.get_default_dtype, torch.set_default_dtype),
     "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
     "deterministic algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    # Before the settings below, which it sets as well.
+    "float32 precision": (lambda: _float32_precision(), lambda value: _set_float32_precision(value)),
     "float32 products": (
         lambda: torch.backends.cuda.matmul.fp32_precision,
         lambda value: setattr(torch.backends.cuda.matmul, "fp32_precision", value),
+    ),
+    "float32 products on a CPU": (
+        lambda: MKLDNN.matmul.fp32_precision,
+        lambda value: setattr(MKLDNN.matmul, "fp32_precision", value),
+    ),
+    "float32 convolutions": (
+        lambda: CUDNN.conv.fp32_precision,
+        lambda value: setattr(CUDNN.conv, "fp32_precision", value),
     ),
     "cuDNN's search": (
         lambda: torch.backends.cudnn.benchmark,
@@ -105,6 +119,18 @@ class WorkerState:
             f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         )
         return "; ".join(filter(None, (attached, named and f"not as before the run: {named}"))) or None
+
+
+def _float32_precision() -> str | None:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch's older and newer settings contradict each other
+        return None
+
+
+def _set_float32_precision(value: str | None) -> None:
+    if value is not None:
+        torch.set_float32_matmul_precision(value)
 
 
 class _Attributes:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kvbench.commands import sweep as sweep_command
+from kvbench.errors import ConfigError
 from kvbench.records.schema import RunRecord
-from kvbench.records.store import find_runs
+from kvbench.records.store import find_runs, finished_runs
 from kvbench.running.scripted_session import ScriptedBackend, ScriptedSession
 
 Run = Callable[..., tuple[int, str, str]]
@@ -91,7 +94,10 @@ def test_says_when_the_host_moved_too(swept: Swept, slower: Callable[..., None])
     _, _, (*_, again) = swept("workload.batch_size=1,2")
     assert again.sweep_audit is not None
     assert ["FASTER"] == [arm.verdict for arm in again.sweep_audit.arms]
-    assert ", and so did the host: a small operation took 4.00 µs and 3.00 µs (-25%): times" in again.sweep_audit.detail
+    assert (
+        ", and the host changed as well: a small operation took 4.00 µs and 3.00 µs (-25%): times"
+        in again.sweep_audit.detail
+    )
 
 
 @pytest.mark.parametrize(("steps", "held"), [(1.04, True), (1.051, False), (0.97, True), (0.95, False)])
@@ -127,3 +133,25 @@ def test_what_was_measured_before_is_not_what_is_repeated(swept: Swept) -> None:
     _, out, runs = swept("workload.batch_size=1,2")
     assert 3 == len(runs)
     assert "[audit]" not in out
+
+
+def test_its_repeat_does_not_take_the_place_of_the_point_that_was_measured(swept: Swept, tmp_path: Path) -> None:
+    _, _, (first, _, again) = swept("workload.batch_size=1,2")
+    assert first.keys.resume_key == again.keys.resume_key
+    place = finished_runs(tmp_path / "results")[first.keys.resume_key]
+    assert first.run_id == place.name
+
+
+def test_that_is_refused_at_the_end_leaves_the_sweep_its_report(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, calls = sweep_command.measure_point, []
+
+    def gone_at_the_end(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise ConfigError("workload.prompts=gone.txt: no such file")
+        return usual(*arguments)
+
+    monkeypatch.setattr(sweep_command, "measure_point", gone_at_the_end)
+    code, out, runs = swept("workload.batch_size=1,2")
+    assert (0, 2) == (code, len(runs))
+    assert "the sweep could not be audited: workload.prompts=gone.txt: no such file" in out

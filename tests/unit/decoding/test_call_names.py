@@ -163,6 +163,20 @@ class TestAModelWithAStateOfItsOwn:
             Forward(model).require_cache()
 
 
+class TestAModelWithAConfigOfItsOwn:
+    def test_is_called_like_any_other(self, tiny_model: TinyModel) -> None:
+        """Code that comes with a checkpoint may call its number of layers what it likes."""
+
+        class Odd:
+            def get_text_config(self, **_: object) -> object:
+                raise AttributeError("no num_hidden_layers")
+
+        model = tiny_model("llama")
+        model.config = Odd()
+        found = signature_of(model)
+        assert (library_cache(1), False) == (found.handing(1), found.makes_state)
+
+
 class TestATransformersThatIsNotKnownYet:
     def test_is_named_where_an_argument_has_a_new_name(self, tiny_model: TinyModel, newer_than_tested: None) -> None:
         with pytest.raises(ModelUnavailable) as refused:

@@ -89,3 +89,11 @@ def test_runs_of_other_kinds_are_not_compared(before: Path, after: Path) -> None
 
 def test_one_folder_is_compared_with_nothing(before: Path) -> None:
     assert [] == said([before], runs(before, 5, 0.010))
+
+
+def test_older_records_of_a_hub_model_meet_today_s_of_the_same_commit(before: Path, after: Path) -> None:
+    old, new = runs(before, 5, 0.001, key="k"), runs(after, 5, 0.001, key="k@abc", pid=9)
+    stated = {**(old[0].record.model or {}), "revision": "abc"}
+    old = [StoredRun(run.record.model_copy(update={"model": stated}), run.folder) for run in old]
+    (sentence,) = said([before, after], [*old, *new])
+    assert "no run of the one" not in sentence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from kvbench.config.compose import load_config, sources
+from kvbench.errors import ModelUnavailable
+from kvbench.measuring.samples import Prepared
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.plan import make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import find_runs
+from kvbench.running.faults import Fault
 from kvbench.running.supervisor import Supervisor
 from kvbench.running.worker import Done, leaves_compiled_code
 
@@ -122,8 +126,18 @@ def test_a_worker_that_has_compiled_or_captured_a_step_times_no_other_run(overri
     assert expected == leaves_compiled_code(make_plan(load_config(overrides, sources())))
 
 
-@pytest.mark.parametrize("is_fit", [True, False])
-def test_a_worker_that_is_not_as_it_was_before_its_run_times_no_other(is_fit: bool, tmp_path: Path) -> None:
+BEGUN = Prepared({}, {}, (), (), 0.0)
+REFUSED = Fault("ModelUnavailable", "engine=graph: a pass of GPT cannot be captured")
+
+
+@pytest.mark.parametrize(
+    ("messages", "stays"),
+    [([Done(True)], True), ([Done(False)], False), ([REFUSED], True), ([BEGUN, REFUSED], False)],
+    ids=["fit", "not fit", "refused at once", "refused in the middle of a run"],
+)
+def test_a_worker_that_may_not_be_as_it_was_before_its_run_times_no_other(
+    messages: list[Any], stays: bool, tmp_path: Path
+) -> None:
     ours, theirs = multiprocessing.Pipe()
     sentinel, _still_open = multiprocessing.Pipe()
     ended: list[str] = []
@@ -132,7 +146,9 @@ def test_a_worker_that_is_not_as_it_was_before_its_run_times_no_other(is_fit: bo
     )
     supervisor = Supervisor()
     supervisor._process, supervisor._connection = process, ours  # type: ignore[assignment]
-    theirs.send(Done(is_fit))
+    for message in messages:
+        theirs.send(message)
     plan = make_plan(load_config(["model=scripted"], sources()))
-    supervisor.measure(plan, tmp_path / "log", lambda _: None)
-    assert (is_fit, [] if is_fit else ["killed"]) == (supervisor._process is process, ended)
+    with suppress(ModelUnavailable):
+        supervisor.measure(plan, tmp_path / "log", lambda _: None)
+    assert (stays, [] if stays else ["killed"]) == (supervisor._process is process, ended)

@@ -243,7 +243,7 @@ def test_what_cannot_be_put_back_is_a_warning_and_ends_the_worker(
     workshop, heard = Workshop(), []
     assert not workshop.measure(plan_of(), heard.append)
     (warned,) = [each for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
-    assert warned.detail.endswith("so it should time no other: not as before the run: the weights")
+    assert warned.detail.endswith("so measure anything else in a new one: not as before the run: the weights")
 
 
 def test_a_run_that_fails_leaves_nothing_behind_either(
@@ -260,3 +260,26 @@ def test_a_run_that_fails_leaves_nothing_behind_either(
     with pytest.raises(RuntimeError, match="in the middle"):
         workshop.measure(plan_of(), lambda _: None)
     assert () == differences(workshop)
+
+
+def test_a_failure_to_put_back_is_a_warning_and_loses_no_run(
+    plan_of: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise RuntimeError("profiler is already enabled")
+
+    heard: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(WorkerState, "put_back", broken)
+        assert not Workshop().measure(plan_of(), heard.append)
+    (warned,) = [each.detail for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    assert warned.endswith("putting it back failed (profiler is already enabled)")
+
+
+def test_the_precision_of_float32_products_is_put_back(plan_of: Callable[..., Plan]) -> None:
+    workshop = Workshop()
+    run(workshop, plan_of())
+    torch.set_float32_matmul_precision("high")
+    assert workshop._backend is not None
+    assert workshop._backend.put_back() is None
+    assert "highest" == torch.get_float32_matmul_precision()
