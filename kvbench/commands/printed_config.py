@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvbench.config.compose import Sources, load_config, sweep_points, to_yaml
 from kvbench.config.points import load_points
 from kvbench.config.schema import Config
+from kvbench.errors import Mistyped
 
 
 def print_config(overrides: Sequence[str], where: Sources) -> int:
@@ -16,10 +17,13 @@ def print_config(overrides: Sequence[str], where: Sources) -> int:
 
 
 def print_points(overrides: Sequence[str], where: Sources) -> int:
-    """A YAML document for every point; 1 when one is refused, as its sweep would end."""
+    """A YAML document for every point; 1 when one is refused, as its sweep would end. Raises `Mistyped` as it would."""
     points = list(sweep_points(overrides, where))
+    configs = list(load_points(points, where))
+    if typo := next((config for config in configs if isinstance(config, Mistyped)), None):
+        raise typo
     code = 0
-    for number, (point, config) in enumerate(zip(points, load_points(points, where), strict=True), start=1):
+    for number, (point, config) in enumerate(zip(points, configs, strict=True), start=1):
         text = to_yaml(config) if isinstance(config, Config) else f"# refused: {config}\n"
         print(f"---\n# [{number}/{len(points)}] {' '.join(point)}\n{text}", end="")  # noqa: T201 - the same
         code = code if isinstance(config, Config) else 1

@@ -226,7 +226,7 @@ def _check_reference(config: Config) -> None:
 
 def _check_places(config: Config) -> None:
     if not DEVICE.fullmatch(config.device):
-        raise Mistyped(f"device={config.device}: not known; allowed: auto, cpu, cuda, cuda:N, mps")
+        raise unknown_value("device", config.device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
     if config.name is not None and (
         not FOLDER_NAME.fullmatch(config.name) or PurePath(config.name).name != config.name
     ):

@@ -28,6 +28,8 @@ from kvbench.config.typed import in_hydras_terms
 from kvbench.config.yaml_text import escaped, yaml_text
 from kvbench.errors import ConfigError, Mistyped
 
+# What Hydra and OmegaConf raise; an assertion where an override reaches into a value that is null.
+REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
 ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
 
 
@@ -70,7 +72,7 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
         # As plain data first: a key added with `+` must meet the schema too. What is resolved is not resolved again.
         plain: Any = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except REFUSALS as error:
         raise Mistyped(str(_in_one_line(error, overrides))) from error
     assert isinstance(config, Config)
     return config
@@ -80,7 +82,7 @@ def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
     """Whether any value of a configuration refers to another. Raises `ConfigError` as `load_config` does."""
     try:
         return "${" in OmegaConf.to_yaml(_composed(overrides, where))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except REFUSALS as error:
         raise _in_one_line(error, overrides) from error
 
 
@@ -161,6 +163,9 @@ def _in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
             ("=" not in word and stray_word(word, following))
             or f"{word!r}: not in Hydra's grammar; write key=value, lists as [a,b], text in quotes"
         )
+    if isinstance(error, AssertionError):
+        inside = next((each for each in overrides if each.lstrip("+~").startswith("arms.")), " ".join(overrides))
+        return ConfigError(f"{inside}: reaches into a list that is not there; give the whole, arms=[{{mode: cached}}]")
     if isinstance(error, yaml.YAMLError):
         return ConfigError(f"configuration file is not valid YAML: {' '.join(str(error).split())}")
     text = str(error)

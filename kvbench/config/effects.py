@@ -32,7 +32,7 @@ def check_effects(config: Config, named: Collection[str] = ()) -> None:
                 words = {"key": key, "value": value, "config": config}
                 remedy = condition.remedy.format(**words)
                 raise ConfigError(
-                    f"{key}={_shown(value)}: has no effect {condition.why.format(**words)};"
+                    f"{_set(key, value, named)}: has no effect {condition.why.format(**words)};"
                     f" {remedy + ', or ' if remedy else ''}{_removal(key, metadata['default'], named)}"
                 )
 
@@ -45,6 +45,13 @@ def named_keys(overrides: Collection[str]) -> frozenset[str]:
 
 def _describes(key: str, metadata: dict[str, Any], config: Config, named: Collection[str]) -> bool:
     return bool(metadata["described"]) and config.model.weights in CHECKPOINTS and key not in named
+
+
+def _set(key: str, value: Any, named: Collection[str]) -> str:
+    """What was set: of a mapping the key that was typed, since the whole of it may fill the terminal."""
+    if isinstance(value, dict):
+        return max((each for each in named if each.startswith(f"{key}.")), key=len, default=key)
+    return f"{key}={_shown(value)}"
 
 
 def _removal(key: str, default: Any, named: Collection[str]) -> str:

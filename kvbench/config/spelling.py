@@ -61,16 +61,32 @@ OTHER_NAMES = {
     "seq_len": "workload.prompt_tokens",
     "sequence_length": "workload.prompt_tokens",
     "stream": "stream.interval",
+    "timeout": "measure.timeout_s",
     "torch_dtype": "model.dtype",
     "trials": "measure.blocks",
+    "use_cache": "mode",
     "warmups": "measure.warmup",
 }
 OTHER_VALUES = {
     "attention": {"flash2": "flash_attention_2", "fa2": "flash_attention_2", "fa3": "flash_attention_3"},
     "cache": {"quantized": "quanto_int4"},
     "device": {"gpu": "cuda"},
-    "engine": {"compile": "compiled", "torch_compile": "compiled", "inductor": "compiled", "cudagraph": "graph"},
-    "mode": {"cache": "cached", "kv": "cached", "kv_cache": "cached", "recompute": "nocache", "naive": "nocache_naive"},
+    "engine": {
+        "true": "compiled",
+        "compile": "compiled",
+        "torch_compile": "compiled",
+        "inductor": "compiled",
+        "cudagraph": "graph",
+    },
+    "mode": {
+        "false": "nocache",
+        "true": "cached",
+        "cache": "cached",
+        "kv": "cached",
+        "kv_cache": "cached",
+        "recompute": "nocache",
+        "naive": "nocache_naive",
+    },
     "model.quantization": {"int4": "nf4", "4bit": "nf4", "8bit": "int8", "fp4": "nf4"},
 }
 # Where a value belongs that its key does not take.
@@ -148,8 +164,15 @@ def meant_keys(name: str, *, strict: bool = False) -> list[str]:
 def _meant(keys: list[str], value: str | None) -> str:
     if not keys:
         return ""
-    shown = [key if value is None else f"{key}={_as_typed(value)}" for key in keys]
+    shown = [key if value is None else f"{key}={_as_typed(_in_our_words(key, value))}" for key in keys]
     return f"did you mean {' or '.join(shown)}?"
+
+
+def _in_our_words(key: str, value: str) -> str:
+    """A value as its key takes it, where other tools have another word for it."""
+    if key == "device" and value.isdigit():
+        return f"cuda:{value}"
+    return OTHER_VALUES.get(key, {}).get(_plain(value), value)
 
 
 def _as_typed(value: str) -> str:

@@ -11,10 +11,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from kvbench.config.spelling import ARM_KEYS, unknown_arm_key
+from kvbench.errors import Mistyped
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 BACKSLASHES = re.compile(r"(\\*)('|$)")
 FOLDER_STARTS = ("./", "../", "/", "~")
+HUB = "https://huggingface.co/"
+# Of several files of these groups Hydra would take the last without a word.
+ONE_CHOICE = ("cache", "check", "engine", "measure", "mode", "model", "sampling", "workload")
 # Keys whose mapping no schema lists: what a factory takes, what a transformers config holds.
 OPEN_MAPPINGS = ("model.options", "model.architecture")
 
@@ -27,6 +31,11 @@ def in_hydras_terms(overrides: Sequence[str], config_folders: Iterable[Path]) ->
 
 def _rewritten(override: str, folders: tuple[Path, ...]) -> list[str]:
     key, equals, text = override.partition("=")
+    if key in ONE_CHOICE and isinstance(chosen := _value(override), list):
+        together = f"; both in one run are arms=[{','.join(map(str, chosen))}]" if key == "mode" else ""
+        raise Mistyped(
+            f"{override}: takes one choice{together}; one run after the other is -m {key}={','.join(map(str, chosen))}"
+        )
     if key == "model" and equals:
         return _model(override, text, folders)
     if key in ("arms", "+arms", "++arms") and equals:
@@ -38,10 +47,21 @@ def _rewritten(override: str, folders: tuple[Path, ...]) -> list[str]:
 
 def _model(override: str, text: str, folders: tuple[Path, ...]) -> list[str]:
     name = text if text.startswith("~") else _value(override)  # Hydra's grammar has no ~
-    if not isinstance(name, str) or any((folder / "model" / f"{name}.yaml").is_file() for folder in folders):
+    if not isinstance(name, str):
         return [override]
-    if name.startswith(FOLDER_STARTS) or name in (".", "..") or (name and Path(name).is_dir()):
+    name = name.removeprefix(HUB)
+    # A path is no ready file, whatever its last part is called.
+    if name.startswith(FOLDER_STARTS) or name in (".", ".."):
         return ["model=path", f"model.path={in_grammar(name)}"]
+    if any((folder / "model" / f"{name}.yaml").is_file() for folder in folders):
+        return [override]
+    if name and Path(name).is_dir():
+        return ["model=path", f"model.path={in_grammar(name)}"]
+    identity, at, revision = name.partition("@")
+    if at and is_hub_id(identity):
+        raise Mistyped(
+            f"model={name}: a commit, tag or branch has a key; write model={identity} model.revision={revision}"
+        )
     if is_hub_id(name):
         return ["model=hub", f"model.id={in_grammar(name)}"]
     return [override]

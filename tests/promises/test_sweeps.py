@@ -67,7 +67,7 @@ TYPOS = [
     ("mode=nosuch,cached", "mode=nosuch: not known; allowed: "),
     ("workload.new_tokens=4,many", "workload.new_tokens=many: must be of type integer"),
     ("workload=bundled,nosuch", "workload=nosuch: not known; allowed: "),
-    ("device=cpu,gpu", "device=gpu: not known; allowed: "),
+    ("device=cpu,gpu", "device=gpu: not known; did you mean device=cuda? allowed: "),
 ]
 REFUSALS = [
     ("workload.new_tokens=4,0", "workload.new_tokens=0: must be at least 2"),

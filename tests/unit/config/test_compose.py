@@ -35,7 +35,7 @@ REFUSED = [
     ("sampling.top_p=1.5", "sampling.top_p=1.5: must be at most 1"),
     ("sampling.temperature=nan", "sampling.temperature=nan: must be a finite number"),
     ("model.dtype=int3", "model.dtype=int3: not known; allowed: auto, float64"),
-    ("device=gpu", "device=gpu: not known; allowed: auto, cpu, cuda, cuda:N, mps"),
+    ("device=gpu", "device=gpu: not known; did you mean device=cuda? allowed: auto, cpu, cuda, cuda:N, mps"),
     ("workload.stop=never", "workload.stop=never: not known; allowed: ignore, tokenizer"),
     ("workload.stop=[1.5]", r"workload.stop=[1.5]: not known"),
     ("workload.stop=['']", "workload.stop=['']: not known"),

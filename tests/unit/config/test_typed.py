@@ -10,7 +10,7 @@ from kvbench.config.compose import load_config, sources, sweep_points
 from kvbench.config.points import load_points
 from kvbench.config.schema import ArmConfig, Config
 from kvbench.config.typed import in_grammar, in_hydras_terms
-from kvbench.errors import ConfigError
+from kvbench.errors import ConfigError, Mistyped
 from kvbench.plan import make_plan
 
 FOLDERS = sources().folders
@@ -29,6 +29,8 @@ class TestAModel:
             ("model=there", ["model=path", "model.path='there'"]),
             ("model=there/below", ["model=path", "model.path='there/below'"]),
             ("model=gpt2", ["model=gpt2"]),
+            ("model=./gpt2", ["model=path", "model.path='./gpt2'"]),  # named like a ready file, and a folder
+            ("model=https://huggingface.co/Qwen/Qwen3-0.6B", ["model=hub", "model.id='Qwen/Qwen3-0.6B'"]),
             ("model=gpt-2", ["model=gpt-2"]),
             ("model=null", ["model=null"]),
             ("model.id=a/b", ["model.id=a/b"]),
@@ -61,6 +63,28 @@ class TestAModel:
         configs = [config for config in load_points(points, sources()) if isinstance(config, Config)]
         assert ("model=Qwen/Qwen3-0.6B", "workload.new_tokens=4") == points[0]
         assert ["Qwen/Qwen3-0.6B"] * 2 + ["google/gemma-2b-it"] * 2 + [None] * 2 == [each.model.id for each in configs]
+
+
+class TestOneChoice:
+    @pytest.mark.parametrize(
+        ("typed", "said"),
+        [
+            (
+                "mode=[cached,nocache]",
+                "both in one run are arms=[cached,nocache]; one run after the other is -m mode=c",
+            ),
+            ("cache=[static,dynamic]", "takes one choice; one run after the other is -m cache=static,dynamic"),
+            ("model=Qwen/Qwen3-0.6B@main", "write model=Qwen/Qwen3-0.6B model.revision=main"),
+            ("+arms.0.mode=cached", "reaches into a list that is not there; give the whole, arms=[{mode: cached}]"),
+        ],
+    )
+    def test_is_not_the_last_of_several_without_a_word(self, typed: str, said: str) -> None:
+        with pytest.raises(Mistyped) as refused:
+            load_config([typed], sources())
+        assert said in str(refused.value)
+
+    def test_is_not_asked_of_experiments(self) -> None:
+        assert load_config(["experiment=[all_modes]", "model=embedded"], sources()).arms
 
 
 class TestArms:
