@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from kvbench.records.meaning import figure
 from kvbench.records.part import Part
 
 Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
@@ -16,19 +17,32 @@ class AgreementStep(Part):
     second best, the smallest over the rows.
     """
 
-    step: int  # index of the new token; 0 is the prefill's
-    max_abs_logit_diff: float | None
-    max_rel_logit_diff: float | None  # over the largest logit of the whole path
-    kl: float | None  # nats
-    flips: int
-    top2_margin: float | None
+    step: int = figure("new token", "index", "none", "Index of the new token; 0 is the prefill's.")
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    flips: int = figure("other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one.")
+    top2_margin: float | None = figure(
+        "lead", "logits", "none", "The baseline's best logit less its second best, the smallest over the rows."
+    )
 
 
 class NoiseWay(Part):
     """The baseline held against itself in another order of summing; `skipped` says why one could not be tried."""
 
     way: str
-    noise_rel: float | None
+    noise_rel: float | None = figure(
+        "rounding, relative", "1", "lower", "The baseline's own difference over the largest logit of the path."
+    )
     skipped: str = ""
 
 
@@ -40,10 +54,20 @@ class RoundTrip(Part):
     difference down to its quantiser.
     """
 
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     cache: str
-    max_rel_logit_diff: float | None
-    worst_steps: float | None
+    max_rel_logit_diff: float | None = figure(
+        "what remains",
+        "1",
+        "lower",
+        "Largest relative difference of logits from a plain cache behind the same quantiser.",
+    )
+    worst_steps: float | None = figure(
+        "quantiser's error",
+        "1",
+        "lower",
+        "Largest error, in steps of a grid over the whole range of a layer's keys or values.",
+    )
     explains: bool
 
 
@@ -59,20 +83,44 @@ class Agreement(Part):
     """
 
     verdict: Verdict | None
-    first_divergence: int | None
-    top2_margin: float | None
-    max_abs_logit_diff: float | None
-    kl: float | None
-    noise_abs: float | None
-    steps: int
+    first_divergence: int | None = figure(
+        "first divergence", "index", "higher", "Of the first new token at which the free runs differ."
+    )
+    top2_margin: float | None = figure(
+        "lead at the divergence", "logits", "lower", "The baseline's best logit less its second best there."
+    )
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    noise_abs: float | None = figure(
+        "rounding", "logits", "lower", "The baseline's own largest difference in other orders of summing."
+    )
+    steps: int = figure("steps compared", "count", "none", "Of the common token path.")
     detail: str
-    max_rel_logit_diff: float | None = None
-    noise_rel: float | None = None
-    allowed_rel: float | None = None
-    argmax_flips: int | None = None
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+        default=None,
+    )
+    noise_rel: float | None = figure(
+        "rounding, relative", "1", "lower", "The same over the largest logit of the path.", default=None
+    )
+    allowed_rel: float | None = figure(
+        "allowed", "1", "none", "The largest relative difference that counts as rounding.", default=None
+    )
+    argmax_flips: int | None = figure(
+        "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one.", default=None
+    )
     by_step: tuple[AgreementStep, ...] = ()  # thinned where there are more than a few hundred
     noise_ways: tuple[NoiseWay, ...] = ()
-    divergence_sequence: int | None = None
+    divergence_sequence: int | None = figure(
+        "prompt of the divergence", "index", "none", "Place in the list of prompts.", default=None
+    )
     differs_by: str = ""  # the cause of a difference that is known, beyond rounding and meant: "quantised cache"
     round_trips: tuple[RoundTrip, ...] = ()
 
@@ -84,11 +132,22 @@ class ReferenceDistance(Part):
     the rotary tables and the softmax of eager attention, which bounds what a float64 reference can tell.
     """
 
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     dtype: str  # of the reference
     device: str = ""  # where the reference was computed
-    steps: int
-    max_abs_logit_diff: float | None
-    max_rel_logit_diff: float | None
-    kl: float | None
-    argmax_flips: int
+    steps: int = figure("steps compared", "count", "none", "Of the common token path.")
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    argmax_flips: int = figure(
+        "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one."
+    )

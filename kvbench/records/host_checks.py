@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvbench.records.meaning import figure
 from kvbench.records.part import Part
 
 FIGURES = {"launch_s": "small operation", "product_s": "small matrix product", "read_s": "read of 32 MiB"}
@@ -14,9 +15,11 @@ class HostCheck(Part):
     product and reading a few MiB of memory are timed on a CPU only.
     """
 
-    launch_s: float | None = None
-    product_s: float | None = None
-    read_s: float | None = None
+    launch_s: float | None = figure(
+        "small operation", "s", "lower", "Time of submitting it on a GPU, of computing it on a CPU.", default=None
+    )
+    product_s: float | None = figure("small matrix product", "s", "lower", "Its time on a CPU.", default=None)
+    read_s: float | None = figure("read of 32 MiB", "s", "lower", "Its time on a CPU.", default=None)
 
 
 class HostChecks(Part):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from kvbench.quantities import Unit, format_interval
+from kvbench.records.meaning import figure
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field, figure))
 class Part(BaseModel):
     """Base of the record's parts: immutable, no unknown fields, no NaN or infinity."""
 
@@ -19,11 +21,17 @@ class Speedup(Part):
     """Candidate over baseline: above 1 the candidate is faster."""
 
     estimator: str
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    level: float | None = None
-    n_blocks: int
+    value: float | None = figure("figure", "of its field", "none", "The figure itself.")
+    ci_low: float | None = figure(
+        "interval, lower end", "of its field", "none", "Lower end of the confidence interval.", default=None
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "of its field", "none", "Upper end of the confidence interval.", default=None
+    )
+    level: float | None = figure(
+        "coverage", "ratio", "none", "Share of such intervals that hold the true value.", default=None
+    )
+    n_blocks: int = figure("blocks", "count", "none", "Pairs of blocks behind the figure.")
 
     def __str__(self) -> str:
         return format_interval(self.value, self.ci_low, self.ci_high, "times")
@@ -33,11 +41,17 @@ class Estimate(Part):
     """A figure with its interval; `level` is the coverage attained, `n` the samples (blocks) behind it."""
 
     estimator: str
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    level: float | None = None
-    n: int
+    value: float | None = figure("figure", "of its field", "none", "The figure itself.")
+    ci_low: float | None = figure(
+        "interval, lower end", "of its field", "none", "Lower end of the confidence interval.", default=None
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "of its field", "none", "Upper end of the confidence interval.", default=None
+    )
+    level: float | None = figure(
+        "coverage", "ratio", "none", "Share of such intervals that hold the true value.", default=None
+    )
+    n: int = figure("samples", "count", "none", "Blocks behind the figure.")
 
     def __str__(self) -> str:
         return format_interval(self.value, self.ci_low, self.ci_high, self.__dict__.get(UNIT, "count"))

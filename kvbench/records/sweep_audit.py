@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from kvbench.records.meaning import figure
 from kvbench.records.part import Part
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
@@ -16,10 +17,16 @@ class ArmRepeated(Part):
     also what lacks an interval.
     """
 
-    arm: int
-    itl_ratio: float | None
-    ci_low: float | None
-    ci_high: float | None
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    itl_ratio: float | None = figure(
+        "ITL at the end", "times", "lower", "Of the sweep, over that at its beginning: above 1 it became slower."
+    )
+    ci_low: float | None = figure(
+        "interval, lower end", "times", "none", "Of the widest interval that those of the two runs allow."
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "times", "none", "Of the widest interval that those of the two runs allow."
+    )
     verdict: Verdict
 
 
