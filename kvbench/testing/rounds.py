@@ -8,7 +8,7 @@ from typing import Any
 
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
-from kvbench.report.exports.pytest_benchmark import GROUP, step_rounds
+from kvbench.report.exports.rows import GROUP, step_rounds
 from kvbench.report.metrics import METRICS
 from kvbench.statistics import median
 
