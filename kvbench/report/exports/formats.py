@@ -25,13 +25,93 @@ from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import pairs, run_word, status_reason
 from kvbench.statistics import LEVEL, Interval
 
-# Runs as Markdown, for a README or a pull request.
-
-
+# A spreadsheet runs a cell that begins so; a quote in front makes it text.
+FORMULA_STARTS = ("=", "+", "-", "@")
 METRIC_COLUMNS = ("ttft_s", "itl_s", "decode_tokens_per_s", "kv_cache_bytes")
 LIMIT_COLUMNS = ("mbu", "mfu")  # where some arm has them
 # Whatever Markdown or the HTML inside it could read as markup.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#&~!])")
+GATE_HEAD = (
+    "run",
+    "prompt",
+    "new",
+    "batch",
+    "arm",
+    "base tokens/s",
+    "new tokens/s",
+    "new ÷ base",
+    "processes",
+    "verdict",
+)
+GATE_ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
+
+
+def export(runs: Sequence[StoredRun], format: str) -> bytes:
+    """The runs as `csv`, `json`, `parquet`, `md` or `pytest-benchmark`. Raises `KeyError` on any other format.
+
+    csv and parquet hold one row per run and arm (`exports.rows`), json the list of the records, md tables, and
+    pytest-benchmark what `pytest-benchmark compare` reads.
+    """
+    return FORMATS[format](runs)
+
+
+def record_json(value: Any) -> bytes:
+    """JSON of plain data in ASCII only: safe on any terminal, and every character can be had back."""
+    text = json.dumps(value, indent=1, allow_nan=False)
+    # DEL is the one control character that JSON leaves as it is; it can only stand inside strings.
+    return (text.replace("\x7f", "\\u007f") + "\n").encode()
+
+
+def _json(runs: Sequence[StoredRun]) -> bytes:
+    return record_json([run.record.model_dump(mode="json") for run in runs])
+
+
+def _csv(runs: Sequence[StoredRun]) -> bytes:
+    rows = flat_rows([run.record for run in runs])
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) if isinstance(value, str) else value for name, value in row.items()})
+    return text.getvalue().encode()
+
+
+def _cell(text: str) -> str:
+    safe = printable(text)
+    return f"'{safe}" if safe.startswith(FORMULA_STARTS) else safe
+
+
+def _parquet(runs: Sequence[StoredRun]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in flat_rows([run.record for run in runs])
+    ]
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _markdown(runs: Sequence[StoredRun]) -> bytes:
+    return markdown([run.record for run in runs]).encode()
+
+
+def _pytest_benchmark(runs: Sequence[StoredRun]) -> bytes:
+    return record_json(pytest_benchmark(runs))
+
+
+FORMATS: dict[str, Callable[[Sequence[StoredRun]], bytes]] = {
+    "csv": _csv,
+    "json": _json,
+    "parquet": _parquet,
+    "md": _markdown,
+    "pytest-benchmark": _pytest_benchmark,
+}
 
 
 def markdown(records: Sequence[RunRecord]) -> str:
@@ -98,27 +178,9 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(printable(text).split()))
 
 
-# The gate's answer: a Markdown table for a pull request, and the same as data.
-
-
-GATE_HEAD = (
-    "run",
-    "prompt",
-    "new",
-    "batch",
-    "arm",
-    "base tokens/s",
-    "new tokens/s",
-    "new ÷ base",
-    "processes",
-    "verdict",
-)
-GATE_ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
-
-
 def gate_markdown(rows: Sequence[GateRow]) -> str:
     """One row per arm; a reason follows the verdict where there is one."""
-    lines = [GATE_HEAD, GATE_ALIGNMENT, *map(_line, rows)]
+    lines = [GATE_HEAD, GATE_ALIGNMENT, *map(_gate_line, rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -142,7 +204,7 @@ def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:
             "prompt_tokens": prompt_tokens(row.example),
             "new_tokens": new_tokens(row.example),
             "batch_size": batch_size(row.example),
-            "arm": _arm(row),
+            "arm": _gate_arm(row),
             "base_processes": row.base_processes,
             "new_processes": row.new_processes,
             "base_decode_tokens_per_s": row.base_rate,
@@ -158,99 +220,24 @@ def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:
     ]
 
 
-def _line(row: GateRow) -> tuple[str, ...]:
+def _gate_line(row: GateRow) -> tuple[str, ...]:
     said = f"**{row.verdict}**" + (f": {escaped(row.reason)}" if row.reason else "")
     return (
         escaped(run_name(row.example)),
         prompt_tokens(row.example),
         new_tokens(row.example),
         batch_size(row.example),
-        escaped(_arm(row) or "all"),
+        escaped(_gate_arm(row) or "all"),
         *(UNKNOWN if rate is None else format_value(rate, "tokens/s") for rate in (row.base_rate, row.new_rate)),
-        _told(row.ratio),
+        _gate_ratio(row.ratio),
         f"{row.base_processes}, {row.new_processes}" if row.arm is not None else UNKNOWN,
         said,
     )
 
 
-def _arm(row: GateRow) -> str | None:
+def _gate_arm(row: GateRow) -> str | None:
     return None if row.arm is None else arm_names(row.example)[row.arm]
 
 
-def _told(ratio: Interval | None) -> str:
+def _gate_ratio(ratio: Interval | None) -> str:
     return UNKNOWN if ratio is None else f"{ratio.value:.3f}× [{ratio.low:.3f}, {ratio.high:.3f}]"
-
-
-# Runs in the formats of other programs.
-
-
-# A spreadsheet runs a cell that begins so; a quote in front makes it text.
-FORMULA_STARTS = ("=", "+", "-", "@")
-
-
-def export(runs: Sequence[StoredRun], format: str) -> bytes:
-    """The runs as `csv`, `json`, `parquet`, `md` or `pytest-benchmark`. Raises `KeyError` on any other format.
-
-    csv and parquet hold one row per run and arm (see `report.rows`), json the list of the records, md tables, and
-    pytest-benchmark what `pytest-benchmark compare` reads.
-    """
-    return FORMATS[format](runs)
-
-
-def record_json(value: Any) -> bytes:
-    """JSON of plain data in ASCII only: safe on any terminal, and every character can be had back."""
-    text = json.dumps(value, indent=1, allow_nan=False)
-    # DEL is the one control character that JSON leaves as it is; it can only stand inside strings.
-    return (text.replace("\x7f", "\\u007f") + "\n").encode()
-
-
-def _json(runs: Sequence[StoredRun]) -> bytes:
-    return record_json([run.record.model_dump(mode="json") for run in runs])
-
-
-def _csv(runs: Sequence[StoredRun]) -> bytes:
-    rows = flat_rows([run.record for run in runs])
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) if isinstance(value, str) else value for name, value in row.items()})
-    return text.getvalue().encode()
-
-
-def _cell(text: str) -> str:
-    safe = printable(text)
-    return f"'{safe}" if safe.startswith(FORMULA_STARTS) else safe
-
-
-def _parquet(runs: Sequence[StoredRun]) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    rows = [
-        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
-        for row in flat_rows([run.record for run in runs])
-    ]
-    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def _markdown(runs: Sequence[StoredRun]) -> bytes:
-    return markdown([run.record for run in runs]).encode()
-
-
-def _pytest_benchmark(runs: Sequence[StoredRun]) -> bytes:
-    return record_json(pytest_benchmark(runs))
-
-
-FORMATS: dict[str, Callable[[Sequence[StoredRun]], bytes]] = {
-    "csv": _csv,
-    "json": _json,
-    "parquet": _parquet,
-    "md": _markdown,
-    "pytest-benchmark": _pytest_benchmark,
-}

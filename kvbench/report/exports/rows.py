@@ -1,4 +1,8 @@
-"""Runs as flat rows, one per run and arm, and as the benchmarks of pytest-benchmark."""
+"""Runs as flat rows, one per run and arm, which csv and parquet hold, and as the benchmarks of pytest-benchmark.
+
+The format of the latter is the one that `pytest --benchmark-json` writes. One benchmark is one arm of one run, one
+round is the mean time of a decode step in one block: blocks are the samples, steps within one are not independent.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,12 @@ from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs
 
-# Runs as flat rows, one per run and arm: what the csv and parquet exports hold.
-
-
+BENCHMARK_GROUP = "decode step"
+LANE = "throughput"
 AGREEMENT = ("max_abs_logit_diff", "max_rel_logit_diff", "noise_rel", "allowed_rel", "argmax_flips")
 LAW = {"launch_s": "launch_s", "per_token_s": "per_token_s", "per_token2_s": "per_token2_s", "ratio": "growth"}
+# Columns, by their beginning, that say more of an arm than its metrics do.
+MORE_COLUMNS = ("bound", "growth_", "break_even", "diagnosis", "agreement", *AGREEMENT)
 Row = dict[str, str | float | int | None]
 
 
@@ -161,17 +166,6 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-# Runs in the JSON format of pytest-benchmark, so that `pytest-benchmark compare` reads them.
-# The format is the one that `pytest --benchmark-json` writes. One benchmark is one arm of one run, one round is the
-# mean time of a decode step in one block: blocks are the samples, steps within one are not independent.
-
-
-GROUP = "decode step"
-LANE = "throughput"
-# Columns of the csv export, by their beginning, that say more of an arm than its metrics do.
-MORE = ("bound", "growth_", "break_even", "diagnosis", "agreement", *AGREEMENT)
-
-
 def pytest_benchmark(runs: Sequence[StoredRun]) -> dict[str, Any]:
     """The document. Machine and commit are those of the newest run; runs that are not valid are left out."""
     valid = [run for run in runs if run.record.valid]
@@ -211,7 +205,7 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
             title = _title(run.record, name)
             benchmarks.append(
                 {
-                    "group": GROUP,
+                    "group": BENCHMARK_GROUP,
                     "name": title,
                     "fullname": title,
                     "params": None,
@@ -236,7 +230,7 @@ def _extra(record: RunRecord, arm: int) -> dict[str, Any]:
     """Everything else that is known of an arm, under the names of the csv export; what is unknown is left out."""
     row = flat_rows([record])[arm]
     own = {metric.key: row[metric.key] for metric in METRICS}
-    more = {name: value for name, value in row.items() if name.startswith(MORE) and value is not None}
+    more = {name: value for name, value in row.items() if name.startswith(MORE_COLUMNS) and value is not None}
     return {**own, **more, "run_id": record.run_id}
 
 
