@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm
 from kvbench.capabilities import label
 from kvbench.quantities import fixed
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 
 
 def unlike_engines(pair: Pair) -> Sentence | None:

@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 from kvbench.analysis.comparison import MIN_BLOCKS, RELEVANCE
 from kvbench.analysis.diagnosis.pair import Pair, percent
 from kvbench.quantities import fixed
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 
 MOST_BLOCKS = 200  # beyond that a quieter machine is the better advice
 

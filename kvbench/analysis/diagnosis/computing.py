@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvbench.analysis.diagnosis.pair import Pair, differing, keeps_past, of_arm, percent
 from kvbench.capabilities import habits_of
 from kvbench.quantities import fixed, format_value
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import ArmRecord
 
 VISIBLE_LOGITS = 0.05  # of a step's arithmetic; less is not worth a sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvbench.analysis.diagnosis.pair import Pair, of_arm, percent
 from kvbench.capabilities import CACHES
 from kvbench.quantities import format_value
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 
 NOTABLE_ENERGY = 0.05  # the counter moves every 100 ms and has no interval here
 NOTABLE_PEAK = 0.01  # of the baseline's

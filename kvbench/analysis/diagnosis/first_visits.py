@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair, close, of_arm
 from kvbench.capabilities import ENGINES
-from kvbench.kernel_names import is_cudnn_attention
 from kvbench.quantities import decimals, fixed, format_value, scale
-from kvbench.records.diagnosis import Sentence
-from kvbench.records.evidence import LengthProbe
+from kvbench.records.evidence import LengthProbe, Sentence
 from kvbench.records.schema import ArmRecord
+from kvbench.records.untimed import is_cudnn_attention
 
 NOTEWORTHY = 1.5  # times a second visit
 CHEAP = 1.25  # times its own second visit: an attention that pays nothing the first time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair
 from kvbench.quantities import fixed
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 
 
 def growth(pair: Pair) -> Sentence | None:

@@ -6,7 +6,7 @@ from kvbench.analysis.comparison import RELEVANCE
 from kvbench.analysis.diagnosis.pair import Pair, differing, of_arm, percent
 from kvbench.capabilities import HABITS, MODES, habits_of
 from kvbench.quantities import format_value
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 
 MAY_DIFFER = ("mode", "habit")  # where anything else does too, a habit is not all that differs
 NOTABLE_MEMORY = 0.1  # of the baseline's peak

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair
 from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_kept, unlike_text
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 
 
 def host_speed(pair: Pair) -> Sentence | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import Check
 
 LEAST = "measure.blocks=8"

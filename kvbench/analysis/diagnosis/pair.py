@@ -8,7 +8,7 @@ from statistics import fmean
 
 from kvbench.capabilities import identity, in_words, unusual
 from kvbench.quantities import Unit, format_value
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 
 LATER_PARTS = ("compile_mode", "bucket", "cache_tokens")  # most arms have no such thing

@@ -13,7 +13,7 @@ from kvbench.analysis.diagnosis.host import explaining, host_speed
 from kvbench.analysis.diagnosis.invalidity import invalidity
 from kvbench.analysis.diagnosis.launching import break_even, launching
 from kvbench.analysis.diagnosis.pair import Finding, Pair
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import RunRecord
 
 MOST_SENTENCES = 5

@@ -1,13 +1,17 @@
-"""Parts of a record that tell how a decode step grows with the context."""
+"""How a decode step grows with the context, and the largest context and batch that fit: both are of many sizes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from kvbench.records.part import Estimate, Measured, Part, Speedup
 
 Order = Literal["constant", "linear", "quadratic", "growing", "irregular"]
 Form = Literal["sum", "max"]
+Axis = Literal["context", "batch"]
+Outcome = Literal["fits", "oom", "infeasible", "crashed", "timeout", "failed"]
 
 
 class GrowthPoint(Measured):
@@ -30,6 +34,8 @@ class Law(Measured):
     that takes as long at either end, as far as the interval of `growth` tells, is constant; one that takes longer at
     the longest while no term's interval excludes 0 is "growing": noise hides by which power.
     """
+
+    WHY_NULL = MappingProxyType({"exponent": "the lengths are the same"})
 
     arm: int
     form: Form = "sum"
@@ -93,3 +99,86 @@ class Growth(Part):
     totals: tuple[Total, ...]
     break_evens: tuple[BreakEven, ...]
     decodes: tuple[DecodeCheck, ...]
+
+
+class FrontierTry(Part):
+    """One attempt in a worker of its own: `size` tokens of context, or sequences, and how it ended."""
+
+    WHY_NULL = MappingProxyType({"peak_bytes": "the try did not come to its end"})
+
+    size: int
+    outcome: Outcome
+    peak_bytes: int | None
+    seconds: float
+
+
+class Tried(FrontierTry):
+    """One try of a search, as its parent saw it end."""
+
+    arm: int
+    axis: Axis
+    fixed: int  # the other one
+    predicted: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """Why the search of one arm along one axis ended; `closed`: at an edge or a limit, not for want of tries."""
+
+    arm: int
+    axis: str
+    closed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The memory that sizes are sought for, and what is in use of it besides a model's weights."""
+
+    limit_bytes: int | None
+    overhead_bytes: int
+    of_process: bool  # whether the limit is one of the worker's resident memory, which its parent enforces
+
+
+@dataclass(frozen=True)
+class Attempting:
+    """The model is loaded and a try begins: its time and its memory count from here."""
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """A try that came to its end, and the most memory that was in use, in bytes, whatever it was allowed."""
+
+    peak_bytes: int | None
+
+
+class FrontierEdge(Part):
+    """The largest size of one arm along one axis, the other one held at `fixed`.
+
+    `found` fits and the next size tried above it does not (`found_above`); null where nothing fits, or where the
+    search met another limit, which `detail` names. `error` is (predicted - found) / found.
+    """
+
+    WHY_NULL = MappingProxyType(
+        {"predicted": "the model's configuration states too little for a prediction of its memory"}
+    )
+
+    arm: int
+    axis: Axis
+    fixed: int
+    predicted: int | None
+    found: int | None
+    found_above: int | None
+    error: float | None
+    tries: tuple[FrontierTry, ...]
+    detail: str
+
+
+class Frontier(Part):
+    """Every edge that one run has looked for, within `limit_bytes` of memory."""
+
+    WHY_NULL = MappingProxyType({"limit_bytes": "nothing limits the memory"})
+
+    limit_bytes: int | None
+    edges: tuple[FrontierEdge, ...]
