@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.analysis.series import thinned
-from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
-from kvbench.records.agreement import Agreement, AgreementStep, NoiseWay, ReferenceDistance, RoundTrip, Verdict
+from kvbench.records.agreement_figures import (
+    Agreement,
+    AgreementFigures,
+    AgreementStep,
+    NoiseWay,
+    RoundTrip,
+    Verdict,
+)
+from kvbench.records.part import shared
 
 # A candidate may differ by more than the other orders of summing that were tried, since a cached step runs
 # matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several times as much.
@@ -54,38 +61,13 @@ def judge(figures: AgreementFigures | None) -> Agreement:
     round_trips, detail, differs_by = _round_trips(figures), _detail(figures, verdict), ""
     if verdict == "MISMATCH" and _explained(figures, round_trips):
         verdict, detail, differs_by = None, _loss(figures, round_trips), QUANTISED_CACHE
+    derived = {"by_step": by_step, "noise_ways": noise_ways, "round_trips": round_trips}
     return Agreement(
+        **(shared(Agreement, figures) | derived),
         verdict=verdict,
-        first_divergence=figures.first_divergence,
-        divergence_sequence=figures.divergence_sequence,
-        top2_margin=figures.top2_margin,
-        max_abs_logit_diff=figures.max_abs_logit_diff,
-        kl=figures.kl,
-        noise_abs=figures.noise_abs,
-        steps=figures.steps,
         detail=detail,
         differs_by=differs_by,
-        round_trips=round_trips,
-        max_rel_logit_diff=figures.max_rel_logit_diff,
-        noise_rel=figures.noise_rel,
         allowed_rel=tolerance(figures.noise_rel, figures.dtype),
-        argmax_flips=figures.argmax_flips,
-        by_step=by_step,
-        noise_ways=noise_ways,
-    )
-
-
-def reference_distance(figures: ReferenceFigures) -> ReferenceDistance:
-    """An arm's distance from the wider type, as the record has it."""
-    return ReferenceDistance(
-        arm=figures.arm,
-        dtype=figures.dtype,
-        device=figures.device,
-        steps=figures.steps,
-        max_abs_logit_diff=figures.max_abs_logit_diff,
-        max_rel_logit_diff=figures.max_rel_logit_diff,
-        kl=figures.kl,
-        argmax_flips=figures.argmax_flips,
     )
 
 
@@ -117,12 +99,9 @@ def _round_trips(figures: AgreementFigures) -> tuple[RoundTrip, ...]:
     limit = tolerance(figures.noise_rel or 0.0, figures.dtype)
     return tuple(
         RoundTrip(
-            arm=each.arm,
-            cache=each.cache,
-            max_rel_logit_diff=each.max_rel,
-            worst_steps=each.worst_steps,
-            explains=each.max_rel is not None
-            and each.max_rel <= limit
+            **shared(RoundTrip, each),
+            explains=each.max_rel_logit_diff is not None
+            and each.max_rel_logit_diff <= limit
             and each.worst_steps is not None
             and each.worst_steps <= MOST_STEPS,
         )
@@ -155,29 +134,20 @@ def _loss(figures: AgreementFigures, round_trips: Sequence[RoundTrip]) -> str:
 def _by_step(figures: AgreementFigures) -> tuple[AgreementStep, ...]:
     """A few hundred of them at most, but for every one that flips a token; the worst and the last always."""
     steps = figures.by_step
-    worst = max(range(len(steps)), key=lambda index: steps[index].max_abs or 0.0, default=0)
-    kept = [index for index, step in enumerate(steps) if step.flips or step.max_abs is None or index == worst]
-    return tuple(
-        AgreementStep(
-            step=step.step,
-            max_abs_logit_diff=step.max_abs,
-            max_rel_logit_diff=step.max_rel,
-            kl=step.kl,
-            flips=step.flips,
-            top2_margin=step.top2_margin,
-        )
-        for step in thinned(steps, kept)
-    )
+    apart = [step.max_abs_logit_diff for step in steps]
+    worst = max(range(len(steps)), key=lambda index: apart[index] or 0.0, default=0)
+    kept = [index for index, step in enumerate(steps) if step.flips or apart[index] is None or index == worst]
+    return tuple(thinned(steps, kept))
 
 
 def _noise_ways(figures: AgreementFigures) -> tuple[NoiseWay, ...]:
-    return tuple(NoiseWay(way=way.way, noise_rel=way.max_rel, skipped=way.skipped) for way in figures.noise)
+    return tuple(NoiseWay(**shared(NoiseWay, way)) for way in figures.noise_ways)
 
 
 def _not_judged(figures: AgreementFigures) -> str:
     if figures.max_rel_logit_diff is None:
         return NOT_FINITE
-    reasons = "; ".join(f"{way.way}: {way.skipped}" for way in figures.noise)
+    reasons = "; ".join(f"{way.way}: {way.skipped}" for way in figures.noise_ways)
     return f"not judged: what rounding alone does could not be measured ({reasons})"
 
 
@@ -199,10 +169,10 @@ def _detail(figures: AgreementFigures, verdict: Verdict) -> str:
 
 
 def _largest_way(figures: AgreementFigures) -> str:
-    tried = [way for way in figures.noise if way.max_rel is not None]
+    tried = [way for way in figures.noise_ways if way.noise_rel is not None]
     if not tried:
         return ""
-    largest = max(tried, key=lambda way: way.max_rel or 0.0)
+    largest = max(tried, key=lambda way: way.noise_rel or 0.0)
     return f" (the largest of {len(tried)} other orders of summing: {largest.way})"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from kvbench.analysis.estimates import (
     BlockFigures,
@@ -15,15 +14,19 @@ from kvbench.analysis.estimates import (
     trace_cost,
 )
 from kvbench.analysis.limits import limit
-from kvbench.analysis.padding import padding_share
+from kvbench.analysis.padding import KEEPS_PAST, padding_share
 from kvbench.analysis.series import thinned
 from kvbench.analysis.turns import turns
-from kvbench.measuring.samples import RunSamples
-from kvbench.measuring.untimed_pass import UntimedPass
+from kvbench.capabilities import MODES
 from kvbench.plan import Plan
 from kvbench.records.ceilings import Ceilings
-from kvbench.records.evidence import LengthProbe, Reconciliation
-from kvbench.records.schema import ArmRecord, Cold, Energy, Memory, MemoryPoint, ProofResult
+from kvbench.records.part import shared
+from kvbench.records.samples import RunSamples
+from kvbench.records.schema import ArmRecord, Cold, Energy, Memory, ProofResult
+from kvbench.records.untimed import UntimedPass
+
+BY_ITSELF = "transformers' generate compiles its step by itself and does not tell how long that took"
+NO_MEMORY = Memory.model_validate(dict.fromkeys(Memory.model_fields) | {"kv_cache_host_bytes": 0})
 
 
 def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> ArmRecord:
@@ -33,15 +36,8 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
     figures = block_figures(blocks, arm)
     untimed = next((each for each in samples.untimed if each.arm == arm), None)
     return ArmRecord(
-        mode=spec.mode,
-        cache=spec.cache,
-        engine=spec.engine,
-        attention=spec.attention,
-        habit=spec.habit,
-        compile_mode=spec.compile_mode,
-        bucket=spec.bucket,
-        cache_tokens=spec.cache_tokens,
-        cold=_cold(samples, arm),
+        **shared(ArmRecord, spec),
+        cold=_cold(plan, samples, arm),
         ttft_s=estimate([block.ttft_s for block in figures]),
         itl_s=estimate([block.itl_s for block in figures]),
         decode_tokens_per_s=estimate([block.decode_tokens_per_s for block in figures]),
@@ -50,8 +46,8 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         padding_share=padding_share(plan, samples, arm),
         step_lane_cost=step_lane_cost(blocks, arm),
         trace_cost=trace_cost(blocks, arm),
-        memory=_memory(untimed),
-        memory_by_context=_memory_by_context(untimed),
+        memory=untimed.memory if untimed else NO_MEMORY,
+        memory_by_context=tuple(thinned(untimed.memory_by_step)) if untimed else (),
         energy=_energy(samples, arm),
         limit=limit(plan, samples, arm, ceilings),
         tokens=untimed.tokens if untimed else (),
@@ -60,33 +56,33 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         proof=_proof(samples, untimed, arm),
         turns=turns(plan, samples, arm),
         outlier_blocks=_outlier_blocks(samples, figures),
-    )
+    ).because({"padding_share": KEEPS_PAST} if spec.keeps_past else {})
 
 
-def _cold(samples: RunSamples, arm: int) -> Cold:
+def _cold(plan: Plan, samples: RunSamples, arm: int) -> Cold:
+    spec = plan.arms[arm]
     visit = next((each for each in samples.cold if each.arm == arm), None)
     found = next((each for each in samples.cold_evidence if each.arm == arm), None)
+    reasons = {"probes": found.reason or ""} if found else {}
+    if spec.repeats:
+        reasons["compile_s"] = "the run ended before the first visit" if MODES[spec.mode].ours else BY_ITSELF
     return Cold(
-        ttft_s=visit.ttft_s if visit else None,
-        itl_s=visit.itl_s if visit else None,
+        **(shared(Cold, visit) if visit else dict.fromkeys(("ttft_s", "itl_s", "compile_s"))),
         load_s=samples.prepared.load_s if samples.prepared else None,
-        compile_s=visit.prepared_s if visit else None,
-        step_s=visit.step_s if visit else (),
-        probes=tuple(LengthProbe(**asdict(probe)) for probe in found.probes) if found and found.probes else None,
-    )
+        probes=found.probes if found and found.probes else None,
+    ).because(reasons)
 
 
 def _energy(samples: RunSamples, arm: int) -> Energy:
     window = next((each for each in samples.energy if each.arm == arm), None)
-    if window is None or window.joules is None:
-        idle_watts = window.idle_watts if window else None
-        return Energy(joules_per_token=None, idle_watts=idle_watts, window_s=None, new_tokens=None)
-    return Energy(
-        joules_per_token=window.joules / window.new_tokens,
-        idle_watts=window.idle_watts,
-        window_s=window.window_s,
-        new_tokens=window.new_tokens,
-    )
+    nothing = Energy(joules_per_token=None, idle_watts=None, window_s=None)
+    if window is None:
+        return nothing
+    if window.joules is None:
+        return nothing.model_copy(update={"idle_watts": window.idle_watts}).because(
+            dict.fromkeys(Energy.model_fields, window.reason or "")
+        )
+    return Energy(**shared(Energy, window), joules_per_token=window.joules / window.new_tokens)
 
 
 def _outlier_blocks(samples: RunSamples, figures: Sequence[BlockFigures]) -> tuple[int, ...]:
@@ -95,25 +91,6 @@ def _outlier_blocks(samples: RunSamples, figures: Sequence[BlockFigures]) -> tup
     if len(known) < len(latencies):
         return ()
     return tuple(samples.blocks[place].index for place in outliers(known))
-
-
-def _memory(untimed: UntimedPass | None) -> Memory:
-    values = {name: getattr(untimed.memory, name) if untimed else None for name in Memory.model_fields}
-    found, on_host = values.pop("reconciliation"), values.pop("kv_cache_host_bytes")
-    reconciliation = Reconciliation(**asdict(found)) if found else None
-    return Memory(**values, reconciliation=reconciliation, kv_cache_host_bytes=on_host or 0)
-
-
-def _memory_by_context(untimed: UntimedPass | None) -> tuple[MemoryPoint, ...]:
-    points = untimed.memory_by_step if untimed else ()
-    return tuple(
-        MemoryPoint(
-            context_length=point.context_length,
-            kv_cache_bytes=point.kv_cache_bytes,
-            allocated_bytes=point.allocated_bytes,
-        )
-        for point in thinned(points)
-    )
 
 
 def _proof(samples: RunSamples, untimed: UntimedPass | None, arm: int) -> ProofResult:

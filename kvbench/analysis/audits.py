@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from kvbench.analysis.comparison import speedup, verdict_of
 from kvbench.analysis.varying_tokens import arms_with_other_tokens
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.cross_checks import AuditBlock
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
 from kvbench.records.evidence import Audit
+from kvbench.records.samples import RunSamples
 from kvbench.records.schema import Check
+from kvbench.records.timings import AuditBlock, Block
 
+NO_TIME = {"value": "a visit took no time"}
 ADVICE = {
     "timed_tokens": "timing changes what is decoded: the times are of another computation",
     "same_arm_twice": "this machine calls equal things different just now: quieten it, or raise measure.blocks",
@@ -67,7 +67,7 @@ def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list
             name="same_arm_twice",
             arm=arm,
             passed=verdict in ("SAME", "AMBIGUOUS"),
-            ratio=twice,
+            ratio=twice.because(NO_TIME),
             detail=f"against itself {_told(twice)}: {verdict}",
         )
     )
@@ -78,7 +78,7 @@ def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list
             name="fresh_prompts",
             arm=arm,
             passed=verdict not in ("FASTER", "INVALID"),
-            ratio=fresh,
+            ratio=fresh.because(NO_TIME),
             detail=f"a repeated prompt decodes {_told(fresh)} as fast as a fresh one: {verdict}",
         )
     )
@@ -90,7 +90,13 @@ def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list
             costs[f"cost_of_{lane}_lane"] = speedup([1 / plain for plain, _ in pairs], [1 / slow for _, slow in pairs])
     for name, ratio in costs.items():
         found.append(
-            Audit(name=name, arm=arm, passed=None, ratio=ratio, detail=f"watched, it decodes {_told(ratio)} as fast")
+            Audit(
+                name=name,
+                arm=arm,
+                passed=None,
+                ratio=ratio.because(NO_TIME),
+                detail=f"watched, it decodes {_told(ratio)} as fast",
+            )
         )
     return found
 

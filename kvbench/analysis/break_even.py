@@ -8,7 +8,7 @@ import numpy as np
 
 from kvbench.analysis.comparison import RELEVANCE
 from kvbench.analysis.laws import Fit, Matrix
-from kvbench.records.growth import BreakEven
+from kvbench.records.scaling import BreakEven
 from kvbench.statistics import LEVEL, mean_intervals
 
 GRID = 400  # lengths at which two laws are compared, evenly spaced on a logarithmic axis
@@ -68,7 +68,7 @@ def break_even(baseline: Fit, candidate: Fit, labels: tuple[str, str]) -> BreakE
         ci_high=high,
         level=LEVEL,
         detail=detail,
-    )
+    ).because(dict.fromkeys(("context_length", "ci_low", "ci_high"), detail))
 
 
 def _difference(grid: Matrix, baseline: Matrix, candidate: Matrix, missed: float) -> _Difference:

@@ -8,9 +8,9 @@ from kvbench.analysis.agreement import judge
 from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.warnings import untested_library
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
-from kvbench.records.agreement import Agreement
+from kvbench.records.agreement_figures import Agreement
+from kvbench.records.samples import RunSamples
 from kvbench.records.schema import Check
 
 MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.throttling import limits_between
 from kvbench.records.evidence import DeviceDuring
+from kvbench.records.timings import Block, limits_between
 
 
 def device_during(blocks: Sequence[Block]) -> DeviceDuring | None:

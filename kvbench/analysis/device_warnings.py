@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.analysis.device_during import device_during
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import RunSamples
-from kvbench.measuring.throttling import POWER_CAP
+from kvbench.records.samples import RunSamples
 from kvbench.records.schema import RunWarning
+from kvbench.records.timings import POWER_CAP, Block
 
 STEADY = 0.05  # relative spread of the clock from block to block that moves figures by no more than noise does
 HEADROOM = 0.9  # of the device's memory; beyond it the allocator starts to give back and ask again

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvbench.measuring.blocks import Block, Visit
 from kvbench.records.part import Estimate
 from kvbench.records.schema import TokenPercentiles
-from kvbench.statistics import median, median_interval
+from kvbench.records.timings import Block, Visit
+from kvbench.statistics import Interval, median, median_interval
 
 MEDIAN = "median over blocks, exact order-statistic interval"
 
@@ -45,14 +45,12 @@ def estimate(samples: Sequence[float | None]) -> Estimate:
     interval = median_interval(known)
     if interval is None:
         return Estimate(estimator=MEDIAN, value=median(known), n=len(known))
-    return Estimate(
-        estimator=MEDIAN,
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        level=interval.level,
-        n=len(known),
-    )
+    return Estimate(estimator=MEDIAN, **interval_fields(interval), n=len(known))
+
+
+def interval_fields(interval: Interval) -> dict[str, float]:
+    """A figure's fields out of its interval."""
+    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "level": interval.level}
 
 
 def token_percentiles(blocks: Sequence[Block], arm: int) -> TokenPercentiles:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.measuring.samples import RunSamples
-from kvbench.measuring.tries import Tried
 from kvbench.plan import Plan
-from kvbench.records.frontier import Frontier, FrontierEdge, FrontierTry
+from kvbench.records.part import shared
+from kvbench.records.samples import RunSamples
+from kvbench.records.scaling import Frontier, FrontierEdge, FrontierTry, Tried
 from kvbench.records.schema import Check
 
 CUT_SHORT = "the run ended before this search did"
@@ -38,17 +38,20 @@ def _edge(tries: Sequence[Tried], detail: str) -> FrontierEdge:
     judged = found is not None and next_tried is not None and next_tried.outcome in FOR_MEMORY
     return FrontierEdge(
         arm=first.arm,
-        axis=first.axis,  # type: ignore[arg-type]
+        axis=first.axis,
         fixed=first.fixed,
         predicted=first.predicted,
         found=found,
         found_above=next_tried.size if next_tried else None,
         error=(first.predicted - found) / found if judged and found and first.predicted is not None else None,
-        tries=tuple(
-            FrontierTry(size=each.size, outcome=each.outcome, peak_bytes=each.peak_bytes, seconds=each.seconds)  # type: ignore[arg-type]
-            for each in tries
-        ),
+        tries=tuple(FrontierTry(**shared(FrontierTry, each)) for each in tries),
         detail=detail,
+    ).because(
+        {
+            "found": detail,
+            "found_above": detail,
+            "error": "there is no prediction" if first.predicted is None else f"no edge of memory was met: {detail}",
+        }
     )
 
 
@@ -65,16 +68,3 @@ def frontier_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
             advice="" if passed else "set frontier.max_context or frontier.max_batch, or a coarser frontier.resolution",
         ),
     )
-
-
-def frontier_reasons(found: Frontier | None) -> dict[str, str]:
-    """Why something of an edge is null, by JSON pointer."""
-    reasons: dict[str, str] = {}
-    for number, edge in enumerate(found.edges if found else ()):
-        pointer = f"/frontier/edges/{number}"
-        reasons[f"{pointer}/predicted"] = "the model's configuration states too little for a prediction of its memory"
-        reasons[f"{pointer}/found"] = reasons[f"{pointer}/found_above"] = edge.detail
-        reasons[f"{pointer}/error"] = (
-            "there is no prediction" if edge.predicted is None else f"no edge of memory was met: {edge.detail}"
-        )
-    return reasons

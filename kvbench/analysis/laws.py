@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvbench.measuring.blocks import Block
-from kvbench.records.growth import Form
+from kvbench.records.scaling import Form
+from kvbench.records.timings import Block
 from kvbench.statistics import mean_intervals
 
 Matrix = NDArray[np.floating[Any]]

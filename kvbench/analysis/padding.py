@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kvbench.decoding.buckets import Buckets
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
+from kvbench.records.samples import RunSamples
 
 KEEPS_PAST = "an arm that keeps a past submits nothing but what is new, which is not padded"
 
@@ -12,8 +12,8 @@ KEEPS_PAST = "an arm that keeps a past submits nothing but what is new, which is
 def padding_share(plan: Plan, samples: RunSamples, arm: int) -> float | None:
     """Submitted over needed tokens, minus 1, over the decode steps of all sequences; 0 at exact lengths.
 
-    Needed are those of a batch's context, the padding of its shorter prompts included. None for the reason of
-    `padding_reason`, and of a run without decode steps.
+    Needed are those of a batch's context, the padding of its shorter prompts included. None for an arm that
+    keeps a past, and of a run without decode steps.
     """
     prepared, blocks = samples.prepared, samples.blocks
     if prepared is None or not blocks or plan.arms[arm].keeps_past:
@@ -29,8 +29,3 @@ def padding_share(plan: Plan, samples: RunSamples, arm: int) -> float | None:
         needed += len(members) * sum(contexts)
         submitted += len(members) * sum(map(buckets.padded, contexts))
     return submitted / needed - 1 if needed else None
-
-
-def padding_reason(plan: Plan, arm: int) -> str | None:
-    """Why there is nothing to tell of an arm, or None where there is once its steps are measured."""
-    return KEEPS_PAST if plan.arms[arm].keeps_past else None

@@ -6,10 +6,9 @@ from kvbench.analysis.gate import RELEVANCE
 from kvbench.analysis.host_speed import host_change_since
 from kvbench.capabilities import label
 from kvbench.quantities import fixed, format_value
-from kvbench.records.host_checks import FIGURES
+from kvbench.records.evidence import HOST_FIGURES, ArmRepeated, SweepAudit, SweepVerdict
 from kvbench.records.part import Estimate
 from kvbench.records.schema import RunRecord, RunWarning
-from kvbench.records.sweep_audit import ArmRepeated, SweepAudit, Verdict
 
 CONSEQUENCE = "times of its points cannot be compared with one another, speed-ups within a point can"
 
@@ -46,7 +45,7 @@ def _repeated(arm: int, before: Estimate, after: Estimate) -> ArmRepeated:
     return ArmRepeated(arm=arm, itl_ratio=ratio, ci_low=low, ci_high=high, verdict=_verdict(low, high))
 
 
-def _verdict(low: float | None, high: float | None) -> Verdict:
+def _verdict(low: float | None, high: float | None) -> SweepVerdict:
     """As `compare` judges across sessions: the whole interval lies beyond the band, or inside it."""
     if low is None or high is None:
         return "AMBIGUOUS"
@@ -85,4 +84,4 @@ def _host(again: RunRecord, first: RunRecord) -> str:
     if change is None:
         return ", and the host's own checks did not change"
     before, after = format_value(change.before_s, "s"), format_value(change.after_s, "s")
-    return f", and the host changed as well: a {FIGURES[change.name]} took {before} and {after} ({change.percent})"
+    return f", and the host changed as well: a {HOST_FIGURES[change.name]} took {before} and {after} ({change.percent})"

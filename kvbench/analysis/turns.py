@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 from kvbench.analysis.estimates import estimate
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
+from kvbench.records.samples import RunSamples
 from kvbench.records.schema import Turn
+from kvbench.records.timings import Block
 from kvbench.statistics import median
+
+NO_STEP = "the per-token lane has no such step (measure.step_lane)"
 
 
 def turns(plan: Plan, samples: RunSamples, arm: int) -> tuple[Turn, ...]:
@@ -40,7 +42,7 @@ def turns(plan: Plan, samples: RunSamples, arm: int) -> tuple[Turn, ...]:
                 step=step,
                 context_length=context,
                 submitted_tokens=context - interruptions.context(prompt, step - 1) if appends else context,
-                ttft_s=estimate(latencies),
+                ttft_s=estimate(latencies).because({"value": NO_STEP}),
                 paid_back_after_tokens=paid_back,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kvbench.measuring.samples import RunSamples
+from kvbench.records.samples import RunSamples
 
 
 def arms_with_other_tokens(samples: RunSamples) -> dict[int, int]:

@@ -11,8 +11,8 @@ from kvbench.analysis.drift import drift
 from kvbench.analysis.estimates import block_figures, outliers
 from kvbench.analysis.varying_tokens import arms_with_other_tokens
 from kvbench.library_versions import untested
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
+from kvbench.records.samples import RunSamples
 from kvbench.records.schema import RunWarning
 from kvbench.statistics import median
 
@@ -28,7 +28,7 @@ RANDOM_WEIGHTS = (
 def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     """What a reader should know besides."""
     remarks = samples.prepared.remarks if samples.prepared else ()
-    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in (*remarks, *samples.warnings)]
+    warnings = [*remarks, *samples.warnings]
     if version := untested_library(samples):
         warnings.append(RunWarning(code="transformers_untested", detail=version))
     if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from kvbench.capabilities import is_installed
 from kvbench.commands.arguments import Parser
 from kvbench.quantities import format_value
-from kvbench.records.host_checks import FIGURES
+from kvbench.records.evidence import HOST_FIGURES
 
 if TYPE_CHECKING:
     import torch
 
     from kvbench.records.ceilings import Ceilings
-    from kvbench.records.host_checks import HostCheck
+    from kvbench.records.evidence import HostCheck
 
 BUSY_CORES = 0.3  # kept busy by others: more takes from what is measured, on a machine of few cores
 EXTRAS = (
@@ -197,7 +197,7 @@ def _ceiling_lines(found: Ceilings) -> list[Finding]:
 def _host_lines(host: HostCheck | None) -> Iterator[Finding]:
     """What runs compare their host with."""
     figures = {} if host is None else host.model_dump()
-    known = [f"{FIGURES[name]} {format_value(value, 's')}" for name, value in figures.items() if value is not None]
+    known = [f"{HOST_FIGURES[name]} {format_value(value, 's')}" for name, value in figures.items() if value is not None]
     if known:
         yield Finding("host speed", True, ", ".join(known))
 

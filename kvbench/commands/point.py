@@ -12,15 +12,14 @@ from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.readings import HostReading, Watching
-from kvbench.measuring.samples import Prepared, RunSamples
-from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
 from kvbench.readiness.whole import ready_plan
-from kvbench.records.schema import RunRecord, Status
-from kvbench.records.steps import step_table
+from kvbench.records.samples import Prepared, RunSamples, Watching
+from kvbench.records.scaling import Attempting
+from kvbench.records.schema import HostSample, RunRecord, Status
+from kvbench.records.step_table import step_table
 from kvbench.records.store import LOG, RunFolder
+from kvbench.records.timings import Block
 from kvbench.running.frontier import search_frontier
 from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
@@ -98,7 +97,7 @@ def _measure(
             with uninterrupted():  # a block counts when it is on the disk, and only then
                 folder.append_block(message)
                 samples.add(message)
-        elif isinstance(message, HostReading):
+        elif isinstance(message, HostSample):
             samples.host_readings.append(message)
         elif not isinstance(message, (Progress, Text, Watching, Attempting)):
             samples.add(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from kvbench.decoding.batches import make_batch
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import Logits, Reorderable, largest_difference, rounding_noise
 from kvbench.decoding.sampling import Forced
-from kvbench.measuring.agreement_figures import AgreementFigures, RoundTripFigures, StepFigures
+from kvbench.records.agreement_figures import AgreementFigures, AgreementStep, RoundTripFigures
 
 FEW_STEPS = 16  # the prefill and the steps after it, where a wrong position or a stale state already shows
 
@@ -108,8 +108,9 @@ def compare(
         top2_margin_rel=None if margin is None else _finite(margin / scale),
         dtype=session.dtype,
         by_step=by_step,
-        noise=tuple(
-            replace(each, max_rel=each.max_abs / scale) if each.max_abs is not None else each for each in noise
+        noise_ways=tuple(
+            each if each.max_abs is None else each.model_copy(update={"noise_rel": each.max_abs / scale})
+            for each in noise
         ),
         round_trips=tuple(each for each in round_trips if each is not None),
         compared_tokens=path.numel(),
@@ -140,7 +141,7 @@ def follow(decoder: Decoder, forced: Forced, batch: PromptBatch) -> Logits:
     return [logits.cpu() for logits in forced.logits]
 
 
-def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tensor]) -> tuple[StepFigures, ...]:
+def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tensor]) -> tuple[AgreementStep, ...]:
     """Each step's logits (batch, vocabulary) held against the reference's, the worst over the rows."""
     scale = largest_logit(reference)
     steps = []
@@ -148,10 +149,10 @@ def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tenso
         difference = float((a - b).abs().max())
         best = a.topk(2).values
         steps.append(
-            StepFigures(
+            AgreementStep(
                 step=index,
-                max_abs=_finite(difference),
-                max_rel=_finite(difference / scale),
+                max_abs_logit_diff=_finite(difference),
+                max_rel_logit_diff=_finite(difference / scale),
                 kl=_finite(_kl(a, b)),
                 flips=int((a.argmax(-1) != b.argmax(-1)).sum()),
                 top2_margin=_finite(float((best[:, 0] - best[:, 1]).min())),
@@ -160,11 +161,11 @@ def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tenso
     return tuple(steps)
 
 
-def overall(steps: Sequence[StepFigures]) -> dict[str, Any]:
+def overall(steps: Sequence[AgreementStep]) -> dict[str, Any]:
     """The worst of the steps under the names of `AgreementFigures`; None where a step's is."""
     return {
-        "max_abs_logit_diff": _worst([step.max_abs for step in steps]),
-        "max_rel_logit_diff": _worst([step.max_rel for step in steps]),
+        "max_abs_logit_diff": _worst([step.max_abs_logit_diff for step in steps]),
+        "max_rel_logit_diff": _worst([step.max_rel_logit_diff for step in steps]),
         "kl": _worst([step.kl for step in steps]),
         "argmax_flips": sum(step.flips for step in steps),
     }
@@ -222,7 +223,9 @@ def _round_trip(
     decoder.prepare(None)
     steps = worst_steps(decoder.run(batch, path.shape[1], Unobserved()))
     apart = largest_difference(logits, [each.cpu() for each in forced.logits])
-    return RoundTripFigures(arm, session.cache_of(arm), _finite(apart / scale), _finite(steps))
+    return RoundTripFigures(
+        arm=arm, cache=session.cache_of(arm), max_rel_logit_diff=_finite(apart / scale), worst_steps=_finite(steps)
+    )
 
 
 def _batch_of(session: Comparable, sequence: int) -> int:

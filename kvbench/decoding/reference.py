@@ -15,7 +15,7 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.setting import TorchSetting
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.agreement_figures import ReferenceFigures
+from kvbench.records.agreement_figures import ReferenceDistance
 
 
 def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
@@ -41,7 +41,7 @@ def reference_distances(
     number: int,
     path: torch.Tensor,
     interruptions: Interruptions,
-) -> list[ReferenceFigures]:
+) -> list[ReferenceDistance]:
     """How far each arm's logits are from those of recomputing with `model`, a `widened` one, along one path.
 
     `number` is the batch's; `path` is (batch, steps).
@@ -66,10 +66,16 @@ def _distance(
     reference: Sequence[torch.Tensor],
     model: Any,
     device: torch.device,
-) -> ReferenceFigures:
+) -> ReferenceDistance:
     forced = Forced(path)
     steps = step_figures(reference, follow(session.decoder(arm, forced), forced, batch))
-    return ReferenceFigures(arm, str(model.dtype).removeprefix("torch."), device.type, path.shape[1], **overall(steps))
+    return ReferenceDistance(
+        arm=arm,
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=device.type,
+        steps=path.shape[1],
+        **overall(steps),
+    )
 
 
 def _moved(batch: PromptBatch, device: torch.device) -> PromptBatch:

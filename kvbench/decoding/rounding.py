@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import KvbenchError, reason_of
-from kvbench.measuring.agreement_figures import NoiseFigures
+from kvbench.records.agreement_figures import TriedWay
 
 NOISE_PADDING = 3  # columns; odd, so that rows are laid out and blocked differently in every kernel
 Logits = list[torch.Tensor]  # one (batch, vocabulary) a step
@@ -37,7 +37,7 @@ def rounding_noise(
     batch: PromptBatch,
     path: torch.Tensor,
     reference: Sequence[torch.Tensor],
-) -> tuple[NoiseFigures, ...]:
+) -> tuple[TriedWay, ...]:
     """The baseline's largest difference from itself in each way of summing that could be tried.
 
     `follow` runs the baseline over a batch along a path (batch, steps), with another attention than its own when one is
@@ -49,13 +49,13 @@ def rounding_noise(
             with way.order:
                 logits = follow(way.batch, way.path, way.attention)
         except (KvbenchError, RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
-            found.append(NoiseFigures(way.name, None, skipped=f"{type(error).__name__}: {reason_of(error)}"))
+            found.append(TriedWay(way=way.name, skipped=f"{type(error).__name__}: {reason_of(error)}"))
             continue
         difference = largest_difference(reference, [step[: len(path)] for step in logits])
         if math.isfinite(difference):
-            found.append(NoiseFigures(way.name, difference))
+            found.append(TriedWay(way=way.name, max_abs=difference))
         else:
-            found.append(NoiseFigures(way.name, None, skipped="it gave logits that are not finite numbers"))
+            found.append(TriedWay(way=way.name, skipped="it gave logits that are not finite numbers"))
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.evidence import HostCheck
 from kvbench.statistics import median
 
 ROUNDS = 5  # whose median counts: neither the luckiest round nor one that was interrupted

@@ -9,9 +9,9 @@ from functools import cache
 import psutil
 import torch
 
-from kvbench.measuring.arm_memory import Reconciliation
 from kvbench.measuring.environment import device_uuid
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
+from kvbench.records.evidence import Reconciliation
 
 NO_ALLOCATOR = "torch keeps no allocator statistics on {device}"
 LOADED_BEFORE = "the model was on the device before its empty memory could be read"

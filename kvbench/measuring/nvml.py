@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kvbench.measuring.readings import DeviceReading
+from kvbench.records.timings import DeviceReading
 
 # NVML's words for what went wrong, in ours.
 NVML_REASONS = {

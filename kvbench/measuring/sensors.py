@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from kvbench.measuring.nvml import NvmlSensors, nvml_reason
-from kvbench.measuring.readings import DeviceReading
+from kvbench.records.timings import DeviceReading
 
 
 class DeviceSensors(Protocol):

@@ -7,18 +7,23 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from kvbench.errors import RecordError
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.evidence import HostCheck
 from kvbench.records.meaning import figure
 from kvbench.records.part import Part
 
 # What the figures depend on. On a GPU the host's threads and cores do not matter.
 ON_EVERY_DEVICE = ("device_name", "torch", "cuda", "driver", "power_limit_w")
 ON_THE_CPU = ("threads", "usable_cores")
+NO_CEILINGS = (
+    "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings (with --threads or --device"
+    " where the run sets them)"
+)
 
 
 class ReadRate(Part):
@@ -42,6 +47,8 @@ class Ceilings(Part):
 
     `host` is what every run measures of its host, measured with these limits: how fast the host usually is.
     """
+
+    WHY_NULL = MappingProxyType({"host": "an earlier version measured these ceilings and not this"})
 
     fingerprint: str
     measured_at: str

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import Literal
+
 from kvbench.records.meaning import figure
 from kvbench.records.part import Part, Speedup
+
+HOST_FIGURES = {"launch_s": "small operation", "product_s": "small matrix product", "read_s": "read of 32 MiB"}
+SweepVerdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 
 
 class LengthProbe(Part):
@@ -13,6 +19,8 @@ class LengthProbe(Part):
     which one hiccup of the host would else decide. Allocations are those that torch's allocator
     made on the device, `driver_bytes` what the device's memory grew by outside of it (kernel code, plans).
     """
+
+    WHY_NULL = MappingProxyType({"*": "told by torch's allocator and the device's sensors on a GPU only"})
 
     attention: str
     context_length: int = figure("context", "tokens", "none", "Tokens visible to the first step.")
@@ -91,6 +99,8 @@ class Reconciliation(Part):
 class DeviceDuring(Part):
     """What the device's sensors said before and after the blocks."""
 
+    WHY_NULL = MappingProxyType({"*": "the device does not tell"})
+
     sm_clock_mhz_min: int | None = figure(
         "lowest clock", "MHz", "higher", "Lowest clock of the device's processors before and after blocks."
     )
@@ -120,8 +130,78 @@ class Phase(Part):
 class Audit(Part):
     """One test of the instrument on this run. `passed` is null where the figure is for information."""
 
+    WHY_NULL = MappingProxyType({"passed": "a cost, told for information", "ratio": "not a matter of times"})
+
     name: str
     arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     passed: bool | None
     ratio: Speedup | None = figure("ratio of times", "times", "none", "With what the audit adds, over without it.")
     detail: str
+
+
+class HostCheck(Part):
+    """Times of small pieces of work that every run and `doctor --ceilings` measure in the same way.
+
+    `launch_s` is the host's time for one small operation: submitting it on a GPU, computing it on a CPU. A small matrix
+    product and reading a few MiB of memory are timed on a CPU only.
+    """
+
+    WHY_NULL = MappingProxyType({"*": "measured on a CPU: on a GPU the host launches, no more"})
+
+    launch_s: float | None = figure(
+        "small operation", "s", "lower", "Time of submitting it on a GPU, of computing it on a CPU.", default=None
+    )
+    product_s: float | None = figure("small matrix product", "s", "lower", "Its time on a CPU.", default=None)
+    read_s: float | None = figure("read of 32 MiB", "s", "lower", "Its time on a CPU.", default=None)
+
+
+class HostChecks(Part):
+    """The host before the first block and after the last one."""
+
+    WHY_NULL = MappingProxyType({"after": "the run ended before its blocks did"})
+
+    before: HostCheck | None = None
+    after: HostCheck | None = None
+
+
+class ArmRepeated(Part):
+    """One arm's ITL at the end of the sweep over that at its beginning: above 1 it became slower.
+
+    The interval is the widest that the two runs' own intervals allow. FASTER and SLOWER are of the end; AMBIGUOUS is
+    also what lacks an interval.
+    """
+
+    WHY_NULL = MappingProxyType({"*": "one of the two runs has no such figure; an interval needs 6 blocks"})
+
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    itl_ratio: float | None = figure(
+        "ITL at the end", "times", "lower", "Of the sweep, over that at its beginning: above 1 it became slower."
+    )
+    ci_low: float | None = figure(
+        "interval, lower end", "times", "none", "Of the widest interval that those of the two runs allow."
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "times", "none", "Of the widest interval that those of the two runs allow."
+    )
+    verdict: SweepVerdict
+
+
+class SweepAudit(Part):
+    """This run against the first one of its sweep; `held_still` is None where that cannot be told of every arm."""
+
+    WHY_NULL = MappingProxyType(
+        {"held_still": "the intervals of the two runs do not tell, its detail says of which arms"}
+    )
+
+    first_run_id: str
+    held_still: bool | None
+    detail: str
+    arms: tuple[ArmRepeated, ...]
+
+
+class Sentence(Part):
+    """One plain sentence, the kind of finding that it is, and the JSON pointers of the figures that it rests on."""
+
+    code: str
+    text: str
+    evidence: tuple[str, ...]

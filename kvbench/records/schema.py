@@ -5,23 +5,32 @@ Names carry units. Unknown is null, and `null_reasons` maps its JSON pointer to 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field
 
 from kvbench.capabilities import EAGER
-from kvbench.records.agreement import Agreement, ReferenceDistance
-from kvbench.records.ceilings import Ceilings
-from kvbench.records.diagnosis import Sentence
-from kvbench.records.evidence import Audit, DeviceDuring, LengthProbe, Phase, Reconciliation
-from kvbench.records.frontier import Frontier
-from kvbench.records.growth import Growth
-from kvbench.records.host_checks import HostChecks
+from kvbench.records.agreement_figures import Agreement, ReferenceDistance
+from kvbench.records.ceilings import NO_CEILINGS, Ceilings
+from kvbench.records.evidence import (
+    Audit,
+    DeviceDuring,
+    HostChecks,
+    LengthProbe,
+    Phase,
+    Reconciliation,
+    Sentence,
+    SweepAudit,
+)
 from kvbench.records.meaning import figure
-from kvbench.records.part import Estimate, Measured, Part, Speedup
-from kvbench.records.sweep_audit import SweepAudit
+from kvbench.records.part import Estimate, Measured, Part, SeriesPoint, Speedup
+from kvbench.records.scaling import Frontier, Growth
 
 SCHEMA_VERSION = 1
+NO_COSTS = "what a step must read and compute is not predicted for this architecture"
+NO_PROCESSES = "the device lists no processes, or only ids that are not of this process's world, as in a container"
+OF_A_DEVICE = ("cuda", "hip", "cudnn", "device_memory_bytes", "device_uuid")  # in the environment
 
 Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
 
@@ -32,6 +41,14 @@ class Cold(Part):
     `compile_s` of it went to compiling and capturing, which an engine does once for each shape; `probes` tell what else
     it paid for, where it cost much more than a warm one.
     """
+
+    WHY_NULL = MappingProxyType(
+        {
+            "compile_s": "eager execution compiles nothing and captures nothing",
+            "probes": "the run ended before there was a warm visit to hold the first one against",
+            "*": "the run ended before the first visit",
+        }
+    )
 
     ttft_s: float | None = figure(
         "TTFT, first visit",
@@ -73,6 +90,8 @@ def _percentile(rank: int) -> Any:
 class TokenPercentiles(Part):
     """Percentiles over single decode steps; descriptive, without intervals (steps of one run are correlated)."""
 
+    WHY_NULL = MappingProxyType({"*": "too few steps: p50 needs 1, p90 64, p95 130, p99 662 (measure.step_lane)"})
+
     p50: float | None = _percentile(50)
     p90: float | None = _percentile(90)
     p95: float | None = _percentile(95)
@@ -89,6 +108,8 @@ class TokenPercentiles(Part):
 
 class Memory(Part):
     """Bytes of one arm, from an untimed pass of its own."""
+
+    WHY_NULL = MappingProxyType({"*": "the run ended before the memory pass"})
 
     weights_bytes: int | None = figure(
         "weights", "bytes", "lower", "Bytes of the model's parameters and buffers, tied ones once.", "memory"
@@ -148,8 +169,10 @@ class Memory(Part):
     )
 
 
-class MemoryPoint(Part):
+class MemoryPoint(SeriesPoint):
     """Memory of one arm at one context length of the untimed pass."""
+
+    WHY_NULL = MappingProxyType({"*": "allocated_bytes: torch keeps no allocator statistics on this device"})
 
     context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
     kv_cache_bytes: int | None = figure(
@@ -165,6 +188,8 @@ class Energy(Part):
 
     Per new token, prefills and the device's idle power included; `idle_watts` was measured just before.
     """
+
+    WHY_NULL = MappingProxyType({"*": "the run ended before energy was measured"})
 
     joules_per_token: float | None = figure(
         "energy per token",
@@ -210,6 +235,13 @@ class Limit(Part):
     bytes, MFU flops a second over those ceilings, causal attention counted. `launch_s` is the time in which the device
     waits for the host; where the host computes itself, the time of submitting that many small operations.
     """
+
+    WHY_NULL = MappingProxyType(
+        {
+            "bound": f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled",
+            "*": f"{NO_CEILINGS}; or they lack the model's type",
+        }
+    )
 
     floor_s: float | None = figure(
         "floor of a step",
@@ -300,6 +332,13 @@ class ProofResult(Part):
     in which everything was submitted again.
     """
 
+    WHY_NULL = MappingProxyType(
+        {
+            "first_violation": "no step of the untimed pass broke its mode's promise, or there was none",
+            "resubmitted_steps": "the run ended before the untimed pass",
+        }
+    )
+
     steps_checked: int = figure(
         "steps proved",
         "count",
@@ -334,6 +373,14 @@ class Turn(Measured):
     without a cache (the run's nocache arm at the same context).
     """
 
+    WHY_NULL = MappingProxyType(
+        {
+            "paid_back_after_tokens": (
+                "asked of mode interrupted beside mode nocache only, where a step without a cache is the slower one"
+            )
+        }
+    )
+
     step: int = figure("new token", "index", "none", "Index of the new token that the pass makes.")
     context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
     submitted_tokens: int = figure("submitted", "tokens", "none", "Tokens that the pass submits.")
@@ -353,6 +400,17 @@ class Turn(Measured):
 
 class ArmRecord(Measured):
     """One way of decoding and everything measured of it."""
+
+    WHY_NULL = MappingProxyType(
+        {
+            "compile_mode": "the engine compiles nothing",
+            "bucket": "passes have their exact lengths",
+            "cache_tokens": "no length was asked for: a static cache has what the run needs, others grow",
+            "padding_share": "the run ended before its steps were measured, or no sequence had one",
+            "step_lane_cost": "the per-step lane was not measured",
+            "trace_cost": "token confidence was not traced in the blocks (trace.probabilities)",
+        }
+    )
 
     mode: str
     cache: str
@@ -444,6 +502,13 @@ class ArmRecord(Measured):
 class Comparison(Part):
     """A candidate arm against the baseline arm of the same run; arms are indices into `arms`."""
 
+    WHY_NULL = MappingProxyType(
+        {
+            "break_even_context": "one length was measured: experiment=scaling measures several",
+            "extra_memory_bytes": "the peak of memory of one of the arms is not known",
+        }
+    )
+
     baseline_arm: int = figure("baseline", "index", "none", "Place of the baseline in the record's list of arms.")
     candidate_arm: int = figure("candidate", "index", "none", "Place of the candidate in the record's list of arms.")
     speedup: Speedup = figure(
@@ -503,8 +568,10 @@ class Workload(Part):
     prompt_sha256: str
 
 
-class HostSample(Part):
+class HostSample(SeriesPoint):
     """Memory seen by the parent from outside the measured process."""
+
+    WHY_NULL = MappingProxyType({"*": "device_used_bytes needs NVML and its device, process_rss_bytes a living worker"})
 
     elapsed_s: float = figure("elapsed", "s", "none", "Since the run began.")
     phase: str
@@ -519,6 +586,8 @@ class HostSample(Part):
 class FlopsCheck(Part):
     """Predicted FLOPs of one prefill beside those that torch's counter sees under eager attention."""
 
+    WHY_NULL = MappingProxyType({"predicted": NO_COSTS})
+
     batch: int = figure("batch", "count", "none", "Sequences of the prefill.")
     tokens: int = figure("prompt", "tokens", "none", "Tokens of each sequence.")
     predicted: int | None = figure("predicted", "FLOP", "none", "By the formula.")
@@ -527,6 +596,28 @@ class FlopsCheck(Part):
 
 class RunRecord(Part):
     """One run. A run that did not end holds what was known by then; `status` and `status_reason` say how it ended."""
+
+    WHY_NULL = MappingProxyType(
+        {
+            "model": "the run ended before the model was known",
+            "workload": "the run ended before the prompts were known",
+            "shapes": "the run ended before the shapes were known",
+            "stopping": "the run ended before its stopping rule did",
+            "comparison": "one arm: there is nothing to compare",
+            **{f"environment/{name}": "the run is not on such a device" for name in OF_A_DEVICE},
+            **{f"environment/{name}": NO_PROCESSES for name in ("device_processes", "other_device_processes")},
+            **{f"environment/git_{name}": "kvbench does not run from a git checkout" for name in ("commit", "dirty")},
+            "environment/*": "the machine does not tell",
+            "model/*": "not stated by the model's configuration",
+            "device_during": "the device has no sensors, or the run ended before its first block",
+            "growth": "context lengths were not varied within this run: experiment=scaling does",
+            "frontier": "the largest sizes were not looked for: experiment=frontier does",
+            "ceilings": NO_CEILINGS,
+            "flops_check": "the run ended before it",
+            "host_checks": "the run ended before its blocks began",
+            "sweep_audit": "the run is not the first point of a sweep measured again (audit=true)",
+        }
+    )
 
     schema_version: Literal[1] = 1
     run_id: str

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kvbench.errors import RecordError
-from kvbench.measuring.blocks import Block
 from kvbench.records.schema import SCHEMA_VERSION, RunRecord
+from kvbench.records.timings import Block
 
 if TYPE_CHECKING:
     import pyarrow

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
-from kvbench.records.frontier import FrontierEdge
+from kvbench.records.scaling import FrontierEdge
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvbench.printable import printable
-from kvbench.records.growth import BreakEven
+from kvbench.records.scaling import BreakEven
 from kvbench.records.schema import ArmRecord, RunRecord, Turn
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, format_value

@@ -9,11 +9,11 @@ from kvbench.decoding.agreement import FEW_STEPS, Comparable, common_path, compa
 from kvbench.decoding.reference import reference_distances, widened
 from kvbench.decoding.sampling import is_greedy
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
 from kvbench.measuring.memory import MemoryMeter
-from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.models.checkpoint import DTYPES
 from kvbench.plan import Plan
+from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
+from kvbench.records.untimed import UntimedPass
 from kvbench.running import preconditions
 from kvbench.running.model_on_device import ModelOnDevice
 
@@ -35,7 +35,7 @@ def references(
     model: ModelOnDevice,
     meter: MemoryMeter,
     passes: Sequence[UntimedPass],
-) -> list[ReferenceFigures]:
+) -> list[ReferenceDistance]:
     """See `Session.references`: one path for all arms, the one that shows the first divergence of any."""
     wanted = plan.config.check.reference
     if wanted == "none":

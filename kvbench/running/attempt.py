@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kvbench.errors import OutOfMemory
-from kvbench.measuring.tries import Attempted, Attempting
 from kvbench.plan import Plan
+from kvbench.records.scaling import Attempted, Attempting
 from kvbench.running.job import Emit
 from kvbench.running.session import Session
 

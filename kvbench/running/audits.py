@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from kvbench.measuring.cross_checks import AuditBlock
-from kvbench.measuring.readings import Watching
 from kvbench.plan import Plan
+from kvbench.records.samples import Watching
+from kvbench.records.timings import AuditBlock
 from kvbench.running.session import Session
 from kvbench.running.visits import visit
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from kvbench.measuring.blocks import Block
 from kvbench.measuring.host_load import OtherCores
-from kvbench.measuring.throttling import limits_between, throttles
 from kvbench.plan import Plan
+from kvbench.records.timings import Block, limits_between, throttles
 from kvbench.running.session import Session
 from kvbench.running.visits import visit
 

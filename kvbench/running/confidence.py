@@ -8,7 +8,7 @@ from typing import Any
 
 from kvbench.decoding.streaming import REPLACEMENT, IncrementalText
 from kvbench.decoding.tracing import Traced
-from kvbench.measuring.traced_pass import TracedToken
+from kvbench.records.untimed import TracedToken
 
 
 class TokenTexts:

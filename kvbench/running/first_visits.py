@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvbench.measuring.blocks import Visit
-from kvbench.measuring.cold_visits import ColdEvidence, ColdVisit, LengthProbe
 from kvbench.plan import Plan
+from kvbench.records.evidence import LengthProbe
+from kvbench.records.timings import ColdEvidence, ColdVisit, Visit
 from kvbench.running.session import Session
 from kvbench.running.visits import visit
 from kvbench.statistics import median

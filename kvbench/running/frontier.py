@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvbench.errors import RunFailed
-from kvbench.measuring.samples import Prepared
-from kvbench.measuring.tries import Attempted, Capacity, SearchEnd, Tried
 from kvbench.memory_budget import Decoding, largest
 from kvbench.model_costs import facts_from_mapping
 from kvbench.plan import Attempt, Plan
+from kvbench.records.samples import Prepared
+from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
 from kvbench.running.edge_search import EdgeSearch
 from kvbench.running.job import Progress
 from kvbench.running.supervisor import Listen, Message, Runner
@@ -146,7 +146,17 @@ class _Frontier:
             outcome, detail = error.status, str(error)
         seconds = time.monotonic() - began_s
         peak = peaks[-1] if peaks else None
-        return Tried(edge.arm, edge.axis, edge.fixed, predicted, size, outcome, peak, seconds, detail)
+        return Tried(
+            arm=edge.arm,
+            axis=edge.axis,  # type: ignore[arg-type]
+            fixed=edge.fixed,
+            predicted=predicted,
+            size=size,
+            outcome=outcome,  # type: ignore[arg-type]
+            peak_bytes=peak,
+            seconds=seconds,
+            detail=detail,
+        )
 
     def _said(self, axis: str, search: EdgeSearch, ends: dict[int, str]) -> str:
         if not search.closed:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvbench.measuring.blocks import Block, Visit, counted
-from kvbench.measuring.cold_visits import ColdVisit
-from kvbench.measuring.cross_checks import RealDecode
 from kvbench.measuring.energy import EnergyMeter
-from kvbench.measuring.readings import Watching
-from kvbench.measuring.samples import HostChecked, PhaseTime, Sample, Stopped
 from kvbench.measuring.stopping import stopping_rule
-from kvbench.measuring.tries import Attempting
-from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.plan import Plan
+from kvbench.records.evidence import HostChecks, Phase
+from kvbench.records.samples import Sample, Watching
+from kvbench.records.scaling import Attempting
+from kvbench.records.schema import Stopping
+from kvbench.records.timings import Block, ColdVisit, RealDecode, Visit, counted
+from kvbench.records.untimed import UntimedPass
 from kvbench.running.audits import audit_blocks
 from kvbench.running.blocks import measure_block
 from kvbench.running.first_visits import evidence
@@ -78,7 +77,7 @@ class _Job:
         ):
             began_ns = self.session.clock.now_ns()
             work(phase)
-            self.emit(PhaseTime(phase, (self.session.clock.now_ns() - began_ns) * 1e-9))
+            self.emit(Phase(name=phase, seconds=(self.session.clock.now_ns() - began_ns) * 1e-9))
 
     def _cold_visits(self, phase: str) -> None:
         for arm in self.arms:
@@ -91,7 +90,7 @@ class _Job:
                     ttft_s=visits[0].ttft_s,
                     itl_s=sum(visit.decode_s for visit in visits) / steps if steps else None,
                     step_s=tuple(visit.step_s or () for visit in visits),
-                    prepared_s=self.session.prepared_s(arm),
+                    compile_s=self.session.prepared_s(arm),
                 )
             )
             self.emit(self.cold[-1])
@@ -140,9 +139,10 @@ class _Job:
             self.emit(evidence(self.plan, self.session, self.cold[arm], warm, lambda arm=arm: self._tell(phase, arm)))  # type: ignore[misc]
 
     def _blocks(self, phase: str) -> None:
-        self.emit(HostChecked("before", self.session.host_check()))
+        checks = HostChecks(before=self.session.host_check())
+        self.emit(checks)
         self._measured_blocks(phase)
-        self.emit(HostChecked("after", self.session.host_check()))
+        self.emit(checks.model_copy(update={"after": self.session.host_check()}))
 
     def _measured_blocks(self, phase: str) -> None:
         rule = stopping_rule(self.plan.config.measure)
@@ -155,7 +155,7 @@ class _Job:
             elapsed_s = (self.session.clock.now_ns() - began_ns) * 1e-9
             reason = rule.reason_to_stop([_decode_seconds(block, len(self.arms)) for block in standing], elapsed_s)
             if reason is not None and repeats is None:
-                self.emit(Stopped(reason))
+                self.emit(Stopping(rule=self.plan.config.measure.stopping, reason=reason))
                 return
             self.emit(Progress(phase, len(standing) - (repeats is not None), total))
             blocks.append(measure_block(self.plan, self.session, len(blocks), repeats))

@@ -14,23 +14,24 @@ from kvbench.decoding.cache_bytes import host_bytes, logical_bytes, storage_byte
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch
 from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep, Reconciliation
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Arm
+from kvbench.records.evidence import Reconciliation
+from kvbench.records.schema import Memory, MemoryPoint
 from kvbench.running.arm_cache import MESSAGES, predicted_bytes
 
 
 @dataclass(frozen=True)
 class Held:
-    """What was in use while the cache of a batch was alive, by the names of `ArmMemory`."""
+    """What was in use while the cache of a batch was alive, by the names of `Memory`."""
 
     cache_bytes: dict[str, int | None]
     host_bytes: int  # of the cache
     unknown: str | None  # why the cache's bytes are not predicted
     in_use: dict[str, int | None]
     reconciliation: Reconciliation | None
-    by_step: tuple[MemoryAtStep, ...]
+    by_step: tuple[MemoryPoint, ...]
 
 
 class PassMemory:
@@ -66,17 +67,16 @@ class PassMemory:
         by_step = self._by_step(batch, witness, promised)
         return Held(cache_bytes, waiting, self._unknown(arm), in_use, reconciliation, by_step)
 
-    def of_pass(self, held: Held) -> ArmMemory:
+    def of_pass(self, held: Held) -> Memory:
         """With the high-water marks up to now."""
-        return ArmMemory(
+        return Memory(
             weights_bytes=self._facts.weight_bytes,
             **held.cache_bytes,
             kv_cache_host_bytes=held.host_bytes,
             **held.in_use,
             **self._meter.peaks(),
             reconciliation=held.reconciliation,
-            null_reasons=self._null_reasons(held),
-        )
+        ).because(self._null_reasons(held))
 
     def _cache_bytes(self, batch: PromptBatch, decoded: Decoded, arm: Arm) -> dict[str, int | None]:
         cache: Any = decoded.cache
@@ -113,12 +113,16 @@ class PassMemory:
 
     def _by_step(
         self, batch: PromptBatch, witness: Witness, promised: Sequence[Sequence[Pass]]
-    ) -> tuple[MemoryAtStep, ...]:
+    ) -> tuple[MemoryPoint, ...]:
         """After each pass that made a token: the pieces of a prompt before the last one make none."""
         prompt = batch.input_ids.shape[1]
         made_by = [count - 1 for count in accumulate(map(len, promised))]
         return tuple(
-            MemoryAtStep(self._interruptions.context(prompt, index), witness.kv_bytes[place], witness.allocated[place])
+            MemoryPoint(
+                context_length=self._interruptions.context(prompt, index),
+                kv_cache_bytes=witness.kv_bytes[place],
+                allocated_bytes=witness.allocated[place],
+            )
             for index, place in enumerate(made_by)
             if place < len(witness.kv_bytes)
         )

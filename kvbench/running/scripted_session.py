@@ -13,20 +13,18 @@ from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Decoded, Pass, Unobserved
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.agreement_figures import AgreementFigures
-from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep
-from kvbench.measuring.blocks import tokens_sha256
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import base_environment, neighbours
-from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
-from kvbench.measuring.step_work import CountedFlops, StepWork
-from kvbench.measuring.traced_pass import TracedPass
-from kvbench.measuring.tries import Capacity
-from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.plan import Attempt, Plan, made_length
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.agreement_figures import AgreementFigures
+from kvbench.records.evidence import HostCheck
+from kvbench.records.samples import Prepared, Shapes
+from kvbench.records.scaling import Capacity
+from kvbench.records.schema import KernelShare, Memory, MemoryPoint
+from kvbench.records.timings import tokens_sha256
+from kvbench.records.untimed import CountedFlops, Proof, StepWork, TracedPass, UntimedPass
 from kvbench.running.scripted_model import UNPINNED, ScriptedBatch, ScriptedDecoder, ScriptedModel
 
 VOCABULARY = 256
@@ -165,7 +163,7 @@ class ScriptedSession:
         spec, kernel = self._plan.arms[arm], self._plan.config.model.kernel
         submitted = map(Buckets(spec.bucket or 1).padded, contexts)
         busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
-        return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
+        return StepWork(arm, None, busy_s, NO_OPERATIONS, (KernelShare(name=kernel, share=1.0),) if kernel else ())
 
     def counted_flops(self) -> CountedFlops:
         """See `Session.counted_flops`."""
@@ -245,26 +243,32 @@ class ScriptedSession:
         # A script has neither windows nor what is quantised, which the configuration's check refuses.
         return cache_bytes(self._facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
 
-    def _memory(self, arm: int) -> ArmMemory:
+    def _memory(self, arm: int) -> Memory:
         batch = max(self.batches, key=lambda each: each.longest * len(each.token_ids))
         held = self._interruptions.context(batch.longest, self._plan.config.workload.new_tokens - 1)
         kv = self._kv_bytes(arm, held, len(batch.token_ids))
-        fields = (
-            "weights_bytes",
-            "peak_allocated_bytes",
-            "peak_reserved_bytes",
-            "device_used_bytes",
-            "process_rss_bytes",
-            "reconciliation",
-        )
-        return ArmMemory(None, kv, kv, kv, None, None, None, None, null_reasons=dict.fromkeys(fields, NO_DEVICE))
+        return Memory(
+            weights_bytes=None,
+            kv_cache_bytes=kv,
+            kv_cache_predicted_bytes=kv,
+            kv_cache_storage_bytes=kv,
+            peak_allocated_bytes=None,
+            peak_reserved_bytes=None,
+            device_used_bytes=None,
+            process_rss_bytes=None,
+        ).because(dict.fromkeys(Memory.model_fields, NO_DEVICE))
 
-    def _memory_by_step(self, arm: int) -> tuple[MemoryAtStep, ...]:
+    def _memory_by_step(self, arm: int) -> tuple[MemoryPoint, ...]:
         batch = self.batches[0]
         passes = range(self._plan.config.workload.new_tokens)
         contexts = [self._interruptions.context(batch.longest, index) for index in passes]
         return tuple(
-            MemoryAtStep(context, self._kv_bytes(arm, context, len(batch.token_ids)), None) for context in contexts
+            MemoryPoint(
+                context_length=context,
+                kv_cache_bytes=self._kv_bytes(arm, context, len(batch.token_ids)),
+                allocated_bytes=None,
+            )
+            for context in contexts
         )
 
 

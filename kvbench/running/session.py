@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from kvbench.decoding.protocol import Decoder, Pass
-from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
-from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors
-from kvbench.measuring.step_work import CountedFlops, StepWork
-from kvbench.measuring.traced_pass import TracedPass
-from kvbench.measuring.tries import Capacity
-from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.plan import Attempt, Plan
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
+from kvbench.records.evidence import HostCheck
+from kvbench.records.samples import Prepared, Shapes
+from kvbench.records.scaling import Capacity
+from kvbench.records.untimed import CountedFlops, Proof, StepWork, TracedPass, UntimedPass
 
 
 class Session(Protocol):
@@ -110,7 +108,7 @@ class Session(Protocol):
     def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
         """Compare a candidate arm with the first arm on one token path; `passes` are the arms' untimed passes."""
 
-    def references(self, passes: Sequence[UntimedPass]) -> Sequence[ReferenceFigures]:
+    def references(self, passes: Sequence[UntimedPass]) -> Sequence[ReferenceDistance]:
         """How far every arm is from the same model in the type of `check.reference`; empty when none is asked for."""
 
 

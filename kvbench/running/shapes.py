@@ -9,10 +9,10 @@ from typing import Any, Self
 import torch
 
 from kvbench.decoding.protocol import Decoder, PromptBatch
-from kvbench.measuring.samples import Shapes
 from kvbench.models.own import OwnTensors
 from kvbench.models.signature import returned_cache
 from kvbench.plan import Plan
+from kvbench.records.samples import Shapes
 
 # Dimensions by what a cache layer calls its tensors, and by rank for what it calls otherwise.
 KEYS_AND_VALUES = ["batch", "kv_heads", "seq", "head_dim"]

@@ -11,9 +11,9 @@ from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring import process_memory
 from kvbench.measuring.memory import MemoryMeter
-from kvbench.measuring.tries import Capacity
 from kvbench.models.fitting import GIB, free_bytes
 from kvbench.plan import Attempt, Plan
+from kvbench.records.scaling import Capacity
 from kvbench.running.model_on_device import ModelOnDevice
 
 HOST_SHARE = 0.9  # of what is free: beyond it the system ends processes, and not only the one that took it

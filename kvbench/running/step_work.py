@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
-from kvbench.kernel_names import is_attention
 from kvbench.measuring.clocks import Clock
-from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.records.schema import KernelShare
+from kvbench.records.untimed import CountedFlops, StepWork, is_attention
 from kvbench.running.profiler_hooks import device_profile
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
@@ -51,13 +51,13 @@ def step_work(
     return StepWork(arm, operations / count, busy_s / count, kernels=_shares(kernels))
 
 
-def _shares(kernels: Counter[str]) -> tuple[tuple[str, float], ...]:
+def _shares(kernels: Counter[str]) -> tuple[KernelShare, ...]:
     """The kernels that take most of the time, and the attention that takes most, with their shares of all of it."""
     ordered = kernels.most_common()
     shown = ordered[:LARGEST_KERNELS]
     shown += [each for each in ordered[LARGEST_KERNELS:] if is_attention(each[0])][:1]
     total = kernels.total() or 1.0
-    return tuple((name[:LONGEST_NAME], seconds / total) for name, seconds in shown)
+    return tuple(KernelShare(name=name[:LONGEST_NAME], share=seconds / total) for name, seconds in shown)
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:

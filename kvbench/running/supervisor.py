@@ -17,11 +17,11 @@ from typing import Any, Protocol, Self
 import psutil
 
 from kvbench.errors import BadInput, OutOfMemory, TimedOut, WorkerCrashed
-from kvbench.measuring.readings import HostReading, Watching
-from kvbench.measuring.samples import Prepared, Sample
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
-from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
+from kvbench.records.samples import Prepared, Sample, Watching
+from kvbench.records.scaling import Attempting
+from kvbench.records.schema import HostSample
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import uninterrupted
@@ -32,7 +32,7 @@ WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well
 GUARD_EVERY_S = 0.02  # of a try with a limit: what a process can touch in between is some tens of MiB
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
-Message = Sample | Progress | Text | HostReading | Watching | Attempting
+Message = Sample | Progress | Text | HostSample | Watching | Attempting
 Listen = Callable[[Message], None]
 
 
@@ -241,7 +241,7 @@ class _Watch:
         """Whether the last reading is old enough for another."""
         return not self.paused and time.monotonic() - self._read_s >= self.every_s
 
-    def reading(self) -> HostReading:
+    def reading(self) -> HostSample:
         """One reading now. Raises `OutOfMemory` beyond what `guard` allows."""
         self._read_s = time.monotonic()
         try:
@@ -250,7 +250,12 @@ class _Watch:
             rss = None
         if self._limit_bytes is not None and rss is not None and rss > self._limit_bytes:
             raise OutOfMemory(f"ended by killing its worker, which held {rss:,} bytes of {self._limit_bytes:,}")
-        return HostReading(self._read_s - self._began_s, self._phase, rss, self._sensors.used_bytes())
+        return HostSample(
+            elapsed_s=self._read_s - self._began_s,
+            phase=self._phase,
+            process_rss_bytes=rss,
+            device_used_bytes=self._sensors.used_bytes(),
+        )
 
 
 def _last_words(process: SpawnProcess) -> str:

@@ -14,21 +14,19 @@ from kvbench.decoding.proof import Promise, passes_by_token, prove, together
 from kvbench.decoding.protocol import Decoded, Decoder, Pass, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
-from kvbench.measuring.blocks import tokens_sha256
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import torch_environment
 from kvbench.measuring.host_probes import check_host
 from kvbench.measuring.memory import MemoryMeter
-from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
-from kvbench.measuring.step_work import CountedFlops, StepWork
-from kvbench.measuring.traced_pass import TracedPass, TracedToken
-from kvbench.measuring.tries import Capacity
-from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.models.no_tokenizer import NoTokenizer
 from kvbench.plan import Attempt, Plan
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
+from kvbench.records.evidence import HostCheck
+from kvbench.records.samples import Prepared, Shapes
+from kvbench.records.scaling import Capacity
+from kvbench.records.timings import tokens_sha256
+from kvbench.records.untimed import CountedFlops, Proof, StepWork, TracedPass, TracedToken, UntimedPass
 from kvbench.running import arm_agreement, attentions, preconditions
 from kvbench.running.arm_decoders import ArmDecoders
 from kvbench.running.confidence import TokenTexts, traced_sequences
@@ -312,7 +310,7 @@ class TorchSession:
         """See `Session.agreement`."""
         return arm_agreement.agreement(self, self._plan, self._interruptions, candidate, passes)
 
-    def references(self, passes: Sequence[UntimedPass]) -> list[ReferenceFigures]:
+    def references(self, passes: Sequence[UntimedPass]) -> list[ReferenceDistance]:
         """See `Session.references`."""
         return arm_agreement.references(self, self._plan, self._interruptions, self._backend, self._meter, passes)
 

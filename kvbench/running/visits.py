@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvbench.measuring.blocks import Visit, tokens_sha256
 from kvbench.measuring.lanes import Stopwatch
 from kvbench.plan import Plan
+from kvbench.records.timings import Visit, tokens_sha256
 from kvbench.running.session import Session
 
 

@@ -14,8 +14,9 @@ from typing import Any
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import reason_of
-from kvbench.measuring.samples import Prepared, Warned
 from kvbench.plan import Plan
+from kvbench.records.samples import Prepared
+from kvbench.records.schema import RunWarning
 from kvbench.running.attempt import run_attempt
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import ignore_interrupts
@@ -77,7 +78,7 @@ class Workshop:
             self._runs += 1
         left_behind = put_back(self._backend)
         if left_behind is not None:
-            emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
+            emit(RunWarning(code="worker_state", detail=f"{STAYS}: {left_behind}"))
         return left_behind is None and not leaves_compiled_code(plan)
 
     def _numbered(self, emit: Emit) -> Emit:

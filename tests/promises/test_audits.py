@@ -12,11 +12,10 @@ import pytest
 
 from kvbench.analysis.audits import audit_checks, audits
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.cross_checks import AuditBlock
-from kvbench.measuring.readings import Watching
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
+from kvbench.records.samples import RunSamples, Watching
 from kvbench.records.store import find_runs
+from kvbench.records.timings import AuditBlock
 from kvbench.running.job import run_job
 from kvbench.running.scripted_session import ScriptedBackend
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.records.frontier import FrontierEdge
+from kvbench.records.scaling import FrontierEdge
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import find_runs
 

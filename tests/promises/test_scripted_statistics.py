@@ -26,9 +26,9 @@ from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
-from kvbench.measuring.blocks import Block
 from kvbench.plan import make_plan
 from kvbench.records.schema import Speedup
+from kvbench.records.timings import Block
 from kvbench.running.job import run_job
 from kvbench.running.scripted_session import ScriptedBackend
 from kvbench.running.supervisor import InlineRunner

@@ -5,8 +5,8 @@ from __future__ import annotations
 from kvbench.analysis.diagnosis.pair import Citing, Pair, both, keeps_past, of_arm, two_digits
 from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE, arm_conflict, device_conflict
 from kvbench.quantities import fixed, format_value
-from kvbench.records.diagnosis import Sentence
-from kvbench.records.growth import BreakEven
+from kvbench.records.evidence import Sentence
+from kvbench.records.scaling import BreakEven
 from kvbench.records.schema import ArmRecord
 
 REPEATED_CACHE = "static"  # the kind whose steps all have one shape

@@ -9,7 +9,7 @@ from typing import Any
 
 from kvbench.capabilities import identity, in_words, unusual
 from kvbench.quantities import Unit, fixed, format_value
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 
 LATER_PARTS = ("compile_mode", "bucket", "cache_tokens")  # most arms have no such thing

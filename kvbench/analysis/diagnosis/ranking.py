@@ -16,7 +16,7 @@ from kvbench.analysis.diagnosis.trust import (
     random_weights,
     unlike_engines,
 )
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import RunRecord
 
 MOST_SENTENCES = 5

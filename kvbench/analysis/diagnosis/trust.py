@@ -12,7 +12,7 @@ from kvbench.analysis.diagnosis.pair import Citing, Pair, keeps_past, of_arm, pe
 from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_kept, unlike_text
 from kvbench.capabilities import label
 from kvbench.quantities import fixed
-from kvbench.records.diagnosis import Sentence
+from kvbench.records.evidence import Sentence
 from kvbench.records.schema import Check
 
 LEAST = "measure.blocks=8"

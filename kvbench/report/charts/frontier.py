@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvbench.printable import printable
-from kvbench.records.frontier import Axis, FrontierEdge
+from kvbench.records.scaling import Axis, FrontierEdge
 from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (

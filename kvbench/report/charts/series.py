@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvbench.measuring.readings import DeviceReading
-from kvbench.measuring.throttling import limits_between
+from kvbench.records.timings import DeviceReading, limits_between
 
 if TYPE_CHECKING:
     import pyarrow

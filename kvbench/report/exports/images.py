@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvbench.errors import BadInput, RecordError
-from kvbench.records.steps import lane_rows
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart

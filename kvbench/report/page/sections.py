@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord, RunWarning
-from kvbench.records.steps import lane_rows
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart

@@ -9,9 +9,9 @@ import pytest
 
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
+from kvbench.records.samples import RunSamples
+from kvbench.records.timings import Block
 from kvbench.running.job import run_job
 from kvbench.running.scripted_session import ScriptedBackend
 

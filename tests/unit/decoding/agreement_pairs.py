@@ -19,7 +19,7 @@ from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.setting import TorchSetting
 from kvbench.models.signature import library_cache
-from kvbench.records.agreement import Agreement
+from kvbench.records.agreement_figures import Agreement
 
 NEW_TOKENS = 8
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]

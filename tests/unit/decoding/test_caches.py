@@ -27,7 +27,7 @@ from kvbench.decoding.setting import TorchSetting
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
-from kvbench.records.agreement import Agreement
+from kvbench.records.agreement_figures import Agreement
 from tests.unit.decoding.agreement_pairs import Pair
 
 pytestmark = pytest.mark.versions

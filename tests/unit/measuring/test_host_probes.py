@@ -8,14 +8,14 @@ import torch
 from kvbench.measuring import host_probes
 from kvbench.measuring.ceilings import Extent, measure_ceilings
 from kvbench.measuring.host_probes import LAUNCH_ROUNDS, LAUNCHES, PRODUCTS, ROUNDS, check_host
-from kvbench.records.host_checks import FIGURES, HostCheck
+from kvbench.records.evidence import HOST_FIGURES, HostCheck
 
 CPU = torch.device("cpu")
 
 
 def test_all_of_them_are_timed_on_a_cpu() -> None:
     found = check_host(CPU).model_dump()
-    assert set(FIGURES) == set(found)
+    assert set(HOST_FIGURES) == set(found)
     assert all(seconds > 0 for seconds in found.values())
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from kvbench.measuring.clocks import ScriptedClock
 from kvbench.measuring.nvml import NVML_REASONS, NvmlSensors, nvml_reason
-from kvbench.measuring.readings import DeviceReading
 from kvbench.measuring.scripted_device import ScriptedNvml, ScriptedSensors
 from kvbench.measuring.sensors import NullSensors, open_sensors
+from kvbench.records.timings import DeviceReading
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 

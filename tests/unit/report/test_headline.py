@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kvbench.records.frontier import Frontier, FrontierEdge, FrontierTry
-from kvbench.records.growth import BreakEven
 from kvbench.records.part import Estimate
+from kvbench.records.scaling import BreakEven, Frontier, FrontierEdge, FrontierTry
 from kvbench.records.schema import RunRecord, Turn
 from kvbench.report.console.run import comparison_table, outcome_lines
 from kvbench.report.exports.formats import markdown

@@ -12,12 +12,12 @@ import kvbench
 from kvbench.config.checks import check
 from kvbench.config.schema import ArmConfig, Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
 from kvbench.decoding.tracing import Traced
-from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.sensors import NullSensors
-from kvbench.measuring.traced_pass import TracedPass
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
+from kvbench.records.samples import RunSamples
+from kvbench.records.untimed import TracedPass
 from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.job import Progress, Text, run_job
 from kvbench.running.torch_backend import TorchBackend

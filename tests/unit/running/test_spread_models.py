@@ -36,4 +36,4 @@ def test_only_a_model_on_one_device_has_its_sensors(
     session = TorchSession(backend, make_plan(config, Prompts(("abc",))))
     assert reason == session.sensors.reason
     memory = session.untimed(0).memory
-    assert (SPREAD == memory.null_reasons["reconciliation"]) == (reason == SPREAD)
+    assert (SPREAD == memory.why_null("reconciliation")) == (reason == SPREAD)

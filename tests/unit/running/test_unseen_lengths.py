@@ -15,12 +15,11 @@ import torch
 from kvbench.config.checks import check
 from kvbench.config.schema import ArmConfig, Config, ModelConfig, WorkloadConfig
 from kvbench.decoding.protocol import PromptBatch, Unobserved
-from kvbench.measuring.blocks import Visit
-from kvbench.measuring.cold_visits import ColdEvidence, ColdVisit
 from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Plan, Prompts, make_plan
+from kvbench.records.timings import ColdEvidence, ColdVisit, Visit
 from kvbench.running.first_visits import NO_LENGTH, NOTEWORTHY, PROBE_STEPS, evidence
 from kvbench.running.torch_backend import TorchBackend
 from kvbench.running.torch_session import TorchSession

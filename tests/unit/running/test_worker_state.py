@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.compilers import found_compiler
-from kvbench.measuring.samples import Prepared, UntimedPass, Warned
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.plan import Plan, make_plan
+from kvbench.records.samples import Prepared, UntimedPass
+from kvbench.records.schema import RunWarning
 from kvbench.running.torch_backend import environment_of
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker import Workshop, leaves_compiled_code
@@ -183,7 +184,7 @@ POINTS = {
 def run(workshop: Workshop, plan: Plan) -> list[Any]:
     heard: list[Any] = []
     is_fit = workshop.measure(plan, heard.append)
-    stayed = [each for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    stayed = [each for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
     assert ([], not leaves_compiled_code(plan)) == (stayed, is_fit)
     return heard
 
@@ -242,7 +243,7 @@ def test_what_cannot_be_put_back_is_a_warning_and_ends_the_worker(
     monkeypatch.setattr(TorchSession, "shapes", shapes)
     workshop, heard = Workshop(), []
     assert not workshop.measure(plan_of(), heard.append)
-    (warned,) = [each for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    (warned,) = [each for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
     assert warned.detail.endswith("so measure anything else in a new one: not as before the run: the weights")
 
 
@@ -272,7 +273,7 @@ def test_a_failure_to_put_back_is_a_warning_and_loses_no_run(
     with monkeypatch.context() as patched:
         patched.setattr(WorkerState, "put_back", broken)
         assert not Workshop().measure(plan_of(), heard.append)
-    (warned,) = [each.detail for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    (warned,) = [each.detail for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
     assert warned.endswith("putting it back failed (profiler is already enabled)")
 
 

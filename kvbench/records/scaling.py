@@ -1,7 +1,9 @@
-"""Parts of a record that tell how a decode step grows with the context."""
+"""How a decode step grows with the context, and the largest context and batch that fit: both are of many sizes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from kvbench.records.meaning import figure
@@ -9,6 +11,8 @@ from kvbench.records.part import Estimate, Measured, Part, Speedup
 
 Order = Literal["constant", "linear", "quadratic", "growing", "irregular"]
 Form = Literal["sum", "max"]
+Axis = Literal["context", "batch"]
+Outcome = Literal["fits", "oom", "infeasible", "crashed", "timeout", "failed"]
 
 
 class GrowthPoint(Measured):
@@ -31,6 +35,8 @@ class Law(Measured):
     that takes as long at either end, as far as the interval of `growth` tells, is constant; one that takes longer at
     the longest while no term's interval excludes 0 is "growing": noise hides by which power.
     """
+
+    WHY_NULL = MappingProxyType({"exponent": "the lengths are the same"})
 
     arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     form: Form = "sum"
@@ -108,3 +114,88 @@ class Growth(Part):
     totals: tuple[Total, ...]
     break_evens: tuple[BreakEven, ...]
     decodes: tuple[DecodeCheck, ...]
+
+
+class FrontierTry(Part):
+    """One attempt in a worker of its own: `size` tokens of context, or sequences, and how it ended."""
+
+    WHY_NULL = MappingProxyType({"peak_bytes": "the try did not come to its end"})
+
+    size: int = figure("size", "of its axis", "none", "Tokens of context, or sequences.")
+    outcome: Outcome
+    peak_bytes: int | None = figure("peak", "bytes", "lower", "Highest memory of the attempt.")
+    seconds: float = figure("duration", "s", "lower", "How long the attempt took.")
+
+
+class Tried(FrontierTry):
+    """One try of a search, as its parent saw it end."""
+
+    arm: int
+    axis: Axis
+    fixed: int  # the other one
+    predicted: int | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """Why the search of one arm along one axis ended; `closed`: at an edge or a limit, not for want of tries."""
+
+    arm: int
+    axis: str
+    closed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The memory that sizes are sought for, and what is in use of it besides a model's weights."""
+
+    limit_bytes: int | None
+    overhead_bytes: int
+    of_process: bool  # whether the limit is one of the worker's resident memory, which its parent enforces
+
+
+@dataclass(frozen=True)
+class Attempting:
+    """The model is loaded and a try begins: its time and its memory count from here."""
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """A try that came to its end, and the most memory that was in use, in bytes, whatever it was allowed."""
+
+    peak_bytes: int | None
+
+
+class FrontierEdge(Part):
+    """The largest size of one arm along one axis, the other one held at `fixed`.
+
+    `found` fits and the next size tried above it does not (`found_above`); null where nothing fits, or where the
+    search met another limit, which `detail` names. `error` is (predicted - found) / found.
+    """
+
+    WHY_NULL = MappingProxyType(
+        {"predicted": "the model's configuration states too little for a prediction of its memory"}
+    )
+
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    axis: Axis
+    fixed: int = figure("other size", "of its axis", "none", "What the other axis is held at.")
+    predicted: int | None = figure("predicted", "of its axis", "higher", "The largest size that should fit.")
+    found: int | None = figure("found", "of its axis", "higher", "The largest size that fits.")
+    found_above: int | None = figure(
+        "found too large", "of its axis", "none", "The next size tried above it, which does not fit."
+    )
+    error: float | None = figure("error of the prediction", "ratio", "none", "(predicted - found) ÷ found; 0 is none.")
+    tries: tuple[FrontierTry, ...]
+    detail: str
+
+
+class Frontier(Part):
+    """Every edge that one run has looked for, within `limit_bytes` of memory."""
+
+    WHY_NULL = MappingProxyType({"limit_bytes": "nothing limits the memory"})
+
+    limit_bytes: int | None = figure("limit", "bytes", "none", "Memory within which the sizes were looked for.")
+    edges: tuple[FrontierEdge, ...]

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import Prepared
-from kvbench.measuring.traced_pass import TracedPass
+from kvbench.records.samples import Prepared
+from kvbench.records.timings import Block
+from kvbench.records.untimed import TracedPass
 
 if TYPE_CHECKING:
     import pyarrow

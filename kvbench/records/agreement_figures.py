@@ -1,21 +1,25 @@
-"""Parts of a record that tell whether two ways of decoding compute the same."""
+"""How far the logits of two ways of decoding are apart, and whether the two compute the same."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from kvbench.records.meaning import figure
-from kvbench.records.part import Part
+from kvbench.records.part import Part, SeriesPoint
 
 Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
 
 
-class AgreementStep(Part):
+class AgreementStep(SeriesPoint):
     """One step of a common token path: the candidate's logits against the baseline's, the worst over the rows.
 
     `flips` counts rows whose likeliest token differs; `top2_margin` is the baseline's lead of its best logit over its
     second best, the smallest over the rows.
     """
+
+    WHY_NULL = MappingProxyType({"*": "the logits of such a step are not finite numbers"})
 
     step: int = figure("new token", "index", "none", "Index of the new token; 0 is the prefill's.")
     max_abs_logit_diff: float | None = figure(
@@ -39,6 +43,8 @@ class AgreementStep(Part):
 class NoiseWay(Part):
     """The baseline held against itself in another order of summing; `skipped` says why one could not be tried."""
 
+    WHY_NULL = MappingProxyType({"*": "this order of summing could not be tried, see skipped"})
+
     way: str
     noise_rel: float | None = figure(
         "rounding, relative", "1", "lower", "The baseline's own difference over the largest logit of the path."
@@ -46,13 +52,17 @@ class NoiseWay(Part):
     skipped: str = ""
 
 
-class RoundTrip(Part):
-    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser.
+class TriedWay(NoiseWay):
+    """The same as it was tried, before it is known what the difference is relative to."""
 
-    `max_rel_logit_diff` is what remains between the two, `worst_steps` the quantiser's largest error in steps of a grid
-    over the whole range of a layer's keys or values. `explains` says whether both are small enough to put the arm's
-    difference down to its quantiser.
-    """
+    noise_rel: float | None = None
+    max_abs: float | None = None
+
+
+class RoundTripFigures(Part):
+    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser."""
+
+    WHY_NULL = MappingProxyType({"*": "the logits, or what came back, are not finite numbers"})
 
     arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     cache: str
@@ -68,7 +78,46 @@ class RoundTrip(Part):
         "lower",
         "Largest error, in steps of a grid over the whole range of a layer's keys or values.",
     )
+
+
+class RoundTrip(RoundTripFigures):
+    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser.
+
+    `max_rel_logit_diff` is what remains between the two, `worst_steps` the quantiser's largest error in steps of a grid
+    over the whole range of a layer's keys or values. `explains` says whether both are small enough to put the arm's
+    difference down to its quantiser.
+    """
+
     explains: bool
+
+
+@dataclass(frozen=True)
+class AgreementFigures:
+    """Teacher-forced comparison of a candidate arm with the baseline on one token path: what `Agreement` rests on.
+
+    Differences are over the last position's logits of every step checked. `noise_abs` is the baseline's own difference
+    when the same prefixes are summed in other orders, the largest of `noise_ways`: what rounding alone does here.
+    """
+
+    candidate_arm: int
+    steps: int
+    max_abs_logit_diff: float | None  # None, here and below: not a finite number
+    max_rel_logit_diff: float | None
+    kl: float | None
+    argmax_flips: int
+    noise_abs: float | None
+    noise_rel: float | None
+    first_divergence: int | None  # the first new token that differs, of the sequence that decides
+    divergence_sequence: int | None
+    top2_margin: float | None  # baseline's, at that token
+    dtype: str = "float32"
+    sampled: bool = False  # whether the free runs draw their tokens
+    penalised: bool = False  # whether they choose by scores other than the logits
+    top2_margin_rel: float | None = None  # over the largest logit of the path
+    by_step: tuple[AgreementStep, ...] = ()
+    noise_ways: tuple[NoiseWay, ...] = ()
+    round_trips: tuple[RoundTripFigures, ...] = ()  # of the two arms those whose caches are quantised
+    compared_tokens: int = 0  # steps times rows
 
 
 class Agreement(Part):
@@ -81,6 +130,19 @@ class Agreement(Part):
     one whose lead is largest, which rounding explains least. A quantised cache that differs by its quantisation and
     nothing else has no verdict, since it is neither equal nor wrong: `differs_by` names it.
     """
+
+    WHY_NULL = MappingProxyType(
+        {
+            **dict.fromkeys(
+                ("first_divergence", "divergence_sequence", "top2_margin"),
+                "free runs give the same tokens, or were not compared",
+            ),
+            "verdict": (
+                "agreement was not checked, not judged, or is neither equality nor a fault: its detail says which"
+            ),
+            "*": "agreement was not checked, or not judged: its detail says why",
+        }
+    )
 
     verdict: Verdict | None
     first_divergence: int | None = figure(
@@ -131,6 +193,8 @@ class ReferenceDistance(Part):
     Weights and matrix products are in that type. What an architecture casts to float32 by itself stays so: most norms,
     the rotary tables and the softmax of eager attention, which bounds what a float64 reference can tell.
     """
+
+    WHY_NULL = MappingProxyType({"*": "the logits are not finite numbers"})
 
     arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     dtype: str  # of the reference
