@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.analysis.agreement import judge
+from kvbench.analysis.agreement_verdict import judge
 from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.warnings import untested_library

@@ -334,7 +334,7 @@ def read_blocks(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def read_steps(folder: Path) -> pyarrow.Table | None:
-    """The per-step table of a run (see `records.steps` for its columns), or None when the run has none.
+    """The per-step table of a run (`step_table` tells its columns), or None when the run has none.
 
     Raises `RecordError` when the file is there and cannot be read.
     """

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvbench.analysis.counterparts import kind_of
-from kvbench.analysis.gate import LEAST_PROCESSES, GateRow, gate
+from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
 from kvbench.printable import printable
 from kvbench.quantities import UNKNOWN, format_interval, format_value
 from kvbench.records.schema import RunRecord

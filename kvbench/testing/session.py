@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvbench.analysis.counterparts import kind_of
-from kvbench.analysis.gate import LEAST_PROCESSES, GateRow, gate
+from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
 from kvbench.errors import RecordError
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord

@@ -6,8 +6,9 @@ import math
 
 from scipy.special import stdtrit
 
-from kvbench.analysis.comparison import MIN_BLOCKS, RELEVANCE
+from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.diagnosis.pair import Pair, percent
+from kvbench.analysis.estimates import RELEVANCE
 from kvbench.quantities import fixed
 from kvbench.records.evidence import Sentence
 

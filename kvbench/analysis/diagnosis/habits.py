@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.comparison import RELEVANCE
 from kvbench.analysis.diagnosis.pair import Pair, differing, of_arm, percent
+from kvbench.analysis.estimates import RELEVANCE
 from kvbench.capabilities import HABITS, MODES, habits_of
 from kvbench.quantities import format_value
 from kvbench.records.evidence import Sentence

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from kvbench.analysis.gate import GateRow, worst
+from kvbench.analysis.regression import GateRow, worst
 from kvbench.report.arms import arm_names
 from kvbench.report.exports.markdown import escaped
 from kvbench.report.formatting import UNKNOWN, format_level, format_value

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from kvbench.analysis.comparison import MIN_BLOCKS, RELEVANCE, compare_arms, speedup, verdict_of
+from kvbench.analysis.comparison import MIN_BLOCKS, compare_arms, speedup, verdict_of
+from kvbench.analysis.estimates import RELEVANCE
 from kvbench.records.schema import ArmRecord, Memory, Speedup
 
 HIGH = 1 + RELEVANCE

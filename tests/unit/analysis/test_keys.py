@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kvbench.analysis import keys
-from kvbench.analysis.counterparts import kind_of
 from kvbench.analysis.keys import make_keys, resume_key
+from kvbench.analysis.regression import kind_of
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import make_plan
 from kvbench.records.schema import Keys
