@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from kvbench.records.meaning import figure
 from kvbench.records.part import Part, SeriesPoint
 
 Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
@@ -20,12 +21,23 @@ class AgreementStep(SeriesPoint):
 
     WHY_NULL = MappingProxyType({"*": "the logits of such a step are not finite numbers"})
 
-    step: int  # index of the new token; 0 is the prefill's
-    max_abs_logit_diff: float | None
-    max_rel_logit_diff: float | None  # over the largest logit of the whole path
-    kl: float | None  # nats
-    flips: int
-    top2_margin: float | None
+    step: int = figure("new token", "index", "none", "Index of the new token; 0 is the prefill's.")
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    flips: int = figure("other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one.")
+    top2_margin: float | None = figure(
+        "lead", "logits", "none", "The baseline's best logit less its second best, the smallest over the rows."
+    )
 
 
 class NoiseWay(Part):
@@ -34,7 +46,9 @@ class NoiseWay(Part):
     WHY_NULL = MappingProxyType({"*": "this order of summing could not be tried, see skipped"})
 
     way: str
-    noise_rel: float | None
+    noise_rel: float | None = figure(
+        "rounding, relative", "1", "lower", "The baseline's own difference over the largest logit of the path."
+    )
     skipped: str = ""
 
 
@@ -50,10 +64,20 @@ class RoundTripFigures(Part):
 
     WHY_NULL = MappingProxyType({"*": "the logits, or what came back, are not finite numbers"})
 
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     cache: str
-    max_rel_logit_diff: float | None  # over the largest logit of the path
-    worst_steps: float | None  # the quantiser's largest error, in steps of a grid over the whole range
+    max_rel_logit_diff: float | None = figure(
+        "what remains",
+        "1",
+        "lower",
+        "Largest relative difference of logits from a plain cache behind the same quantiser.",
+    )
+    worst_steps: float | None = figure(
+        "quantiser's error",
+        "1",
+        "lower",
+        "Largest error, in steps of a grid over the whole range of a layer's keys or values.",
+    )
 
 
 class RoundTrip(RoundTripFigures):
@@ -121,20 +145,44 @@ class Agreement(Part):
     )
 
     verdict: Verdict | None
-    first_divergence: int | None
-    top2_margin: float | None
-    max_abs_logit_diff: float | None
-    kl: float | None
-    noise_abs: float | None
-    steps: int
+    first_divergence: int | None = figure(
+        "first divergence", "index", "higher", "Of the first new token at which the free runs differ."
+    )
+    top2_margin: float | None = figure(
+        "lead at the divergence", "logits", "lower", "The baseline's best logit less its second best there."
+    )
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    noise_abs: float | None = figure(
+        "rounding", "logits", "lower", "The baseline's own largest difference in other orders of summing."
+    )
+    steps: int = figure("steps compared", "count", "none", "Of the common token path.")
     detail: str
-    max_rel_logit_diff: float | None = None
-    noise_rel: float | None = None
-    allowed_rel: float | None = None
-    argmax_flips: int | None = None
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+        default=None,
+    )
+    noise_rel: float | None = figure(
+        "rounding, relative", "1", "lower", "The same over the largest logit of the path.", default=None
+    )
+    allowed_rel: float | None = figure(
+        "allowed", "1", "none", "The largest relative difference that counts as rounding.", default=None
+    )
+    argmax_flips: int | None = figure(
+        "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one.", default=None
+    )
     by_step: tuple[AgreementStep, ...] = ()  # thinned where there are more than a few hundred
     noise_ways: tuple[NoiseWay, ...] = ()
-    divergence_sequence: int | None = None
+    divergence_sequence: int | None = figure(
+        "prompt of the divergence", "index", "none", "Place in the list of prompts.", default=None
+    )
     differs_by: str = ""  # the cause of a difference that is known, beyond rounding and meant: "quantised cache"
     round_trips: tuple[RoundTrip, ...] = ()
 
@@ -148,11 +196,22 @@ class ReferenceDistance(Part):
 
     WHY_NULL = MappingProxyType({"*": "the logits are not finite numbers"})
 
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     dtype: str  # of the reference
     device: str = ""  # where the reference was computed
-    steps: int
-    max_abs_logit_diff: float | None
-    max_rel_logit_diff: float | None
-    kl: float | None
-    argmax_flips: int
+    steps: int = figure("steps compared", "count", "none", "Of the common token path.")
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    argmax_flips: int = figure(
+        "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one."
+    )

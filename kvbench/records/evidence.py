@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Literal
 
+from kvbench.records.meaning import figure
 from kvbench.records.part import Part, Speedup
 
 HOST_FIGURES = {"launch_s": "small operation", "product_s": "small matrix product", "read_s": "read of 32 MiB"}
@@ -22,16 +23,20 @@ class LengthProbe(Part):
     WHY_NULL = MappingProxyType({"*": "told by torch's allocator and the device's sensors on a GPU only"})
 
     attention: str
-    context_length: int  # of the first step
-    steps: int
-    first_ttft_s: float
-    second_ttft_s: float
-    first_itl_s: float
-    second_itl_s: float
-    first_allocations: int | None
-    second_allocations: int | None
-    first_driver_bytes: int | None
-    second_driver_bytes: int | None
+    context_length: int = figure("context", "tokens", "none", "Tokens visible to the first step.")
+    steps: int = figure("steps", "count", "none", "Decode steps of each time.")
+    first_ttft_s: float = figure("TTFT, first time", "s", "lower", "Prefill at a length not seen before.")
+    second_ttft_s: float = figure("TTFT, second time", "s", "lower", "The same again.")
+    first_itl_s: float = figure("ITL, first time", "s", "lower", "Median decode step at lengths not seen before.")
+    second_itl_s: float = figure("ITL, second time", "s", "lower", "The same again.")
+    first_allocations: int | None = figure(
+        "allocations, first time", "count", "lower", "Made by torch's allocator on the device."
+    )
+    second_allocations: int | None = figure("allocations, second time", "count", "lower", "The same again.")
+    first_driver_bytes: int | None = figure(
+        "driver's memory, first time", "bytes", "lower", "By which the device's memory grew outside of the allocator."
+    )
+    second_driver_bytes: int | None = figure("driver's memory, second time", "bytes", "lower", "The same again.")
 
 
 class Reconciliation(Part):
@@ -41,15 +46,54 @@ class Reconciliation(Part):
     kernels and what is elsewhere it should be what NVML reports. The rest is `unexplained_bytes`, of either sign.
     """
 
-    weights_bytes: int
-    kv_cache_bytes: int  # of the storages behind the cache
-    step_peak_bytes: int  # the allocator's high-water mark over weights and cache: activations, prompts, workspaces
-    allocator_slack_bytes: int  # reserved and never in use at once
-    device_context_bytes: int  # what starting CUDA took, before anything was loaded
-    kernels_bytes: int  # what was added outside the allocator before this pass: kernel code, plans, handles
-    elsewhere_bytes: int  # in use before this process touched the device: the driver and other processes
-    device_used_bytes: int
-    unexplained_bytes: int
+    weights_bytes: int = figure(
+        "weights", "bytes", "lower", "Bytes of the model's parameters and buffers, tied ones once."
+    )
+    kv_cache_bytes: int = figure("KV cache, storage", "bytes", "lower", "Bytes of the storages behind the cache.")
+    step_peak_bytes: int = figure(
+        "step peak",
+        "bytes",
+        "none",
+        "Peak allocated less weights and cache: activations, prompts and workspaces of a step.",
+        "memory",
+    )
+    allocator_slack_bytes: int = figure(
+        "allocator slack",
+        "bytes",
+        "none",
+        "Peak reserved less peak allocated: taken from the device and never in use at once.",
+        "memory",
+    )
+    device_context_bytes: int = figure(
+        "device context",
+        "bytes",
+        "none",
+        "What starting CUDA took on the device, before anything was loaded.",
+        "memory",
+    )
+    kernels_bytes: int = figure(
+        "kernels and plans",
+        "bytes",
+        "none",
+        "What came to be outside the allocator before the pass: kernel code, plans, library handles.",
+        "memory",
+    )
+    elsewhere_bytes: int = figure(
+        "elsewhere",
+        "bytes",
+        "none",
+        "In use on the device before this process touched it: its driver, other processes.",
+        "memory",
+    )
+    device_used_bytes: int = figure(
+        "device memory in use",
+        "bytes",
+        "lower",
+        "In use on the whole device by every process, as its driver reports it.",
+    )
+    unexplained_bytes: int = figure(
+        "unexplained", "bytes", "none", "Device memory in use less all of the above, weights and cache.", "memory"
+    )
 
 
 class DeviceDuring(Part):
@@ -57,20 +101,30 @@ class DeviceDuring(Part):
 
     WHY_NULL = MappingProxyType({"*": "the device does not tell"})
 
-    sm_clock_mhz_min: int | None
-    sm_clock_mhz_max: int | None
-    power_w_max: float | None
-    temperature_c_max: int | None
-    limited_blocks: dict[str, int]  # cause that held the clock down -> blocks that it touched
-    throttled_blocks: tuple[int, ...]  # indices, in blocks.jsonl
-    repeated_blocks: tuple[int, ...]  # those of them that another block stands for
+    sm_clock_mhz_min: int | None = figure(
+        "lowest clock", "MHz", "higher", "Lowest clock of the device's processors before and after blocks."
+    )
+    sm_clock_mhz_max: int | None = figure(
+        "highest clock", "MHz", "higher", "Highest clock of the device's processors before and after blocks."
+    )
+    power_w_max: float | None = figure("highest power", "W", "lower", "Highest power before and after blocks.")
+    temperature_c_max: int | None = figure(
+        "highest temperature", "°C", "lower", "Highest temperature before and after blocks."
+    )
+    limited_blocks: dict[str, int] = figure(
+        "limited blocks", "count", "lower", "Blocks that each cause which held the clock down has touched."
+    )
+    throttled_blocks: tuple[int, ...] = figure("throttled blocks", "index", "none", "In blocks.jsonl.")
+    repeated_blocks: tuple[int, ...] = figure(
+        "repeated blocks", "index", "none", "Throttled blocks that another block stands for."
+    )
 
 
 class Phase(Part):
     """How long one phase of the run took."""
 
     name: str
-    seconds: float
+    seconds: float = figure("duration", "s", "lower", "How long the phase took.")
 
 
 class Audit(Part):
@@ -79,9 +133,9 @@ class Audit(Part):
     WHY_NULL = MappingProxyType({"passed": "a cost, told for information", "ratio": "not a matter of times"})
 
     name: str
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     passed: bool | None
-    ratio: Speedup | None
+    ratio: Speedup | None = figure("ratio of times", "times", "none", "With what the audit adds, over without it.")
     detail: str
 
 
@@ -94,9 +148,11 @@ class HostCheck(Part):
 
     WHY_NULL = MappingProxyType({"*": "measured on a CPU: on a GPU the host launches, no more"})
 
-    launch_s: float | None = None
-    product_s: float | None = None
-    read_s: float | None = None
+    launch_s: float | None = figure(
+        "small operation", "s", "lower", "Time of submitting it on a GPU, of computing it on a CPU.", default=None
+    )
+    product_s: float | None = figure("small matrix product", "s", "lower", "Its time on a CPU.", default=None)
+    read_s: float | None = figure("read of 32 MiB", "s", "lower", "Its time on a CPU.", default=None)
 
 
 class HostChecks(Part):
@@ -117,10 +173,16 @@ class ArmRepeated(Part):
 
     WHY_NULL = MappingProxyType({"*": "one of the two runs has no such figure; an interval needs 6 blocks"})
 
-    arm: int
-    itl_ratio: float | None
-    ci_low: float | None
-    ci_high: float | None
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    itl_ratio: float | None = figure(
+        "ITL at the end", "times", "lower", "Of the sweep, over that at its beginning: above 1 it became slower."
+    )
+    ci_low: float | None = figure(
+        "interval, lower end", "times", "none", "Of the widest interval that those of the two runs allow."
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "times", "none", "Of the widest interval that those of the two runs allow."
+    )
     verdict: SweepVerdict
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from kvbench.quantities import Unit, format_interval
+from kvbench.records.meaning import figure
 
 NOT_KNOWN = "not known"  # a defect: every null has its sentence, and a test looks for this one
 # Beside the fields in an object's dictionary, since they are no part of the record.
@@ -16,6 +17,7 @@ UNIT = "_unit"
 WHY = "_why_null"
 
 
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field, figure))
 class Part(BaseModel):
     """Base of the record's parts: immutable, no unknown fields, no NaN or infinity.
 
@@ -53,10 +55,16 @@ class Figure(Part):
     """A figure with its interval; `level` is the coverage attained, of which there is none without a figure."""
 
     estimator: str
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    level: float | None = None
+    value: float | None = figure("figure", "of its field", "none", "The figure itself.")
+    ci_low: float | None = figure(
+        "interval, lower end", "of its field", "none", "Lower end of the confidence interval.", default=None
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "of its field", "none", "Upper end of the confidence interval.", default=None
+    )
+    level: float | None = figure(
+        "coverage", "ratio", "none", "Share of such intervals that hold the true value.", default=None
+    )
 
     def why_null(self, field: str) -> str:
         """Without a figure there is no interval either, whatever the number of blocks."""
@@ -70,7 +78,7 @@ class Speedup(Figure):
         {"value": "no block has this figure in both arms", "*": "an interval needs at least 2 blocks"}
     )
 
-    n_blocks: int
+    n_blocks: int = figure("blocks", "count", "none", "Pairs of blocks behind the figure.")
 
     def __str__(self) -> str:
         return format_interval(self.value, self.ci_low, self.ci_high, "times")
@@ -83,7 +91,7 @@ class Estimate(Figure):
         {"value": "no block has this figure", "*": "an exact interval of a median needs at least 6 blocks"}
     )
 
-    n: int
+    n: int = figure("samples", "count", "none", "Blocks behind the figure.")
 
     def __str__(self) -> str:
         return format_interval(self.value, self.ci_low, self.ci_high, self.__dict__.get(UNIT, "count"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from kvbench.records.meaning import figure
 from kvbench.records.part import Estimate, Measured, Part, Speedup
 
 Order = Literal["constant", "linear", "quadratic", "growing", "irregular"]
@@ -17,9 +18,9 @@ Outcome = Literal["fits", "oom", "infeasible", "crashed", "timeout", "failed"]
 class GrowthPoint(Measured):
     """ITL of one arm around one context length: the mean over the run's few steps, median over blocks."""
 
-    arm: int
-    context_length: float
-    itl_s: Estimate
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    context_length: float = figure("context", "tokens", "none", "Tokens visible to the steps, their mean.")
+    itl_s: Estimate = figure("ITL", "s", "lower", "Mean of the run's few steps at this context, median over blocks.")
 
 
 class Law(Measured):
@@ -37,23 +38,29 @@ class Law(Measured):
 
     WHY_NULL = MappingProxyType({"exponent": "the lengths are the same"})
 
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     form: Form = "sum"
-    launch_s: Estimate
-    per_token_s: Estimate
-    per_token2_s: Estimate
-    growth: Speedup
-    exponent: float | None
+    launch_s: Estimate = figure("constant term", "s", "lower", "What a step takes whatever the context.")
+    per_token_s: Estimate = figure("linear term", "s", "lower", "What each token of context adds to a step.")
+    per_token2_s: Estimate = figure(
+        "quadratic term", "s", "lower", "What each squared token of context adds to a step."
+    )
+    growth: Speedup = figure("growth", "times", "lower", "The step at the longest length over that at the shortest.")
+    exponent: float | None = figure(
+        "exponent", "1", "lower", "Logarithm of the growth over that of the lengths: 0 is constant, 1 proportional."
+    )
     order: Order
-    worst_error: float  # largest relative distance of a point's mean from the law
+    worst_error: float = figure(
+        "worst error", "ratio", "lower", "Largest relative distance of a point's mean from the law."
+    )
 
 
 class Total(Measured):
     """Seconds of decoding so many new tokens from the shortest length, by the law."""
 
-    arm: int
-    new_tokens: int
-    seconds: Estimate
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    new_tokens: int = figure("new tokens", "tokens", "none", "Decoded from the shortest length.")
+    seconds: Estimate = figure("decode time", "s", "lower", "Of so many new tokens, by the law.")
     beyond_range: bool  # whether the law is asked about longer contexts than were measured
 
 
@@ -66,34 +73,42 @@ class BreakEven(Part):
     side of it was seen, the end of the interval on that side stands alone. `detail` says it in words.
     """
 
-    baseline_arm: int
-    candidate_arm: int
-    context_length: float | None
-    ci_low: float | None
-    ci_high: float | None
-    level: float
+    baseline_arm: int = figure("baseline", "index", "none", "Place of the baseline in the record's list of arms.")
+    candidate_arm: int = figure("candidate", "index", "none", "Place of the candidate in the record's list of arms.")
+    context_length: float | None = figure(
+        "break-even", "tokens", "lower", "Context length from which the candidate's step is the faster one."
+    )
+    ci_low: float | None = figure(
+        "interval, lower end", "tokens", "none", "Below it the baseline's step is the faster one."
+    )
+    ci_high: float | None = figure(
+        "interval, upper end", "tokens", "none", "Above it the candidate's step is the faster one."
+    )
+    level: float = figure("coverage", "ratio", "none", "Share of such intervals that hold the true value.")
     detail: str
 
 
 class DecodeCheck(Part):
     """A long generation held against the law. `error` is (measured - predicted) / predicted of the second time."""
 
-    arm: int
-    prompt_tokens: int
-    new_tokens: int
-    first_s: float
-    second_s: float
-    predicted_s: float
-    error: float
-    first_step_s: tuple[float, ...]
-    second_step_s: tuple[float, ...]
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    prompt_tokens: int = figure("prompt", "tokens", "none", "Tokens of the prompt.")
+    new_tokens: int = figure("new tokens", "tokens", "none", "New tokens of every sequence.")
+    first_s: float = figure("decode time, first time", "s", "lower", "Of the generation, at lengths not seen before.")
+    second_s: float = figure("decode time, second time", "s", "lower", "The same again.")
+    predicted_s: float = figure("decode time, predicted", "s", "none", "By the law.")
+    error: float = figure(
+        "error of the law", "ratio", "none", "(measured - predicted) ÷ predicted, of the second time; 0 is none."
+    )
+    first_step_s: tuple[float, ...] = figure("decode steps, first time", "s", "lower", "Each step of the generation.")
+    second_step_s: tuple[float, ...] = figure("decode steps, second time", "s", "lower", "Each step of the generation.")
 
 
 class Growth(Part):
     """Everything about growth that one run has measured."""
 
-    shortest: float
-    longest: float
+    shortest: float = figure("shortest context", "tokens", "none", "Of the lengths measured.")
+    longest: float = figure("longest context", "tokens", "none", "Of the lengths measured.")
     points: tuple[GrowthPoint, ...]
     laws: tuple[Law, ...]
     totals: tuple[Total, ...]
@@ -106,10 +121,10 @@ class FrontierTry(Part):
 
     WHY_NULL = MappingProxyType({"peak_bytes": "the try did not come to its end"})
 
-    size: int
+    size: int = figure("size", "of its axis", "none", "Tokens of context, or sequences.")
     outcome: Outcome
-    peak_bytes: int | None
-    seconds: float
+    peak_bytes: int | None = figure("peak", "bytes", "lower", "Highest memory of the attempt.")
+    seconds: float = figure("duration", "s", "lower", "How long the attempt took.")
 
 
 class Tried(FrontierTry):
@@ -164,13 +179,15 @@ class FrontierEdge(Part):
         {"predicted": "the model's configuration states too little for a prediction of its memory"}
     )
 
-    arm: int
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
     axis: Axis
-    fixed: int
-    predicted: int | None
-    found: int | None
-    found_above: int | None
-    error: float | None
+    fixed: int = figure("other size", "of its axis", "none", "What the other axis is held at.")
+    predicted: int | None = figure("predicted", "of its axis", "higher", "The largest size that should fit.")
+    found: int | None = figure("found", "of its axis", "higher", "The largest size that fits.")
+    found_above: int | None = figure(
+        "found too large", "of its axis", "none", "The next size tried above it, which does not fit."
+    )
+    error: float | None = figure("error of the prediction", "ratio", "none", "(predicted - found) ÷ found; 0 is none.")
     tries: tuple[FrontierTry, ...]
     detail: str
 
@@ -180,5 +197,5 @@ class Frontier(Part):
 
     WHY_NULL = MappingProxyType({"limit_bytes": "nothing limits the memory"})
 
-    limit_bytes: int | None
+    limit_bytes: int | None = figure("limit", "bytes", "none", "Memory within which the sizes were looked for.")
     edges: tuple[FrontierEdge, ...]

@@ -23,6 +23,7 @@ from kvbench.records.evidence import (
     Sentence,
     SweepAudit,
 )
+from kvbench.records.meaning import figure
 from kvbench.records.part import Estimate, Measured, Part, SeriesPoint, Speedup
 from kvbench.records.scaling import Frontier, Growth
 
@@ -49,12 +50,41 @@ class Cold(Part):
         }
     )
 
-    ttft_s: float | None
-    itl_s: float | None
-    load_s: float | None
-    compile_s: float | None
-    step_s: tuple[tuple[float, ...], ...] = ()
+    ttft_s: float | None = figure(
+        "TTFT, first visit",
+        "s",
+        "lower",
+        "TTFT of the arm's very first generation in this process; never averaged with the others.",
+        "first visit",
+        column="cold_ttft_s",
+    )
+    itl_s: float | None = figure(
+        "ITL, first visit",
+        "s",
+        "lower",
+        "Mean decode step of the arm's very first generation; never averaged with the others.",
+        "first visit",
+        column="cold_itl_s",
+    )
+    load_s: float | None = figure(
+        "model load", "s", "lower", "From opening the weights to a model ready on its device.", "first visit"
+    )
+    compile_s: float | None = figure(
+        "compilation",
+        "s",
+        "lower",
+        "Time of the first visit that went to compiling or capturing, once for each shape.",
+        "first visit",
+    )
+    step_s: tuple[tuple[float, ...], ...] = figure(
+        "decode steps, first visit", "s", "lower", "Each step of the first generation, a list per batch.", default=()
+    )
     probes: tuple[LengthProbe, ...] | None = None
+
+
+def _percentile(rank: int) -> Any:
+    computed = f"{rank}th percentile over single decode steps of the per-token lane; descriptive, steps are correlated."
+    return figure(f"decode step, p{rank}", "s", "lower", computed, "single steps", column=f"itl_p{rank}_s")
 
 
 class TokenPercentiles(Part):
@@ -62,11 +92,18 @@ class TokenPercentiles(Part):
 
     WHY_NULL = MappingProxyType({"*": "too few steps: p50 needs 1, p90 64, p95 130, p99 662 (measure.step_lane)"})
 
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-    n_tokens: int
+    p50: float | None = _percentile(50)
+    p90: float | None = _percentile(90)
+    p95: float | None = _percentile(95)
+    p99: float | None = _percentile(99)
+    n_tokens: int = figure(
+        "decode steps in the percentiles",
+        "count",
+        "none",
+        "Decode steps timed one by one in the per-token lane.",
+        "single steps",
+        column="itl_tokens",
+    )
 
 
 class Memory(Part):
@@ -74,16 +111,62 @@ class Memory(Part):
 
     WHY_NULL = MappingProxyType({"*": "the run ended before the memory pass"})
 
-    weights_bytes: int | None
-    kv_cache_bytes: int | None
-    kv_cache_predicted_bytes: int | None
-    kv_cache_storage_bytes: int | None
-    peak_allocated_bytes: int | None
-    peak_reserved_bytes: int | None
-    device_used_bytes: int | None
-    process_rss_bytes: int | None
+    weights_bytes: int | None = figure(
+        "weights", "bytes", "lower", "Bytes of the model's parameters and buffers, tied ones once.", "memory"
+    )
+    kv_cache_bytes: int | None = figure(
+        "KV cache, walked",
+        "bytes",
+        "lower",
+        "Sum over the tensors that the cache's layers hold at the end of the largest batch.",
+        "memory",
+    )
+    kv_cache_predicted_bytes: int | None = figure(
+        "KV cache, predicted",
+        "bytes",
+        "none",
+        "From the model's config alone: 2 × layers × KV heads × head width × bytes of a value × tokens × sequences.",
+        "memory",
+    )
+    kv_cache_storage_bytes: int | None = figure(
+        "KV cache, storage", "bytes", "lower", "Bytes of the distinct storages behind the cache's tensors.", "memory"
+    )
+    peak_allocated_bytes: int | None = figure(
+        "peak allocated",
+        "bytes",
+        "lower",
+        "Highest mark of torch's allocator during the arm's untimed pass, after emptying it.",
+        "memory",
+    )
+    peak_reserved_bytes: int | None = figure(
+        "peak reserved",
+        "bytes",
+        "lower",
+        "Highest mark of what torch's allocator took from the device in that pass.",
+        "memory",
+    )
+    device_used_bytes: int | None = figure(
+        "device memory in use",
+        "bytes",
+        "lower",
+        "In use on the whole device by every process, as its driver reports it.",
+        "memory",
+    )
+    process_rss_bytes: int | None = figure(
+        "process memory (RSS)",
+        "bytes",
+        "lower",
+        "Resident memory of the measured process after the arm's untimed pass.",
+        "memory",
+    )
     reconciliation: Reconciliation | None = None
-    kv_cache_host_bytes: int = 0  # of kv_cache_bytes those that wait on the host, of an offloaded cache
+    kv_cache_host_bytes: int = figure(
+        "KV cache, on the host",
+        "bytes",
+        "lower",
+        "Of the walked bytes those that wait on the host, of an offloaded cache.",
+        default=0,
+    )
 
 
 class MemoryPoint(SeriesPoint):
@@ -91,9 +174,13 @@ class MemoryPoint(SeriesPoint):
 
     WHY_NULL = MappingProxyType({"*": "allocated_bytes: torch keeps no allocator statistics on this device"})
 
-    context_length: int
-    kv_cache_bytes: int | None
-    allocated_bytes: int | None
+    context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
+    kv_cache_bytes: int | None = figure(
+        "KV cache, walked", "bytes", "lower", "Sum over the tensors that the cache's layers hold by then."
+    )
+    allocated_bytes: int | None = figure(
+        "allocated", "bytes", "lower", "What torch's allocator has handed out by then."
+    )
 
 
 class Energy(Part):
@@ -104,10 +191,31 @@ class Energy(Part):
 
     WHY_NULL = MappingProxyType({"*": "the run ended before energy was measured"})
 
-    joules_per_token: float | None
-    idle_watts: float | None
-    window_s: float | None
-    new_tokens: int | None = None
+    joules_per_token: float | None = figure(
+        "energy per token",
+        "J/token",
+        "lower",
+        "The device's energy counter over repeated generations, prefills and idle power included, ÷ new tokens.",
+        "energy",
+    )
+    idle_watts: float | None = figure(
+        "idle power",
+        "W",
+        "none",
+        "The device's power before the window, with the model loaded and nothing running.",
+        "energy",
+    )
+    window_s: float | None = figure(
+        "energy window",
+        "s",
+        "none",
+        "Length of the window that the energy was read over.",
+        "energy",
+        column="energy_window_s",
+    )
+    new_tokens: int | None = figure(
+        "new tokens", "tokens", "none", "New tokens of all generations in the window.", default=None
+    )
 
 
 Bound = Literal["launch", "memory", "compute", "first-visit"]
@@ -117,7 +225,7 @@ class KernelShare(Part):
     """A kernel by its name, and its share of the time in which the device computes."""
 
     name: str
-    share: float
+    share: float = figure("share", "ratio", "none", "Of the time in which the device computes.")
 
 
 class Limit(Part):
@@ -135,24 +243,86 @@ class Limit(Part):
         }
     )
 
-    floor_s: float | None
+    floor_s: float | None = figure(
+        "floor of a step",
+        "s",
+        "none",
+        "The shortest decode step that the machine's measured bandwidth and FLOP rate allow.",
+        "limit",
+    )
     bound: Bound | None
-    mbu: float | None
-    mfu: float | None
-    launch_s: float | None
-    memory_s: float | None = None
-    compute_s: float | None = None
-    weight_bytes: int | None = None
-    kv_bytes: int | None = None
-    flops: int | None = None
-    head_flops: int | None = None  # of them, logits
-    device_busy_s: float | None = None
-    operations: float | None = None
+    mbu: float | None = figure(
+        "bandwidth used (MBU)",
+        "ratio",
+        "higher",
+        "Achieved memory bandwidth ÷ the ceiling measured on this machine.",
+        "limit",
+    )
+    mfu: float | None = figure(
+        "arithmetic used (MFU)",
+        "ratio",
+        "higher",
+        "Achieved FLOP rate ÷ the ceiling measured on this machine.",
+        "limit",
+    )
+    launch_s: float | None = figure(
+        "launch time of a step",
+        "s",
+        "lower",
+        "Time of a decode step that the host spends launching rather than the device computing.",
+        "limit",
+    )
+    memory_s: float | None = figure(
+        "reading at the ceiling", "s", "none", "Time of reading a step's bytes at the measured bandwidth.", default=None
+    )
+    compute_s: float | None = figure(
+        "computing at the ceiling", "s", "none", "Time of a step's FLOPs at the measured rate.", default=None
+    )
+    weight_bytes: int | None = figure(
+        "weights read", "bytes", "none", "Bytes of weights that a step must read.", default=None
+    )
+    kv_bytes: int | None = figure(
+        "cache read", "bytes", "none", "Bytes of keys and values that a step must read.", default=None
+    )
+    flops: int | None = figure(
+        "arithmetic of a step", "FLOP", "lower", "What a step must compute, causal attention counted.", default=None
+    )
+    head_flops: int | None = figure("arithmetic of logits", "FLOP", "lower", "Of it, for logits.", default=None)
+    device_busy_s: float | None = figure(
+        "device at work", "s", "lower", "Time of a decode step in which the device computes.", default=None
+    )
+    operations: float | None = figure(
+        "operations of a step",
+        "count",
+        "lower",
+        "Kernels on a device, operators of the tensor library on the host.",
+        default=None,
+    )
     kernels: tuple[KernelShare, ...] = ()  # the three that take most of device_busy_s, and the first attention
-    prefill_floor_s: float | None = None
-    prefill_flops: int | None = None
-    prefill_mfu: float | None = None
-    prefill_bytes: int | None = None
+    prefill_floor_s: float | None = figure(
+        "floor of a prefill",
+        "s",
+        "none",
+        "The shortest prefill that the machine's measured bandwidth and FLOP rate allow.",
+        default=None,
+    )
+    prefill_flops: int | None = figure(
+        "arithmetic of a prefill",
+        "FLOP",
+        "lower",
+        "What a prefill must compute, causal attention counted.",
+        default=None,
+    )
+    prefill_mfu: float | None = figure(
+        "arithmetic used in the prefill",
+        "ratio",
+        "higher",
+        "Achieved FLOP rate of the prefill ÷ the ceiling measured on this machine.",
+        default=None,
+    )
+    prefill_bytes: int | None = figure(
+        "bytes read by a prefill", "bytes", "none", "Weights and cache that a prefill must read.", default=None
+    )
 
 
 class ProofResult(Part):
@@ -169,10 +339,30 @@ class ProofResult(Part):
         }
     )
 
-    steps_checked: int
-    violations: int
+    steps_checked: int = figure(
+        "steps proved",
+        "count",
+        "none",
+        "Forward passes whose submission (tokens, past length) was checked against the mode's promise.",
+        "proof",
+        column="proof_steps_checked",
+    )
+    violations: int = figure(
+        "proof violations",
+        "count",
+        "lower",
+        "Of those, the ones that broke the promise; one is enough to make the run INVALID.",
+        "proof",
+        column="proof_violations",
+    )
     first_violation: str | None = None
-    resubmitted_steps: int | None = None
+    resubmitted_steps: int | None = figure(
+        "steps submitted again",
+        "count",
+        "lower",
+        "Steps of a mode that keeps a past in which everything was submitted again.",
+        default=None,
+    )
 
 
 class Turn(Measured):
@@ -191,11 +381,21 @@ class Turn(Measured):
         }
     )
 
-    step: int  # index of the new token that the pass makes
-    context_length: int
-    submitted_tokens: int
-    ttft_s: Estimate
-    paid_back_after_tokens: int | None
+    step: int = figure("new token", "index", "none", "Index of the new token that the pass makes.")
+    context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
+    submitted_tokens: int = figure("submitted", "tokens", "none", "Tokens that the pass submits.")
+    ttft_s: Estimate = figure(
+        "latency after the interruption",
+        "s",
+        "lower",
+        "From the interruption to the first token after it, per-token lane.",
+    )
+    paid_back_after_tokens: int | None = figure(
+        "paid back after",
+        "tokens",
+        "lower",
+        "New tokens after which rebuilding has cost less than going on without a cache.",
+    )
 
 
 class ArmRecord(Measured):
@@ -218,27 +418,80 @@ class ArmRecord(Measured):
     attention: str
     habit: str = "none"
     compile_mode: str | None = None  # of engine compiled
-    bucket: int | None = None  # tokens to whose multiples passes without a cache were padded
-    cache_tokens: int | None = None  # length that a static cache was given
+    bucket: int | None = figure(
+        "bucket", "tokens", "none", "Passes without a cache are padded to multiples of it.", default=None
+    )
+    cache_tokens: int | None = figure(
+        "length of a static cache", "tokens", "none", "Length that was asked for.", default=None
+    )
     cold: Cold
-    ttft_s: Estimate
-    itl_s: Estimate
-    decode_tokens_per_s: Estimate
-    end_to_end_tokens_per_s: Estimate
+    ttft_s: Estimate = figure(
+        "TTFT",
+        "s",
+        "lower",
+        "Time to first token: submit to first new token on the device, mean over a block's batches; median of blocks.",
+        "speed",
+    )
+    itl_s: Estimate = figure(
+        "ITL",
+        "s",
+        "lower",
+        "Inter-token latency: mean time of a decode step within a block, throughput lane; median over blocks.",
+        "speed",
+    )
+    decode_tokens_per_s: Estimate = figure(
+        "decode tokens/s",
+        "tokens/s",
+        "higher",
+        "New tokens after the first of every sequence ÷ decode time, throughput lane; median over blocks.",
+        "speed",
+    )
+    end_to_end_tokens_per_s: Estimate = figure(
+        "end-to-end tokens/s",
+        "tokens/s",
+        "higher",
+        "All new tokens ÷ (TTFT + decode time), throughput lane; median over blocks.",
+        "speed",
+    )
     itl_percentiles_s: TokenPercentiles
-    padding_share: float | None = None  # submitted over needed tokens of its decode steps, minus 1
-    step_lane_cost: float | None  # decode time of the per-token lane over the throughput lane's, minus 1
-    trace_cost: float | None = None  # the same of the lane with token confidence; records of before it lack the field
+    padding_share: float | None = figure(
+        "padding to buckets",
+        "ratio",
+        "lower",
+        "Tokens that decode steps without a past submit ÷ those that they need, minus 1; 0 at exact lengths.",
+        "proof",
+        default=None,
+    )
+    step_lane_cost: float | None = figure(
+        "cost of timing every step",
+        "ratio",
+        "none",
+        "Decode time of the per-token lane ÷ that of the throughput lane, minus 1.",
+        "single steps",
+    )
+    # Records of before token confidence lack the field.
+    trace_cost: float | None = figure(
+        "cost of token confidence",
+        "ratio",
+        "none",
+        "Decode time of the lane that traces token confidence ÷ that of the throughput lane, minus 1.",
+        "single steps",
+        default=None,
+    )
     memory: Memory
     memory_by_context: tuple[MemoryPoint, ...]
     energy: Energy
     limit: Limit
-    tokens: tuple[tuple[int, ...], ...]
+    tokens: tuple[tuple[int, ...], ...] = figure(
+        "new tokens", "index", "none", "Ids of the new tokens, a list per sequence."
+    )
     texts: tuple[str, ...]
     finish_reason: tuple[str, ...]
     proof: ProofResult
     turns: tuple[Turn, ...] = ()
-    outlier_blocks: tuple[int, ...] = ()  # indices of blocks whose ITL stands out; labelled, never left out
+    outlier_blocks: tuple[int, ...] = figure(
+        "outlying blocks", "index", "none", "Blocks whose ITL stands out; labelled, never left out.", default=()
+    )
 
     @property
     def prepares(self) -> bool:
@@ -256,12 +509,20 @@ class Comparison(Part):
         }
     )
 
-    baseline_arm: int
-    candidate_arm: int
-    speedup: Speedup
-    end_to_end_speedup: Speedup
-    extra_memory_bytes: int | None
-    break_even_context: int | None
+    baseline_arm: int = figure("baseline", "index", "none", "Place of the baseline in the record's list of arms.")
+    candidate_arm: int = figure("candidate", "index", "none", "Place of the candidate in the record's list of arms.")
+    speedup: Speedup = figure(
+        "decode speed-up", "times", "higher", "Decode speed of the candidate over the baseline's."
+    )
+    end_to_end_speedup: Speedup = figure(
+        "end-to-end speed-up", "times", "higher", "End-to-end speed of the candidate over the baseline's."
+    )
+    extra_memory_bytes: int | None = figure(
+        "extra memory", "bytes", "lower", "Peak allocated of the candidate less the baseline's."
+    )
+    break_even_context: int | None = figure(
+        "break-even", "tokens", "lower", "Context length from which the candidate's step is the faster one."
+    )
     agreement: Agreement
     verdict: Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
     reasons: tuple[str, ...]
@@ -301,9 +562,9 @@ class Keys(Part):
 class Workload(Part):
     """Size and identity of what was decoded; lists hold one value per prompt."""
 
-    prompt_tokens: tuple[int, ...]
-    new_tokens: int
-    batch_size: int
+    prompt_tokens: tuple[int, ...] = figure("prompt", "tokens", "none", "Tokens of each prompt.")
+    new_tokens: int = figure("new tokens", "tokens", "none", "New tokens of every sequence.")
+    batch_size: int = figure("batch", "count", "none", "Sequences decoded together.")
     prompt_sha256: str
 
 
@@ -312,10 +573,14 @@ class HostSample(SeriesPoint):
 
     WHY_NULL = MappingProxyType({"*": "device_used_bytes needs NVML and its device, process_rss_bytes a living worker"})
 
-    elapsed_s: float
+    elapsed_s: float = figure("elapsed", "s", "none", "Since the run began.")
     phase: str
-    process_rss_bytes: int | None
-    device_used_bytes: int | None
+    process_rss_bytes: int | None = figure(
+        "process memory (RSS)", "bytes", "lower", "Resident memory of the measured process."
+    )
+    device_used_bytes: int | None = figure(
+        "device memory in use", "bytes", "lower", "In use on the whole device by every process."
+    )
 
 
 class FlopsCheck(Part):
@@ -323,10 +588,10 @@ class FlopsCheck(Part):
 
     WHY_NULL = MappingProxyType({"predicted": NO_COSTS})
 
-    batch: int
-    tokens: int
-    predicted: int | None
-    counted: int | None
+    batch: int = figure("batch", "count", "none", "Sequences of the prefill.")
+    tokens: int = figure("prompt", "tokens", "none", "Tokens of each sequence.")
+    predicted: int | None = figure("predicted", "FLOP", "none", "By the formula.")
+    counted: int | None = figure("counted", "FLOP", "none", "By torch's counter.")
 
 
 class RunRecord(Part):

@@ -12,7 +12,7 @@ from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import StoredRun, find_runs
 from kvbench.report.arms import arm_names
-from kvbench.report.exports.gate import gate_markdown, gate_summary
+from kvbench.report.exports.formats import gate_markdown, gate_summary
 
 
 class Regressed(AssertionError):

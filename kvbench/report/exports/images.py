@@ -17,7 +17,7 @@ from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart
 from kvbench.report.charts.palette import THEMES, Theme, looks
 from kvbench.report.charts.series import step_series
-from kvbench.report.exports.markdown import escaped
+from kvbench.report.exports.formats import escaped
 from kvbench.report.names import run_labels, run_name
 from kvbench.report.overview import summary
 
