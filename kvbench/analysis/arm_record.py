@@ -19,12 +19,13 @@ from kvbench.analysis.limits import limit
 from kvbench.capabilities import MODES
 from kvbench.decoding.buckets import Buckets
 from kvbench.plan import Plan
+from kvbench.records.arm_figures import Cold, Energy, ProofResult, Turn
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.part import shared
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import ArmRecord, Cold, Energy, Memory, ProofResult, Turn
+from kvbench.records.schema import ArmRecord
 from kvbench.records.timings import Block
-from kvbench.records.untimed import UntimedPass
+from kvbench.records.untimed import Memory, UntimedPass
 from kvbench.statistics import median
 
 KEEPS_PAST = "an arm that keeps a past submits nothing but what is new, which is not padded"

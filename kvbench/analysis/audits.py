@@ -11,10 +11,10 @@ from kvbench.analysis.regression import RELEVANCE
 from kvbench.capabilities import label
 from kvbench.plan import Plan
 from kvbench.quantities import fixed, format_value
-from kvbench.records.evidence import HOST_FIGURES, ArmRepeated, Audit, SweepAudit, SweepVerdict
+from kvbench.records.evidence import HOST_FIGURES, ArmRepeated, Audit, RunWarning, SweepAudit, SweepVerdict
 from kvbench.records.part import Estimate
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import Check, RunRecord, RunWarning
+from kvbench.records.schema import Check, RunRecord
 from kvbench.records.timings import AuditBlock, Block
 
 NO_TIME = {"value": "a visit took no time"}

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from kvbench.records.arm_figures import TokenPercentiles
 from kvbench.records.part import Estimate
-from kvbench.records.schema import TokenPercentiles
 from kvbench.records.timings import Block, Visit
 from kvbench.statistics import Interval, median, median_interval, trend
 

@@ -15,9 +15,10 @@ from kvbench.decoding.chunks import Chunks
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Arm, Plan
+from kvbench.records.arm_figures import Bound, Limit
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import NO_COSTS, Bound, FlopsCheck, Limit
+from kvbench.records.schema import NO_COSTS, FlopsCheck
 from kvbench.records.untimed import StepWork
 from kvbench.statistics import median
 

@@ -11,9 +11,8 @@ from kvbench.analysis.audits import arms_with_other_tokens
 from kvbench.analysis.estimates import block_figures, drift, outliers
 from kvbench.library_versions import untested
 from kvbench.plan import Plan
-from kvbench.records.evidence import DeviceDuring
+from kvbench.records.evidence import DeviceDuring, RunWarning
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import RunWarning
 from kvbench.records.timings import POWER_CAP, Block, limits_between
 from kvbench.statistics import median
 

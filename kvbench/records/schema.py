@@ -12,20 +12,23 @@ from pydantic import Field
 
 from kvbench.capabilities import EAGER
 from kvbench.records.agreement_figures import Agreement, ReferenceDistance
+from kvbench.records.arm_figures import Cold, Energy, Limit, ProofResult, TokenPercentiles, Turn
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings
 from kvbench.records.evidence import (
     Audit,
     DeviceDuring,
     HostChecks,
-    LengthProbe,
+    HostSample,
     Phase,
-    Reconciliation,
+    RunWarning,
     Sentence,
+    Stopping,
     SweepAudit,
 )
 from kvbench.records.meaning import figure
-from kvbench.records.part import Estimate, Measured, Part, SeriesPoint, Speedup
+from kvbench.records.part import Estimate, Measured, Part, Speedup
 from kvbench.records.scaling import Frontier, Growth
+from kvbench.records.untimed import Memory, MemoryPoint
 
 SCHEMA_VERSION = 1
 NO_COSTS = "what a step must read and compute is not predicted for this architecture"
@@ -33,369 +36,6 @@ NO_PROCESSES = "the device lists no processes, or only ids that are not of this 
 OF_A_DEVICE = ("cuda", "hip", "cudnn", "device_memory_bytes", "device_uuid")  # in the environment
 
 Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
-
-
-class Cold(Part):
-    """The first visit of an arm: `step_s` are its decode steps per batch, each at a length never seen before.
-
-    `compile_s` of it went to compiling and capturing, which an engine does once for each shape; `probes` tell what else
-    it paid for, where it cost much more than a warm one.
-    """
-
-    WHY_NULL = MappingProxyType(
-        {
-            "compile_s": "eager execution compiles nothing and captures nothing",
-            "probes": "the run ended before there was a warm visit to hold the first one against",
-            "*": "the run ended before the first visit",
-        }
-    )
-
-    ttft_s: float | None = figure(
-        "TTFT, first visit",
-        "s",
-        "lower",
-        "TTFT of the arm's very first generation in this process; never averaged with the others.",
-        "first visit",
-        column="cold_ttft_s",
-    )
-    itl_s: float | None = figure(
-        "ITL, first visit",
-        "s",
-        "lower",
-        "Mean decode step of the arm's very first generation; never averaged with the others.",
-        "first visit",
-        column="cold_itl_s",
-    )
-    load_s: float | None = figure(
-        "model load", "s", "lower", "From opening the weights to a model ready on its device.", "first visit"
-    )
-    compile_s: float | None = figure(
-        "compilation",
-        "s",
-        "lower",
-        "Time of the first visit that went to compiling or capturing, once for each shape.",
-        "first visit",
-    )
-    step_s: tuple[tuple[float, ...], ...] = figure(
-        "decode steps, first visit", "s", "lower", "Each step of the first generation, a list per batch.", default=()
-    )
-    probes: tuple[LengthProbe, ...] | None = None
-
-
-def _percentile(rank: int) -> Any:
-    computed = f"{rank}th percentile over single decode steps of the per-token lane; descriptive, steps are correlated."
-    return figure(f"decode step, p{rank}", "s", "lower", computed, "single steps", column=f"itl_p{rank}_s")
-
-
-class TokenPercentiles(Part):
-    """Percentiles over single decode steps; descriptive, without intervals (steps of one run are correlated)."""
-
-    WHY_NULL = MappingProxyType({"*": "too few steps: p50 needs 1, p90 64, p95 130, p99 662 (measure.step_lane)"})
-
-    p50: float | None = _percentile(50)
-    p90: float | None = _percentile(90)
-    p95: float | None = _percentile(95)
-    p99: float | None = _percentile(99)
-    n_tokens: int = figure(
-        "decode steps in the percentiles",
-        "count",
-        "none",
-        "Decode steps timed one by one in the per-token lane.",
-        "single steps",
-        column="itl_tokens",
-    )
-
-
-class Memory(Part):
-    """Bytes of one arm, from an untimed pass of its own."""
-
-    WHY_NULL = MappingProxyType({"*": "the run ended before the memory pass"})
-
-    weights_bytes: int | None = figure(
-        "weights", "bytes", "lower", "Bytes of the model's parameters and buffers, tied ones once.", "memory"
-    )
-    kv_cache_bytes: int | None = figure(
-        "KV cache, walked",
-        "bytes",
-        "lower",
-        "Sum over the tensors that the cache's layers hold at the end of the largest batch.",
-        "memory",
-    )
-    kv_cache_predicted_bytes: int | None = figure(
-        "KV cache, predicted",
-        "bytes",
-        "none",
-        "From the model's config alone: 2 × layers × KV heads × head width × bytes of a value × tokens × sequences.",
-        "memory",
-    )
-    kv_cache_storage_bytes: int | None = figure(
-        "KV cache, storage", "bytes", "lower", "Bytes of the distinct storages behind the cache's tensors.", "memory"
-    )
-    peak_allocated_bytes: int | None = figure(
-        "peak allocated",
-        "bytes",
-        "lower",
-        "Highest mark of torch's allocator during the arm's untimed pass, after emptying it.",
-        "memory",
-    )
-    peak_reserved_bytes: int | None = figure(
-        "peak reserved",
-        "bytes",
-        "lower",
-        "Highest mark of what torch's allocator took from the device in that pass.",
-        "memory",
-    )
-    device_used_bytes: int | None = figure(
-        "device memory in use",
-        "bytes",
-        "lower",
-        "In use on the whole device by every process, as its driver reports it.",
-        "memory",
-    )
-    process_rss_bytes: int | None = figure(
-        "process memory (RSS)",
-        "bytes",
-        "lower",
-        "Resident memory of the measured process after the arm's untimed pass.",
-        "memory",
-    )
-    reconciliation: Reconciliation | None = None
-    kv_cache_host_bytes: int = figure(
-        "KV cache, on the host",
-        "bytes",
-        "lower",
-        "Of the walked bytes those that wait on the host, of an offloaded cache.",
-        default=0,
-    )
-
-
-class MemoryPoint(SeriesPoint):
-    """Memory of one arm at one context length of the untimed pass."""
-
-    WHY_NULL = MappingProxyType({"*": "allocated_bytes: torch keeps no allocator statistics on this device"})
-
-    context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
-    kv_cache_bytes: int | None = figure(
-        "KV cache, walked", "bytes", "lower", "Sum over the tensors that the cache's layers hold by then."
-    )
-    allocated_bytes: int | None = figure(
-        "allocated", "bytes", "lower", "What torch's allocator has handed out by then."
-    )
-
-
-class Energy(Part):
-    """Energy of whole generations repeated over a window, from the device's cumulative counter.
-
-    Per new token, prefills and the device's idle power included; `idle_watts` was measured just before.
-    """
-
-    WHY_NULL = MappingProxyType({"*": "the run ended before energy was measured"})
-
-    joules_per_token: float | None = figure(
-        "energy per token",
-        "J/token",
-        "lower",
-        "The device's energy counter over repeated generations, prefills and idle power included, ÷ new tokens.",
-        "energy",
-    )
-    idle_watts: float | None = figure(
-        "idle power",
-        "W",
-        "none",
-        "The device's power before the window, with the model loaded and nothing running.",
-        "energy",
-    )
-    window_s: float | None = figure(
-        "energy window",
-        "s",
-        "none",
-        "Length of the window that the energy was read over.",
-        "energy",
-        column="energy_window_s",
-    )
-    new_tokens: int | None = figure(
-        "new tokens", "tokens", "none", "New tokens of all generations in the window.", default=None
-    )
-
-
-Bound = Literal["launch", "memory", "compute", "first-visit"]
-
-
-class KernelShare(Part):
-    """A kernel by its name, and its share of the time in which the device computes."""
-
-    name: str
-    share: float = figure("share", "ratio", "none", "Of the time in which the device computes.")
-
-
-class Limit(Part):
-    """How far a decode step of an arm is from what the machine could do, means over the run's steps.
-
-    The floor is the longer of reading `bytes` and of computing `flops` at the machine's measured ceilings. MBU is
-    bytes, MFU flops a second over those ceilings, causal attention counted. `launch_s` is the time in which the device
-    waits for the host; where the host computes itself, the time of submitting that many small operations.
-    """
-
-    WHY_NULL = MappingProxyType(
-        {
-            "bound": f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled",
-            "*": f"{NO_CEILINGS}; or they lack the model's type",
-        }
-    )
-
-    floor_s: float | None = figure(
-        "floor of a step",
-        "s",
-        "none",
-        "The shortest decode step that the machine's measured bandwidth and FLOP rate allow.",
-        "limit",
-    )
-    bound: Bound | None
-    mbu: float | None = figure(
-        "bandwidth used (MBU)",
-        "ratio",
-        "higher",
-        "Achieved memory bandwidth ÷ the ceiling measured on this machine.",
-        "limit",
-    )
-    mfu: float | None = figure(
-        "arithmetic used (MFU)",
-        "ratio",
-        "higher",
-        "Achieved FLOP rate ÷ the ceiling measured on this machine.",
-        "limit",
-    )
-    launch_s: float | None = figure(
-        "launch time of a step",
-        "s",
-        "lower",
-        "Time of a decode step that the host spends launching rather than the device computing.",
-        "limit",
-    )
-    memory_s: float | None = figure(
-        "reading at the ceiling", "s", "none", "Time of reading a step's bytes at the measured bandwidth.", default=None
-    )
-    compute_s: float | None = figure(
-        "computing at the ceiling", "s", "none", "Time of a step's FLOPs at the measured rate.", default=None
-    )
-    weight_bytes: int | None = figure(
-        "weights read", "bytes", "none", "Bytes of weights that a step must read.", default=None
-    )
-    kv_bytes: int | None = figure(
-        "cache read", "bytes", "none", "Bytes of keys and values that a step must read.", default=None
-    )
-    flops: int | None = figure(
-        "arithmetic of a step", "FLOP", "lower", "What a step must compute, causal attention counted.", default=None
-    )
-    head_flops: int | None = figure("arithmetic of logits", "FLOP", "lower", "Of it, for logits.", default=None)
-    device_busy_s: float | None = figure(
-        "device at work", "s", "lower", "Time of a decode step in which the device computes.", default=None
-    )
-    operations: float | None = figure(
-        "operations of a step",
-        "count",
-        "lower",
-        "Kernels on a device, operators of the tensor library on the host.",
-        default=None,
-    )
-    kernels: tuple[KernelShare, ...] = ()  # the three that take most of device_busy_s, and the first attention
-    prefill_floor_s: float | None = figure(
-        "floor of a prefill",
-        "s",
-        "none",
-        "The shortest prefill that the machine's measured bandwidth and FLOP rate allow.",
-        default=None,
-    )
-    prefill_flops: int | None = figure(
-        "arithmetic of a prefill",
-        "FLOP",
-        "lower",
-        "What a prefill must compute, causal attention counted.",
-        default=None,
-    )
-    prefill_mfu: float | None = figure(
-        "arithmetic used in the prefill",
-        "ratio",
-        "higher",
-        "Achieved FLOP rate of the prefill ÷ the ceiling measured on this machine.",
-        default=None,
-    )
-    prefill_bytes: int | None = figure(
-        "bytes read by a prefill", "bytes", "none", "Weights and cache that a prefill must read.", default=None
-    )
-
-
-class ProofResult(Part):
-    """Steps whose submission was checked against the mode's promise, and how many broke it.
-
-    `first_violation` and `resubmitted_steps` are of the untimed pass: the latter are steps of a mode that keeps a past
-    in which everything was submitted again.
-    """
-
-    WHY_NULL = MappingProxyType(
-        {
-            "first_violation": "no step of the untimed pass broke its mode's promise, or there was none",
-            "resubmitted_steps": "the run ended before the untimed pass",
-        }
-    )
-
-    steps_checked: int = figure(
-        "steps proved",
-        "count",
-        "none",
-        "Forward passes whose submission (tokens, past length) was checked against the mode's promise.",
-        "proof",
-        column="proof_steps_checked",
-    )
-    violations: int = figure(
-        "proof violations",
-        "count",
-        "lower",
-        "Of those, the ones that broke the promise; one is enough to make the run INVALID.",
-        "proof",
-        column="proof_violations",
-    )
-    first_violation: str | None = None
-    resubmitted_steps: int | None = figure(
-        "steps submitted again",
-        "count",
-        "lower",
-        "Steps of a mode that keeps a past in which everything was submitted again.",
-        default=None,
-    )
-
-
-class Turn(Measured):
-    """The pass after one interruption: a rebuilt cache, or an inserted message appended to the one that was kept.
-
-    `ttft_s` is its latency in the per-token lane, from the interruption to the first token after it.
-    `paid_back_after_tokens` counts new tokens from this one on, after which rebuilding has cost less time than going on
-    without a cache (the run's nocache arm at the same context).
-    """
-
-    WHY_NULL = MappingProxyType(
-        {
-            "paid_back_after_tokens": (
-                "asked of mode interrupted beside mode nocache only, where a step without a cache is the slower one"
-            )
-        }
-    )
-
-    step: int = figure("new token", "index", "none", "Index of the new token that the pass makes.")
-    context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
-    submitted_tokens: int = figure("submitted", "tokens", "none", "Tokens that the pass submits.")
-    ttft_s: Estimate = figure(
-        "latency after the interruption",
-        "s",
-        "lower",
-        "From the interruption to the first token after it, per-token lane.",
-    )
-    paid_back_after_tokens: int | None = figure(
-        "paid back after",
-        "tokens",
-        "lower",
-        "New tokens after which rebuilding has cost less than going on without a cache.",
-    )
 
 
 class ArmRecord(Measured):
@@ -538,20 +178,6 @@ class Check(Part):
     advice: str
 
 
-class RunWarning(Part):
-    """Something a reader should know that does not invalidate the run."""
-
-    code: str
-    detail: str
-
-
-class Stopping(Part):
-    """The stopping rule declared before the run, and why it ended."""
-
-    rule: str
-    reason: str
-
-
 class Keys(Part):
     """Digests of what must be equal: to compare two runs, and to skip a finished point."""
 
@@ -566,21 +192,6 @@ class Workload(Part):
     new_tokens: int = figure("new tokens", "tokens", "none", "New tokens of every sequence.")
     batch_size: int = figure("batch", "count", "none", "Sequences decoded together.")
     prompt_sha256: str
-
-
-class HostSample(SeriesPoint):
-    """Memory seen by the parent from outside the measured process."""
-
-    WHY_NULL = MappingProxyType({"*": "device_used_bytes needs NVML and its device, process_rss_bytes a living worker"})
-
-    elapsed_s: float = figure("elapsed", "s", "none", "Since the run began.")
-    phase: str
-    process_rss_bytes: int | None = figure(
-        "process memory (RSS)", "bytes", "lower", "Resident memory of the measured process."
-    )
-    device_used_bytes: int | None = figure(
-        "device memory in use", "bytes", "lower", "In use on the whole device by every process."
-    )
 
 
 class FlopsCheck(Part):

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from kvbench.analysis.warnings import device_during, device_warnings
-from kvbench.records.evidence import DeviceDuring
+from kvbench.records.evidence import DeviceDuring, HostSample
 from kvbench.records.samples import Prepared, RunSamples
-from kvbench.records.schema import HostSample
 from kvbench.records.timings import Block, DeviceReading
 
 GIB = 1 << 30
