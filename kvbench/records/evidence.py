@@ -8,7 +8,6 @@ from typing import Literal
 from kvbench.records.meaning import figure
 from kvbench.records.part import Part, SeriesPoint, Speedup
 
-HOST_FIGURES = {"launch_s": "small operation", "product_s": "small matrix product", "read_s": "read of 32 MiB"}
 SweepVerdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 
 
@@ -153,6 +152,9 @@ class HostCheck(Part):
     )
     product_s: float | None = figure("small matrix product", "s", "lower", "Its time on a CPU.", default=None)
     read_s: float | None = figure("read of 32 MiB", "s", "lower", "Its time on a CPU.", default=None)
+
+
+HOST_FIGURES = {name: str(field.title) for name, field in HostCheck.model_fields.items()}
 
 
 class HostChecks(Part):

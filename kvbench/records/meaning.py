@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from kvbench.quantities import Unit
@@ -33,3 +34,8 @@ def figure(
     shown = {name: value for name, value in (("group", group), ("column", column)) if value is not None}
     meaning: dict[str, Any] = {"unit": unit, "better": better, **shown}
     return Field(default, title=title, description=description, gt=gt, json_schema_extra=meaning)
+
+
+def unit_of(field: FieldInfo) -> Unit:
+    """The unit in which a figure is shown."""
+    return cast(Unit, cast(dict[str, Any], field.json_schema_extra)["unit"])

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kvbench.quantities import Unit, format_interval
-from kvbench.records.meaning import figure
+from kvbench.quantities import format_interval
+from kvbench.records.meaning import figure, unit_of
 
 NOT_KNOWN = "not known"  # a defect: every null has its sentence, and a test looks for this one
 # Beside the fields in an object's dictionary, since they are no part of the record.
@@ -97,19 +97,14 @@ class Estimate(Figure):
         return format_interval(self.value, self.ci_low, self.ci_high, self.__dict__.get(UNIT, "count"))
 
 
-UNITS: tuple[tuple[str, Unit], ...] = (("tokens_per_s", "tokens/s"), ("_s", "s"), ("seconds", "s"))  # by a field's end
-
-
 class Measured(Part):
-    """Base of the parts that hold estimates, whose names carry the units in which `str` shows them."""
+    """Base of the parts that hold estimates: `str` of one shows it in the unit that its field says."""
 
     def model_post_init(self, _context: Any) -> None:
         """Tell each estimate its unit."""
         for name, value in self.__dict__.items():
             if isinstance(value, Estimate):
-                unit = next((unit for end, unit in UNITS if name.endswith(end)), None)
-                if unit is not None:
-                    value.__dict__[UNIT] = unit
+                value.__dict__[UNIT] = unit_of(type(self).model_fields[name])
 
 
 def shared(part: type[Part], sample: object) -> dict[str, Any]:

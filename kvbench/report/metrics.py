@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any, cast, get_args, get_origin
 
 from kvbench.records.meaning import Better, Group
 from kvbench.records.part import Estimate, Part
@@ -63,17 +61,22 @@ class Metric:
         return self.title
 
 
-def _metrics(part: type[BaseModel], place: str = "") -> Iterator[Metric]:
+def _metrics(part: type[Part], place: str = "") -> Iterator[Metric]:
     """The figures of a part that have a group, and those of the parts inside of it."""
     for name, field in part.model_fields.items():
-        meaning = field.json_schema_extra
-        if isinstance(meaning, dict) and "group" in meaning:
-            unit, better, group = cast(Unit, meaning["unit"]), cast(Better, meaning["better"]), meaning["group"]
-            key, title, computed = str(meaning.get("column", name)), field.title or name, field.description or ""
-            yield Metric(key, title, unit, better, cast(Group, group), computed, f"{place}{name}")
-        for kind in (
-            (field.annotation, *get_args(field.annotation)) if get_origin(field.annotation) is not tuple else ()
-        ):
+        told: dict[str, Any] = cast(dict[str, Any], field.json_schema_extra or {})
+        if "group" in told:
+            yield Metric(
+                key=told.get("column", name),
+                title=field.title or name,
+                unit=told["unit"],
+                better=told["better"],
+                group=told["group"],
+                computed=field.description or "",
+                path=f"{place}{name}",
+            )
+        kinds = get_args(field.annotation) or (field.annotation,)
+        for kind in kinds if get_origin(field.annotation) is not tuple else ():
             if isinstance(kind, type) and issubclass(kind, Part) and kind is not Estimate:
                 yield from _metrics(kind, f"{place}{name}/")
 

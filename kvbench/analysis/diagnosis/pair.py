@@ -21,7 +21,7 @@ Shown = Unit | Callable[[Any], object]
 class Citing:
     """A sentence while it is written: whatever figure of the record it reads becomes its evidence, in that order.
 
-    Findings have no other way to a pointer's figure and none to evidence, so that text and evidence cannot part.
+    There is no other way to evidence, so that text and evidence cannot part.
     """
 
     record: RunRecord
