@@ -22,8 +22,8 @@ from kvbench.plan import Plan
 from kvbench.records.arm_figures import Cold, Energy, ProofResult, Turn
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.part import shared
+from kvbench.records.run_record import ArmRecord
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import ArmRecord
 from kvbench.records.timings import Block
 from kvbench.records.untimed import Memory, UntimedPass
 from kvbench.statistics import median

@@ -24,9 +24,9 @@ from kvbench.config.compose import to_dict
 from kvbench.plan import Plan
 from kvbench.records.ceilings import load_ceilings
 from kvbench.records.part import null_reasons
+from kvbench.records.run_record import Comparison, Keys, RunRecord, Status, Workload
 from kvbench.records.samples import RunSamples
 from kvbench.records.scaling import Growth
-from kvbench.records.schema import Comparison, Keys, RunRecord, Status, Workload
 
 EXPLAIN_THEMSELVES = ("config", "null_reasons")  # no null of theirs needs a reason
 

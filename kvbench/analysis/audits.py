@@ -13,8 +13,8 @@ from kvbench.plan import Plan
 from kvbench.quantities import fixed, format_value
 from kvbench.records.evidence import HOST_FIGURES, ArmRepeated, Audit, RunWarning, SweepAudit, SweepVerdict
 from kvbench.records.part import Estimate
+from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import Check, RunRecord
 from kvbench.records.timings import AuditBlock, Block
 
 NO_TIME = {"value": "a visit took no time"}

@@ -10,8 +10,8 @@ from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement
+from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import Check
 
 MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more
 

@@ -9,7 +9,7 @@ from kvbench.analysis.agreement_verdict import judge
 from kvbench.analysis.estimates import RELEVANCE, BlockFigures, interval_fields
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.part import Speedup
-from kvbench.records.schema import ArmRecord, Comparison
+from kvbench.records.run_record import ArmRecord, Comparison
 from kvbench.statistics import geometric_mean, ratio_interval
 
 RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"

@@ -18,8 +18,8 @@ from kvbench.config.schema import ModelConfig
 from kvbench.hub_cache import cached_commit
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.plan import Arm, Plan
+from kvbench.records.run_record import Keys
 from kvbench.records.samples import Prepared
-from kvbench.records.schema import Keys
 
 
 def source_digest(target: str) -> str:

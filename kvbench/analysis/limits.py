@@ -18,8 +18,8 @@ from kvbench.plan import Arm, Plan
 from kvbench.records.arm_figures import Bound, Limit
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings
 from kvbench.records.part import shared
+from kvbench.records.run_record import NO_COSTS, FlopsCheck
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import NO_COSTS, FlopsCheck
 from kvbench.records.untimed import StepWork
 from kvbench.statistics import median
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kvbench.capabilities import identity
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
 REVISION = "model.revision"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kvbench.errors import RecordError
-from kvbench.records.schema import SCHEMA_VERSION, RunRecord
+from kvbench.records.run_record import SCHEMA_VERSION, RunRecord
 from kvbench.records.timings import Block
 
 if TYPE_CHECKING:

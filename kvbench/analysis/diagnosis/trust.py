@@ -14,7 +14,7 @@ from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_ke
 from kvbench.capabilities import label
 from kvbench.quantities import fixed
 from kvbench.records.evidence import Sentence
-from kvbench.records.schema import Check
+from kvbench.records.run_record import Check
 
 LEAST = "measure.blocks=8"
 MOST_BLOCKS = 200  # beyond that a quieter machine is the better advice

@@ -12,7 +12,7 @@ from typing import Any
 
 from kvbench.analysis.regression import GateRow, worst
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark

@@ -8,7 +8,7 @@ import pytest
 
 from kvbench.analysis.comparison import MIN_BLOCKS, compare_arms, speedup, verdict_of
 from kvbench.analysis.estimates import RELEVANCE
-from kvbench.records.schema import ArmRecord, Speedup
+from kvbench.records.run_record import ArmRecord, Speedup
 from kvbench.records.untimed import Memory
 
 HIGH = 1 + RELEVANCE

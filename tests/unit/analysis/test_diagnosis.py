@@ -10,7 +10,7 @@ from pointers import unresolved_evidence
 from report.records import SPEEDUP, arm, comparison, estimate, interrupted, one_arm, two_arms
 
 from kvbench.analysis.diagnosis.ranking import FINDINGS, diagnosis
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 
 CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128"
 SAME = SPEEDUP | {"value": 0.984, "ci_low": 0.975, "ci_high": 0.993}

@@ -12,7 +12,7 @@ from kvbench.analysis.keys import make_keys, resume_key
 from kvbench.analysis.regression import kind_of
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import make_plan
-from kvbench.records.schema import Keys
+from kvbench.records.run_record import Keys
 
 KEY_BEFORE = "ea5fcf6de400320e"  # of a default run, as records of earlier versions hold it
 
