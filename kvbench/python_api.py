@@ -24,8 +24,9 @@ from kvbench.config.spelling import ARM_KEYS, unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
 from kvbench.launchers import require_one_process
 from kvbench.plan import Prompts, make_plan
+from kvbench.records.evidence import HostSample, RunWarning
+from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples, Watching
-from kvbench.records.schema import HostSample, RunRecord, RunWarning
 from kvbench.running.faults import fault_of
 from kvbench.running.job import Emit, Progress, Text, run_job
 from kvbench.running.worker import STAYS, put_back

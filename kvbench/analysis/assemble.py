@@ -8,28 +8,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import kvbench
-from kvbench.analysis.arms import arm_record
-from kvbench.analysis.audits import audits
+from kvbench.analysis.arm_record import arm_record
+from kvbench.analysis.audits import audited, audits
 from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.comparison import compare_arms
-from kvbench.analysis.device_during import device_during
 from kvbench.analysis.diagnosis.ranking import diagnosis
-from kvbench.analysis.estimates import block_figures
-from kvbench.analysis.frontier import TIMED, TIMES_NOTHING, frontier, frontier_checks
+from kvbench.analysis.edges import TIMED, TIMES_NOTHING, frontier, frontier_checks
+from kvbench.analysis.estimates import block_figures, thinned
 from kvbench.analysis.growth import growth, growth_reason
 from kvbench.analysis.host_speed import host_warnings
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check
-from kvbench.analysis.series import thinned
-from kvbench.analysis.sweep_audit import audited
-from kvbench.analysis.warnings import run_warnings
+from kvbench.analysis.warnings import device_during, run_warnings
 from kvbench.config.compose import to_dict
 from kvbench.plan import Plan
 from kvbench.records.ceilings import load_ceilings
 from kvbench.records.part import null_reasons
+from kvbench.records.run_record import Comparison, Keys, RunRecord, Status, Workload
 from kvbench.records.samples import RunSamples
 from kvbench.records.scaling import Growth
-from kvbench.records.schema import Comparison, Keys, RunRecord, Status, Workload
 
 EXPLAIN_THEMSELVES = ("config", "null_reasons")  # no null of theirs needs a reason
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from kvbench.analysis.agreement import judge
-from kvbench.analysis.estimates import BlockFigures, interval_fields
+from kvbench.analysis.agreement_verdict import judge
+from kvbench.analysis.estimates import RELEVANCE, BlockFigures, interval_fields
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.part import Speedup
-from kvbench.records.schema import ArmRecord, Comparison
+from kvbench.records.run_record import ArmRecord, Comparison
 from kvbench.statistics import geometric_mean, ratio_interval
 
 RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"
 MIN_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
 PEAK = "peak_allocated_bytes"
-RELEVANCE = 0.01  # within one session, smaller differences are nothing to act upon
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
 

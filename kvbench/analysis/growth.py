@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kvbench.analysis.break_even import break_even
-from kvbench.analysis.comparison import RATIO, RELEVANCE
-from kvbench.analysis.estimates import estimate, interval_fields
-from kvbench.analysis.laws import Fit, fit_law, floats
+from kvbench.analysis.comparison import RATIO
+from kvbench.analysis.estimates import RELEVANCE, estimate, interval_fields
+from kvbench.analysis.laws import Fit, break_even, fit_law, floats
 from kvbench.plan import Plan
 from kvbench.records.part import Estimate, Speedup, shared
 from kvbench.records.samples import RunSamples

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from kvbench.quantities import format_value
 from kvbench.records.ceilings import Ceilings
-from kvbench.records.evidence import HOST_FIGURES, HostCheck, HostChecks
-from kvbench.records.schema import RunWarning
+from kvbench.records.evidence import HOST_FIGURES, HostCheck, HostChecks, RunWarning
 
 MOVED = 0.2  # relative: what a quiet host does not do by itself from one check to the next
 

@@ -15,9 +15,11 @@ from kvbench.decoding.chunks import Chunks
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Arm, Plan
+from kvbench.records.arm_figures import Bound, Limit
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings
+from kvbench.records.part import shared
+from kvbench.records.run_record import NO_COSTS, FlopsCheck
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import NO_COSTS, Bound, FlopsCheck, Limit
 from kvbench.records.untimed import StepWork
 from kvbench.statistics import median
 
@@ -67,13 +69,8 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
         launch_s=launch_s,
         memory_s=memory_s,
         compute_s=compute_s,
-        weight_bytes=step.weight_bytes if step else None,
-        kv_bytes=step.kv_bytes if step else None,
-        flops=step.flops if step else None,
-        head_flops=step.head_flops if step else None,
-        device_busy_s=work.device_busy_s if work else None,
-        operations=work.operations if work else None,
-        kernels=work.kernels if work else (),
+        **(shared(Limit, step) if step else {}),
+        **(shared(Limit, work) if work else {}),
         prefill_floor_s=(
             None if prefill_memory_s is None or prefill_compute_s is None else max(prefill_memory_s, prefill_compute_s)
         ),

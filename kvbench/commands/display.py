@@ -17,9 +17,10 @@ from rich.text import Text as RichText
 
 from kvbench.plan import Plan
 from kvbench.printable import printable
+from kvbench.records.evidence import Stopping
+from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Tried
-from kvbench.records.schema import RunRecord, Stopping
 from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.records.timings import Block
 from kvbench.report.console.run import comparison_table, outcome_lines, verdict_panel

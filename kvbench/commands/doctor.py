@@ -104,7 +104,7 @@ def _devices() -> Iterator[Finding]:
 def _nvml() -> Iterator[Finding]:
     import pynvml
 
-    from kvbench.measuring.nvml import nvml_reason
+    from kvbench.measuring.sensors import nvml_reason
 
     try:
         pynvml.nvmlInit()
@@ -126,7 +126,7 @@ def _nvml() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    from kvbench.measuring.compilers import found_compiler
+    from kvbench.measuring.environment import found_compiler
 
     found = found_compiler("cpu")
     remedy = "" if found else "install a C++ compiler: torch.compile needs one on the CPU"
@@ -137,9 +137,9 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     """Measure and keep. Raises `DeviceUnavailable`, or `RecordError` where they cannot be kept."""
     import torch
 
-    from kvbench.measuring.ceilings import measure_ceilings
     from kvbench.measuring.clocks import HostClock
-    from kvbench.measuring.host_load import OtherCores
+    from kvbench.measuring.environment import OtherCores
+    from kvbench.measuring.probes import measure_ceilings
     from kvbench.models.devices import resolve
     from kvbench.models.fitting import free_bytes
     from kvbench.records.ceilings import keep_ceilings

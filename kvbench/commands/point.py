@@ -14,9 +14,10 @@ from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
 from kvbench.plan import Plan
 from kvbench.readiness.whole import ready_plan
+from kvbench.records.evidence import HostSample
+from kvbench.records.run_record import RunRecord, Status
 from kvbench.records.samples import Prepared, RunSamples, Watching
 from kvbench.records.scaling import Attempting
-from kvbench.records.schema import HostSample, RunRecord, Status
 from kvbench.records.step_table import step_table
 from kvbench.records.store import LOG, RunFolder
 from kvbench.records.timings import Block

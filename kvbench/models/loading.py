@@ -24,7 +24,7 @@ from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
 from kvbench.offline_advice import instead_of_download
-from kvbench.records.schema import RunWarning
+from kvbench.records.evidence import RunWarning
 from kvbench.weight_files import SAFETENSORS, folder_format
 
 

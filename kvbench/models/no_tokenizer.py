@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kvbench.errors import PromptError
 from kvbench.models.own_text import OwnTokenizer
-from kvbench.records.schema import RunWarning
+from kvbench.records.evidence import RunWarning
 
 RANDOM_SEED = 0
 RANDOM_TOKENS = 128  # of a prompt, unless prompt_tokens says otherwise

@@ -25,7 +25,7 @@ from kvbench.models.own import OwnCausalLM
 from kvbench.models.own_text import FoldedBytes, own_text
 from kvbench.models.quiet import quietly
 from kvbench.models.sizing import weight_size
-from kvbench.records.schema import RunWarning
+from kvbench.records.evidence import RunWarning
 
 T = TypeVar("T")
 TRIED_ROWS, TRIED_TOKENS = 2, 3  # so that no two dimensions can be mistaken for each other

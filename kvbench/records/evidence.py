@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from kvbench.records.meaning import figure
-from kvbench.records.part import Part, Speedup
+from kvbench.records.part import Part, SeriesPoint, Speedup
 
 SweepVerdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 
@@ -207,3 +207,32 @@ class Sentence(Part):
     code: str
     text: str
     evidence: tuple[str, ...]
+
+
+class HostSample(SeriesPoint):
+    """Memory seen by the parent from outside the measured process."""
+
+    WHY_NULL = MappingProxyType({"*": "device_used_bytes needs NVML and its device, process_rss_bytes a living worker"})
+
+    elapsed_s: float = figure("elapsed", "s", "none", "Since the run began.")
+    phase: str
+    process_rss_bytes: int | None = figure(
+        "process memory (RSS)", "bytes", "lower", "Resident memory of the measured process."
+    )
+    device_used_bytes: int | None = figure(
+        "device memory in use", "bytes", "lower", "In use on the whole device by every process."
+    )
+
+
+class RunWarning(Part):
+    """Something a reader should know that does not invalidate the run."""
+
+    code: str
+    detail: str
+
+
+class Stopping(Part):
+    """The stopping rule declared before the run, and why it ended."""
+
+    rule: str
+    reason: str

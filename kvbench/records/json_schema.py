@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import Any
 
-from kvbench.records.schema import SCHEMA_VERSION, RunRecord
+from kvbench.records.run_record import SCHEMA_VERSION, RunRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -12,9 +12,8 @@ from typing import Any
 
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
-from kvbench.records.evidence import HostChecks, Phase
+from kvbench.records.evidence import HostChecks, HostSample, Phase, RunWarning, Stopping
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
-from kvbench.records.schema import HostSample, RunWarning, Stopping
 from kvbench.records.timings import AuditBlock, Block, ColdEvidence, ColdVisit, RealDecode, counted
 from kvbench.records.untimed import CountedFlops, EnergyWindow, StepWork, TracedPass, UntimedPass
 

@@ -3,10 +3,97 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from kvbench.records.schema import KernelShare, Memory, MemoryPoint
+from kvbench.records.evidence import Reconciliation
+from kvbench.records.meaning import figure
+from kvbench.records.part import Part, SeriesPoint
 
 ATTENTION_WORDS = ("sdpa", "fmha", "flash", "attention")
+
+
+class KernelShare(Part):
+    """A kernel by its name, and its share of the time in which the device computes."""
+
+    name: str
+    share: float = figure("share", "ratio", "none", "Of the time in which the device computes.")
+
+
+class Memory(Part):
+    """Bytes of one arm, from an untimed pass of its own."""
+
+    WHY_NULL = MappingProxyType({"*": "the run ended before the memory pass"})
+
+    weights_bytes: int | None = figure(
+        "weights", "bytes", "lower", "Bytes of the model's parameters and buffers, tied ones once.", "memory"
+    )
+    kv_cache_bytes: int | None = figure(
+        "KV cache, walked",
+        "bytes",
+        "lower",
+        "Sum over the tensors that the cache's layers hold at the end of the largest batch.",
+        "memory",
+    )
+    kv_cache_predicted_bytes: int | None = figure(
+        "KV cache, predicted",
+        "bytes",
+        "none",
+        "From the model's config alone: 2 × layers × KV heads × head width × bytes of a value × tokens × sequences.",
+        "memory",
+    )
+    kv_cache_storage_bytes: int | None = figure(
+        "KV cache, storage", "bytes", "lower", "Bytes of the distinct storages behind the cache's tensors.", "memory"
+    )
+    peak_allocated_bytes: int | None = figure(
+        "peak allocated",
+        "bytes",
+        "lower",
+        "Highest mark of torch's allocator during the arm's untimed pass, after emptying it.",
+        "memory",
+    )
+    peak_reserved_bytes: int | None = figure(
+        "peak reserved",
+        "bytes",
+        "lower",
+        "Highest mark of what torch's allocator took from the device in that pass.",
+        "memory",
+    )
+    device_used_bytes: int | None = figure(
+        "device memory in use",
+        "bytes",
+        "lower",
+        "In use on the whole device by every process, as its driver reports it.",
+        "memory",
+    )
+    process_rss_bytes: int | None = figure(
+        "process memory (RSS)",
+        "bytes",
+        "lower",
+        "Resident memory of the measured process after the arm's untimed pass.",
+        "memory",
+    )
+    reconciliation: Reconciliation | None = None
+    kv_cache_host_bytes: int = figure(
+        "KV cache, on the host",
+        "bytes",
+        "lower",
+        "Of the walked bytes those that wait on the host, of an offloaded cache.",
+        default=0,
+    )
+
+
+class MemoryPoint(SeriesPoint):
+    """Memory of one arm at one context length of the untimed pass."""
+
+    WHY_NULL = MappingProxyType({"*": "allocated_bytes: torch keeps no allocator statistics on this device"})
+
+    context_length: int = figure("context", "tokens", "none", "Tokens visible to the pass.")
+    kv_cache_bytes: int | None = figure(
+        "KV cache, walked", "bytes", "lower", "Sum over the tensors that the cache's layers hold by then."
+    )
+    allocated_bytes: int | None = figure(
+        "allocated", "bytes", "lower", "What torch's allocator has handed out by then."
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 
 from kvbench.capabilities import unusual
 from kvbench.printable import printable
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 
 
 def arm_name(arm: ArmRecord) -> str:

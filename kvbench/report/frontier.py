@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
+from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import FrontierEdge
-from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 

@@ -11,8 +11,8 @@ import numpy as np
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
 from kvbench.records.part import Estimate
+from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, DecodeCheck, Growth, Law
-from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kvbench.printable import printable
 from kvbench.records.part import Estimate, Speedup
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvbench.records.schema import RunRecord, Turn
+from kvbench.records.arm_figures import Turn
+from kvbench.records.run_record import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from kvbench.measuring.host_load import OtherCores
+from kvbench.measuring.environment import OtherCores
 from kvbench.plan import Plan
 from kvbench.records.timings import Block, limits_between, throttles
 from kvbench.running.session import Session

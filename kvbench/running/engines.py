@@ -13,7 +13,7 @@ from kvbench.decoding.engines.eager import EAGER
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.engines.protocol import Engine
 from kvbench.errors import DeviceUnavailable
-from kvbench.measuring.compilers import found_compiler
+from kvbench.measuring.environment import found_compiler
 from kvbench.plan import Arm
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from kvbench.measuring.energy import EnergyMeter
 from kvbench.measuring.stopping import stopping_rule
 from kvbench.plan import Plan
-from kvbench.records.evidence import HostChecks, Phase
+from kvbench.records.evidence import HostChecks, Phase, Stopping
 from kvbench.records.samples import Sample, Watching
 from kvbench.records.scaling import Attempting
-from kvbench.records.schema import Stopping
 from kvbench.records.timings import Block, ColdVisit, RealDecode, Visit, counted
 from kvbench.records.untimed import UntimedPass
 from kvbench.running.audits import audit_blocks

@@ -18,7 +18,7 @@ from kvbench.measuring.memory import MemoryMeter
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Arm
 from kvbench.records.evidence import Reconciliation
-from kvbench.records.schema import Memory, MemoryPoint
+from kvbench.records.untimed import Memory, MemoryPoint
 from kvbench.running.arm_cache import MESSAGES, predicted_bytes
 
 

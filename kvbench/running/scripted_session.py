@@ -22,9 +22,17 @@ from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.evidence import HostCheck
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
-from kvbench.records.schema import KernelShare, Memory, MemoryPoint
 from kvbench.records.timings import tokens_sha256
-from kvbench.records.untimed import CountedFlops, Proof, StepWork, TracedPass, UntimedPass
+from kvbench.records.untimed import (
+    CountedFlops,
+    KernelShare,
+    Memory,
+    MemoryPoint,
+    Proof,
+    StepWork,
+    TracedPass,
+    UntimedPass,
+)
 from kvbench.running.scripted_model import UNPINNED, ScriptedBatch, ScriptedDecoder, ScriptedModel
 
 VOCABULARY = 256

@@ -9,7 +9,7 @@ import torch
 
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.errors import DeviceUnavailable
-from kvbench.measuring import process_memory
+from kvbench.measuring import memory
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.models.fitting import GIB, free_bytes
 from kvbench.plan import Attempt, Plan
@@ -40,7 +40,7 @@ class SizeAttempts:
         context = min(WARMING_TOKENS, self._workload.prompt_tokens or WARMING_TOKENS)
         self.attempt(Attempt(0, 1, max(context, self._workload.new_tokens), None, 0.0))
         self._meter.reset()
-        process_memory.reset_peak()
+        memory.reset_peak()
         wanted = None if self._memory_gib is None else int(self._memory_gib * GIB)
         device = self._device
         if device.type == "cpu":
@@ -61,7 +61,7 @@ class SizeAttempts:
         new_tokens = self._workload.new_tokens
         self._meter.reset()
         outside = self._limited(attempt.limit_bytes)
-        process_memory.reset_peak()
+        memory.reset_peak()
         prompt = attempt.context - new_tokens + 1
         vocabulary = self._facts.vocab_size or 1
         ids = torch.arange(attempt.rows * prompt).view(attempt.rows, prompt).remainder_(vocabulary)
@@ -72,7 +72,7 @@ class SizeAttempts:
         decoded = decoder.run(batch, new_tokens, Unobserved())
         decoded.new_ids.tolist()  # until here the device may still be at it
         if outside is None:
-            return process_memory.peak_bytes()
+            return memory.peak_bytes()
         return outside + torch.cuda.max_memory_allocated(self._device)
 
     def _limited(self, limit_bytes: int | None) -> int | None:

@@ -13,8 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.measuring.clocks import Clock
-from kvbench.records.schema import KernelShare
-from kvbench.records.untimed import CountedFlops, StepWork, is_attention
+from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention
 from kvbench.running.profiler_hooks import device_profile
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score

@@ -19,9 +19,9 @@ import psutil
 from kvbench.errors import BadInput, OutOfMemory, TimedOut, WorkerCrashed
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.plan import Plan
+from kvbench.records.evidence import HostSample
 from kvbench.records.samples import Prepared, Sample, Watching
 from kvbench.records.scaling import Attempting
-from kvbench.records.schema import HostSample
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import uninterrupted

@@ -16,8 +16,8 @@ from kvbench.decoding.sampling import Forced
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import torch_environment
-from kvbench.measuring.host_probes import check_host
 from kvbench.measuring.memory import MemoryMeter
+from kvbench.measuring.probes import check_host
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.models.no_tokenizer import NoTokenizer
 from kvbench.plan import Attempt, Plan

@@ -15,8 +15,8 @@ from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import reason_of
 from kvbench.plan import Plan
+from kvbench.records.evidence import RunWarning
 from kvbench.records.samples import Prepared
-from kvbench.records.schema import RunWarning
 from kvbench.running.attempt import run_attempt
 from kvbench.running.faults import Fault, fault_of
 from kvbench.running.interrupts import ignore_interrupts

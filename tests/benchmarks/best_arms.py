@@ -18,7 +18,7 @@ from pathlib import Path
 from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.errors import KvbenchError
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs, read_blocks
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.series import block_series

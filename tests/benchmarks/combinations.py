@@ -22,8 +22,8 @@ from kvbench.config.compose import load_config, sources
 from kvbench.config.packages import require_packages
 from kvbench.errors import KvbenchError
 from kvbench.plan import make_plan
+from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import RunRecord
 from kvbench.running.faults import fault_of
 from kvbench.running.job import run_job
 from kvbench.running.session import open_backend

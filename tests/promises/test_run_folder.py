@@ -17,7 +17,7 @@ from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.records.json_schema import record_schema
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import BLOCKS, CONFIG, LOG, PROMPTS, RECORD, REPORT, STEPS, StoredRun, find_runs, read_steps
 from kvbench.running.supervisor import InlineRunner
 

@@ -27,7 +27,7 @@ from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
 from kvbench.plan import make_plan
-from kvbench.records.schema import Speedup
+from kvbench.records.run_record import Speedup
 from kvbench.records.timings import Block
 from kvbench.running.job import run_job
 from kvbench.running.scripted_session import ScriptedBackend

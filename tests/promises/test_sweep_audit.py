@@ -10,7 +10,7 @@ import pytest
 
 from kvbench.commands import sweep as sweep_command
 from kvbench.errors import ConfigError
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import find_runs, finished_runs
 from kvbench.running.scripted_session import ScriptedBackend, ScriptedSession
 

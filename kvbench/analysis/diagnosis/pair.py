@@ -10,7 +10,7 @@ from typing import Any
 from kvbench.capabilities import identity, in_words, unusual
 from kvbench.quantities import Unit, fixed, format_value
 from kvbench.records.evidence import Sentence
-from kvbench.records.schema import ArmRecord, Comparison, RunRecord
+from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 
 LATER_PARTS = ("compile_mode", "bucket", "cache_tokens")  # most arms have no such thing
 CLOSE = 0.05  # relative: two figures that one number stands for in a sentence

@@ -17,7 +17,7 @@ from kvbench.analysis.diagnosis.trust import (
     unlike_engines,
 )
 from kvbench.records.evidence import Sentence
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 
 MOST_SENTENCES = 5
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvbench.printable import printable
+from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import Axis, FrontierEdge
-from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     AXES_HEIGHT_PX,

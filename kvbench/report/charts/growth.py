@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kvbench.printable import printable
+from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, Growth, Law
-from kvbench.records.schema import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     Chart,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvbench.records.ceilings import Ceilings
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     Chart,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvbench.printable import printable
-from kvbench.records.schema import Memory, RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.untimed import Memory
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     Chart,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvbench.analysis.comparison import RELEVANCE
-from kvbench.records.schema import RunRecord
+from kvbench.analysis.estimates import RELEVANCE
+from kvbench.records.run_record import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     FAINT,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from kvbench.capabilities import INTERRUPTED
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart, Trace, dots, figure, label, line, log_axis, scaled
 from kvbench.report.charts.palette import Look

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.console.style import GREYED, MOST_COLUMNS
 from kvbench.report.formatting import UNKNOWN

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.console.style import GREYED, STYLES
 from kvbench.report.verdicts import Pair, as_table

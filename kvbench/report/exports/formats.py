@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kvbench.analysis.gate import GateRow, worst
+from kvbench.analysis.regression import GateRow, worst
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark

@@ -13,7 +13,7 @@ from typing import Any
 import kvbench
 from kvbench.capabilities import identity
 from kvbench.records.part import Estimate, Speedup
-from kvbench.records.schema import ArmRecord, Comparison, RunRecord
+from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.records.store import StoredRun, read_blocks
 from kvbench.report.arms import arm_names
 from kvbench.report.metrics import METRICS, Metric

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.shapes import shape_rows

@@ -9,7 +9,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kvbench.printable import printable
-from kvbench.records.schema import Check, RunRecord, RunWarning
+from kvbench.records.evidence import RunWarning
+from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.arms import arm_names

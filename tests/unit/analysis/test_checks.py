@@ -11,8 +11,9 @@ from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import Plan, make_plan
+from kvbench.records.evidence import RunWarning, Stopping
+from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import Check, RunWarning, Stopping
 from kvbench.records.timings import Block
 from kvbench.running.job import run_job
 from kvbench.running.scripted_session import ScriptedBackend

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from kvbench.analysis.device_during import device_during
-from kvbench.analysis.device_warnings import device_warnings
-from kvbench.records.evidence import DeviceDuring
+from kvbench.analysis.warnings import device_during, device_warnings
+from kvbench.records.evidence import DeviceDuring, HostSample
 from kvbench.records.samples import Prepared, RunSamples
-from kvbench.records.schema import HostSample
 from kvbench.records.timings import Block, DeviceReading
 
 GIB = 1 << 30

@@ -11,7 +11,7 @@ from report.records import SPEEDUP, arm, comparison, estimate, interrupted, one_
 
 from kvbench.analysis.diagnosis.pair import Pair
 from kvbench.analysis.diagnosis.ranking import FINDINGS, diagnosis
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 
 CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128"
 SAME = SPEEDUP | {"value": 0.984, "ci_low": 0.975, "ci_high": 0.993}

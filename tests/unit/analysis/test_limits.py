@@ -12,10 +12,10 @@ from kvbench.analysis.limits import limit
 from kvbench.config.compose import load_config, sources
 from kvbench.model_costs import facts_from_mapping, pass_cost
 from kvbench.plan import Plan, make_plan
+from kvbench.records.arm_figures import Limit
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
 from kvbench.records.evidence import LengthProbe
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import Limit
 from kvbench.records.timings import ColdEvidence
 from kvbench.records.untimed import CountedFlops
 from kvbench.running.job import Progress, Text, run_job

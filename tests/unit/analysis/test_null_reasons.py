@@ -11,8 +11,9 @@ import pytest
 from report.chart_records import under_a_roof
 from report.records import comparison, one_arm, two_arms
 
+from kvbench.records.arm_figures import Energy
 from kvbench.records.part import Estimate, Part, null_reasons
-from kvbench.records.schema import Energy, RunRecord
+from kvbench.records.run_record import RunRecord
 
 UNKNOWN = Energy(joules_per_token=None, idle_watts=None, window_s=None)
 

@@ -10,8 +10,8 @@ from kvbench.analysis.assemble import assemble
 from kvbench.analysis.estimates import outliers
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import Plan, make_plan
+from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
-from kvbench.records.schema import RunRecord
 from kvbench.records.timings import Block
 from kvbench.running.job import run_job
 from kvbench.running.scripted_session import ScriptedBackend

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, cache_utils
 
-from kvbench.analysis.agreement import judge
+from kvbench.analysis.agreement_verdict import judge
 from kvbench.cache_sizes import cache_bytes, quantised_conflict
 from kvbench.capabilities import CACHES
 from kvbench.capabilities.caches import group_size

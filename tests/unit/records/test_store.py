@@ -12,7 +12,7 @@ import pytest
 from kvbench.analysis.assemble import refused
 from kvbench.errors import RecordError
 from kvbench.records import store
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import (
     BLOCKS,
     PROMPTS,

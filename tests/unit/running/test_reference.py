@@ -11,7 +11,7 @@ import torch
 import kvbench
 from kvbench.errors import ConfigError
 from kvbench.models.byte_tokenizer import byte_tokenizer
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.untimed import UntimedPass
 
 

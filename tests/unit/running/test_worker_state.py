@@ -12,11 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.compilers import found_compiler
+from kvbench.measuring.environment import found_compiler
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.plan import Plan, make_plan
+from kvbench.records.evidence import RunWarning
 from kvbench.records.samples import Prepared, UntimedPass
-from kvbench.records.schema import RunWarning
 from kvbench.running.torch_backend import environment_of
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker import Workshop, leaves_compiled_code

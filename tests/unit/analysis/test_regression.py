@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from shares import too_few, too_many
 
-from kvbench.analysis.gate import GateRow, gate
+from kvbench.analysis.regression import GateRow, gate
 from kvbench.statistics import independent_ratio_interval
 
 RUNS = 4000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.analysis.series import thinned
+from kvbench.analysis.estimates import thinned
 from kvbench.records.agreement_figures import (
     Agreement,
     AgreementFigures,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from kvbench.plan import Plan
 from kvbench.records.part import shared
+from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
 from kvbench.records.scaling import Frontier, FrontierEdge, FrontierTry, Tried
-from kvbench.records.schema import Check
 
 CUT_SHORT = "the run ended before this search did"
 FOR_MEMORY = ("oom", "infeasible")  # ends of a try that a prediction of memory can be held against
