@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvbench.arm import Arm, made_length
 from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import CACHES, habits_of
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
-from kvbench.plan import Arm, made_length
 
 ID_BYTES = 16  # a token's id and position
 WRITTEN_OUT = ("eager", "math")

@@ -28,19 +28,11 @@ from kvbench.records.schema import ArmRecord, Cold, Energy, Memory, MemoryPoint,
 
 def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> ArmRecord:
     """One arm of the record, as far as it was measured."""
-    spec = plan.arms[arm]
     blocks = samples.blocks
     figures = block_figures(blocks, arm)
     untimed = next((each for each in samples.untimed if each.arm == arm), None)
     return ArmRecord(
-        mode=spec.mode,
-        cache=spec.cache,
-        engine=spec.engine,
-        attention=spec.attention,
-        habit=spec.habit,
-        compile_mode=spec.compile_mode,
-        bucket=spec.bucket,
-        cache_tokens=spec.cache_tokens,
+        **asdict(plan.arms[arm]),
         cold=_cold(samples, arm),
         ttft_s=estimate([block.ttft_s for block in figures]),
         itl_s=estimate([block.itl_s for block in figures]),

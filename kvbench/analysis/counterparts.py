@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvbench.capabilities import identity
 from kvbench.records.schema import ArmRecord, RunRecord
 
 REVISION = "model.revision"
@@ -50,7 +49,7 @@ def _comparable(run: RunRecord) -> dict[str, Any]:
 
 def _arm(arm: ArmRecord) -> str:
     """Such as `nocache/none/compiled/auto/none/reduce-overhead/64`: what is set of it."""
-    return "/".join(str(value) for value in identity(arm).values() if value is not None)
+    return "/".join(str(value) for value in arm.parts.values() if value is not None)
 
 
 def _entries(run: RunRecord, group: str) -> dict[str, Any]:

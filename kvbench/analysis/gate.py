@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvbench.analysis.counterparts import REVISION, difference, kind_of
-from kvbench.capabilities import identity
 from kvbench.records.schema import RunRecord
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
@@ -132,7 +131,7 @@ def _unlike(runs: Sequence[RunRecord]) -> str | None:
     """Why arms cannot be compared by their position, or at all; None when they can."""
     if not runs[0].arms:
         return "the runs have no arms, so there is no decode speed to compare"
-    if any([*map(identity, run.arms)] != [*map(identity, runs[0].arms)] for run in runs):
+    if any([arm.parts for arm in run.arms] != [arm.parts for arm in runs[0].arms] for run in runs):
         return "runs with this compare_key have different arms, or the same in another order"
     silent = [run for run in runs if not all((arm.decode_tokens_per_s.value or 0) > 0 for arm in run.arms)]
     return f"{len(silent)} of {len(runs)} runs have an arm without a decode speed" if silent else None

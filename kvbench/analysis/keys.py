@@ -12,12 +12,13 @@ from typing import Any
 
 import kvbench
 from kvbench.analysis.target_source import source_digest
+from kvbench.arm import Arm
 from kvbench.config.compose import to_dict
 from kvbench.config.schema import ModelConfig
 from kvbench.hub_cache import cached_commit
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.measuring.samples import Prepared
-from kvbench.plan import Arm, Plan
+from kvbench.plan import Plan
 from kvbench.records.schema import Keys
 
 # Where results go, what is drawn of them and whether old ones count does not change them.

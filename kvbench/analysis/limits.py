@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
+from kvbench.arm import Arm
 from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import INTERRUPTED, habits_of
 from kvbench.decoding.chunks import Chunks
@@ -16,7 +17,7 @@ from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.step_work import StepWork
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
-from kvbench.plan import Arm, Plan
+from kvbench.plan import Plan
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.schema import Bound, FlopsCheck, KernelShare, Limit
 from kvbench.statistics import median

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kvbench.analysis.gate import RELEVANCE
 from kvbench.analysis.host_speed import host_change_since
-from kvbench.capabilities import label
 from kvbench.quantities import fixed, format_value
 from kvbench.records.host_checks import FIGURES
 from kvbench.records.part import Estimate
@@ -71,7 +70,7 @@ def _detail(again: RunRecord, first: RunRecord, arms: tuple[ArmRepeated, ...], *
 
 def _told(again: RunRecord, first: RunRecord, arm: ArmRepeated) -> str:
     before, after = (format_value(record.arms[arm.arm].itl_s.value, "s") for record in (first, again))
-    text = f"a decode step of {label(again.arms[arm.arm])} took {before} at the beginning and {after} at the end"
+    text = f"a decode step of {again.arms[arm.arm].label} took {before} at the beginning and {after} at the end"
     if arm.itl_ratio is None:
         return text
     known = arm.ci_low is not None and arm.ci_high is not None

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import kvbench
 from kvbench.capabilities import ATTENTIONS, CACHES, HABITS, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS, Mode
 from kvbench.commands import SUBCOMMANDS
-from kvbench.config.schema import Config, settings
-from kvbench.config.spelling import ready_files
+from kvbench.config.conf_files import ready_files
+from kvbench.config.schema import Config
+from kvbench.options import settings
 
 EXAMPLES = (
     ("python -m kvbench", "both modes on the embedded model: no download, no GPU"),

@@ -17,7 +17,7 @@ from kvbench.measuring.readings import HostReading, Watching
 from kvbench.measuring.samples import Prepared, RunSamples
 from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
-from kvbench.readiness.whole import ready_plan
+from kvbench.readiness.machine import ready_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table
 from kvbench.records.store import LOG, RunFolder

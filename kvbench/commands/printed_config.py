@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.config.compose import Sources, load_config, sweep_points, to_yaml
-from kvbench.config.points import load_points
+from kvbench.config.compose import Sources, load_config, to_yaml
+from kvbench.config.points import load_points, sweep_points
 from kvbench.config.schema import Config
 from kvbench.errors import Mistyped
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kvbench.commands.arguments import Parser
 from kvbench.commands.hydra_options import add_hydra_options, require_obeyed
 from kvbench.commands.words import refuse_flags
-from kvbench.launchers import require_one_process
+from kvbench.readiness.machine import require_one_process
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
 
@@ -39,8 +39,7 @@ def main(argv: Sequence[str]) -> int:
         return run_sweep(points)
     config = load_config(options.overrides, where)
     if not config.resume:  # an earlier run may stand for one that this machine cannot measure any more
-        from kvbench.readiness.results import require_results_dir
-        from kvbench.readiness.whole import ready_plan
+        from kvbench.readiness.machine import ready_plan, require_results_dir
 
         ready_plan(config)
         require_results_dir(config.results_dir)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvbench.config.compose import Sources, sweep_points
-from kvbench.config.points import Point, load_points
+from kvbench.config.compose import Sources
+from kvbench.config.points import Point, load_points, sweep_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, Mistyped
-from kvbench.readiness.results import require_results_dir
-from kvbench.readiness.whole import ready_plan
+from kvbench.readiness.machine import ready_plan, require_results_dir
 
 SHOWN_POINTS, SHOWN_REASONS = 3, 10  # of a list that is read in a glance
 COUNTED_FROM = 50  # points: fewer are composed before anyone waits

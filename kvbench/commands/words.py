@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from kvbench.commands import SUBCOMMANDS
-from kvbench.config.spelling import stray_word
-from kvbench.config.typed import is_hub_id
+from kvbench.config.spelling import is_hub_id, stray_word
 from kvbench.errors import ConfigError
 
 RUNS = ("bench", "benchmark", "measure", "run", "start", "test")  # what other programs call a run

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from kvbench.capabilities import EAGER
+from kvbench.arm import Arm
 from kvbench.records.agreement import Agreement, ReferenceDistance
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.diagnosis import Sentence
@@ -151,17 +151,14 @@ class Turn(Measured):
     paid_back_after_tokens: int | None
 
 
-class ArmRecord(Measured):
+class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that every `Part` is frozen
     """One way of decoding and everything measured of it."""
 
-    mode: str
-    cache: str
-    engine: str
-    attention: str
-    habit: str = "none"
-    compile_mode: str | None = None  # of engine compiled
-    bucket: int | None = None  # tokens to whose multiples passes without a cache were padded
-    cache_tokens: int | None = None  # length that a static cache was given
+    # Of the parts of an arm, those that no record lacks.
+    mode: str = Field()
+    cache: str = Field()
+    engine: str = Field()
+    attention: str = Field()
     cold: Cold
     ttft_s: Estimate
     itl_s: Estimate
@@ -181,11 +178,6 @@ class ArmRecord(Measured):
     proof: ProofResult
     turns: tuple[Turn, ...] = ()
     outlier_blocks: tuple[int, ...] = ()  # indices of blocks whose ITL stands out; labelled, never left out
-
-    @property
-    def prepares(self) -> bool:
-        """Whether compiling or capturing is part of its first visit; `generate` does not tell how long it took."""
-        return self.engine != EAGER
 
 
 class Comparison(Part):

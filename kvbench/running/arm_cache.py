@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from kvbench.arm import Arm, made_length
 from kvbench.cache_sizes import cache_bytes
 from kvbench.interruptions import Interruptions
 from kvbench.model_facts import ModelFacts
-from kvbench.plan import Arm, made_length
 
 MESSAGES = "not predicted where messages are appended to a quantised cache: versions of transformers differ there"
 

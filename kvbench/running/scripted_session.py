@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from kvbench.arm import made_length
 from kvbench.cache_sizes import cache_bytes
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.chunks import Chunks
@@ -25,7 +26,7 @@ from kvbench.measuring.traced_pass import TracedPass
 from kvbench.measuring.tries import Capacity
 from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.model_facts import ModelFacts, facts_from_config
-from kvbench.plan import Attempt, Plan, made_length
+from kvbench.plan import Attempt, Plan
 from kvbench.records.host_checks import HostCheck
 from kvbench.running.scripted_model import UNPINNED, ScriptedBatch, ScriptedDecoder, ScriptedModel
 
@@ -203,7 +204,7 @@ class ScriptedSession:
 
     def traced(self, arm: int) -> TracedPass:  # noqa: ARG002 - the protocol's shape
         """A script has no probabilities; the configuration's check refuses to ask for them."""
-        raise AssertionError("config.checks refuses a trace of the scripted model")
+        raise AssertionError("config.rules refuses a trace of the scripted model")
 
     def capacity(self) -> Capacity:
         """See `Session.capacity`: the script's own, which nothing else uses."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm
-from kvbench.capabilities import label
 from kvbench.quantities import fixed
 from kvbench.records.diagnosis import Sentence
 
@@ -39,7 +38,7 @@ def _like_with_like(pair: Pair, engine: str) -> tuple[str, tuple[str, ...]] | No
     if any(rate is None for rate, _ in rates):
         return None
     (slow, slow_at), (fast, fast_at) = rates
-    names = [label(pair.record.arms[place]) for place in (second, first)]
+    names = [pair.record.arms[place].label for place in (second, first)]
     ratio = (fast or 0.0) / (slow or 1.0)
     return f"{names[0]} decodes {fixed(ratio, 2)} times as fast as {names[1]}", (*slow_at, *fast_at)
 

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
 
-from kvbench.capabilities import identity, in_words, unusual
+from kvbench.arm import in_words
 from kvbench.quantities import Unit, format_value
 from kvbench.records.diagnosis import Sentence
 from kvbench.records.schema import ArmRecord, Comparison, RunRecord
 
-LATER_PARTS = ("compile_mode", "bucket", "cache_tokens")  # most arms have no such thing
 CLOSE = 0.05  # relative: two figures that one number stands for in a sentence
 
 
@@ -78,7 +77,7 @@ def keeps_past(arm: ArmRecord) -> bool:
 
 def differing(arm: ArmRecord, other: ArmRecord) -> list[str]:
     """The parts in which two arms are not the same, in the order of their names."""
-    mine, theirs = identity(arm), identity(other)
+    mine, theirs = arm.parts, other.parts
     return [part for part in mine if mine[part] != theirs[part]]
 
 
@@ -106,12 +105,12 @@ def percent(share: float) -> str:
 
 def _name(arm: ArmRecord, other: ArmRecord) -> str:
     """The mode with its habit, and the parts in which the two differ; of a cache only where both keep one."""
-    words = unusual(arm)
+    words = arm.unusual
     details = []
     for part in differing(arm, other):
         if part in ("engine", "attention") or (part == "cache" and keeps_past(arm) and keeps_past(other)):
             details.append(in_words(part, getattr(arm, part)))
-        elif part in LATER_PARTS and part in words:
+        elif part not in ("mode", "cache", "habit") and part in words:
             details.append(words[part])
     mode = arm.mode if arm.habit == "none" else f"{arm.mode} with {arm.habit}"
     return f"{mode} ({', '.join(details)})" if details else mode

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvbench.analysis.gate import GateRow, worst
-from kvbench.report.arms import arm_names
+from kvbench.arm import arm_names
 from kvbench.report.exports.markdown import escaped
 from kvbench.report.formatting import UNKNOWN, format_level, format_value
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
@@ -75,7 +75,7 @@ def _line(row: GateRow) -> tuple[str, ...]:
 
 
 def _arm(row: GateRow) -> str | None:
-    return None if row.arm is None else arm_names(row.example)[row.arm]
+    return None if row.arm is None else arm_names(row.example.arms)[row.arm]
 
 
 def _told(ratio: Interval | None) -> str:

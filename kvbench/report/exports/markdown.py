@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.schema import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.growth import CAPTION as GROWTH_CAPTION
 from kvbench.report.growth import growth_arms, growth_rows, growth_sentences
@@ -66,7 +66,7 @@ def markdown_table(records: Sequence[RunRecord]) -> str:
         sizes = (prompt_tokens(record), new_tokens(record), batch_size(record))
         run = [escaped(text) for text in (run_name(record), *sizes)]
         status = run_word(record) if record.valid else f"{run_word(record)}: {escaped(status_reason(record))}"
-        for index, name in enumerate(arm_names(record)):
+        for index, name in enumerate(arm_names(record.arms)):
             figures = [metric.show(record.arms[index]) for metric in metrics]
             pair = candidates.get(index)
             speedup = "" if pair is None else pair.speedup if pair.not_a_result is None else "not a result"

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import kvbench
+from kvbench.arm import arm_names
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import StoredRun, read_blocks
-from kvbench.report.arms import arm_names
 from kvbench.report.exports.rows import AGREEMENT, flat_rows
 from kvbench.report.metrics import METRICS
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
@@ -57,7 +57,7 @@ def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
     benchmarks = []
-    for index, name in enumerate(arm_names(run.record)):
+    for index, name in enumerate(arm_names(run.record.arms)):
         rounds = step_rounds(run, index)
         if rounds:
             title = _title(run.record, name)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.schema import Check, RunRecord, RunWarning
 from kvbench.records.steps import lane_rows
 from kvbench.records.store import StoredRun
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.headline import Headline, headlines, run_kind
@@ -126,7 +126,7 @@ def section(
         valid=record.valid,
         reason=status_reason(record),
         workload=_workload(record),
-        arms=arm_names(record),
+        arms=arm_names(record.arms),
         headlines=() if run_kind(record) == "speed-up" else told,
         pairs=pairs(record),
         answers=answers(record),

@@ -1,14 +1,33 @@
-"""A configuration as YAML that composes to an equal one."""
+"""Configuration files: the groups that come with kvbench, and a configuration as YAML that composes to an equal one."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+PACKAGED = Path(__file__).parents[1] / "conf"  # where a wheel puts it
+SOURCE = Path(__file__).parents[2] / "conf"  # where a checkout has it
+
 LOOSE_FLOAT = re.compile(r"[-+]?(\d[\d_]*)?(\.[\d_]*)?([eE][-+]?\d+)?$|[-+]?\.?(inf|nan)$", re.IGNORECASE)
 INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def conf_folder() -> Path:
+    """The folder of the configuration groups that come with kvbench, beside it in a checkout."""
+    return PACKAGED if PACKAGED.is_dir() else SOURCE
+
+
+def groups() -> list[str]:
+    """The names of the groups."""
+    return sorted(folder.name for folder in conf_folder().iterdir() if folder.is_dir())
+
+
+def ready_files(group: str) -> list[str]:
+    """The choices of a group that come with kvbench."""
+    return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
 
 
 def yaml_text(config: dict[str, Any], *, ascii_only: bool = False) -> str:
