@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 PACKAGED = Path(__file__).parents[1] / "conf"  # where a wheel puts it
 SOURCE = Path(__file__).parents[2] / "conf"  # where a checkout has it
@@ -32,14 +31,21 @@ def ready_files(group: str) -> list[str]:
 
 def yaml_text(config: dict[str, Any], *, ascii_only: bool = False) -> str:
     """Plain data as the text of a config.yaml; `ascii_only` writes every other character as its escape."""
-    return yaml.dump(escaped(config), Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only)
+    import yaml
+
+    return yaml.dump(escaped(config), Dumper=_dumper(), sort_keys=False, allow_unicode=not ascii_only)
 
 
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+@cache
+def _dumper() -> Any:
     """Quotes what OmegaConf would read as a number and YAML 1.1 would not, such as 1e3."""
+    import yaml  # here, since the help page names ready files without it
 
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        pass
 
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", LOOSE_FLOAT, list("-+0123456789."))
+    Dumper.add_implicit_resolver("tag:yaml.org,2002:float", LOOSE_FLOAT, list("-+0123456789."))
+    return Dumper
 
 
 def escaped(value: Any) -> Any:

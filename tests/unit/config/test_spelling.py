@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.commands.words import refuse_flags, unknown_word
+from kvbench.commands.arguments import refuse_flags, unknown_word
 from kvbench.config.compose import load_config, sources
 from kvbench.config.conf_files import ready_files
 from kvbench.config.schema import Config
