@@ -173,6 +173,12 @@ class Arm:
         follow: dict[str, Any] = {part: getattr(self, part) or follows(self) for part, follows in FOLLOWS.items()}
         return replace(self, cache=cache, **follow)
 
+    def static_cache_length(self, needed_tokens: int) -> int:
+        """Tokens that its static cache is allocated for when a run needs so many."""
+        if not MODES[self.mode].ours:
+            return needed_tokens - 1  # generate's own choice: all but the newest token
+        return self.cache_tokens or static_length(needed_tokens)
+
     @property
     def _usual_cache(self) -> str:
         if not self.keeps_past:
@@ -187,6 +193,12 @@ USUAL = {part.name: part.default for part in fields(Arm)}
 FOLLOWS: dict[str, Callable[[Arm], str | int | None]] = {
     "compile_mode": lambda arm: USUAL_COMPILE_MODE if arm.engine == "compiled" else None,
     "bucket": lambda arm: USUAL_BUCKET if arm.mode == "nocache" and arm.repeats else None,
+}
+# Why there is none of a part, where nothing follows either.
+WHY_NONE = {
+    "compile_mode": "the engine compiles nothing",
+    "bucket": "passes have their exact lengths",
+    "cache_tokens": "no length was asked for: a static cache has what the run needs, others grow",
 }
 # What the keys beside `mode` say is said of every arm for which it means something.
 MEANT_FOR: dict[str, Callable[[Arm], bool]] = {
@@ -223,13 +235,6 @@ def arm_names(arms: Sequence[Arm]) -> tuple[str, ...]:
         seen[name] += 1
         told_apart.append(f"{name} #{seen[name]}" if name in repeated else name)
     return tuple(told_apart)
-
-
-def made_length(arm: Arm, needed_tokens: int) -> int:
-    """Tokens that the arm's static cache is allocated for when a run needs so many."""
-    if not MODES[arm.mode].ours:
-        return needed_tokens - 1  # generate's own choice: all but the newest token
-    return arm.cache_tokens or static_length(needed_tokens)
 
 
 # The rules: every one once, each in one sentence.

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from kvbench.analysis.limits import NO_CEILINGS, NO_COSTS
+from kvbench.arm import WHY_NONE
 
 # Pointer patterns in the order they are tried. A null that none of them explains is a defect, and a test finds it.
 RULES = tuple(
@@ -32,9 +33,7 @@ RULES = tuple(
         (r"/arms/\d+/cold/probes", "the run ended before there was a warm visit to hold the first one against"),
         (r"/arms/\d+/cold/.*", "the run ended before the first visit"),
         (r"/arms/\d+/itl_percentiles_s/.*", "too few steps: p50 needs 1, p90 64, p95 130, p99 662 (measure.step_lane)"),
-        (r"/arms/\d+/compile_mode", "the engine compiles nothing"),
-        (r"/arms/\d+/bucket", "passes have their exact lengths"),
-        (r"/arms/\d+/cache_tokens", "no length was asked for: a static cache has what the run needs, others grow"),
+        *((rf"/arms/\d+/{part}", why) for part, why in WHY_NONE.items()),
         (r"/arms/\d+/padding_share", "the run ended before its steps were measured, or no sequence had one"),
         (r"/arms/\d+/step_lane_cost", "the per-step lane was not measured"),
         (r"/arms/\d+/trace_cost", "token confidence was not traced in the blocks (trace.probabilities)"),

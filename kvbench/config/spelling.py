@@ -144,11 +144,11 @@ def stray_word(word: str, following: str | None = None) -> str | None:
 
 def meant_keys(name: str, *, strict: bool = False) -> list[str]:
     """The keys and groups that may be meant by a name, the likeliest first; `strict` wants more than a likeness."""
-    plain = _plain(name)
+    names, plain = (*KEYS, *groups()), _plain(name)
     last = plain.rpartition(".")[2]
-    if name in (*KEYS, *groups()):
+    if name in names:
         return [name]
-    if plain in (*KEYS, *groups()):
+    if plain in names:
         return [plain]
     if other := OTHER_NAMES.get(plain) or OTHER_NAMES.get(last):
         return [other]
@@ -157,7 +157,7 @@ def meant_keys(name: str, *, strict: bool = False) -> list[str]:
     ]
     if same or len(plain) < 3:
         return same
-    near = _near(plain, (*KEYS, *groups()), 0.85 if strict else NEAR)
+    near = _near(plain, names, 0.85 if strict else NEAR)
     lasts = {key.rpartition(".")[2]: key for key in reversed(KEYS)}
     return near or [lasts[each] for each in _near(last, lasts, 0.85 if strict else NEAR)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kvbench.arm import Arm, device_conflict, made_length, too_short
+from kvbench.arm import Arm, device_conflict, too_short
 from kvbench.cache_sizes import quantised_conflict
 from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
@@ -77,7 +77,7 @@ def require_static_room(
         if conflict := too_short(arm, needed):
             raise ConfigError(conflict)
         if arm.repeats and arm.keeps_past and arm.is_static and MODES[arm.mode].ours:
-            repeatable_cache(model.config, made_length(arm, needed))
+            repeatable_cache(model.config, arm.static_cache_length(needed))
 
 
 def require_masks(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from kvbench.arm import made_length
 from kvbench.cache_sizes import cache_bytes
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.chunks import Chunks
@@ -242,7 +241,7 @@ class ScriptedSession:
         longest = self._interruptions.context(
             max(batch.longest for batch in self.batches), self._plan.config.workload.new_tokens
         )
-        length = made_length(spec, max(longest, tokens)) if spec.is_static else None
+        length = spec.static_cache_length(max(longest, tokens)) if spec.is_static else None
         # A script has neither windows nor what is quantised, which the configuration's check refuses.
         return cache_bytes(self._facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
 
