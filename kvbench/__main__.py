@@ -39,7 +39,7 @@ def _dispatch(arguments: list[str]) -> int:
     if first in ("help", "--version") or {"-h", "--help"} & set(arguments):
         return _command("help")(arguments)
     if first and "=" not in first and not first.startswith(("-", "~", "+")):
-        from kvbench.commands.words import unknown_word
+        from kvbench.commands.arguments import unknown_word
 
         raise unknown_word(first, arguments[1:])
     return _command("run")(arguments)

@@ -12,7 +12,7 @@ hold was read off transformers' layers (5.17 to 5.23):
 
 from __future__ import annotations
 
-from kvbench.capabilities.caches import CACHES, RESIDUAL_TOKENS, CacheKind, group_size
+from kvbench.capabilities import CACHES, RESIDUAL_TOKENS, CacheKind, group_size
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
 
 COUNTER_BYTES = 8

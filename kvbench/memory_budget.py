@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvbench.arm import Arm
 from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import CACHES, habits_of
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts, kv_cache_bytes
-from kvbench.plan import Arm, made_length
 
 ID_BYTES = 16  # a token's id and position
 WRITTEN_OUT = ("eager", "math")
@@ -104,7 +104,7 @@ def _held_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) 
     arm, prompt = decoding.arm, context - decoding.new_tokens + 1
     if not arm.keeps_past:
         return kv_cache_bytes(facts, rows, context)
-    length = made_length(arm, context) if arm.is_static else None
+    length = arm.static_cache_length(context) if arm.is_static else None
     held = cache_bytes(facts, arm.cache, rows, context, prompt=prompt, length=length, windows=arm.has_windows)
     if held is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded:
         return 2 * held // max(2, len(facts.layer_types))

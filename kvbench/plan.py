@@ -7,56 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvbench import capabilities
-from kvbench.config.arms import written_arms
-from kvbench.config.schema import ArmConfig, Config
+from kvbench.arm import Arm
+from kvbench.capabilities import INTERRUPTED
+from kvbench.config.schema import Config
 from kvbench.errors import PromptError
 from kvbench.interruptions import default_steps
 from kvbench.workloads.prompts import bundled_prompts, long_text, read_prompts
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of decoding under test."""
-
-    mode: str
-    cache: str
-    engine: str
-    attention: str
-    habit: str = "none"
-    compile_mode: str | None = None  # of engine compiled
-    bucket: int | None = None  # tokens to whose multiples passes without a cache are padded; None: exact lengths
-    cache_tokens: int | None = None  # length of a static cache; None: what the run needs
-
-    @property
-    def label(self) -> str:
-        """What a sentence calls this arm."""
-        return capabilities.label(self)
-
-    @property
-    def keeps_past(self) -> bool:
-        """Whether a step relies on what earlier steps left behind."""
-        return capabilities.MODES[self.mode].keeps_past
-
-    @property
-    def is_static(self) -> bool:
-        """Whether its cache is allocated whole at the start."""
-        return self.cache in capabilities.CACHES and capabilities.CACHES[self.cache].static
-
-    @property
-    def is_lossy(self) -> bool:
-        """Whether its cache gives back other numbers than it was given."""
-        return self.cache in capabilities.CACHES and capabilities.CACHES[self.cache].lossy
-
-    @property
-    def has_windows(self) -> bool:
-        """Whether a static cache of it keeps layers with a window at their window: not where a step is repeated."""
-        return not (self.repeats and capabilities.MODES[self.mode].ours)
-
-    @property
-    def repeats(self) -> bool:
-        """Whether its engine prepares a pass of one shape and then repeats it."""
-        return self.engine != capabilities.EAGER
 
 
 @dataclass(frozen=True)
@@ -105,7 +61,7 @@ class Plan:
     @property
     def interrupt_steps(self) -> tuple[int, ...]:
         """Indices of the new tokens before which every arm of this run is interrupted; empty when none is."""
-        if not any(arm.mode in capabilities.INTERRUPTED for arm in self.arms):
+        if not any(arm.mode in INTERRUPTED for arm in self.arms):
             return ()
         steps = self.config.interrupt.steps
         return default_steps(self.config.workload.new_tokens) if steps is None else tuple(sorted(set(steps)))
@@ -137,14 +93,7 @@ def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
             f"workload.batch_size={size}: the run has {found}, and no batch would hold as many: lower it, give more"
             " prompts, or set workload.prompt_tokens, which makes enough of one length"
         )
-    return Plan(config, config.name or name, name, _arms(config), prompts)
-
-
-def made_length(arm: Arm, needed_tokens: int) -> int:
-    """Tokens that the arm's static cache is allocated for when a run needs so many."""
-    if not capabilities.MODES[arm.mode].ours:
-        return needed_tokens - 1  # generate's own choice: all but the newest token
-    return arm.cache_tokens or capabilities.static_length(needed_tokens)
+    return Plan(config, config.name or name, name, config.every_arm, prompts)
 
 
 def model_name(config: Config) -> str:
@@ -157,24 +106,6 @@ def model_name(config: Config) -> str:
     if model.name == "python" and model.target:
         return re.split(r"[:.]", model.target)[-1]
     return model.name
-
-
-def _arms(config: Config) -> tuple[Arm, ...]:
-    return tuple(_arm(written, config) for written in written_arms(config))
-
-
-def _arm(written: ArmConfig, config: Config) -> Arm:
-    own = config.model.weights == "python" and capabilities.MODES[written.mode].keeps_past
-    return Arm(
-        mode=written.mode,
-        cache=capabilities.OWN_CACHE if own else written.cache or capabilities.NO_CACHE,
-        engine=written.engine,
-        attention=written.attention,
-        habit=written.habit,
-        compile_mode=written.compile_mode or capabilities.usual_compile_mode(written.engine),
-        bucket=written.bucket or capabilities.usual_bucket(written.mode, written.engine),
-        cache_tokens=written.cache_tokens,
-    )
 
 
 def _prompts(config: Config) -> Prompts:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvbench.analysis.assemble import assemble
-from kvbench.config.checks import check
-from kvbench.config.packages import require_packages
+from kvbench.arm import PARTS, Arm
+from kvbench.config.rules import check
 from kvbench.config.schema import (
-    ArmConfig,
     CheckConfig,
     Config,
     MeasureConfig,
@@ -20,10 +19,10 @@ from kvbench.config.schema import (
     StreamConfig,
     WorkloadConfig,
 )
-from kvbench.config.spelling import ARM_KEYS, unknown_arm_key
+from kvbench.config.spelling import unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
-from kvbench.launchers import require_one_process
 from kvbench.plan import Prompts, make_plan
+from kvbench.readiness.machine import require_one_process, require_packages
 from kvbench.records.evidence import HostSample, RunWarning
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples, Watching
@@ -130,13 +129,13 @@ def _prompts(given: str | Sequence[str] | Sequence[Sequence[int]] | None) -> Pro
     raise ConfigError("prompts: takes a text, a list of texts, or a list of lists of token ids such as [[1, 2, 3]]")
 
 
-def _arms(written: Sequence[str | Mapping[str, Any]]) -> list[ArmConfig]:
+def _arms(written: Sequence[str | Mapping[str, Any]]) -> list[Arm]:
     arms = [{"mode": arm} if isinstance(arm, str) else arm for arm in written]
     for index, arm in enumerate(arms):
         for name in arm:
-            if name not in ARM_KEYS:
+            if name not in PARTS:
                 raise unknown_arm_key(f"arms[{index}]", name)
-    return [ArmConfig(**arm) for arm in arms]
+    return [Arm(**arm) for arm in arms]
 
 
 def _model_config(model: Any, name: str) -> ModelConfig:

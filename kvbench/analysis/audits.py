@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from kvbench.analysis.comparison import speedup, verdict_of
 from kvbench.analysis.host_speed import host_change_since
 from kvbench.analysis.regression import RELEVANCE
-from kvbench.capabilities import label
 from kvbench.plan import Plan
 from kvbench.quantities import fixed, format_value
 from kvbench.records.evidence import HOST_FIGURES, ArmRepeated, Audit, RunWarning, SweepAudit, SweepVerdict
@@ -191,7 +190,7 @@ def _detail(again: RunRecord, first: RunRecord, arms: tuple[ArmRepeated, ...], *
 
 def _sweep_told(again: RunRecord, first: RunRecord, arm: ArmRepeated) -> str:
     before, after = (format_value(record.arms[arm.arm].itl_s.value, "s") for record in (first, again))
-    text = f"a decode step of {label(again.arms[arm.arm])} took {before} at the beginning and {after} at the end"
+    text = f"a decode step of {again.arms[arm.arm].label} took {before} at the beginning and {after} at the end"
     if arm.itl_ratio is None:
         return text
     known = arm.ci_low is not None and arm.ci_high is not None

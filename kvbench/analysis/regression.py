@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kvbench.capabilities import identity
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
@@ -59,7 +58,7 @@ def _comparable(run: RunRecord) -> dict[str, Any]:
 
 def _arm(arm: ArmRecord) -> str:
     """Such as `nocache/none/compiled/auto/none/reduce-overhead/64`: what is set of it."""
-    return "/".join(str(value) for value in identity(arm).values() if value is not None)
+    return "/".join(str(value) for value in arm.parts.values() if value is not None)
 
 
 def _entries(run: RunRecord, group: str) -> dict[str, Any]:
@@ -182,7 +181,7 @@ def _unlike(runs: Sequence[RunRecord]) -> str | None:
     """Why arms cannot be compared by their position, or at all; None when they can."""
     if not runs[0].arms:
         return "the runs have no arms, so there is no decode speed to compare"
-    if any([*map(identity, run.arms)] != [*map(identity, runs[0].arms)] for run in runs):
+    if any([arm.parts for arm in run.arms] != [arm.parts for arm in runs[0].arms] for run in runs):
         return "runs with this compare_key have different arms, or the same in another order"
     silent = [run for run in runs if not all((arm.decode_tokens_per_s.value or 0) > 0 for arm in run.arms)]
     return f"{len(silent)} of {len(runs)} runs have an arm without a decode speed" if silent else None

@@ -18,9 +18,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-from kvbench.config.locations import conf_folder
-from kvbench.config.schema import Config, settings
+from kvbench.config.conf_files import conf_folder
+from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
+from kvbench.options import settings
 
 SHELLS = ("bash", "zsh", "fish")
 CALLED = re.compile(r"^\s*\S*python[\d.]*\s+-m\s+kvbench(\s|$)")

@@ -11,9 +11,9 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from kvbench.capabilities import is_installed
 from kvbench.commands.arguments import Parser
 from kvbench.quantities import format_value
+from kvbench.readiness.machine import is_installed
 from kvbench.records.evidence import HOST_FIGURES
 
 if TYPE_CHECKING:

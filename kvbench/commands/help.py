@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 import kvbench
 from kvbench.capabilities import ATTENTIONS, CACHES, HABITS, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS, Mode
 from kvbench.commands import SUBCOMMANDS
-from kvbench.config.schema import Config, settings
-from kvbench.config.spelling import ready_files
+from kvbench.config.conditions import SCRIPTED
+from kvbench.config.conf_files import ready_files
+from kvbench.config.schema import Config
+from kvbench.options import settings
 
 EXAMPLES = (
     ("python -m kvbench", "both modes on the embedded model: no download, no GPU"),
@@ -24,16 +26,17 @@ EXAMPLES = (
     ("python -m kvbench experiment=all_modes", "the hand-written loops against transformers' own"),
     ("python -m kvbench --config-path RUN_FOLDER", "repeat a run from its config.yaml"),
 )
+SCRIPT = "model=scripted"
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the page, or the version."""
-    text = kvbench.__version__ if argv and argv[0] == "--version" else "\n".join(_page())
+    text = kvbench.__version__ if argv and argv[0] == "--version" else "\n".join(_page(SCRIPT in argv))
     print(text)  # noqa: T201 - this is the command's output
     return 0
 
 
-def _page() -> Iterator[str]:
+def _page(with_script: bool) -> Iterator[str]:
     yield "kvbench: what a KV cache buys when a language model decodes, what it costs, is the output the same?"
     yield ""
     yield "The same prompts go through a loop that resubmits all tokens at every step (nocache) and one that submits a"
@@ -49,7 +52,9 @@ def _page() -> Iterator[str]:
     yield f"model=   {' '.join(ready_files('model'))}"
     for group in ("workload", "sampling", "check", "measure", "experiment"):
         yield f"{group}=   {' '.join(ready_files(group))}"
-    yield from _section("keys (default)", _keys())
+    yield from _section("keys (default)", _keys(with_script))
+    if not with_script:
+        yield f"  the keys of the scripted model, which tests the instrument: python -m kvbench {SCRIPT} --help"
     yield ""
     yield "options: -m, --multirun   --config-dir DIR (your own YAML files)   --config-path DIR   --config-name NAME"
     yield "         --cfg job (print the configuration, run nothing)   --version"
@@ -75,7 +80,8 @@ def _section(title: str, rows: object) -> Iterator[str]:
         yield f"  {left:<{width}}  {right}"
 
 
-def _keys() -> Iterator[tuple[str, str]]:
+def _keys(with_script: bool) -> Iterator[tuple[str, str]]:
     for key, value, metadata in settings(Config()):
-        shown = "" if value is None else f" ({str(value).lower() if isinstance(value, bool) else value})"
-        yield key + shown, metadata["help"]
+        if with_script or metadata.get("effective") is not SCRIPTED:
+            shown = "" if value is None else f" ({str(value).lower() if isinstance(value, bool) else value})"
+            yield key + shown, metadata["help"]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.commands.arguments import Parser
-from kvbench.commands.hydra_options import add_hydra_options, require_obeyed
-from kvbench.commands.words import refuse_flags
-from kvbench.launchers import require_one_process
+from kvbench.commands.arguments import Parser, add_hydra_options, refuse_flags, require_obeyed
+from kvbench.readiness.machine import require_one_process
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
 
@@ -25,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
 
     where = sources(options.config_dir, options.config_path, options.config_name)
     if options.cfg:
-        from kvbench.commands.printed_config import print_config, print_points
+        from kvbench.commands.validation import print_config, print_points
 
         return (print_points if options.multirun else print_config)(options.overrides, where)
     require_one_process()
@@ -39,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return run_sweep(points)
     config = load_config(options.overrides, where)
     if not config.resume:  # an earlier run may stand for one that this machine cannot measure any more
-        from kvbench.readiness.results import require_results_dir
-        from kvbench.readiness.whole import ready_plan
+        from kvbench.readiness.machine import ready_plan, require_results_dir
 
         ready_plan(config)
         require_results_dir(config.results_dir)

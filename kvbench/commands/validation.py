@@ -1,4 +1,4 @@
-"""A whole sweep looked through before its first point is measured: what stops it, and what will be refused."""
+"""What would be measured, looked through before anything is: the points of a sweep, and `--cfg job`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvbench.config.compose import Sources, sweep_points
-from kvbench.config.points import Point, load_points
+from kvbench.config.compose import Sources, load_config, to_yaml
+from kvbench.config.points import Point, load_points, sweep_points
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, Mistyped
-from kvbench.readiness.results import require_results_dir
-from kvbench.readiness.whole import ready_plan
+from kvbench.readiness.machine import ready_plan, require_results_dir
 
 SHOWN_POINTS, SHOWN_REASONS = 3, 10  # of a list that is read in a glance
 COUNTED_FROM = 50  # points: fewer are composed before anyone waits
@@ -64,6 +63,26 @@ def refusal_lines(refused: Sequence[SweepPoint], points: Sequence[SweepPoint]) -
     if len(by_reason) > SHOWN_REASONS:
         lines.append(f"  … for {len(by_reason) - SHOWN_REASONS} more reasons")
     return lines
+
+
+def print_config(overrides: Sequence[str], where: Sources) -> int:
+    """One configuration as YAML. Raises `ConfigError` as `load_config` does."""
+    print(to_yaml(load_config(overrides, where)), end="")  # noqa: T201 - this is the command's output
+    return 0
+
+
+def print_points(overrides: Sequence[str], where: Sources) -> int:
+    """A YAML document for every point; 1 when one is refused, as its sweep would end. Raises `Mistyped` as it would."""
+    points = list(sweep_points(overrides, where))
+    configs = list(load_points(points, where))
+    if typo := next((config for config in configs if isinstance(config, Mistyped)), None):
+        raise typo
+    code = 0
+    for number, (point, config) in enumerate(zip(points, configs, strict=True), start=1):
+        text = to_yaml(config) if isinstance(config, Config) else f"# refused: {config}\n"
+        print(f"---\n# [{number}/{len(points)}] {' '.join(point)}\n{text}", end="")  # noqa: T201 - the same
+        code = code if isinstance(config, Config) else 1
+    return code
 
 
 def _refusal(config: Config | ConfigError) -> BadInput | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,26 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from kvbench.config.checks import check
-from kvbench.config.effects import named_keys
-from kvbench.config.hydra_keys import OBEYED, require_no_settings, require_our_groups, require_ours
-from kvbench.config.locations import conf_folder
+from kvbench.config.conf_files import conf_folder, escaped, yaml_text
+from kvbench.config.overrides import (
+    OBEYED,
+    in_hydras_terms,
+    named_keys,
+    require_no_settings,
+    require_our_groups,
+    require_ours,
+)
+from kvbench.config.rules import check
 from kvbench.config.schema import Config
 from kvbench.config.spelling import stray_word, unknown_key, unknown_value
-from kvbench.config.typed import in_hydras_terms
-from kvbench.config.yaml_text import escaped, yaml_text
 from kvbench.errors import ConfigError, Mistyped
 
 # What Hydra and OmegaConf raise; an assertion where an override reaches into a value that is null.
 REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
-ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
         plain: Any = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except REFUSALS as error:
-        raise Mistyped(str(_in_one_line(error, overrides))) from error
+        raise Mistyped(str(in_one_line(error, overrides))) from error
     assert isinstance(config, Config)
     return config
 
@@ -83,7 +84,7 @@ def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
     try:
         return "${" in OmegaConf.to_yaml(_composed(overrides, where))
     except REFUSALS as error:
-        raise _in_one_line(error, overrides) from error
+        raise in_one_line(error, overrides) from error
 
 
 def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
@@ -119,40 +120,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
-def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:
-    """The points of a sweep, each a tuple of overrides, in the order of Hydra's own sweeper.
-
-    Raises `ConfigError` when an override is not in Hydra's grammar or is a setting of Hydra's without effect here.
-    """
-    require_ours(overrides)
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise _in_one_line(error, overrides) from error
-    for override in parsed:
-        if override.key_or_group in ONCE_PER_SWEEP and override.is_sweep_override():
-            raise ConfigError(f"{override.input_line}: a sweep has one {override.key_or_group}; give one value")
-    return itertools.product(*(_choices(override, where) for override in parsed))
-
-
-def _choices(override: Override, where: Sources) -> list[str]:
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    key = override.get_key_element()
-    value = override.value()
-    if isinstance(value, Glob):
-        names = value.filter(_group_options(override.key_or_group, where))
-        if not names:
-            raise ConfigError(f"{override.input_line}: matches no file of the group {override.key_or_group}")
-        return [f"{key}={name}" for name in names]
-    return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
-
-
-def _group_options(group: str, where: Sources) -> list[str]:
-    return sorted({file.stem for folder in where.folders for file in (folder / group).glob("*.yaml")})
-
-
-def _in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
+def in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    """What Hydra, OmegaConf or YAML complain about, in our words."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, MissingConfigException):
         return _missing_file(error)

@@ -1,47 +1,16 @@
-"""When a key has an effect: the conditions that the fields of the schema name, each with its sentence."""
+"""When a key has an effect: the conditions that the fields of the schema name, each with its sentence.
+
+Those about the parts of an arm are in `kvbench.arm`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from kvbench.capabilities import CACHES, EAGER, INTERRUPTED, MODES
-
-# `Config` and `ArmConfig` of the schema, whose fields name these conditions: the schema imports this file.
-Config = Any
-ArmConfig = Any
+from kvbench.capabilities import INTERRUPTED
+from kvbench.options import Condition, with_weights, without_weights
 
 # Below these a draw could only give the likeliest token, but for rounding.
 GREEDY_TEMPERATURE = 1e-5
 GREEDY_TOP_P = 1e-8
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Something that must hold for a key to have an effect.
-
-    `holds` gets the configuration and the arms that the key is about: all of the run, or the one that it belongs to.
-    `why` completes "KEY=VALUE has no effect …", `remedy` says what would give it one; both may name `{key}`,
-    `{value}` and what is in `{config}`.
-    """
-
-    holds: Callable[[Config, Sequence[ArmConfig]], bool]
-    why: str
-    remedy: str = ""
-
-
-def _weights(*sources: str, remedy: str = "") -> Condition:
-    return Condition(
-        lambda config, _: config.model.weights in sources, "with model.weights={config.model.weights}", remedy
-    )
-
-
-def _not_weights(*sources: str, remedy: str = "") -> Condition:
-    return Condition(
-        lambda config, _: config.model.weights not in sources, "with model.weights={config.model.weights}", remedy
-    )
-
 
 # Where the model comes from.
 _UNSHAPED = Condition(
@@ -53,17 +22,16 @@ _NO_FOLDER = Condition(
     lambda config, _: config.model.path is None or config.model.weights != "random",
     "beside model.path, which random weights take their shape from",
 )
-NAMES_A_REPOSITORY = (_weights("hub", "random", remedy="choose model=hub"), _UNSHAPED, _NO_FOLDER)
-NAMES_A_FOLDER = (_weights("path", "random", remedy="choose model=path"), _UNSHAPED)
-READS_A_CONFIG = (_weights("hub", "path", "random", remedy="choose model=hub or model=path"), _UNSHAPED)
-STORED_WEIGHTS = (_weights("hub", "path", "embedded"),)
-RANDOM_WEIGHTS = (_weights("random", remedy="set model.weights=random"),)
-OWN_MODEL = (_weights("python", remedy="choose model=python"),)
-SCRIPTED = (_weights("scripted", remedy="choose model=scripted"),)
-SEEDED_MODEL = (_weights("random", "scripted", remedy="set model.weights=random"),)
-REAL_MODEL = (_not_weights("scripted", remedy="choose another model"),)
-TRANSFORMERS_MODEL = (_not_weights("python", remedy="choose another model"),)
-_COMPUTED = _not_weights("scripted", "python", remedy="choose another model")
+NAMES_A_REPOSITORY = (with_weights("hub", "random", remedy="choose model=hub"), _UNSHAPED, _NO_FOLDER)
+NAMES_A_FOLDER = (with_weights("path", "random", remedy="choose model=path"), _UNSHAPED)
+READS_A_CONFIG = (with_weights("hub", "path", "random", remedy="choose model=hub or model=path"), _UNSHAPED)
+STORED_WEIGHTS = (with_weights("hub", "path", "embedded"),)
+RANDOM_WEIGHTS = (with_weights("random", remedy="set model.weights=random"),)
+OWN_MODEL = (with_weights("python", remedy="choose model=python"),)
+SCRIPTED = (with_weights("scripted", remedy="choose model=scripted"),)
+SEEDED_MODEL = (with_weights("random", "scripted", remedy="set model.weights=random"),)
+REAL_MODEL = (without_weights("scripted", remedy="choose another model"),)
+_COMPUTED = without_weights("scripted", "python", remedy="choose another model")
 QUANTIZABLE = (_COMPUTED,)
 
 # What the arms are.
@@ -74,34 +42,6 @@ SHORTHAND = (
         "write it there, or take the list away with arms=null",
     ),
 )
-KEEPS_A_CACHE = (
-    Condition(
-        lambda _, arms: any(MODES[arm.mode].keeps_past for arm in arms),
-        "without a mode that keeps a cache",
-        "use one such as mode=cached",
-    ),
-)
-CACHE_OF_OURS = (
-    *KEEPS_A_CACHE,
-    _not_weights("python", remedy="model=python brings its own cache; choose another model"),
-)
-COMPILED = (
-    Condition(
-        lambda _, arms: any(arm.engine == "compiled" for arm in arms), "without engine=compiled", "set engine=compiled"
-    ),
-)
-PADDED = (
-    Condition(lambda _, arms: any(arm.mode == "nocache" for arm in arms), "without mode=nocache", "use mode=nocache"),
-    *TRANSFORMERS_MODEL,
-)
-STATIC_CACHE = (
-    *CACHE_OF_OURS,
-    Condition(lambda _, arms: any(_is_static(arm) for arm in arms), "without a static cache", "set cache=static"),
-    Condition(
-        lambda _, arms: any(_is_static(arm) and MODES[arm.mode].ours for arm in arms),
-        "with generate, which sizes its static cache itself",
-    ),
-)
 INTERRUPTED_ARM = (
     Condition(
         lambda _, arms: any(arm.mode in INTERRUPTED for arm in arms),
@@ -109,13 +49,6 @@ INTERRUPTED_ARM = (
         "set mode=interrupted or mode=resumed",
     ),
 )
-
-
-def _is_static(arm: ArmConfig) -> bool:
-    if arm.cache is None:
-        return MODES[arm.mode].keeps_past and arm.engine != EAGER
-    return arm.cache in CACHES and CACHES[arm.cache].static
-
 
 # What kind of run it is.
 SCALING = (

@@ -1,26 +1,61 @@
-"""The configurations of a sweep's points, composed once for all points that differ in plain values only."""
+"""The points of a sweep, and their configurations, composed once for all that differ in plain values only."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kvbench.config.checks import check
-from kvbench.config.compose import Sources, compose_config, has_interpolations, load_config
-from kvbench.config.effects import named_keys
+from kvbench.config.compose import Sources, compose_config, has_interpolations, in_one_line, load_config
+from kvbench.config.overrides import named_keys, require_ours
+from kvbench.config.rules import check
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 
 Point = tuple[str, ...]
 GROUPS = {field.name for field in fields(Config) if is_dataclass(getattr(Config(), field.name))}
+ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
+
+
+def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:
+    """The points of a sweep, each a tuple of overrides, in the order of Hydra's own sweeper.
+
+    Raises `ConfigError` when an override is not in Hydra's grammar or is a setting of Hydra's without effect here.
+    """
+    require_ours(overrides)
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise in_one_line(error, overrides) from error
+    for override in parsed:
+        if override.key_or_group in ONCE_PER_SWEEP and override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: a sweep has one {override.key_or_group}; give one value")
+    return itertools.product(*(_choices(override, where) for override in parsed))
+
+
+def _choices(override: Override, where: Sources) -> list[str]:
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    key = override.get_key_element()
+    value = override.value()
+    if isinstance(value, Glob):
+        names = value.filter(_group_options(override.key_or_group, where))
+        if not names:
+            raise ConfigError(f"{override.input_line}: matches no file of the group {override.key_or_group}")
+        return [f"{key}={name}" for name in names]
+    return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
+
+
+def _group_options(group: str, where: Sources) -> list[str]:
+    return sorted({file.stem for folder in where.folders for file in (folder / group).glob("*.yaml")})
 
 
 def load_points(points: Sequence[Point], where: Sources) -> Iterator[Config | ConfigError]:

@@ -2,74 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from kvbench import capabilities
+from kvbench.arm import KEEPS_A_CACHE, PARTS, Arm, arms_of_modes
+from kvbench.capabilities import CACHES, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS
 from kvbench.config import conditions as when
+from kvbench.config.script import LARGEST_SEED, ScriptConfig
+from kvbench.options import setting
 
-MODES = tuple(capabilities.MODES)
-CACHES = tuple(capabilities.CACHES)
-QUANTIZATIONS = tuple(capabilities.QUANTIZATIONS)
-ENGINES = tuple(capabilities.ENGINES)
-COMPILE_MODES = tuple(capabilities.COMPILE_MODES)
-KEPT = tuple(name for name in CACHES if name != capabilities.NO_CACHE)
-ATTENTIONS = tuple(capabilities.ATTENTIONS)
-HABITS = ("none", *capabilities.HABITS, capabilities.ALL_HABITS)
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
-SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")
-FAILURES = ("error", "oom", "crash", "hang")
+OWN_MODEL = "python"  # the source of a model of one's own
+SOURCES = ("hub", "path", "random", "embedded", OWN_MODEL, "scripted")
 AXES = ("context", "batch")
-LARGEST_SEED = 2**63 - 1  # torch's generators take no more
 MOST_THREADS = 4096  # torch starts as many as it is told, and dies of it
 MOST_SEQUENCES = 65_536  # each is a prompt of its own, made before anything is predicted
-SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[Any, ...] | None = None,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    effective: tuple[when.Condition, ...] = (),
-    off: Any = None,
-    described: bool = False,
-) -> Any:
-    """A field with its meaning, its range, and when it has an effect.
-
-    Parameters: `choices` lists the allowed values; `minimum` and `maximum` are inclusive bounds, `above` an
-    exclusive one. A null value is always within range. Of `effective` all must hold, else a value other than the
-    default and `off`, which asks for what happens anyway, is refused. What is `described` may also stand in a ready
-    file of a model whose weights come from elsewhere (see `config.effects`).
-    """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "minimum": minimum,
-        "above": above,
-        "maximum": maximum,
-        "default": default,
-        "effective": effective,
-        "off": off,
-        "described": described,
-    }
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def scripted(default: Any, help: str, **range_: Any) -> Any:
-    """A `setting` of the scripted model. They describe one script, whichever of its times a run comes to spend."""
-    return setting(default, f"scripted: {help}", effective=when.SCRIPTED, **range_)
+def shorthand(part: str, **its_own: Any) -> Any:
+    """A key that says of every arm what a `part` says of one in a list of arms."""
+    metadata = {**next(each.metadata for each in fields(Arm) if each.name == part), **its_own}
+    return setting(**{**metadata, "effective": (*when.SHORTHAND, *metadata["effective"])})
 
 
 @dataclass
-class ModelConfig:
-    """What is decoded."""
+class CheckpointConfig:
+    """Where the weights come from, and how they are held."""
 
     name: str = setting("hub", "name in records and folders (a ready file sets it; model=hub derives it from the id)")
     id: str | None = setting(None, "hub id such as Qwen/Qwen3-0.6B", effective=when.NAMES_A_REPOSITORY, described=True)
@@ -98,7 +56,7 @@ class ModelConfig:
         "auto", "type of the weights; auto: what the checkpoint states", choices=DTYPES, effective=when.REAL_MODEL
     )
     quantization: str = setting(
-        "none", "weights of linear layers in fewer bits", choices=QUANTIZATIONS, effective=when.QUANTIZABLE
+        "none", "weights of linear layers in fewer bits", choices=tuple(QUANTIZATIONS), effective=when.QUANTIZABLE
     )
     device_map: str | None = setting(
         None,
@@ -115,68 +73,11 @@ class ModelConfig:
         effective=when.RANDOM_WEIGHTS,
         described=True,
     )
-    prefill_s: float = scripted(0.010, "seconds of a prefill", above=0)
-    cached_step_s: float = scripted(0.001, "seconds of a cached decode step", above=0)
-    nocache_step_s: float = scripted(0.010, "seconds of a decode step without a cache", above=0)
-    per_token_s: float = scripted(0.0, "seconds added to a decode step per token of context", minimum=0)
-    nocache_per_token_s: float = scripted(
-        0.0, "the same of a step without a cache alone, on top of per_token_s", minimum=0
-    )
-    nocache_per_token2_s: float = scripted(
-        0.0, "seconds added to a step without a cache per squared token of context", minimum=0
-    )
-    launch_s: float = scripted(0.0, "seconds in which the host submits a step, which is no shorter", minimum=0)
-    parameters: int | None = scripted(None, "weights of 2 bytes, all in matrices (default: none)", minimum=1)
-    drift: float = scripted(0.0, "relative change of every time from one block to the next", above=-1)
-    host_drift: float = scripted(
-        0.0, "relative change of the host's checks from before the blocks to after them", above=-1
-    )
-    noise: float = scripted(0.0, "relative standard deviation of each step", minimum=0)
-    unseen_length_s: float = scripted(
-        0.0, "seconds added to a step at a length never seen before, unless attention is pinned", minimum=0
-    )
-    all_logits_s: float = scripted(
-        0.0, "seconds that logits of every position add to a step without a cache", minimum=0
-    )
-    prepare_s: float = scripted(0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0)
-    kernel: str | None = scripted(None, "name of the kernel that takes the device's time (default: none)")
-    seed: int = setting(
-        0,
-        "scripted and random: seed of the noise, of the weights",
-        minimum=0,
-        maximum=LARGEST_SEED,
-        effective=when.SEEDED_MODEL,
-    )
-    virtual_time: bool = scripted(True, "advance a virtual clock; false sleeps for real")
-    fail_at_step: int | None = scripted(None, "fail at this decode step, counted over the whole run", minimum=1)
-    fail_with: str = scripted("error", "how to fail", choices=FAILURES)
-    memory_bytes: int | None = scripted(
-        None, "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)", minimum=1
-    )
-    step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0)
-    sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)
 
 
 @dataclass
-class ArmConfig:
-    """One entry of `arms`; what is left out follows from its mode."""
-
-    mode: str = setting("cached", "way of decoding", choices=MODES)
-    cache: str | None = setting(
-        None, "kind of cache", choices=CACHES, effective=when.CACHE_OF_OURS, off=capabilities.NO_CACHE
-    )
-    engine: str = setting("eager", "how the step is executed", choices=ENGINES, effective=when.TRANSFORMERS_MODEL)
-    attention: str = setting(
-        "auto", "attention implementation or pinned SDPA backend", choices=ATTENTIONS, effective=when.TRANSFORMERS_MODEL
-    )
-    habit: str = setting("none", "a habit of hand-written loops to look at, or all of them", choices=HABITS)
-    compile_mode: str | None = setting(None, "engine=compiled: how", choices=COMPILE_MODES, effective=when.COMPILED)
-    bucket: int | None = setting(
-        None, "mode=nocache: passes are padded to multiples of so many tokens", minimum=1, effective=when.PADDED
-    )
-    cache_tokens: int | None = setting(
-        None, "length of a static cache (default: what the run needs)", minimum=1, effective=when.STATIC_CACHE
-    )
+class ModelConfig(ScriptConfig, CheckpointConfig):
+    """What is decoded: a model, or a script in its place."""
 
 
 @dataclass
@@ -198,7 +99,7 @@ class WorkloadConfig:
         None,
         "arms with a cache submit the prompt in pieces of so many tokens (default: whole)",
         minimum=1,
-        effective=when.KEEPS_A_CACHE,
+        effective=KEEPS_A_CACHE,
     )
     stop: Any = setting(
         "ignore",
@@ -389,46 +290,22 @@ class Config:
     """The whole configuration of one run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    mode: str = setting(
-        "both", "way of decoding; both: nocache and cached", choices=(*MODES, "both"), effective=when.SHORTHAND
+    mode: str = shorthand(
+        "mode", default="both", help="way of decoding; both: nocache and cached", choices=(*MODES, "both")
     )
-    cache: str = setting(
-        "dynamic",
-        "kind of cache of the arms that keep one",
-        choices=KEPT,
-        effective=(*when.SHORTHAND, *when.CACHE_OF_OURS),
+    cache: str = shorthand(
+        "cache",
+        default="dynamic",
+        help="kind of cache of the arms that keep one",
+        choices=tuple(kind for kind in CACHES if kind != NO_CACHE),
+        off=None,
     )
-    engine: str = setting(
-        "eager", "how a step is executed", choices=ENGINES, effective=(*when.SHORTHAND, *when.TRANSFORMERS_MODEL)
-    )
-    attention: str = setting(
-        "auto",
-        "attention implementation or pinned SDPA backend",
-        choices=ATTENTIONS,
-        effective=(*when.SHORTHAND, *when.TRANSFORMERS_MODEL),
-    )
-    compile_mode: str | None = setting(
-        None,
-        f"engine=compiled: how (default: {capabilities.USUAL_COMPILE_MODE})",
-        choices=COMPILE_MODES,
-        effective=(*when.SHORTHAND, *when.COMPILED),
-    )
-    bucket: int | None = setting(
-        None,
-        "pad passes without a cache to multiples of so many tokens (default: exact lengths;"
-        f" {capabilities.USUAL_BUCKET} where an engine repeats passes)",
-        minimum=1,
-        effective=(*when.SHORTHAND, *when.PADDED),
-    )
-    cache_tokens: int | None = setting(
-        None,
-        "length of a static cache (default: what the run needs, up to a multiple of 64)",
-        minimum=1,
-        effective=(*when.SHORTHAND, *when.STATIC_CACHE),
-    )
-    arms: list[ArmConfig] | None = setting(
-        None, "list of {mode, cache, engine, attention, habit, compile_mode, bucket, cache_tokens}, the baseline first"
-    )
+    engine: str = shorthand("engine")
+    attention: str = shorthand("attention")
+    compile_mode: str | None = shorthand("compile_mode")
+    bucket: int | None = shorthand("bucket")
+    cache_tokens: int | None = shorthand("cache_tokens")
+    arms: list[Arm] | None = setting(None, f"list of {{{', '.join(PARTS)}}}, the baseline first")
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
@@ -462,16 +339,25 @@ class Config:
         choices=("auto", "true", "false"),
     )
 
+    @property
+    def every_arm(self) -> tuple[Arm, ...]:
+        """The arms of the run, listed or by the shorthand keys, each whole."""
+        own_model = self.model.weights == OWN_MODEL
+        return tuple(
+            arm.whole(own_model=own_model) for arm in (self._by_shorthand() if self.arms is None else self.arms)
+        )
 
-def settings(part: Any, prefix: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Every leaf of a configuration dataclass as (dotted key, value, metadata)."""
-    for each in fields(part):
-        value = getattr(part, each.name)
-        key = prefix + each.name
-        if is_dataclass(value):
-            yield from settings(value, key + ".")
-        elif isinstance(value, list) and value and all(is_dataclass(item) for item in value):
-            for index, item in enumerate(value):
-                yield from settings(item, f"{key}[{index}].")
-        else:
-            yield key, value, dict(each.metadata)
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The mode of every arm."""
+        return tuple(arm.mode for arm in self.every_arm)
+
+    @property
+    def device_type(self) -> str | None:
+        """The type of device that is asked for ("cpu", "cuda", "mps"); None when the machine decides."""
+        return None if self.device == "auto" else self.device.partition(":")[0]
+
+    def _by_shorthand(self) -> tuple[Arm, ...]:
+        keys = {each.name for each in fields(self)}
+        shared = {part: getattr(self, part) for part in PARTS if part in keys}
+        return arms_of_modes(MODE_ARMS.get(self.mode, (self.mode,)), shared)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from kvbench.config.locations import conf_folder
-from kvbench.config.schema import ArmConfig, Config, settings
+from kvbench.arm import PARTS
+from kvbench.config.conf_files import groups, ready_files
+from kvbench.config.schema import Config
 from kvbench.errors import Mistyped
+from kvbench.options import settings
 
 KEYS = tuple(key for key, _, _ in settings(Config()))
-ARM_KEYS = tuple(field.name for field in fields(ArmConfig))
 HELP = "`python -m kvbench --help` lists the keys"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NEAR = 0.7  # of difflib's ratio; below it two words have little in common
 # What other tools call the same, in lower case with underscores.
 OTHER_NAMES = {
@@ -105,9 +107,9 @@ def unknown_key(key: str, value: str | None = None) -> Mistyped:
 
 def unknown_arm_key(place: str, key: str) -> Mistyped:
     """The same for a key of one arm, such as `arms[0]`."""
-    near = _near(key, ARM_KEYS)
+    near = _near(key, PARTS)
     hint = f"did you mean {near[0]}? " if near else ""
-    return Mistyped(f"{place}.{key}: no such key; {hint}allowed: {', '.join(ARM_KEYS)}")
+    return Mistyped(f"{place}.{key}: no such key; {hint}allowed: {', '.join(PARTS)}")
 
 
 def unknown_value(key: str, value: Any, allowed: Iterable[Any]) -> Mistyped:
@@ -130,7 +132,7 @@ def meant_value(key: str, value: str, allowed: Iterable[str]) -> str:
 
 def stray_word(word: str, following: str | None = None) -> str | None:
     """What was meant by a word without `=`, or an option in another program's style; None when nothing is like it."""
-    if homes := [f"{group}={word}" for group in _groups() if word in ready_files(group)]:
+    if homes := [f"{group}={word}" for group in groups() if word in ready_files(group)]:
         return f"{word}: settings are written KEY=VALUE; did you mean {' or '.join(homes)}?"
     name, equals, value = word.lstrip("-").partition("=")
     keys = meant_keys(name, strict=word.startswith("-"))
@@ -142,12 +144,11 @@ def stray_word(word: str, following: str | None = None) -> str | None:
 
 def meant_keys(name: str, *, strict: bool = False) -> list[str]:
     """The keys and groups that may be meant by a name, the likeliest first; `strict` wants more than a likeness."""
-    plain = _plain(name)
-    groups = _groups()
+    names, plain = (*KEYS, *groups()), _plain(name)
     last = plain.rpartition(".")[2]
-    if name in (*KEYS, *groups):
+    if name in names:
         return [name]
-    if plain in (*KEYS, *groups):
+    if plain in names:
         return [plain]
     if other := OTHER_NAMES.get(plain) or OTHER_NAMES.get(last):
         return [other]
@@ -156,9 +157,14 @@ def meant_keys(name: str, *, strict: bool = False) -> list[str]:
     ]
     if same or len(plain) < 3:
         return same
-    near = _near(plain, (*KEYS, *groups), 0.85 if strict else NEAR)
+    near = _near(plain, names, 0.85 if strict else NEAR)
     lasts = {key.rpartition(".")[2]: key for key in reversed(KEYS)}
     return near or [lasts[each] for each in _near(last, lasts, 0.85 if strict else NEAR)]
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form ORG/NAME."""
+    return HUB_ID.fullmatch(name) is not None
 
 
 def _meant(keys: list[str], value: str | None) -> str:
@@ -199,14 +205,5 @@ def _letters(word: str) -> str:
     return "".join(letter for letter in word.lower() if letter not in "-_ ")
 
 
-def ready_files(group: str) -> list[str]:
-    """The choices of a group that come with kvbench."""
-    return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
-
-
 def _digits(word: str) -> str:
     return "".join(letter for letter in word if letter.isdigit())
-
-
-def _groups() -> list[str]:
-    return sorted(folder.name for folder in conf_folder().iterdir() if folder.is_dir())

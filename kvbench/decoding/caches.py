@@ -9,8 +9,7 @@ import transformers
 from transformers import Cache, DynamicCache, StaticCache, cache_utils
 from transformers.cache_utils import QuantizedCache
 
-from kvbench.capabilities import CACHES, CacheKind
-from kvbench.capabilities.caches import group_size, static_length
+from kvbench.capabilities import CACHES, CacheKind, group_size, static_length
 from kvbench.decoding.forward import Forward, OwnForward
 from kvbench.decoding.round_trips import RoundTripCache
 from kvbench.errors import ModelUnavailable

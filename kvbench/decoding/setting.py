@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kvbench.capabilities.attentions import PACKAGES
+from kvbench.capabilities import ATTENTION_PACKAGES
 from kvbench.decoding import grouped_attention
 from kvbench.decoding.grouped_attention import GROUPED
 from kvbench.decoding.masks import nothing_packed
@@ -27,7 +27,7 @@ IMPLEMENTATIONS = {
     "eager": "eager",
     GROUPED: GROUPED,
     "flex": "flex_attention",
-    **{name: name for name in PACKAGES},
+    **{name: name for name in ATTENTION_PACKAGES},
 }
 grouped_attention.register()
 

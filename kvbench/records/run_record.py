@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from kvbench.capabilities import EAGER
+from kvbench.arm import WHY_NONE, Arm
 from kvbench.records.agreement_figures import Agreement, ReferenceDistance
 from kvbench.records.arm_figures import Cold, Energy, Limit, ProofResult, TokenPercentiles, Turn
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings
@@ -38,26 +38,23 @@ OF_A_DEVICE = ("cuda", "hip", "cudnn", "device_memory_bytes", "device_uuid")  # 
 Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
 
 
-class ArmRecord(Measured):
+class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that every `Part` is frozen
     """One way of decoding and everything measured of it."""
 
     WHY_NULL = MappingProxyType(
         {
-            "compile_mode": "the engine compiles nothing",
-            "bucket": "passes have their exact lengths",
-            "cache_tokens": "no length was asked for: a static cache has what the run needs, others grow",
+            **WHY_NONE,
             "padding_share": "the run ended before its steps were measured, or no sequence had one",
             "step_lane_cost": "the per-step lane was not measured",
             "trace_cost": "token confidence was not traced in the blocks (trace.probabilities)",
         }
     )
 
-    mode: str
-    cache: str
-    engine: str
-    attention: str
-    habit: str = "none"
-    compile_mode: str | None = None  # of engine compiled
+    # Of the parts of an arm, those that no record lacks, and those that are figures.
+    mode: str = Field()
+    cache: str = Field()
+    engine: str = Field()
+    attention: str = Field()
     bucket: int | None = figure(
         "bucket", "tokens", "none", "Passes without a cache are padded to multiples of it.", default=None
     )
@@ -132,11 +129,6 @@ class ArmRecord(Measured):
     outlier_blocks: tuple[int, ...] = figure(
         "outlying blocks", "index", "none", "Blocks whose ITL stands out; labelled, never left out.", default=()
     )
-
-    @property
-    def prepares(self) -> bool:
-        """Whether compiling or capturing is part of its first visit; `generate` does not tell how long it took."""
-        return self.engine != EAGER
 
 
 class Comparison(Part):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.quantities import UNKNOWN, format_interval, format_value
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.arms import arm_names
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 
 HEAD = ("run", "prompt", "new", "batch", "arm", "before", "after", "after ÷ before", "processes", "verdict")
@@ -105,7 +105,7 @@ def _told(row: GateRow) -> str:
 
 
 def _arm(row: GateRow) -> str:
-    return "all arms" if row.arm is None else arm_names(row.example)[row.arm]
+    return "all arms" if row.arm is None else arm_names(row.example.arms)[row.arm]
 
 
 def _cells(row: GateRow) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvbench.arm import arm_names
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import FrontierEdge
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 
 TITLES = ("", "at", "predicted", "found", "error", "next that failed")
@@ -33,7 +33,7 @@ def frontier_rows(record: RunRecord) -> tuple[EdgeRow, ...]:
     """One row per edge."""
     if record.frontier is None:
         return ()
-    names = arm_names(record)
+    names = arm_names(record.arms)
     return tuple(
         EdgeRow(
             arm=f"{names[edge.arm]}, {edge.axis}",
@@ -86,7 +86,7 @@ def _of_memory(edge: FrontierEdge) -> bool:
 
 
 def _alone(record: RunRecord, edge: FrontierEdge) -> str:
-    name = arm_names(record)[edge.arm]
+    name = arm_names(record.arms)[edge.arm]
     if edge.found is None:
         return f"{_opening(edge)} {name} has no size that fits: {printable(edge.detail)}."
     # An edge of memory says it by itself; any other end has to be named.
@@ -98,7 +98,7 @@ def _pair(record: RunRecord, first: FrontierEdge, edge: FrontierEdge) -> str:
     """Two edges of memory, and the share that lies between them."""
     assert first.found is not None
     assert edge.found is not None
-    names, arms = arm_names(record), record.arms
+    names, arms = arm_names(record.arms), record.arms
     change = edge.found / first.found - 1
     if edge.found == first.found:
         share = "the same"

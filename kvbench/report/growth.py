@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from kvbench.arm import arm_names
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
 from kvbench.records.part import Estimate
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, DecodeCheck, Growth, Law
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 
 CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"
@@ -43,7 +43,7 @@ class GrowthRow:
 
 def growth_arms(record: RunRecord) -> tuple[str, ...]:
     """Names of the arms in the table's columns; empty for a run that did not vary the length."""
-    names = arm_names(record)
+    names = arm_names(record.arms)
     return tuple(names[law.arm] for law in record.growth.laws) if record.growth else ()
 
 
@@ -76,7 +76,7 @@ def _joined(parts: Sequence[str], values: Sequence[float]) -> str:
 
 def growth_sentences(record: RunRecord) -> tuple[str, ...]:
     """What a run over several lengths has found, in words; empty for any other run."""
-    grown, names = record.growth, arm_names(record)
+    grown, names = record.growth, arm_names(record.arms)
     if grown is None:
         return ()
     sentences = [_growth_sentence(grown, names)]

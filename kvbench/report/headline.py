@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.scaling import BreakEven
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, format_value
 from kvbench.report.frontier import frontier_sentences
 from kvbench.report.growth import growth_sentences
@@ -72,7 +72,7 @@ def _length(found: BreakEven) -> tuple[str, str]:
 
 def _turns(record: RunRecord) -> Iterator[Headline]:
     """The first token after each turn, in every arm that the turns were told of."""
-    told = [(name, arm) for name, arm in zip(arm_names(record), record.arms, strict=True) if arm.turns]
+    told = [(name, arm) for name, arm in zip(arm_names(record.arms), record.arms, strict=True) if arm.turns]
     for number, turns in enumerate(zip(*(arm.turns for _, arm in told), strict=True)):
         times = " and ".join(f"{_first_token(turn)} with {name}" for (name, _), turn in zip(told, turns, strict=True))
         at = f"{turns[0].context_length:,} tokens of context"
@@ -98,7 +98,7 @@ def _speedups(record: RunRecord) -> Iterator[Headline]:
 
 
 def _one_arm(record: RunRecord) -> Iterator[Headline]:
-    for name, arm in zip(arm_names(record), record.arms, strict=True):
+    for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         rate = BY_KEY["decode_tokens_per_s"].show(arm)
         figure, _, interval = rate.partition(" [")
         measured = "" if rate == UNKNOWN else f"{rate}, {format_value(arm.itl_s.value, 's')} per step; "

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
 
 
@@ -100,7 +100,7 @@ def device_name(record: RunRecord) -> str:
 def run_modes(record: RunRecord) -> str:
     """The arms of the run; the mode that was asked for when it has none."""
     if record.arms:
-        return ", ".join(arm_names(record))
+        return ", ".join(arm_names(record.arms))
     return _configured(record.config, "mode")
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 from kvbench.report.frontier import frontier_of
 from kvbench.report.names import Aspects, run_aspects, run_name
@@ -77,13 +77,15 @@ def summary(run: StoredRun) -> Summary:
         word=run_word(record),
         valid=record.valid,
         sizes=_sizes(record),
-        rates=tuple((name, arm.decode_tokens_per_s) for name, arm in zip(arm_names(record), record.arms, strict=True)),
+        rates=tuple(
+            (name, arm.decode_tokens_per_s) for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
+        ),
         rows=tuple(_rows(record)),
     )
 
 
 def _rows(record: RunRecord) -> Iterator[Row]:
-    names = arm_names(record)
+    names = arm_names(record.arms)
     compared: set[int] = set()
     for comparison, pair in zip(record.comparisons, pairs(record), strict=True):
         compared |= {comparison.candidate_arm, comparison.baseline_arm}

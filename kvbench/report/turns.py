@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvbench.arm import arm_names
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate
 
 CAPTION = "Interruptions: tokens submitted by the pass after each, and the time to its token"
@@ -24,7 +24,7 @@ class TurnRow:
 
 def turn_arms(record: RunRecord) -> tuple[str, ...]:
     """Names of the arms in the table; empty for a run without interruptions."""
-    return tuple(name for name, arm in zip(arm_names(record), record.arms, strict=True) if arm.turns)
+    return tuple(name for name, arm in zip(arm_names(record.arms), record.arms, strict=True) if arm.turns)
 
 
 def turn_rows(record: RunRecord) -> tuple[TurnRow, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level
 from kvbench.report.nulls import null_reason
 
@@ -70,7 +70,7 @@ def status_reason(record: RunRecord) -> str:
 
 def pairs(record: RunRecord) -> tuple[Pair, ...]:
     """Every comparison of the run."""
-    names = arm_names(record)
+    names = arm_names(record.arms)
     return tuple(_pair(record, index, names) for index in range(len(record.comparisons)))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from kvbench.arm import Arm
 from kvbench.cache_sizes import cache_bytes
 from kvbench.interruptions import Interruptions
 from kvbench.model_facts import ModelFacts
-from kvbench.plan import Arm, made_length
 
 MESSAGES = "not predicted where messages are appended to a quantised cache: versions of transformers differ there"
 
@@ -39,6 +39,6 @@ def predicted_bytes(
         rows,
         held,
         prompt=whole,
-        length=(length or made_length(arm, interruptions.context(prompt, passes))) if arm.is_static else None,
+        length=(length or arm.static_cache_length(interruptions.context(prompt, passes))) if arm.is_static else None,
         windows=arm.has_windows,
     )

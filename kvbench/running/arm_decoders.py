@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from kvbench.arm import Arm
 from kvbench.capabilities import EAGER, MODES, habits_of
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
@@ -20,7 +21,7 @@ from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.errors import ModelUnavailable
 from kvbench.interruptions import Interruptions
-from kvbench.plan import Arm, Plan
+from kvbench.plan import Plan
 from kvbench.running.engines import engine_of
 from kvbench.running.model_on_device import ModelOnDevice
 

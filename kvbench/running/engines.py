@@ -7,14 +7,13 @@ from collections.abc import Iterable
 
 import torch
 
-from kvbench.capabilities.combinations import ArmSpec
+from kvbench.arm import Arm
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.eager import EAGER
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.engines.protocol import Engine
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import found_compiler
-from kvbench.plan import Arm
 
 
 def engine_of(arm: Arm, device: torch.device) -> Engine:
@@ -33,7 +32,7 @@ def engine_of(arm: Arm, device: torch.device) -> Engine:
             return EAGER
 
 
-def require_engines(arms: Iterable[ArmSpec], device: torch.device) -> None:
+def require_engines(arms: Iterable[Arm], device: torch.device) -> None:
     """Raise `DeviceUnavailable` when an engine lacks a compiler on this machine."""
     for name in sorted({arm.engine for arm in arms} & {"compiled", "fused"}):
         missing = _missing_on_gpu() if device.type == "cuda" else _missing_on_host()

@@ -72,7 +72,7 @@ class _Frontier:
 
     def _edges(self) -> Iterator[_Edge]:
         workload = self._plan.config.workload
-        assert workload.prompt_tokens is not None  # config.checks
+        assert workload.prompt_tokens is not None  # config.rules
         fixed = {"context": workload.batch_size, "batch": workload.prompt_tokens}
         for axis in self._plan.config.frontier.axes or ():
             for arm in range(len(self._plan.arms)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kvbench.arm import Arm
 from kvbench.cache_sizes import unknown_reason
 from kvbench.decoding.cache_bytes import host_bytes, logical_bytes, storage_bytes
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch
@@ -16,7 +17,6 @@ from kvbench.decoding.witness import Witness
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.model_facts import ModelFacts
-from kvbench.plan import Arm
 from kvbench.records.evidence import Reconciliation
 from kvbench.records.untimed import Memory, MemoryPoint
 from kvbench.running.arm_cache import MESSAGES, predicted_bytes

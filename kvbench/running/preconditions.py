@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
+from kvbench.arm import Arm, device_conflict, too_short
 from kvbench.cache_sizes import quantised_conflict
-from kvbench.capabilities import CACHES, MODES, device_conflict, takes_masks
-from kvbench.capabilities.attentions import HALF_ONLY_ATTENTION
-from kvbench.config.arms import too_short
+from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
@@ -21,7 +20,7 @@ from kvbench.model_facts import DTYPE_BYTES, ModelFacts
 from kvbench.models.fitting import free_bytes, require_fit
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
-from kvbench.plan import Arm, Plan, made_length
+from kvbench.plan import Plan
 from kvbench.running.arm_cache import predicted_bytes
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
@@ -78,7 +77,7 @@ def require_static_room(
         if conflict := too_short(arm, needed):
             raise ConfigError(conflict)
         if arm.repeats and arm.keeps_past and arm.is_static and MODES[arm.mode].ours:
-            repeatable_cache(model.config, made_length(arm, needed))
+            repeatable_cache(model.config, arm.static_cache_length(needed))
 
 
 def require_masks(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from kvbench.arm import Arm
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
 from kvbench.decoding.buckets import Buckets
@@ -19,7 +20,6 @@ from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.measuring.clocks import HostClock, ScriptedClock
 from kvbench.measuring.scripted_device import ScriptedSensors
-from kvbench.plan import Arm
 
 HANGING_S = 3600.0  # longer than anyone's limit
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
@@ -47,7 +47,7 @@ class ScriptedModel:
         self.steps_taken = 0
         self.clock = ScriptedClock() if spec.virtual_time else HostClock()
         self.sensors: ScriptedSensors | None = None
-        if spec.sensors != "none" and isinstance(self.clock, ScriptedClock):  # config.checks refuses another clock
+        if spec.sensors != "none" and isinstance(self.clock, ScriptedClock):  # config.rules refuses another clock
             self.sensors = ScriptedSensors(spec.sensors, self.clock)
         self._seen: set[tuple[bool, int]] = set()  # lengths that a plan was built for, by mode
 

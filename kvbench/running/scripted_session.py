@@ -17,7 +17,7 @@ from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import base_environment, neighbours
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.model_facts import ModelFacts, facts_from_config
-from kvbench.plan import Attempt, Plan, made_length
+from kvbench.plan import Attempt, Plan
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.evidence import HostCheck
 from kvbench.records.samples import Prepared, Shapes
@@ -209,7 +209,7 @@ class ScriptedSession:
 
     def traced(self, arm: int) -> TracedPass:  # noqa: ARG002 - the protocol's shape
         """A script has no probabilities; the configuration's check refuses to ask for them."""
-        raise AssertionError("config.checks refuses a trace of the scripted model")
+        raise AssertionError("config.rules refuses a trace of the scripted model")
 
     def capacity(self) -> Capacity:
         """See `Session.capacity`: the script's own, which nothing else uses."""
@@ -247,7 +247,7 @@ class ScriptedSession:
         longest = self._interruptions.context(
             max(batch.longest for batch in self.batches), self._plan.config.workload.new_tokens
         )
-        length = made_length(spec, max(longest, tokens)) if spec.is_static else None
+        length = spec.static_cache_length(max(longest, tokens)) if spec.is_static else None
         # A script has neither windows nor what is quantised, which the configuration's check refuses.
         return cache_bytes(self._facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
 

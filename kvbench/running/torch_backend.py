@@ -7,8 +7,7 @@ from typing import Any
 import psutil
 import torch
 
-from kvbench.capabilities import device_conflict
-from kvbench.config.arms import written_arms
+from kvbench.arm import device_conflict
 from kvbench.config.schema import Config
 from kvbench.decoding.caches import require_cache_classes
 from kvbench.errors import DeviceUnavailable
@@ -53,13 +52,13 @@ class TorchBackend(ModelOnDevice):
 def load_backend(config: Config) -> TorchBackend:
     """Load the model that a configuration names. Raises as `open_backend` does."""
     device = resolve(config.device)
-    for arm in written_arms(config):
+    for arm in config.every_arm:
         if conflict := device_conflict(arm, device.type):
             raise DeviceUnavailable(conflict)
     if config.model.weights != "python":
-        require_cache_classes(arm.cache for arm in written_arms(config) if arm.cache)
+        require_cache_classes(arm.cache for arm in config.every_arm)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    require_engines(written_arms(config), device)
+    require_engines(config.every_arm, device)
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
     rss_bytes = psutil.Process().memory_info().rss

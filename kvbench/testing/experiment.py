@@ -11,8 +11,8 @@ from kvbench.commands.point import Ended, measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
-from kvbench.launchers import require_one_process
 from kvbench.printable import printable
+from kvbench.readiness.machine import require_one_process
 from kvbench.records.store import StoredRun
 from kvbench.running.supervisor import InlineRunner, Supervisor
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.records.store import StoredRun
-from kvbench.report.arms import arm_names
 from kvbench.report.exports.rows import BENCHMARK_GROUP, step_rounds
 from kvbench.report.metrics import METRICS
 from kvbench.statistics import median
@@ -41,7 +41,7 @@ def benchmarks(
     from pytest_benchmark.stats import Metadata
 
     made = []
-    for arm, label in enumerate(arm_names(runs[0].record)):
+    for arm, label in enumerate(arm_names(runs[0].record.arms)):
         measured = _Measured(
             name=f"{name} {label}",
             fullname=f"{fullname} {label}",

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
+from kvbench.arm import arm_names
 from kvbench.errors import RecordError
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs
-from kvbench.report.arms import arm_names
 from kvbench.report.exports.formats import gate_markdown, gate_summary
 
 
@@ -68,7 +68,7 @@ class GateSession:
         return text + (f"Not measured in this session: {len(missing)} kind(s) of the baseline.\n" if missing else "")
 
     def _told(self, row: GateRow) -> str:
-        arm = "all arms" if row.arm is None else arm_names(row.example)[row.arm]
+        arm = "all arms" if row.arm is None else arm_names(row.example.arms)[row.arm]
         ratio = row.ratio and f" {row.ratio.value:.3f}× [{row.ratio.low:.3f}, {row.ratio.high:.3f}] as fast as before"
         reason = f": {row.reason}" if row.reason else ""
         where = printable(str(self.baseline.path))

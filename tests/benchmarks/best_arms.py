@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.arm import arm_names
 from kvbench.errors import KvbenchError
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs, read_blocks
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.series import block_series
 from kvbench.report.formatting import format_value
 from kvbench.report.names import batch_size, device_name, prompt_tokens, run_name
@@ -83,7 +83,7 @@ def _cells(run: StoredRun) -> tuple[str, ...]:
     if not record.valid:
         return (f"{record.status}", UNKNOWN, UNKNOWN, UNKNOWN)
     eager, best = (_arms(record, eager=True), _arms(record, eager=False))
-    names = arm_names(record)
+    names = arm_names(record.arms)
     told = [UNKNOWN if arm is None else f"{names[arm]}, {_step(record, arm)}" for arm in best]
     return _speedup(run, eager), _speedup(run, best), *told
 

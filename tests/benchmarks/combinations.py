@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from kvbench.analysis.assemble import assemble
-from kvbench.capabilities import ATTENTIONS, CACHES, EAGER, ENGINES, MODES, NO_CACHE, arm_conflict, device_conflict
+from kvbench.arm import arm_conflict, device_conflict
+from kvbench.capabilities import ATTENTIONS, CACHES, EAGER, ENGINES, MODES, NO_CACHE
 from kvbench.config.compose import load_config, sources
-from kvbench.config.packages import require_packages
 from kvbench.errors import KvbenchError
 from kvbench.plan import make_plan
+from kvbench.readiness.machine import require_packages
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of

@@ -20,7 +20,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvbench.capabilities import label
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import find_runs
 
@@ -107,7 +106,7 @@ def swept(folder: Path, overrides: list[str], lengths: tuple[int, ...] = LENGTHS
 
 def repeated(first: RunRecord, later: RunRecord) -> list[Repeated]:
     """Every arm of the one run with its counterpart."""
-    return [Repeated(label(before), before, after) for before, after in zip(first.arms, later.arms, strict=True)]
+    return [Repeated(before.label, before, after) for before, after in zip(first.arms, later.arms, strict=True)]
 
 
 def launch_ratio(first: RunRecord, later: RunRecord) -> float:

@@ -19,12 +19,12 @@ import torch
 from gpt_fast_recipe import Recipe, refusal
 from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from kvbench.capabilities import ENGINES, arm_conflict, device_conflict
-from kvbench.capabilities.caches import static_length
+from kvbench.arm import Arm, arm_conflict, device_conflict
+from kvbench.capabilities import ENGINES, static_length
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.clocks import Clock
 from kvbench.models.signature import library_cache
-from kvbench.plan import Arm, make_plan
+from kvbench.plan import make_plan
 from kvbench.running.session import open_backend
 from kvbench.running.visits import visit
 from kvbench.statistics import median, median_interval, ratio_interval

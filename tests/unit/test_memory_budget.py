@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from transformers import DynamicCache
 
+from kvbench.arm import Arm
 from kvbench.memory_budget import Decoding, largest, peak_bytes
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
 from kvbench.models.sizing import weight_size
-from kvbench.plan import Arm
 
 RECOMPUTE = Decoding(Arm("nocache", "none", "eager", "auto"), "sdpa", new_tokens=2, on_host=False)
 CACHED = replace(RECOMPUTE, arm=Arm("cached", "dynamic", "eager", "auto"))

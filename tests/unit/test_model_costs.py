@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 import kvbench.models  # noqa: F401 - registers Yuan
-from kvbench.config.compose import conf_folder, load_config, sources
+from kvbench.config.compose import load_config, sources
+from kvbench.config.conf_files import conf_folder
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.quiet import quietly

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from kvbench.arm import Arm
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import PromptError
-from kvbench.plan import Arm, Plan, make_plan
+from kvbench.plan import Plan, make_plan
 
 
 def plan(*overrides: str) -> Plan:

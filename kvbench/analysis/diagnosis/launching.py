@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kvbench.analysis.diagnosis.pair import Citing, Pair, both, keeps_past, of_arm, two_digits
-from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE, arm_conflict, device_conflict
+from kvbench.arm import arm_conflict, device_conflict
+from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE
 from kvbench.quantities import fixed, format_value
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import ArmRecord
@@ -176,7 +177,7 @@ def _keys(pair: Pair, bound: list[int], engine: str) -> str | None:
 
 def _with_engine(arm: ArmRecord, engine: str) -> ArmRecord:
     cache = REPEATED_CACHE if keeps_past(arm) else arm.cache
-    return arm.model_copy(update={"engine": engine, "cache": cache, "compile_mode": None})
+    return arm.model_copy(update={"engine": engine, "cache": cache})
 
 
 def _written(arm: ArmRecord) -> str:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from kvbench.capabilities import identity, in_words, unusual
+from kvbench.arm import in_words
 from kvbench.quantities import Unit, fixed, format_value
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 
-LATER_PARTS = ("compile_mode", "bucket", "cache_tokens")  # most arms have no such thing
 CLOSE = 0.05  # relative: two figures that one number stands for in a sentence
 Shown = Unit | Callable[[Any], object]
 
@@ -121,7 +120,7 @@ def keeps_past(arm: ArmRecord) -> bool:
 
 def differing(arm: ArmRecord, other: ArmRecord) -> list[str]:
     """The parts in which two arms are not the same, in the order of their names."""
-    mine, theirs = identity(arm), identity(other)
+    mine, theirs = arm.parts, other.parts
     return [part for part in mine if mine[part] != theirs[part]]
 
 
@@ -154,12 +153,12 @@ def two_digits(count: float) -> str:
 
 def _name(arm: ArmRecord, other: ArmRecord) -> str:
     """The mode with its habit, and the parts in which the two differ; of a cache only where both keep one."""
-    words = unusual(arm)
+    words = arm.unusual
     details = []
     for part in differing(arm, other):
         if part in ("engine", "attention") or (part == "cache" and keeps_past(arm) and keeps_past(other)):
             details.append(in_words(part, getattr(arm, part)))
-        elif part in LATER_PARTS and part in words:
+        elif part not in ("mode", "cache", "habit") and part in words:
             details.append(words[part])
     mode = arm.mode if arm.habit == "none" else f"{arm.mode} with {arm.habit}"
     return f"{mode} ({', '.join(details)})" if details else mode

@@ -11,7 +11,6 @@ from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.diagnosis.pair import Citing, Pair, keeps_past, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_kept, unlike_text
-from kvbench.capabilities import label
 from kvbench.quantities import fixed
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
@@ -219,7 +218,7 @@ def _like_with_like(pair: Pair, cite: Citing, engine: str) -> str:
         return ""
     # The quotient of two such means is the mean of quotients; of the first arm against itself it is 1.
     rates = {pointer: cite.value(pointer) if pointer else 1.0 for pointer in dict.fromkeys(pointers)}
-    names = [label(pair.record.arms[arm]) for arm in (fast, slow)]
+    names = [pair.record.arms[arm].label for arm in (fast, slow)]
     return (
         f"{names[0]} decodes {fixed(rates[pointers[1]] / (rates[pointers[0]] or 1.0), 2)} times as fast as {names[1]}"
     )

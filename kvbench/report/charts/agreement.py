@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.records.agreement_figures import Agreement, AgreementStep
 from kvbench.records.run_record import Comparison, RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart, Trace, dots, figure, label, line, note, rule
 from kvbench.report.charts.palette import WARNING, Look
 from kvbench.report.charts.series import thinned
@@ -26,7 +26,7 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     known = [(comparison, steps) for comparison, steps in known if steps]
     if not known:
         return None
-    names = arm_names(record)
+    names = arm_names(record.arms)
     differences = [float(step.max_rel_logit_diff or 0.0) for _, steps in known for step in steps]
     lines = [
         value

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import Axis, FrontierEdge
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     AXES_HEIGHT_PX,
     ROW_HEIGHT_PX,
@@ -37,7 +37,7 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     if record.frontier is None or not record.frontier.edges:
         return None
     key, title = "frontier", "What fits"
-    names, edges = arm_names(record), record.frontier.edges
+    names, edges = arm_names(record.arms), record.frontier.edges
     said = " ".join(_said(edge, names) for edge in edges)
     panels = [
         (axis, mine)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, Growth, Law
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     Chart,
     Trace,
@@ -45,7 +45,7 @@ def total_s(law: Law, prompt_tokens: int, new_tokens: int) -> float:
 
 def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> Chart:
     """ITL at every length with its interval, the fitted laws, and a real decode's steps on top."""
-    names = arm_names(record)
+    names = arm_names(record.arms)
     values = [value for point in growth.points for value in figures_of(point.itl_s) if value is not None]
     title = "Decode step latency against context length, with its law"
     if not values:
@@ -89,7 +89,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
     if workload is None or not values:
         return None
     prompt = min(workload.prompt_tokens)
-    names = arm_names(record)
+    names = arm_names(record.arms)
     scale, unit = axis_scale([max(values)], "s")
     traces: list[Trace] = []
     for law in growth.laws:

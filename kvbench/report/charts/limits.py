@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kvbench.arm import arm_names
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.run_record import ArmRecord, RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     Chart,
     Trace,
@@ -40,7 +40,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     if not known:
         reason = null_reason(record, "/arms/0/itl_s") if record.arms else "nothing was measured"
         return Chart(key, title, f"No latency: {reason}.")
-    names = arm_names(record)
+    names = arm_names(record.arms)
     reach = [*known, *(first_s for arm in record.arms if (first_s := _drawn_first_visit(arm)) is not None)]
     scale, unit = axis_scale(reach, "s")
     traces: list[Trace] = []
@@ -128,7 +128,7 @@ def _split(arm: ArmRecord, itl_s: float, waiting_s: float | None) -> str:
 
 def _drawn_first_visit(arm: ArmRecord) -> float | None:
     """Seconds of a step of the first visit, unless it compiled: beside seconds of that no step could be seen."""
-    return None if arm.prepares else arm.cold.itl_s
+    return None if arm.repeats else arm.cold.itl_s
 
 
 def _legend(record: RunRecord) -> str:
@@ -139,7 +139,7 @@ def _legend(record: RunRecord) -> str:
         parts.append(f"Hatched: {_WAITING[on_device]}{'' if on_device else ', about'}.")
     if any(_drawn_first_visit(arm) is not None for arm in record.arms):
         parts.append("Hollow: the first visit.")
-    if any(arm.prepares for arm in record.arms):
+    if any(arm.repeats for arm in record.arms):
         parts.append("First visits that compile or capture are not drawn.")
     if any(limit.floor_s is not None for limit in limits):
         parts.append("Upright line: the floor, what the machine's measured ceilings allow.")
@@ -177,7 +177,7 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     peak = ceilings.flops_per_s(dtype) if ceilings else None
     if ceilings is None or peak is None:
         return Chart(key, title, f"No roof to measure against: {null_reason(record, '/arms/0/limit/floor_s')}.")
-    names = arm_names(record)
+    names = arm_names(record.arms)
     works = [work for row, arm in enumerate(record.arms) for work in _works(row, arm, ceilings, peak)]
     if not works:
         return Chart(key, title, "No step was measured.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.untimed import Memory
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     Chart,
     Trace,
@@ -60,7 +60,7 @@ def memory_parts(memory: Memory) -> dict[str, int] | None:
 
 def memory_stack(record: RunRecord) -> Chart | None:
     """What the memory of every arm is made of, stacked; None where it is not known of any."""
-    names = arm_names(record)
+    names = arm_names(record.arms)
     known = {row: parts for row, arm in enumerate(record.arms) if (parts := memory_parts(arm.memory)) is not None}
     if not known:
         return None
@@ -128,7 +128,7 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
             for point in arm.memory_by_context
             if point.kv_cache_bytes is not None
         ]
-        for name, arm in zip(arm_names(record), record.arms, strict=True)
+        for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
     }
     values = [size for points in series.values() for _, size in points]
     if not values:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvbench.analysis.estimates import RELEVANCE
+from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import (
     FAINT,
     Chart,
@@ -43,7 +43,7 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     if not any(rate.value for rate in rates):
         reason = null_reason(record, metric.pointer(0)) if rates else "nothing was measured"
         return Chart("speed", title, f"No rates: {reason}.")
-    names = arm_names(record)
+    names = arm_names(record.arms)
     figures = [metric.show(arm) for arm in record.arms]
     return Chart(
         "speed",

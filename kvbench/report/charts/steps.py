@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+from kvbench.arm import arm_names
 from kvbench.capabilities import INTERRUPTED
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart, Trace, dots, figure, label, line, log_axis, scaled
 from kvbench.report.charts.palette import Look
 from kvbench.report.charts.series import StepSeries, thinned
@@ -26,7 +26,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
     title = "Decode step latency against context length"
     if not steps:
         return Chart("latency", title, NO_STEPS)
-    names = arm_names(record)
+    names = arm_names(record.arms)
     cold = {series.arm: first_steps(record, series.arm) for series in steps}
     warm_s = max(max(max(series.median_s), _share_below(series, 0.99)) for series in steps)
     cold_s = max((seconds for points in cold.values() for _, seconds in points), default=0.0)
@@ -112,7 +112,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
     if workload is None or not steps or _interrupted(record) or len(set(workload.prompt_tokens)) != 1:
         return None
     prompt = workload.prompt_tokens[0]
-    names = arm_names(record)
+    names = arm_names(record.arms)
     whole: dict[int, tuple[list[int], list[float]]] = {}
     for series in steps:
         ttft_s = record.arms[series.arm].ttft_s.value
@@ -167,7 +167,7 @@ def _first_visit(record: RunRecord, arm: int) -> tuple[list[int], list[float]]:
     """New tokens and seconds of an arm's first generation."""
     cold = record.arms[arm].cold
     # Beside seconds of compiling no step could be seen.
-    if cold.ttft_s is None or not cold.step_s or record.arms[arm].prepares:
+    if cold.ttft_s is None or not cold.step_s or record.arms[arm].repeats:
         return [], []
     seconds = list(accumulate(cold.step_s[0], initial=cold.ttft_s))
     return list(range(1, len(seconds) + 1)), seconds
@@ -203,7 +203,7 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
     title = "Distribution of inter-token latency"
     if not steps:
         return Chart("distribution", title, NO_STEPS)
-    names = arm_names(record)
+    names = arm_names(record.arms)
     scale, unit = axis_scale([max(_share_below(series, 0.5) for series in steps)], "s")
     traces = [
         line(

@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.console.style import GREYED, MOST_COLUMNS
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.growth import MIXTURE
@@ -46,7 +46,7 @@ def arm_notes(record: RunRecord) -> list[Text]:
 def _arms_as_columns(record: RunRecord) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", overflow="fold")
-    for name in arm_names(record):
+    for name in arm_names(record.arms):
         table.add_column(Text(name), justify="right", overflow="fold")
     for key in SPEED_ROWS:
         _add_metric(table, record, key)
@@ -78,7 +78,7 @@ def _arms_as_rows(record: RunRecord) -> Table:
     ]
     for metric in shown:
         table.add_column(metric.title, justify="right", overflow="fold")
-    for name, arm in zip(arm_names(record), record.arms, strict=True):
+    for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         table.add_row(Text(name), *(Text(metric.show(arm)) for metric in shown))
     return table
 
@@ -127,7 +127,7 @@ def _ceilings_note(record: RunRecord) -> list[Text]:
 def _accounts(record: RunRecord) -> list[Text]:
     """Where the device's memory went, one line per arm that could be accounted for."""
     lines = []
-    for name, arm in zip(arm_names(record), record.arms, strict=True):
+    for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         if arm.memory.reconciliation is not None:
             parts = " + ".join(f"{BY_KEY[key].title} {BY_KEY[key].show(arm)}" for key in ACCOUNT)
             used = BY_KEY["device_used_bytes"].show(arm)

@@ -9,8 +9,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.console.style import GREYED, STYLES
 from kvbench.report.verdicts import Pair, as_table
 
@@ -65,7 +65,7 @@ def _statement(pair: Pair) -> Text:
 
 def reference_lines(record: RunRecord) -> list[Text]:
     """How far each arm is from the same model in a wider type, one line per arm."""
-    names = arm_names(record)
+    names = arm_names(record.arms)
     lines = []
     for each in record.references:
         if each.max_rel_logit_diff is None or each.kl is None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kvbench.analysis.regression import GateRow, worst
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.arms import arm_names
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
 from kvbench.report.formatting import UNKNOWN, format_level, format_value
 from kvbench.report.growth import CAPTION as GROWTH_CAPTION
@@ -158,7 +158,7 @@ def markdown_table(records: Sequence[RunRecord]) -> str:
         sizes = (prompt_tokens(record), new_tokens(record), batch_size(record))
         run = [escaped(text) for text in (run_name(record), *sizes)]
         status = run_word(record) if record.valid else f"{run_word(record)}: {escaped(status_reason(record))}"
-        for index, name in enumerate(arm_names(record)):
+        for index, name in enumerate(arm_names(record.arms)):
             figures = [metric.show(record.arms[index]) for metric in metrics]
             pair = candidates.get(index)
             speedup = "" if pair is None else pair.speedup if pair.not_a_result is None else "not a result"
@@ -236,7 +236,7 @@ def _gate_line(row: GateRow) -> tuple[str, ...]:
 
 
 def _gate_arm(row: GateRow) -> str | None:
-    return None if row.arm is None else arm_names(row.example)[row.arm]
+    return None if row.arm is None else arm_names(row.example.arms)[row.arm]
 
 
 def _gate_ratio(ratio: Interval | None) -> str:

@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import kvbench
-from kvbench.capabilities import identity
+from kvbench.arm import PARTS, arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.records.store import StoredRun, read_blocks
-from kvbench.report.arms import arm_names
 from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs
@@ -44,8 +43,8 @@ COLUMNS: dict[str, type] = {
     **dict.fromkeys(("run_id", "created_at", "name", "status", "status_reason", "kvbench_version", "compare_key"), str),
     **dict.fromkeys(("dtype", "device_name"), str),
     **dict.fromkeys(("prompts", "prompt_tokens_max", "new_tokens", "batch_size"), int),
-    **dict.fromkeys(("arm", "mode", "cache", "engine", "attention", "habit", "compile_mode"), str),
-    **dict.fromkeys(("bucket", "cache_tokens"), int),
+    "arm": str,
+    **PARTS,
     **{column: kind for metric in METRICS for column, kind in _metric_types(metric).items()},
     "bound": str,
     **{column: kind for name in LAW for column, kind in _interval_types(f"growth_{name}").items()},
@@ -76,7 +75,7 @@ def flat_rows(records: Sequence[RunRecord]) -> list[Row]:
 def _rows(record: RunRecord) -> Iterator[Row]:
     if not record.arms:
         yield _run_columns(record)
-    for index, name in enumerate(arm_names(record)):
+    for index, name in enumerate(arm_names(record.arms)):
         arm = record.arms[index]
         growth = _growth_columns(record, index)
         yield {**_run_columns(record), "arm": name, **_arm_columns(arm), **growth, **_pair_columns(record, index)}
@@ -102,7 +101,7 @@ def _run_columns(record: RunRecord) -> Row:
 
 
 def _arm_columns(arm: ArmRecord) -> Row:
-    columns: Row = {**identity(arm)}
+    columns: Row = {**arm.parts}
     for metric in METRICS:
         figure = metric.read(arm)
         columns[metric.key] = metric.value(arm)
@@ -199,7 +198,7 @@ def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
     benchmarks = []
-    for index, name in enumerate(arm_names(run.record)):
+    for index, name in enumerate(arm_names(run.record.arms)):
         rounds = step_rounds(run, index)
         if rounds:
             title = _title(run.record, name)

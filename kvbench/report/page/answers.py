@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
 from itertools import groupby
 
+from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
 from kvbench.report.growth import BEYOND, CAPTION, growth_arms, growth_rows, growth_sentences
@@ -56,7 +56,7 @@ def _frontier_table(record: RunRecord) -> Table | None:
 
 def _diagnosis(record: RunRecord) -> Iterator[str]:
     """Each sentence once, with its candidate where several were compared."""
-    names = arm_names(record)
+    names = arm_names(record.arms)
     said: dict[str, list[str]] = {}
     for comparison in record.comparisons:
         for sentence in comparison.diagnosis:
@@ -69,7 +69,7 @@ def _agreement(record: RunRecord) -> Iterator[str]:
     for pair in pairs(record):
         if pair.agreement != UNKNOWN:
             yield f"{pair.candidate} against {pair.baseline}: {pair.agreement} ({pair.agreement_detail})."
-    names = arm_names(record)
+    names = arm_names(record.arms)
     for distance in record.references:
         rel = UNKNOWN if distance.max_rel_logit_diff is None else f"{distance.max_rel_logit_diff:.1e}"
         yield (
@@ -79,7 +79,7 @@ def _agreement(record: RunRecord) -> Iterator[str]:
 
 
 def _memory(record: RunRecord) -> Iterator[str]:
-    names = arm_names(record)
+    names = arm_names(record.arms)
     for number, comparison in enumerate(record.comparisons):
         place, against = comparison.candidate_arm, comparison.baseline_arm
         extra = extra_memory_bytes(record, comparison)
@@ -98,7 +98,7 @@ def _memory(record: RunRecord) -> Iterator[str]:
 
 def _limits(record: RunRecord) -> Iterator[str]:
     """Where a floor is known: how far the step is from it and what it waits for."""
-    for name, arm in zip(arm_names(record), record.arms, strict=True):
+    for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         limit = arm.limit
         if limit.floor_s is None:
             continue

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def confidence(record: RunRecord, trace: pyarrow.Table, prompts: Sequence[str], 
     """From the rows of the trace lane (see `records.steps`); None when there are none. `of` runs share the page."""
     if not trace.num_rows:
         return None
-    names = arm_names(record)
+    names = arm_names(record.arms)
     count = max(trace["prompt"].to_pylist()) + 1
     shown = _rows_of_prompts(trace, min(count, MAX_PROMPTS))
     budget = MAX_PAGE_TOKENS // of

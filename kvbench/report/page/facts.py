@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.arms import arm_names
 from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.shapes import shape_rows
 
@@ -51,7 +51,7 @@ def _first_visits(record: RunRecord) -> dict[str, dict[str, str]]:
             )
             for probe in arm.cold.probes or ()
         }
-        for name, arm in zip(arm_names(record), record.arms, strict=True)
+        for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
         if arm.cold.probes
     }
 
@@ -59,13 +59,13 @@ def _first_visits(record: RunRecord) -> dict[str, dict[str, str]]:
 def _outliers(record: RunRecord) -> dict[str, str]:
     return {
         name: f"ITL of block {', '.join(map(str, arm.outlier_blocks))}; kept in every figure"
-        for name, arm in zip(arm_names(record), record.arms, strict=True)
+        for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
         if arm.outlier_blocks
     }
 
 
 def _audits(record: RunRecord) -> dict[str, str]:
-    names = arm_names(record)
+    names = arm_names(record.arms)
     return {f"{names[audit.arm]}: {audit.name}": audit.detail for audit in record.audits}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from kvbench.config.yaml_text import yaml_text
+from kvbench.config.conf_files import yaml_text
 from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
-from kvbench.report.arms import arm_names
 from kvbench.report.charts.figures import Chart
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.headline import Headline, headlines, run_kind
@@ -127,7 +127,7 @@ def section(
         valid=record.valid,
         reason=status_reason(record),
         workload=_workload(record),
-        arms=arm_names(record),
+        arms=arm_names(record.arms),
         headlines=() if run_kind(record) == "speed-up" else told,
         pairs=pairs(record),
         answers=answers(record),

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from itertools import islice
 
+from kvbench.arm import arm_names
 from kvbench.records.store import PROMPTS, StoredRun
-from kvbench.report.arms import arm_names
 
 MAX_PROMPTS = 12  # enough to see what the model does; the rest is in the run folder
 MAX_CHARACTERS = 1500  # of one text; a long prompt is cut in the middle, where it says least
@@ -57,7 +57,7 @@ def produced_texts(run: StoredRun) -> Produced:
 
 def _completions(run: StoredRun, index: int) -> tuple[Completion, ...]:
     writers: dict[tuple[str, str], list[str]] = {}
-    for name, arm in zip(arm_names(run.record), run.record.arms, strict=True):
+    for name, arm in zip(arm_names(run.record.arms), run.record.arms, strict=True):
         if index < len(arm.texts):
             finish = arm.finish_reason[index] if index < len(arm.finish_reason) else ""
             writers.setdefault((arm.texts[index], finish), []).append(name)

@@ -72,14 +72,7 @@ def side(logs: NDArray[np.float64], first_pid: int) -> list[Any]:
             environment={"worker": {"pid": first_pid + number, "started_at": "now"}},
             arms=[
                 SimpleNamespace(
-                    mode="cached",
-                    cache="dynamic",
-                    engine="eager",
-                    attention="auto",
-                    habit="none",
-                    compile_mode=None,
-                    bucket=None,
-                    cache_tokens=None,
+                    parts={"mode": "cached"},
                     decode_tokens_per_s=SimpleNamespace(value=math.exp(log)),
                 )
                 for log in process

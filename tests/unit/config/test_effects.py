@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from kvbench.config.checks import check
+from kvbench.arm import Arm
 from kvbench.config.compose import load_config, sources
-from kvbench.config.effects import check_effects, named_keys
-from kvbench.config.schema import ArmConfig, Config, settings
+from kvbench.config.overrides import named_keys
+from kvbench.config.rules import check, check_effects
+from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
+from kvbench.options import settings
 
 # Keys that always have an effect, and why.
 ALWAYS = {
@@ -31,15 +33,15 @@ ALWAYS = {
     "arms[0].mode": "is what the arm does",
     "arms[0].habit": "is what the arm does besides; one that its mode cannot have is refused",
 }
-BARE = Config(arms=[ArmConfig()])
+BARE = Config(arms=[Arm()])
 KEYS = {key: metadata for key, _, metadata in (*settings(Config()), *settings(BARE))}
 
 # For every other key: a value that is not its default, and what makes a run in which it does nothing.
-ONE_ARM = {"arms": [ArmConfig("cached")]}
+ONE_ARM = {"arms": [Arm("cached")]}
 RECOMPUTE = {"mode": "nocache"}
 SCRIPT = {"model.weights": "scripted"}
 OWN = {"model.weights": "python", "model.target": "mine:build"}
-LISTED = {"arms": [ArmConfig("nocache"), ArmConfig("cached")]}
+LISTED = {"arms": [Arm("nocache"), Arm("cached")]}
 SEARCH = {"frontier.axes": ["batch"], "workload.prompt_tokens": 64}
 LENGTHS = {"scaling.lengths": [8, 16, 24, 32]}
 INEFFECTIVE: list[tuple[str, Any, dict[str, Any]]] = [
@@ -136,13 +138,13 @@ INEFFECTIVE: list[tuple[str, Any, dict[str, Any]]] = [
     ("measure.seed", 1, {"mode": "cached"}),
     ("measure.seed", 1, SEARCH),
     ("audit", True, SEARCH),
-    ("arms[0].cache", "static", {"arms": [ArmConfig("nocache", cache="static")]}),
-    ("arms[0].cache", "static", {**OWN, "arms": [ArmConfig("cached", cache="static")]}),
-    ("arms[0].engine", "compiled", {**OWN, "arms": [ArmConfig("cached", engine="compiled")]}),
-    ("arms[0].attention", "math", {**OWN, "arms": [ArmConfig("cached", attention="math")]}),
-    ("arms[0].compile_mode", "default", {"arms": [ArmConfig("cached", compile_mode="default")]}),
-    ("arms[0].bucket", 64, {"arms": [ArmConfig("cached", bucket=64)]}),
-    ("arms[0].cache_tokens", 512, {"arms": [ArmConfig("cached", cache_tokens=512)]}),
+    ("arms[0].cache", "static", {"arms": [Arm("nocache", cache="static")]}),
+    ("arms[0].cache", "static", {**OWN, "arms": [Arm("cached", cache="static")]}),
+    ("arms[0].engine", "compiled", {**OWN, "arms": [Arm("cached", engine="compiled")]}),
+    ("arms[0].attention", "math", {**OWN, "arms": [Arm("cached", attention="math")]}),
+    ("arms[0].compile_mode", "default", {"arms": [Arm("cached", compile_mode="default")]}),
+    ("arms[0].bucket", 64, {"arms": [Arm("cached", bucket=64)]}),
+    ("arms[0].cache_tokens", 512, {"arms": [Arm("cached", cache_tokens=512)]}),
 ]
 
 
@@ -197,7 +199,7 @@ EFFECTIVE = [
     {**OWN, "model.options": {"width": 8}, "model.dtype": "float16", "workload.prefill_chunk": 4},
     {"mode": "cached", "cache": "static", "engine": "compiled", "compile_mode": "default", "cache_tokens": 512},
     {"mode": "both", "bucket": 64, "cache": "static", "cache_tokens": 512, "workload.prefill_chunk": 8},
-    {"arms": [ArmConfig("nocache", engine="compiled", bucket=32), ArmConfig("generate", cache="static")]},
+    {"arms": [Arm("nocache", engine="compiled", bucket=32), Arm("generate", cache="static")]},
     {"sampling.temperature": 0.7, "sampling.top_p": 0.9, "sampling.top_k": 5, "sampling.seed": 1},
     {"sampling.repetition_penalty": 1.2},
     {"mode": "interrupted", "interrupt.steps": [3], "interrupt.message": "Why?"},
@@ -249,6 +251,6 @@ class TestWhereAValueComesFrom:
 
 
 def test_the_walk_does_not_depend_on_which_of_several_arms_a_key_is_of() -> None:
-    arms = [ArmConfig("nocache", engine="compiled"), ArmConfig("cached", compile_mode="default")]
+    arms = [Arm("nocache", engine="compiled"), Arm("cached", compile_mode="default")]
     with pytest.raises(ConfigError, match=r"^arms\[1\]\.compile_mode=default: has no effect without engine=compiled"):
         check_effects(replace(Config(), arms=arms, model=config_of({}).model))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.config.compose import load_config, sources
-from kvbench.config.locations import conf_folder
+from kvbench.config.conf_files import conf_folder
 from kvbench.plan import make_plan
 
 EXPERIMENTS = sorted((conf_folder() / "experiment").glob("*.yaml"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kvbench.config import points
-from kvbench.config.compose import load_config, sources, sweep_points, to_dict, to_yaml
-from kvbench.config.points import load_points
+from kvbench.config.compose import load_config, sources, to_dict, to_yaml
+from kvbench.config.points import load_points, sweep_points
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 

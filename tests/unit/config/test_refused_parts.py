@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.capabilities import arm_conflict, device_conflict
-from kvbench.config.schema import ArmConfig
+from kvbench.arm import Arm, arm_conflict, device_conflict
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-def arm(attention: str, *, mode: str = "cached", cache: str = "dynamic", engine: str = "eager") -> ArmConfig:
-    return ArmConfig(mode=mode, cache=cache, engine=engine, attention=attention)
+def arm(attention: str, *, mode: str = "cached", cache: str = "dynamic", engine: str = "eager") -> Arm:
+    return Arm(mode=mode, cache=cache, engine=engine, attention=attention)
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_a_chunked_prefill_without_a_cache_is_refused(run_kvbench: Run, mode: st
 
 
 def test_generate_compiles_once_for_every_pinned_backend() -> None:
-    arm = ArmConfig(mode="generate", cache="static", engine="compiled", attention="flash")
+    arm = Arm(mode="generate", cache="static", engine="compiled", attention="flash")
     assert "generate compiles once for all of SDPA's backends: leave attention=flash out" == arm_conflict(arm)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.commands.words import refuse_flags, unknown_word
+from kvbench.commands.arguments import refuse_flags, unknown_word
 from kvbench.config.compose import load_config, sources
-from kvbench.config.schema import Config, settings
-from kvbench.config.spelling import ELSEWHERE, KEYS, OTHER_NAMES, OTHER_VALUES, meant_keys, ready_files, stray_word
+from kvbench.config.conf_files import ready_files
+from kvbench.config.schema import Config
+from kvbench.config.spelling import ELSEWHERE, KEYS, OTHER_NAMES, OTHER_VALUES, meant_keys, stray_word
 from kvbench.errors import ConfigError
+from kvbench.options import settings
 
 MEANT = [
     ("new_tokens=32", "workload.new_tokens=32"),

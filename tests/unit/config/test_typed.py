@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.config.compose import load_config, sources, sweep_points
-from kvbench.config.points import load_points
-from kvbench.config.schema import ArmConfig, Config
-from kvbench.config.typed import in_grammar, in_hydras_terms
+from kvbench.arm import Arm
+from kvbench.config.compose import load_config, sources
+from kvbench.config.overrides import in_grammar, in_hydras_terms
+from kvbench.config.points import load_points, sweep_points
+from kvbench.config.schema import Config
 from kvbench.errors import ConfigError, Mistyped
 from kvbench.plan import make_plan
 
@@ -91,9 +92,9 @@ class TestArms:
     def test_may_be_words_and_mappings(self) -> None:
         config = load_config(["arms=[cached,{mode: nocache, bucket: 64, attention: math},nocache]"], sources())
         assert [
-            ArmConfig("cached"),
-            ArmConfig("nocache", attention="math", bucket=64),
-            ArmConfig("nocache"),
+            Arm("cached"),
+            Arm("nocache", attention="math", bucket=64),
+            Arm("nocache"),
         ] == config.arms
 
     def test_of_a_mode_that_is_none_are_told_the_nearest(self) -> None:

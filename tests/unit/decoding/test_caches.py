@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 
 from kvbench.analysis.agreement_verdict import judge
 from kvbench.cache_sizes import cache_bytes, quantised_conflict
-from kvbench.capabilities import CACHES
-from kvbench.capabilities.caches import group_size
+from kvbench.capabilities import CACHES, group_size
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare
 from kvbench.decoding.batches import make_batch

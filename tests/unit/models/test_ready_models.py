@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from kvbench.config.compose import conf_folder, load_config, sources
+from kvbench.config.compose import load_config, sources
+from kvbench.config.conf_files import conf_folder
 from kvbench.model_facts import facts_from_config
 from kvbench.models.sizing import predicted_weight_size
 

@@ -13,10 +13,8 @@ from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import BadInput, ModelUnavailable
 from kvbench.hub_cache import cached_commit
-from kvbench.readiness.lengths import stated_context
-from kvbench.readiness.models import found_folder
-from kvbench.readiness.targets import require_target
-from kvbench.readiness.whole import ready_plan
+from kvbench.readiness.machine import ready_plan
+from kvbench.readiness.model_files import found_folder, require_target, stated_context
 
 COMMIT = "f" * 40
 

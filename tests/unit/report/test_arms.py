@@ -1,6 +1,6 @@
 import pytest
 
-from kvbench.report.arms import arm_names
+from kvbench.arm import arm_names
 from kvbench.report.charts.palette import COLOURS, looks
 from kvbench.report.names import prompt_series, run_aspects, run_labels
 
@@ -17,11 +17,12 @@ from .records import arm, failed, one_arm, two_arms
     ],
 )
 def test_a_name_holds_the_mode_and_what_is_unusual(changes, name):
-    assert arm_names(one_arm(arms=[arm("cached", **changes)])) == (name,)
+    assert arm_names(one_arm(arms=[arm("cached", **changes)]).arms) == (name,)
 
 
 def test_equal_arms_are_told_apart_by_number():
-    assert arm_names(two_arms(arms=[arm("cached"), arm("cached")])) == ("cached (dynamic) #1", "cached (dynamic) #2")
+    record = two_arms(arms=[arm("cached"), arm("cached")])
+    assert arm_names(record.arms) == ("cached (dynamic) #1", "cached (dynamic) #2")
 
 
 def test_run_labels_hold_what_varies_and_are_unique():

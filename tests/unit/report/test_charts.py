@@ -5,7 +5,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from kvbench.report.arms import arm_names
+from kvbench.arm import arm_names
 from kvbench.report.charts.choice import run_charts
 from kvbench.report.charts.figures import label, log_axis, rule, stacked
 from kvbench.report.charts.frontier import frontier
@@ -42,7 +42,7 @@ EVERY = {
 
 @pytest.mark.parametrize("record", EVERY.values(), ids=EVERY)
 def test_plotly_accepts_every_figure_and_every_chart_says_something(record):
-    names = looks(arm_names(record))
+    names = looks(arm_names(record.arms))
     steps = [series(number) for number in range(len(record.arms))]
     blocks = [block(0, before=reading(), after=reading())] if len(record.arms) == 2 else []
     for chart in run_charts(record, steps, names, blocks):
@@ -54,7 +54,7 @@ def test_plotly_accepts_every_figure_and_every_chart_says_something(record):
 
 def test_no_name_is_markup_in_a_figure():
     record = hostile()
-    charts = run_charts(record, [series(0), series(1)], looks(arm_names(record)), [block(0)])
+    charts = run_charts(record, [series(0), series(1)], looks(arm_names(record.arms)), [block(0)])
     drawn = json.dumps([chart.figure for chart in charts])
     assert not re.search(r"<(script|img|/script)", drawn)
     assert label(HOSTILE[0]) == "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;"

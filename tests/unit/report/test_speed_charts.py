@@ -1,6 +1,6 @@
 import pytest
 
-from kvbench.report.arms import arm_names
+from kvbench.arm import arm_names
 from kvbench.report.charts.series import block_series
 from kvbench.report.charts.speed import speed, speedup
 
@@ -15,7 +15,7 @@ def test_the_speed_chart_draws_the_records_rates_and_intervals():
     assert [rate.value for rate in rates] == bars["x"]
     assert [rate.ci_high - rate.value for rate in rates] == bars["error_x"]["array"]
     assert [rate.value - rate.ci_low for rate in rates] == bars["error_x"]["arrayminus"]
-    assert [LOOKS[name].colour for name in arm_names(record)] == bars["marker"]["color"]
+    assert [LOOKS[name].colour for name in arm_names(record.arms)] == bars["marker"]["color"]
 
 
 def test_the_speed_up_stands_between_its_blocks_and_the_band_of_no_change():

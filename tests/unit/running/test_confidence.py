@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import kvbench
-from kvbench.config.checks import check
-from kvbench.config.schema import ArmConfig, Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
+from kvbench.arm import Arm
+from kvbench.config.rules import check
+from kvbench.config.schema import Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
 from kvbench.decoding.tracing import Traced
 from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
@@ -72,7 +73,7 @@ class TestATracedSequence:
 def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: Any) -> RunSamples:
     config = Config(
         model=ModelConfig(name="m", weights="path", path="(loaded)"),
-        arms=[ArmConfig(mode="nocache"), ArmConfig(mode="cached"), ArmConfig(mode="generate")],
+        arms=[Arm(mode="nocache"), Arm(mode="cached"), Arm(mode="generate")],
         workload=WorkloadConfig(**workload),
         measure=MeasureConfig(blocks=2, warmup=0),
         trace=TraceConfig(probabilities=True, top_k=3),

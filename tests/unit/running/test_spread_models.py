@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kvbench.config.schema import ArmConfig, Config, MeasureConfig, ModelConfig, WorkloadConfig
+from kvbench.arm import Arm
+from kvbench.config.schema import Config, MeasureConfig, ModelConfig, WorkloadConfig
 from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
@@ -28,7 +29,7 @@ def test_only_a_model_on_one_device_has_its_sensors(
     model.hf_device_map = placed
     config = Config(
         model=ModelConfig(name="m", weights="path", path="(loaded)"),
-        arms=[ArmConfig(mode="cached")],
+        arms=[Arm(mode="cached")],
         workload=WorkloadConfig(new_tokens=2),
         measure=MeasureConfig(blocks=1),
     )

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from kvbench.config.checks import check
-from kvbench.config.schema import ArmConfig, Config, ModelConfig, WorkloadConfig
+from kvbench.arm import Arm
+from kvbench.config.rules import check
+from kvbench.config.schema import Config, ModelConfig, WorkloadConfig
 from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
@@ -44,7 +45,7 @@ def prepared(tiny_model: Callable[..., Any]) -> Callable[..., tuple[Plan, TorchS
     ) -> tuple[Plan, TorchSession]:
         config = Config(
             model=ModelConfig(name="m", weights="path", path="(loaded)"),
-            arms=[ArmConfig(mode=mode, attention=attention) for mode in modes],
+            arms=[Arm(mode=mode, attention=attention) for mode in modes],
             workload=WorkloadConfig(**{"new_tokens": NEW_TOKENS, **workload}),
         )
         check(config)

@@ -1,4 +1,8 @@
-"""What a configuration must satisfy before anything is loaded: ranges of single keys, then keys against each other."""
+"""What a configuration must satisfy wherever it is read: ranges, keys without effect, keys against each other.
+
+What it needs of this machine is in `kvbench.readiness`, what it needs of the loaded model in
+`kvbench.running.preconditions`.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ from collections.abc import Collection
 from pathlib import PurePath
 from typing import Any
 
-from kvbench.capabilities import INTERRUPTED, MODES, quantization_conflict
-from kvbench.config.arms import check_arms, device_type, modes_of
-from kvbench.config.effects import check_effects
-from kvbench.config.own_models import check_own_model
-from kvbench.config.schema import AXES, Config, ModelConfig, settings
+from kvbench.arm import Arm, arm_conflict, device_conflict, too_short
+from kvbench.capabilities import INTERRUPTED, MODES, habits_of, quantization_conflict
+from kvbench.config.schema import AXES, OWN_MODEL, Config, ModelConfig
 from kvbench.config.spelling import unknown_value
 from kvbench.errors import ConfigError, Mistyped
+from kvbench.options import settings
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER_NAME = re.compile(r"[^/\\\0]+")
+TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+OF_ONE_ARM = re.compile(r"arms\[(\d+)\]\.")
+CHECKPOINTS = ("hub", "path", "random")  # sources whose ready file may say more of a model than one of them needs
+# Habits that are switched through arguments of transformers' models.
+TRANSFORMERS_HABITS = ("all_logits", "dropped_cache")
 
 # With a minimum of 2 blocks the final 95 % interval covers 88 %, with 5 it covers 93 %, with the default 8 it covers
 # 94 % (simulated: tests/unit/test_coverage.py).
@@ -34,7 +42,7 @@ ALIASES = {
 def check(config: Config, named: Collection[str] = ()) -> None:
     """Raise `ConfigError` naming the key, the value got and the values allowed; resolve aliases in place.
 
-    `named` are the keys that the caller's overrides name (see `config.effects`).
+    `named` are the keys that the caller's overrides name.
     """
     _apply_aliases(config)
     for key, value, metadata in settings(config):
@@ -44,8 +52,8 @@ def check(config: Config, named: Collection[str] = ()) -> None:
     _check_workload(config)
     _check_places(config)
     _check_quantization(config)
-    check_arms(config)
-    check_own_model(config)
+    _check_arms(config)
+    _check_own_model(config)
     _check_interruptions(config)
     _check_scaling(config)
     _check_frontier(config)
@@ -76,6 +84,53 @@ def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
         raise ConfigError(f"{key}={value}: must be at most {metadata['maximum']}")
 
 
+def check_effects(config: Config, named: Collection[str] = ()) -> None:
+    """Raise `ConfigError` for the first key that is set where it has no effect.
+
+    Set is what differs from the key's default, wherever it was set: a file's value that an override made useless is
+    refused like a typed one, because the record would hold it as if it had counted. Only what describes a model may
+    stand in its ready file without being used. `named` are the keys that the caller's overrides name.
+    """
+    arms = config.every_arm
+    for key, value, metadata in settings(config):
+        if value in (metadata["default"], metadata["off"]) or _describes(key, metadata, config, named):
+            continue
+        of_one = OF_ONE_ARM.match(key)
+        about = arms if of_one is None else (arms[int(of_one[1])],)
+        for condition in metadata["effective"]:
+            if not condition.holds(config, about):
+                words = {"key": key, "value": value, "config": config}
+                remedy = condition.remedy.format(**words)
+                raise ConfigError(
+                    f"{_set(key, value, named)}: has no effect {condition.why.format(**words)};"
+                    f" {remedy + ', or ' if remedy else ''}{_removal(key, metadata['default'], named)}"
+                )
+
+
+def _describes(key: str, metadata: dict[str, Any], config: Config, named: Collection[str]) -> bool:
+    return bool(metadata["described"]) and config.model.weights in CHECKPOINTS and key not in named
+
+
+def _set(key: str, value: Any, named: Collection[str]) -> str:
+    """What was set: of a mapping the key that was typed, since the whole of it may fill the terminal."""
+    if isinstance(value, dict):
+        return max((each for each in named if each.startswith(f"{key}.")), key=len, default=key)
+    return f"{key}={_shown(value)}"
+
+
+def _removal(key: str, default: Any, named: Collection[str]) -> str:
+    """How to take the value away: what came from a file is set back."""
+    if not named or key in named or key.startswith("arms[") or isinstance(default, (list, dict)):
+        return "remove it"
+    return f"set {key}={'null' if default is None else _shown(default)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _check_model(model: ModelConfig) -> None:
     if model.weights == "hub" and not model.id:
         raise ConfigError("model.id is not set: a model from the hub needs one, such as model.id=Qwen/Qwen3-0.6B")
@@ -89,7 +144,7 @@ def _check_model(model: ModelConfig) -> None:
 
 def _check_quantization(config: Config) -> None:
     name = config.model.quantization
-    device = device_type(config)
+    device = config.device_type
     if device is not None and (conflict := quantization_conflict(name, device)):
         raise ConfigError(conflict)
 
@@ -113,9 +168,72 @@ def _check_workload(config: Config) -> None:
         raise ConfigError(f"workload.stop={stop}: the scripted model has no tokenizer; allowed: ignore or [ids]")
 
 
+def _check_arms(config: Config) -> None:
+    """Raise `ConfigError` for parts that make no arm, or none on the device that is asked for."""
+    if config.arms is not None and not config.arms:
+        raise ConfigError("arms=[]: name at least one arm, such as arms=[{mode: nocache},{mode: cached}]")
+    for index, arm in enumerate(config.every_arm):
+        conflict = arm_conflict(arm) or _conflict_with_run(arm, config)
+        if conflict is not None:
+            raise ConfigError(conflict if config.arms is None else f"arms[{index}]: {conflict}")
+    chunk = config.workload.prefill_chunk
+    lossy = next((arm.cache for arm in config.every_arm if arm.is_lossy), None)
+    if chunk is not None and lossy is not None:
+        raise ConfigError(
+            f"workload.prefill_chunk={chunk}: a quantised cache takes later pieces as new tokens, and its bytes"
+            f" are not predicted then: use another cache than {lossy}"
+        )
+
+
+def _conflict_with_run(arm: Arm, config: Config) -> str | None:
+    """Why an arm cannot serve this run, or None when it can."""
+    if config.device_type is not None and (conflict := device_conflict(arm, config.device_type)):
+        return conflict
+    if arm.repeats and config.model.device_map is not None:
+        return f"engine {arm.engine} repeats passes on one device: leave model.device_map={config.model.device_map} out"
+    if arm.repeats and config.frontier.axes is not None:
+        return f"engine {arm.engine} would prepare every size that is tried: use engine=eager with frontier.axes"
+    if config.model.weights == "scripted" and arm.is_lossy:
+        return f"cache={arm.cache}: the scripted model has no keys to quantise; use cache=dynamic or static"
+    scaling, new_tokens = config.scaling, config.workload.new_tokens
+    if scaling.lengths:
+        return too_short(arm, max(max(scaling.lengths) + new_tokens, min(scaling.lengths) + scaling.decode_tokens))
+    if config.workload.prompt_tokens is not None:
+        return too_short(arm, config.workload.prompt_tokens + new_tokens)
+    return None
+
+
+def _check_own_model(config: Config) -> None:
+    """Raise `ConfigError` for what only transformers' models can do, and for a target that is none."""
+    model = config.model
+    if model.weights != OWN_MODEL:
+        return
+    _check_target(model)
+    for arm in config.every_arm:
+        if not MODES[arm.mode].ours:
+            raise ConfigError(
+                f"mode {arm.mode} is transformers' own generate(), which model=python has not; leave it out"
+            )
+        foreign = sorted(habits_of(arm.mode, arm.habit) & set(TRANSFORMERS_HABITS))
+        if foreign:
+            raise ConfigError(
+                f"mode {arm.mode} has the habit {foreign[0]}, which is asked for by an argument of transformers'"
+                " models; model=python has none: leave it out"
+            )
+
+
+def _check_target(model: ModelConfig) -> None:
+    if model.target is None:
+        raise ConfigError(
+            "model.target is not set: name the factory of your model, such as model.target=package.module:factory"
+        )
+    if not TARGET.fullmatch(model.target):
+        raise ConfigError(f"model.target={model.target}: must be of the form package.module:factory")
+
+
 def _check_interruptions(config: Config) -> None:
     steps, message = config.interrupt.steps, config.interrupt.message
-    modes = modes_of(config)
+    modes = config.modes
     if not set(modes) & set(INTERRUPTED):
         return
     last = config.workload.new_tokens - 1
@@ -145,7 +263,7 @@ def _check_scaling(config: Config) -> None:
     workload = config.workload
     if workload.stop != "ignore":
         raise ConfigError(f"workload.stop={workload.stop}: not with scaling.lengths, every step counts; use ignore")
-    if set(modes_of(config)) & set(INTERRUPTED):
+    if set(config.modes) & set(INTERRUPTED):
         raise ConfigError("scaling.lengths: not with an interrupted mode, whose steps are of several kinds")
 
 
@@ -166,7 +284,7 @@ def _check_frontier(config: Config) -> None:
     refusals = {
         "launch=inline: not with frontier.axes, nothing could end a try; use launch=worker": not killable,
         "frontier.axes: not with an interrupted mode, whose caches are lost on the way": bool(
-            set(modes_of(config)) & set(INTERRUPTED)
+            set(config.modes) & set(INTERRUPTED)
         ),
         "frontier.axes: not with scaling.lengths, which time what this run only fits; leave one out": (
             config.scaling.lengths is not None
@@ -193,7 +311,7 @@ def _check_measure(config: Config) -> None:
             f"measure.blocks={measure.blocks}: stopping=precision needs at least {LEAST_FOR_PRECISION}; stopping on"
             " fewer takes luck for precision"
         )
-    if measure.stopping == "precision" and len(modes_of(config)) == 1:
+    if measure.stopping == "precision" and len(config.modes) == 1:
         raise ConfigError("measure.stopping=precision: needs two arms, its target is the speed-up's interval")
 
 

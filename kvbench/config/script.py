@@ -1,0 +1,64 @@
+"""The keys of `model=scripted`: a script that spends exactly the time that it is told, to test the instrument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvbench.config.conditions import SCRIPTED, SEEDED_MODEL
+from kvbench.options import setting
+
+FAILURES = ("error", "oom", "crash", "hang")
+SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
+LARGEST_SEED = 2**63 - 1  # torch's generators take no more
+
+
+def scripted(default: Any, help: str, **range_: Any) -> Any:
+    """A `setting` of the scripted model. They describe one script, whichever of its times a run comes to spend."""
+    return setting(default, f"scripted: {help}", effective=SCRIPTED, **range_)
+
+
+@dataclass
+class ScriptConfig:
+    """What a scripted model spends, holds and fails with. They stand among the keys of `model`, which they follow."""
+
+    prefill_s: float = scripted(0.010, "seconds of a prefill", above=0)
+    cached_step_s: float = scripted(0.001, "seconds of a cached decode step", above=0)
+    nocache_step_s: float = scripted(0.010, "seconds of a decode step without a cache", above=0)
+    per_token_s: float = scripted(0.0, "seconds added to a decode step per token of context", minimum=0)
+    nocache_per_token_s: float = scripted(
+        0.0, "the same of a step without a cache alone, on top of per_token_s", minimum=0
+    )
+    nocache_per_token2_s: float = scripted(
+        0.0, "seconds added to a step without a cache per squared token of context", minimum=0
+    )
+    launch_s: float = scripted(0.0, "seconds in which the host submits a step, which is no shorter", minimum=0)
+    parameters: int | None = scripted(None, "weights of 2 bytes, all in matrices (default: none)", minimum=1)
+    drift: float = scripted(0.0, "relative change of every time from one block to the next", above=-1)
+    host_drift: float = scripted(
+        0.0, "relative change of the host's checks from before the blocks to after them", above=-1
+    )
+    noise: float = scripted(0.0, "relative standard deviation of each step", minimum=0)
+    unseen_length_s: float = scripted(
+        0.0, "seconds added to a step at a length never seen before, unless attention is pinned", minimum=0
+    )
+    all_logits_s: float = scripted(
+        0.0, "seconds that logits of every position add to a step without a cache", minimum=0
+    )
+    prepare_s: float = scripted(0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0)
+    kernel: str | None = scripted(None, "name of the kernel that takes the device's time (default: none)")
+    seed: int = setting(
+        0,
+        "scripted and random: seed of the noise, of the weights",
+        minimum=0,
+        maximum=LARGEST_SEED,
+        effective=SEEDED_MODEL,
+    )
+    virtual_time: bool = scripted(True, "advance a virtual clock; false sleeps for real")
+    fail_at_step: int | None = scripted(None, "fail at this decode step, counted over the whole run", minimum=1)
+    fail_with: str = scripted("error", "how to fail", choices=FAILURES)
+    memory_bytes: int | None = scripted(
+        None, "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)", minimum=1
+    )
+    step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0)
+    sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)
