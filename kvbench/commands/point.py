@@ -21,8 +21,8 @@ from kvbench.readiness.whole import ready_plan
 from kvbench.records.schema import RunRecord, Status
 from kvbench.records.steps import step_table
 from kvbench.records.store import LOG, RunFolder
+from kvbench.running.faults import uninterrupted
 from kvbench.running.frontier import search_frontier
-from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
 

@@ -15,11 +15,8 @@ from kvbench.measuring.stopping import stopping_rule
 from kvbench.measuring.tries import Attempting
 from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.plan import Plan
-from kvbench.running.audits import audit_blocks
-from kvbench.running.blocks import measure_block
-from kvbench.running.first_visits import evidence
 from kvbench.running.session import Session
-from kvbench.running.visits import visit
+from kvbench.running.visits import audit_blocks, evidence, measure_block, visit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kvbench.cache_sizes import unknown_reason
+from kvbench.cache_sizes import MESSAGES, predicted_bytes, unknown_reason
 from kvbench.decoding.cache_bytes import host_bytes, logical_bytes, storage_bytes
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch
 from kvbench.decoding.witness import Witness
@@ -18,7 +18,6 @@ from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep, Reconciliation
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Arm
-from kvbench.running.arm_cache import MESSAGES, predicted_bytes
 
 
 @dataclass(frozen=True)

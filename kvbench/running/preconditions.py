@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from kvbench.cache_sizes import quantised_conflict
-from kvbench.capabilities import CACHES, MODES, device_conflict, takes_masks
+from kvbench.cache_sizes import predicted_bytes, quantised_conflict
+from kvbench.capabilities import CACHES, MODES, attention_conflict, device_conflict, takes_masks
 from kvbench.capabilities.attentions import HALF_ONLY_ATTENTION
 from kvbench.config.arms import too_short
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
+from kvbench.errors import ConfigError, DeviceUnavailable, KvbenchError, ModelUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.library_versions import untested
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts
@@ -22,7 +22,6 @@ from kvbench.models.fitting import free_bytes, require_fit
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
 from kvbench.plan import Arm, Plan, made_length
-from kvbench.running.arm_cache import predicted_bytes
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
 
@@ -231,3 +230,34 @@ def pad_id_of(tokenizer: Any) -> int:
     """What fills rows after their end."""
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return next((int(candidate) for candidate in ids if candidate is not None), 0)
+
+
+EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
+
+
+def second_attention(own: str, first: str, heads: int, batch: PromptBatch, device: torch.device) -> str | None:
+    """See `Reorderable.second_attention`; `own` is the model's, `first` the first arm's."""
+    if "eager" in (own, first):
+        # Where eager is an architecture's own choice, SDPA may lack something of it, such as soft-capping.
+        return "sdpa" if own == "sdpa" else None
+    rows, length = len(batch.lengths), batch.positions.shape[1]
+    scores = rows * heads * length**2
+    fits = scores * EAGER_BYTES < free_bytes(device) / 2
+    return "eager" if scores and fits else None
+
+
+def other_attentions(own: str, device_type: str, *, masked: bool, decode: Callable[[str], None]) -> tuple[str, ...]:
+    """One attention besides `own`, an arm's, that can decode it, or none.
+
+    Found by trying, since availability depends on type, shape and device: `decode` takes a step under an attention.
+    """
+    for name in ("math",) if device_type == "cpu" else ("flash", "efficient", "math"):
+        conflict = attention_conflict(name, device_type) is not None
+        if conflict or name == own or (masked and not takes_masks(name, device_type)):
+            continue
+        try:
+            decode(name)
+        except (KvbenchError, RuntimeError, ValueError):  # no such kernel for this model
+            continue
+        return (name,)
+    return ()

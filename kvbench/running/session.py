@@ -130,7 +130,7 @@ class Backend(Protocol):
 def stable_environment(plan: Plan) -> dict[str, Any]:
     """What a record of this plan would say of what its `resume_key` holds. Raises `DeviceUnavailable`."""
     if plan.config.model.weights == "scripted":
-        from kvbench.running.scripted_session import environment_of_script
+        from kvbench.running.scripted import environment_of_script
 
         environment = environment_of_script()
     else:
@@ -143,7 +143,7 @@ def stable_environment(plan: Plan) -> dict[str, Any]:
 def open_backend(plan: Plan) -> Backend:
     """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
     if plan.config.model.weights == "scripted":
-        from kvbench.running.scripted_session import ScriptedBackend
+        from kvbench.running.scripted import ScriptedBackend
 
         return ScriptedBackend(plan.config.model)
     from kvbench.running.torch_backend import load_backend

@@ -23,8 +23,7 @@ from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
 from kvbench.running import worker
-from kvbench.running.faults import Fault, fault_of
-from kvbench.running.interrupts import uninterrupted
+from kvbench.running.faults import Fault, fault_of, uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.worker import Done, Order, Survey, Workshop
 

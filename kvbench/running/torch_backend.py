@@ -19,7 +19,7 @@ from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own_loading import load_own
 from kvbench.plan import Plan, model_name
-from kvbench.running.engines import require_engines
+from kvbench.running.arm_decoders import require_engines
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker_state import WorkerState

@@ -29,17 +29,15 @@ from kvbench.measuring.untimed_pass import Proof, UntimedPass
 from kvbench.models.no_tokenizer import NoTokenizer
 from kvbench.plan import Attempt, Plan
 from kvbench.records.host_checks import HostCheck
-from kvbench.running import arm_agreement, attentions, preconditions
+from kvbench.running import arm_agreement, preconditions
 from kvbench.running.arm_decoders import ArmDecoders
-from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.pass_memory import PassMemory
-from kvbench.running.prompt_batches import PromptBatches
-from kvbench.running.prompt_tokens import message_ids, tokenise
+from kvbench.running.prompt_batches import PromptBatches, message_ids, tokenise
 from kvbench.running.shapes import arm_shapes
-from kvbench.running.shown_text import show_text
 from kvbench.running.size_attempts import SizeAttempts
 from kvbench.running.step_work import counted_flops, step_work
+from kvbench.running.token_texts import TokenTexts, show_text, traced_sequences
 
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
 COMPILED_AWAY = "a compiler has put its operations together, and nothing counts them on a CPU"
@@ -125,7 +123,7 @@ class TorchSession:
     def second_attention(self, batch: PromptBatch) -> str | None:
         """See `Reorderable.second_attention`."""
         own, first, heads = self._backend.own_attention, self._plan.arms[0].attention, self._facts.attention_heads or 0
-        return attentions.second_attention(own, first, heads, batch, self._backend.device)
+        return preconditions.second_attention(own, first, heads, batch, self._backend.device)
 
     @property
     def dtype(self) -> str:
@@ -214,7 +212,7 @@ class TorchSession:
 
         masked = self.batches[0].mask is not None or getattr(self._model.config, "separates_documents", False)
         own, device_type = self._plan.arms[arm].attention, self._backend.device.type
-        return attentions.other_attentions(own, device_type, masked=masked, decode=decode)
+        return preconditions.other_attentions(own, device_type, masked=masked, decode=decode)
 
     def device_state(self) -> tuple[int | None, int | None]:
         """See `Session.device_state`."""

@@ -13,14 +13,13 @@ from typing import Any
 
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
-from kvbench.errors import reason_of
+from kvbench.errors import OutOfMemory, reason_of
 from kvbench.measuring.samples import Prepared, Warned
+from kvbench.measuring.tries import Attempted, Attempting
 from kvbench.plan import Plan
-from kvbench.running.attempt import run_attempt
-from kvbench.running.faults import Fault, fault_of
-from kvbench.running.interrupts import ignore_interrupts
+from kvbench.running.faults import Fault, fault_of, ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
-from kvbench.running.session import Backend, open_backend, stable_environment
+from kvbench.running.session import Backend, Session, open_backend, stable_environment
 
 STAYS = "the process is not as it was before this run, so measure anything else in a new one"
 
@@ -150,3 +149,21 @@ def _redirect_output(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def run_attempt(plan: Plan, session: Session, emit: Emit) -> None:
+    """Without an attempt in the plan: model and capacity. With one: that size.
+
+    Raises `OutOfMemory` also for a try that came to its end with more than it was allowed: its parent looks at it
+    every few milliseconds and can miss a peak, the high-water mark cannot.
+    """
+    attempt = plan.attempt
+    if attempt is None:
+        emit(session.prepared)
+        emit(session.capacity())
+        return
+    emit(Attempting())
+    peak_bytes = session.attempt(attempt)
+    emit(Attempted(peak_bytes))
+    if attempt.limit_bytes is not None and peak_bytes is not None and peak_bytes > attempt.limit_bytes:
+        raise OutOfMemory(f"came to its end with {peak_bytes:,} bytes, and {attempt.limit_bytes:,} are allowed")

@@ -18,7 +18,7 @@ from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.store import find_runs
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -30,7 +30,7 @@ from kvbench.measuring.blocks import Block
 from kvbench.plan import make_plan
 from kvbench.records.schema import Speedup
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 from kvbench.running.supervisor import InlineRunner
 
 Run = Callable[..., tuple[int, str, str]]

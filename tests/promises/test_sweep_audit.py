@@ -12,7 +12,7 @@ from kvbench.commands import sweep as sweep_command
 from kvbench.errors import ConfigError
 from kvbench.records.schema import RunRecord
 from kvbench.records.store import find_runs, finished_runs
-from kvbench.running.scripted_session import ScriptedBackend, ScriptedSession
+from kvbench.running.scripted import ScriptedBackend, ScriptedSession
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -15,7 +15,7 @@ from kvbench.measuring.samples import RunSamples, Stopped, Warned
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import Check
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 
 def measured(*overrides: str) -> tuple[Plan, RunSamples]:

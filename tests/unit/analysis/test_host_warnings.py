@@ -13,7 +13,7 @@ from kvbench.measuring.blocks import Block
 from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 
 def measured(blocks: int = 5) -> tuple[Plan, RunSamples]:

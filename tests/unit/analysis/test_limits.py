@@ -18,7 +18,7 @@ from kvbench.plan import Plan, make_plan
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
 from kvbench.records.schema import Limit
 from kvbench.running.job import Progress, Text, run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 PARAMETERS = 10**6  # 2 bytes each, all in matrices
 CEILINGS = Ceilings(

@@ -14,7 +14,7 @@ from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
 from kvbench.records.schema import RunRecord
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 from kvbench.statistics import median
 
 STEADY = (1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01)

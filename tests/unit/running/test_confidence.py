@@ -18,8 +18,8 @@ from kvbench.measuring.traced_pass import TracedPass
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
-from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.job import Progress, Text, run_job
+from kvbench.running.token_texts import TokenTexts, traced_sequences
 from kvbench.running.torch_backend import TorchBackend
 
 

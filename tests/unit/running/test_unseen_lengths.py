@@ -21,10 +21,9 @@ from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Plan, Prompts, make_plan
-from kvbench.running.first_visits import NO_LENGTH, NOTEWORTHY, PROBE_STEPS, evidence
 from kvbench.running.torch_backend import TorchBackend
 from kvbench.running.torch_session import TorchSession
-from kvbench.running.visits import visit
+from kvbench.running.visits import NO_LENGTH, NOTEWORTHY, PROBE_STEPS, evidence, visit
 
 TEN, TWENTY = "abcdefghij", "klmnopqrstuvwxyzABCD"  # a byte is a token
 NEW_TOKENS = 6
