@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
+from kvbench.capabilities import QUANTIZATIONS, takes_masks
 from kvbench.decoding.agreement import (
     FEW_STEPS,
-    Comparable,
+    Compared,
     common_path,
     compare,
     divergences,
@@ -26,12 +28,77 @@ from kvbench.decoding.sampling import Forced, is_greedy
 from kvbench.decoding.setting import TorchSetting
 from kvbench.interruptions import Interruptions
 from kvbench.measuring.agreement_figures import AgreementFigures, ReferenceFigures
-from kvbench.measuring.memory import MemoryMeter
 from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.models.checkpoint import DTYPES
-from kvbench.plan import Plan
-from kvbench.running import preconditions
+from kvbench.models.fitting import free_bytes
 from kvbench.running.model_on_device import ModelOnDevice
+from kvbench.running.preconditions import reference_device
+from kvbench.running.torch_session import TorchSession
+
+EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
+
+
+def agreement(session: TorchSession, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
+    """Compare a candidate arm with the first arm on one token path; `passes` are the arms' untimed passes."""
+    baseline, judged = passes[0].tokens, passes[candidate].tokens
+    figures = compare(_compared(session), candidate, baseline, judged, _extent(session))
+    sampling = session.plan.config.sampling
+    return replace(figures, sampled=not is_greedy(sampling), penalised=sampling.repetition_penalty != 1.0)
+
+
+def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[ReferenceFigures]:
+    """How far every arm is from the same model in the type of `check.reference`.
+
+    There is one path for all arms, the one that shows the first divergence of any.
+    """
+    wanted, run, model = session.plan.config.check.reference, _compared(session), session.model
+    found = [each for arm in passes[1:] for each in divergences(passes[0].tokens, arm.tokens)]
+    earliest = min(found, key=lambda each: each.step, default=None)
+    number, path = common_path(run, passes[0].tokens, earliest, _extent(session))
+    device = reference_device(wanted, model.loaded.facts, model.device)
+    wide = widened(model.loaded.model, DTYPES[wanted], device)
+    try:
+        return reference_distances(run, wide, range(len(passes)), number, path, session.prepared.interruptions)
+    finally:
+        del wide
+        session.meter.reset()
+
+
+def _compared(session: TorchSession) -> Compared:
+    plan, model, decoders = session.plan, session.model, session.decoders
+    arithmetic = QUANTIZATIONS[plan.config.model.quantization].arithmetic
+    return Compared(
+        batches=session.batches,
+        batch_members=session.batches.members,
+        dtype=arithmetic or str(model.loaded.model.dtype).removeprefix("torch."),
+        caches=[arm.cache for arm in plan.arms],
+        # A model of one's own is handed no mask.
+        takes_masks=not model.is_own and takes_masks(plan.arms[0].attention, model.device.type),
+        inserts=bool(session.prepared.interruptions.message_ids),
+        decoder=decoders.plain,
+        unprepared=decoders.unprepared,
+        round_trip=decoders.round_trip,
+        second_attention=partial(_second_attention, model, plan.arms[0].attention),
+    )
+
+
+def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> str | None:
+    """An attention other than the model's own and `first`, the first arm's; None where there is none that fits."""
+    if "eager" in (model.own_attention, first):
+        # Where eager is an architecture's own choice, SDPA may lack something of it, such as soft-capping.
+        return "sdpa" if model.own_attention == "sdpa" else None
+    rows, length = len(batch.lengths), batch.positions.shape[1]
+    scores = rows * (model.loaded.facts.attention_heads or 0) * length**2
+    fits = scores * EAGER_BYTES < free_bytes(model.device) / 2
+    return "eager" if scores and fits else None
+
+
+def _extent(session: TorchSession) -> int | None:
+    """How many steps are compared; None for all."""
+    if session.plan.config.check.agreement != "few":
+        return None
+    # The passes after an interruption are what an interrupted arm is about.
+    return max(FEW_STEPS, *(step + 2 for step in session.prepared.interruptions.steps), 0)
 
 
 def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
@@ -51,7 +118,7 @@ def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
 
 
 def reference_distances(
-    session: Comparable,
+    run: Compared,
     model: Any,
     arms: Iterable[int],
     number: int,
@@ -62,7 +129,7 @@ def reference_distances(
 
     `number` is the batch's; `path` is (batch, steps).
     """
-    batch = session.batches[number]
+    batch = run.batches[number]
     device = next(model.parameters()).device
     forced = Forced(path.to(device))
     attention = str(model.config._attn_implementation)
@@ -71,11 +138,11 @@ def reference_distances(
     setting = TorchSetting("auto", attention, 0)
     loop = NoCacheLoop(Forward(model), forced, setting, 0, interruptions=interruptions)
     reference = follow(loop, forced, _moved(batch, device))
-    return [_distance(session, arm, batch, path, reference, model, device) for arm in arms]
+    return [_distance(run, arm, batch, path, reference, model, device) for arm in arms]
 
 
 def _distance(
-    session: Comparable,
+    run: Compared,
     arm: int,
     batch: PromptBatch,
     path: torch.Tensor,
@@ -84,52 +151,10 @@ def _distance(
     device: torch.device,
 ) -> ReferenceFigures:
     forced = Forced(path)
-    steps = step_figures(reference, follow(session.decoder(arm, forced), forced, batch))
+    steps = step_figures(reference, follow(run.decoder(arm, forced), forced, batch))
     return ReferenceFigures(arm, str(model.dtype).removeprefix("torch."), device.type, path.shape[1], **overall(steps))
 
 
 def _moved(batch: PromptBatch, device: torch.device) -> PromptBatch:
     mask = None if batch.mask is None else batch.mask.to(device)
     return PromptBatch(batch.index, batch.input_ids.to(device), batch.positions.to(device), mask, batch.lengths)
-
-
-def agreement(
-    session: Comparable, plan: Plan, interruptions: Interruptions, candidate: int, passes: Sequence[UntimedPass]
-) -> AgreementFigures:
-    """See `Session.agreement`."""
-    extent = _extent(plan, interruptions)
-    figures = compare(session, candidate, passes[0].tokens, passes[candidate].tokens, extent)
-    sampling = plan.config.sampling
-    return replace(figures, sampled=not is_greedy(sampling), penalised=sampling.repetition_penalty != 1.0)
-
-
-def references(
-    session: Comparable,
-    plan: Plan,
-    interruptions: Interruptions,
-    model: ModelOnDevice,
-    meter: MemoryMeter,
-    passes: Sequence[UntimedPass],
-) -> list[ReferenceFigures]:
-    """See `Session.references`: one path for all arms, the one that shows the first divergence of any."""
-    wanted = plan.config.check.reference
-    if wanted == "none":
-        return []
-    found = [each for arm in passes[1:] for each in divergences(passes[0].tokens, arm.tokens)]
-    earliest = min(found, key=lambda each: each.step, default=None)
-    number, path = common_path(session, passes[0].tokens, earliest, _extent(plan, interruptions))
-    device = preconditions.reference_device(wanted, model.loaded.facts, model.device)
-    wide = widened(model.loaded.model, DTYPES[wanted], device)
-    try:
-        return reference_distances(session, wide, range(len(passes)), number, path, interruptions)
-    finally:
-        del wide
-        meter.reset()
-
-
-def _extent(plan: Plan, interruptions: Interruptions) -> int | None:
-    """How many steps are compared; None for all."""
-    if plan.config.check.agreement != "few":
-        return None
-    # The passes after an interruption are what an interrupted arm is about.
-    return max(FEW_STEPS, *(step + 2 for step in interruptions.steps), 0)

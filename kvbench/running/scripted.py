@@ -1,4 +1,4 @@
-"""What a script stands for: a model that only spends time and holds bytes, and the decoder that lets it."""
+"""A model that only spends time: the whole program runs on it with exact expected numbers and without torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -14,11 +15,11 @@ from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
 from kvbench.decoding.buckets import Buckets
-from kvbench.decoding.chunks import WHOLE, Chunks
-from kvbench.decoding.proof import passes_by_token, prove, together
-from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
+from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.proof import passes_by_token, together
+from kvbench.decoding.protocol import Decoded, Observer, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
-from kvbench.interruptions import NONE, Interruptions
+from kvbench.interruptions import Interruptions
 from kvbench.measuring.agreement_figures import AgreementFigures
 from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep
 from kvbench.measuring.blocks import tokens_sha256
@@ -28,14 +29,20 @@ from kvbench.measuring.samples import Prepared, Shapes
 from kvbench.measuring.scripted_device import ScriptedSensors
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.measuring.step_work import CountedFlops, StepWork
-from kvbench.measuring.traced_pass import TracedPass
 from kvbench.measuring.tries import Capacity
-from kvbench.measuring.untimed_pass import Proof, UntimedPass
+from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.plan import Arm, Attempt, Plan, made_length
 from kvbench.records.host_checks import HostCheck
+from kvbench.running.prompt_batches import PromptBatches
+from kvbench.running.sessions import Untimed
+from kvbench.running.visits import proof_of
 
 HANGING_S = 3600.0  # longer than anyone's limit
+VOCABULARY = 256
+NO_OPERATIONS = "the scripted model computes nothing"
+NO_DEVICE = "the scripted model uses no device"
+HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first check in a run
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
 
@@ -44,7 +51,7 @@ class ScriptedBatch:
     """Prompts of one batch as lists of ids."""
 
     index: int
-    token_ids: tuple[tuple[int, ...], ...]
+    token_ids: Sequence[Sequence[int]]
 
     @property
     def longest(self) -> int:
@@ -52,8 +59,8 @@ class ScriptedBatch:
         return max(map(len, self.token_ids))
 
 
-class ScriptedModel:
-    """The clock, the dice and the memory of one script."""
+class ScriptedBackend:
+    """The clock, the dice and the memory of one script, ready for one plan after another."""
 
     def __init__(self, spec: ModelConfig) -> None:
         self.spec = spec
@@ -64,6 +71,13 @@ class ScriptedModel:
         if spec.sensors != "none" and isinstance(self.clock, ScriptedClock):  # config.checks refuses another clock
             self.sensors = ScriptedSensors(spec.sensors, self.clock)
         self._seen: set[tuple[bool, int]] = set()  # lengths that a plan was built for, by mode
+
+    def session(self, plan: Plan) -> ScriptedSession:
+        """One plan on this script."""
+        return ScriptedSession(self, plan)
+
+    def put_back(self, *, shared: bool = False) -> None:
+        """Nothing stays behind: a script is read anew for every run."""
 
     def spend(self, seconds: float) -> None:
         """Let virtual time pass, or sleep."""
@@ -129,12 +143,12 @@ class ScriptedDecoder:
 
     def __init__(
         self,
-        model: ScriptedModel,
+        model: ScriptedBackend,
         arm: Arm,
-        interruptions: Interruptions = NONE,
-        attention: str | None = None,
-        chunks: Chunks = WHOLE,
-        prepare: Callable[[], None] = lambda: None,
+        interruptions: Interruptions,
+        attention: str | None,
+        chunks: Chunks,
+        prepare: Callable[[], None],
     ) -> None:
         """`prepare` is called before the first step of every run."""
         self._model = model
@@ -151,7 +165,7 @@ class ScriptedDecoder:
         self._model.enter(block)
 
     def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """See `Decoder.run`."""
+        """One letter after another, each after the time that the script has for its pass."""
         spec, rows = self._model.spec, len(batch.token_ids)
         loses_past = self._arm.mode == "interrupted"
         by_token = passes_by_token(
@@ -184,243 +198,201 @@ class ScriptedDecoder:
         return Decoded([list(ids) for _ in range(rows)], made, None)
 
 
-VOCABULARY = 256
-NO_OPERATIONS = "the scripted model computes nothing"
-NO_DEVICE = "the scripted model uses no device"
-HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first check in a run
+class ScriptedDecoders:
+    """Makes the decoders of one run, and remembers what its engines have prepared."""
 
-
-class ScriptedBackend(ScriptedModel):
-    """A scripted model, ready for one plan after another."""
-
-    def session(self, plan: Plan) -> ScriptedSession:
-        """See `Backend.session`."""
-        return ScriptedSession(self, plan)
-
-    def put_back(self, *, shared: bool = False) -> None:
-        """See `Backend.put_back`: a script is read anew for every run."""
-
-
-class ScriptedSession:
-    """One plan on the scripted model; see `Session`."""
-
-    def __init__(self, backend: ScriptedModel, plan: Plan) -> None:
-        self._backend = backend
+    def __init__(self, model: ScriptedBackend, plan: Plan, interruptions: Interruptions) -> None:
+        self._model = model
         self._plan = plan
-        self.clock: Clock = backend.clock
-        rule = plan.stop_rule
-        self.stop_ids = tuple(map(int, rule)) if isinstance(rule, tuple) else ()
-        prompts = _prompts(plan)
-        size = plan.config.workload.batch_size
-        indices = tuple(tuple(range(start, min(start + size, len(prompts)))) for start in range(0, len(prompts), size))
-        self.batches = tuple(
-            ScriptedBatch(number, tuple(tuple(prompts[index]["token_ids"]) for index in members))
-            for number, members in enumerate(indices)
-        )
-        self.sensors: DeviceSensors = backend.sensors or NullSensors(NO_DEVICE)
-        self._unseen = 0
-        self._host_checks = 0
+        self._interruptions = interruptions
         self._prepared_s: dict[int, float] = {}  # by arm
-        self._facts = _facts(plan)
-        message = plan.config.interrupt.message or ""
-        self._interruptions = Interruptions(plan.interrupt_steps, tuple(message.encode()))
-        self._chunks = Chunks(plan.config.workload.prefill_chunk)
-        self.prepared = Prepared(
-            model=asdict(self._facts),
-            environment={
-                **environment_of_script(),
-                **self.sensors.facts(),
-                **neighbours(self.sensors),
-            },
-            prompts=tuple(prompts),
-            batches=indices,
-            load_s=0.0,
-            interruptions=self._interruptions,
-        )
 
-    def decoder(self, arm: int, *, traced: bool = False, attention: str | None = None) -> ScriptedDecoder:  # noqa: ARG002 - a trace is refused before it
-        """See `Session.decoder`."""
-        return ScriptedDecoder(
-            self._backend,
-            self._plan.arms[arm],
-            self._interruptions,
-            attention,
-            self._chunks,
-            lambda: self._prepare(arm),
-        )
+    def plain(self, arm: int, *, attention: str | None = None) -> ScriptedDecoder:
+        """The decoder of an arm; `attention` takes the place of the arm's own."""
+        chunks = Chunks(self._plan.config.workload.prefill_chunk)
+        prepare = partial(self._prepare, arm)
+        return ScriptedDecoder(self._model, self._plan.arms[arm], self._interruptions, attention, chunks, prepare)
+
+    def traced(self, arm: int) -> ScriptedDecoder:  # noqa: ARG002 - the protocol's shape
+        """A script has no probabilities; the configuration's check refuses to ask for them."""
+        raise AssertionError("config.checks refuses a trace of the scripted model")
+
+    def prepared_s(self, arm: int) -> float | None:
+        """Seconds of preparing so far; None for an arm that prepares nothing."""
+        return self._prepared_s.get(arm, 0.0) if self._plan.arms[arm].repeats else None
 
     def _prepare(self, arm: int) -> None:
         """Let an engine prepare, the first time that its arm takes a step."""
         if self._plan.arms[arm].repeats and arm not in self._prepared_s:
-            self._prepared_s[arm] = self._backend.spec.prepare_s
-            self._backend.spend(self._prepared_s[arm])
+            self._prepared_s[arm] = self._model.spec.prepare_s
+            self._model.spend(self._prepared_s[arm])
 
-    def prepared_s(self, arm: int) -> float | None:
-        """See `Session.prepared_s`."""
-        return self._prepared_s.get(arm, 0.0) if self._plan.arms[arm].repeats else None
 
-    def new_ids(self, decoded: Decoded) -> list[list[int]]:
-        """See `Session.new_ids`."""
-        ids: list[list[int]] = decoded.new_ids
-        return ids
+class ScriptedSession:
+    """A `Session` on the scripted model."""
 
-    def proof(self, arm: int, batch: ScriptedBatch, passes: Sequence[Pass]) -> Proof:
-        """See `Session.proof`."""
-        spec, loses_past = self._plan.arms[arm], self._plan.arms[arm].mode == "interrupted"
-        return prove(
-            passes,
-            batch.longest,
-            spec.keeps_past,
-            self._interruptions,
-            loses_past=loses_past,
-            chunks=self._chunks,
-            buckets=Buckets(spec.bucket or 1),
+    def __init__(self, model: ScriptedBackend, plan: Plan) -> None:
+        self.plan = plan
+        self.model = model
+        self.untimed = UNTIMED
+        self.clock: Clock = model.clock
+        self.sensors: DeviceSensors = model.sensors or NullSensors(NO_DEVICE)
+        self.facts = _facts(plan)
+        self.host_checks = 0  # so far
+        rule = plan.stop_rule
+        self.stop_ids = tuple(map(int, rule)) if isinstance(rule, tuple) else ()
+        prompts = _prompts(plan)
+        interruptions = Interruptions(plan.interrupt_steps, tuple((plan.config.interrupt.message or "").encode()))
+        self.batches = PromptBatches(
+            [prompt["token_ids"] for prompt in prompts],
+            plan.config.workload.batch_size,
+            plan.config.workload.new_tokens,
+            interruptions,
+            self.facts.max_context,
+            lambda index, token_ids, _room: ScriptedBatch(index, token_ids),
+        )
+        self.decoders = ScriptedDecoders(model, plan, interruptions)
+        self.prepared = Prepared(
+            model=asdict(self.facts),
+            environment={**environment_of_script(), **self.sensors.facts(), **neighbours(self.sensors)},
+            prompts=tuple(prompts),
+            batches=self.batches.members,
+            load_s=0.0,
+            interruptions=interruptions,
         )
 
-    def context_of(self, batch: ScriptedBatch) -> int:
-        """See `Session.context_of`."""
-        return batch.longest
 
-    def fresh_batch(self, batch: ScriptedBatch, seed: int) -> ScriptedBatch:
-        """See `Session.fresh_batch`."""
-        dice = random.Random(seed)  # noqa: S311 - an order, not a secret
-        return ScriptedBatch(batch.index, tuple(tuple(dice.sample(row, len(row))) for row in batch.token_ids))
+def _show_text(session: ScriptedSession, say: Callable[[str, str], None]) -> None:
+    """The letters of one prompt cost no time when nobody times them."""
+    for prompt in session.prepared.prompts[:1]:
+        say("prompt", prompt["text"])
+        start, new_tokens = len(prompt["token_ids"]), session.plan.config.workload.new_tokens
+        say("piece", "".join(chr(ord("a") + (start + index) % 26) for index in range(new_tokens)))
+        say("end", "")
 
-    def unseen_batch(self, arm: int, steps: int) -> ScriptedBatch | None:  # noqa: ARG002 - the protocol's shape
-        """See `Session.unseen_batch`."""
-        if self._interruptions.steps:
-            return None
-        self._unseen += steps + 2
-        seen = max(batch.longest for batch in self.batches)
-        length = self._interruptions.context(seen, self._plan.config.workload.new_tokens) + self._unseen - steps
-        return ScriptedBatch(0, ((ord("a"),) * length,) * len(self.batches[0].token_ids))
 
-    def decode_batch(self, new_tokens: int) -> tuple[ScriptedBatch, int]:
-        """See `Session.decode_batch`; a script has no longest context."""
-        return self.batches[0], new_tokens
+def _pass_of(session: ScriptedSession, arm: int) -> UntimedPass:
+    """An arm over every batch, with the bytes that its cache would have."""
+    decoder, new_tokens = session.decoders.plain(arm), session.plan.config.workload.new_tokens
+    decoder.prepare(None)
+    runs = [decoder.run(batch, new_tokens, Unobserved(), session.stop_ids) for batch in session.batches]
+    tokens = [ids for run in runs for ids in run.new_ids]
+    proofs = [proof_of(session, arm, batch, run.passes) for batch, run in zip(session.batches, runs, strict=True)]
+    return UntimedPass(
+        arm=arm,
+        tokens=tuple(map(tuple, tokens)),
+        texts=tuple("".join(map(chr, ids)) for ids in tokens),
+        finish_reasons=tuple("stop" if ids[-1] in session.stop_ids else "length" for ids in tokens),
+        tokens_sha256=tuple(tokens_sha256(run.new_ids) for run in runs),
+        memory=_memory(session, arm),
+        memory_by_step=_memory_by_step(session, arm),
+        proof=together(proofs),
+    )
 
-    def other_attentions(self, arm: int) -> tuple[str, ...]:
-        """See `Session.other_attentions`."""
-        return ("math",) if self._plan.arms[arm].attention in UNPINNED else ()
 
-    def device_state(self) -> tuple[None, None]:
-        """See `Session.device_state`."""
-        return None, None
+def _memory(session: ScriptedSession, arm: int) -> ArmMemory:
+    batch = max(session.batches, key=lambda each: each.longest * len(each.token_ids))
+    held = session.prepared.interruptions.context(batch.longest, session.plan.config.workload.new_tokens - 1)
+    kv = _kv_bytes(session, arm, held, len(batch.token_ids))
+    fields = (
+        "weights_bytes",
+        "peak_allocated_bytes",
+        "peak_reserved_bytes",
+        "device_used_bytes",
+        "process_rss_bytes",
+        "reconciliation",
+    )
+    return ArmMemory(None, kv, kv, kv, None, None, None, None, null_reasons=dict.fromkeys(fields, NO_DEVICE))
 
-    def host_check(self) -> HostCheck:
-        """See `Session.host_check`: each check takes so much longer than the one before as the script says."""
-        factor = (1.0 + self._backend.spec.host_drift) ** self._host_checks
-        self._host_checks += 1
-        return HostCheck(**{name: seconds * factor for name, seconds in HOST.model_dump().items()})
 
-    def step_work(self, arm: int) -> StepWork:
-        """See `Session.step_work`: the script's own times, over all steps of all batches."""
-        steps = range(1, self._plan.config.workload.new_tokens)
-        contexts = [self._interruptions.context(batch.longest, index) for batch in self.batches for index in steps]
-        spec, kernel = self._plan.arms[arm], self._plan.config.model.kernel
-        submitted = map(Buckets(spec.bucket or 1).padded, contexts)
-        busy_s = sum(self._backend.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
-        return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
+def _memory_by_step(session: ScriptedSession, arm: int) -> tuple[MemoryAtStep, ...]:
+    batch, interruptions = session.batches[0], session.prepared.interruptions
+    passes = range(session.plan.config.workload.new_tokens)
+    contexts = [interruptions.context(batch.longest, index) for index in passes]
+    rows = len(batch.token_ids)
+    return tuple(MemoryAtStep(context, _kv_bytes(session, arm, context, rows), None) for context in contexts)
 
-    def counted_flops(self) -> CountedFlops:
-        """See `Session.counted_flops`."""
-        return CountedFlops(len(self.batches[0].token_ids), self.batches[0].longest, None, NO_OPERATIONS)
 
-    def show_text(self, say: Callable[[str, str], None]) -> None:
-        """See `Session.show_text`; the letters cost no time when nobody times them."""
-        new_tokens = self._plan.config.workload.new_tokens
-        for prompt in self.prepared.prompts[:1]:
-            say("prompt", prompt["text"])
-            start = len(prompt["token_ids"])
-            say("piece", "".join(chr(ord("a") + (start + index) % 26) for index in range(new_tokens)))
-            say("end", "")
+def _kv_bytes(session: ScriptedSession, arm: int, tokens: int, rows: int) -> int:
+    spec = session.plan.arms[arm]
+    if not spec.keeps_past:
+        return 0
+    prompt, new_tokens = max(batch.longest for batch in session.batches), session.plan.config.workload.new_tokens
+    longest = session.prepared.interruptions.context(prompt, new_tokens)
+    length = made_length(spec, max(longest, tokens)) if spec.is_static else None
+    # A script has neither windows nor what is quantised, which the configuration's check refuses.
+    return cache_bytes(session.facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
 
-    def untimed(self, arm: int) -> UntimedPass:
-        """See `Session.untimed`."""
-        decoder = self.decoder(arm)
-        decoder.prepare(None)
-        runs = [
-            decoder.run(batch, self._plan.config.workload.new_tokens, Unobserved(), self.stop_ids)
-            for batch in self.batches
-        ]
-        tokens = [ids for run in runs for ids in run.new_ids]
-        proofs = [self.proof(arm, batch, run.passes) for batch, run in zip(self.batches, runs, strict=True)]
-        return UntimedPass(
-            arm=arm,
-            tokens=tuple(map(tuple, tokens)),
-            texts=tuple("".join(map(chr, ids)) for ids in tokens),
-            finish_reasons=tuple("stop" if ids[-1] in self.stop_ids else "length" for ids in tokens),
-            tokens_sha256=tuple(tokens_sha256(run.new_ids) for run in runs),
-            memory=self._memory(arm),
-            memory_by_step=self._memory_by_step(arm),
-            proof=together(proofs),
-        )
 
-    def traced(self, arm: int) -> TracedPass:  # noqa: ARG002 - the protocol's shape
-        """A script has no probabilities; the configuration's check refuses to ask for them."""
-        raise AssertionError("config.checks refuses a trace of the scripted model")
+def _agreement(session: ScriptedSession, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:  # noqa: ARG001 - as torch's
+    """Both arms read from one script, so their figures are equal by construction."""
+    steps = min(len(ids) for ids in passes[0].tokens)
+    return AgreementFigures(candidate, steps, 0.0, 0.0, 0.0, 0, 0.0, 0.0, None, None, None)
 
-    def capacity(self) -> Capacity:
-        """See `Session.capacity`: the script's own, which nothing else uses."""
-        gib = self._plan.config.frontier.memory_gib
-        return Capacity(self._backend.spec.memory_bytes if gib is None else int(gib * 2**30), 0, of_process=False)
 
-    def attempt(self, attempt: Attempt) -> int:
-        """See `Session.attempt`: weights, cache, and what the largest pass takes."""
-        arm, backend = self._plan.arms[attempt.arm], self._backend
-        prompt = attempt.context - self._plan.config.workload.new_tokens + 1
-        submitted = min(prompt, self._chunks.size or prompt) if arm.keeps_past else attempt.context
-        working = backend.spec.step_bytes_per_token * attempt.rows * submitted
-        cache = self._kv_bytes(attempt.arm, attempt.context, attempt.rows)
-        needed = (self._facts.weight_bytes or 0) + cache + working
-        backend.hold(needed)
-        return needed
+def _refused(*_: Any) -> Any:
+    """What the configuration's check refuses to ask of a script, which has no logits."""
+    raise AssertionError("config.checks refuses this of the scripted model")
 
-    def shapes(self) -> Shapes:
-        """No tensors, no shapes."""
-        return Shapes({})
 
-    def agreement(self, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
-        """Both arms read from one script, so their figures are equal by construction."""
-        steps = min(len(ids) for ids in passes[0].tokens)
-        return AgreementFigures(candidate, steps, 0.0, 0.0, 0.0, 0, 0.0, 0.0, None, None, None)
+def _other_attentions(session: ScriptedSession, arm: int) -> tuple[str, ...]:
+    return ("math",) if session.plan.arms[arm].attention in UNPINNED else ()
 
-    def references(self, passes: Sequence[UntimedPass]) -> tuple[()]:  # noqa: ARG002 - the protocol's shape
-        """No logits, no distances; the configuration's check refuses to ask for them."""
-        return ()
 
-    def _kv_bytes(self, arm: int, tokens: int, rows: int) -> int:
-        spec = self._plan.arms[arm]
-        if not spec.keeps_past:
-            return 0
-        longest = self._interruptions.context(
-            max(batch.longest for batch in self.batches), self._plan.config.workload.new_tokens
-        )
-        length = made_length(spec, max(longest, tokens)) if spec.is_static else None
-        # A script has neither windows nor what is quantised, which the configuration's check refuses.
-        return cache_bytes(self._facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
+def _host_check(session: ScriptedSession) -> HostCheck:
+    """Each check takes so much longer than the one before as the script says."""
+    factor = (1.0 + session.model.spec.host_drift) ** session.host_checks
+    session.host_checks += 1
+    return HostCheck(**{name: seconds * factor for name, seconds in HOST.model_dump().items()})
 
-    def _memory(self, arm: int) -> ArmMemory:
-        batch = max(self.batches, key=lambda each: each.longest * len(each.token_ids))
-        held = self._interruptions.context(batch.longest, self._plan.config.workload.new_tokens - 1)
-        kv = self._kv_bytes(arm, held, len(batch.token_ids))
-        fields = (
-            "weights_bytes",
-            "peak_allocated_bytes",
-            "peak_reserved_bytes",
-            "device_used_bytes",
-            "process_rss_bytes",
-            "reconciliation",
-        )
-        return ArmMemory(None, kv, kv, kv, None, None, None, None, null_reasons=dict.fromkeys(fields, NO_DEVICE))
 
-    def _memory_by_step(self, arm: int) -> tuple[MemoryAtStep, ...]:
-        batch = self.batches[0]
-        passes = range(self._plan.config.workload.new_tokens)
-        contexts = [self._interruptions.context(batch.longest, index) for index in passes]
-        return tuple(
-            MemoryAtStep(context, self._kv_bytes(arm, context, len(batch.token_ids)), None) for context in contexts
-        )
+def _step_work(session: ScriptedSession, arm: int) -> StepWork:
+    """The script's own times, over all steps of all batches."""
+    spec, kernel, interruptions = session.plan.arms[arm], session.model.spec.kernel, session.prepared.interruptions
+    steps = range(1, session.plan.config.workload.new_tokens)
+    contexts = [interruptions.context(batch.longest, index) for batch in session.batches for index in steps]
+    submitted = map(Buckets(spec.bucket or 1).padded, contexts)
+    busy_s = sum(session.model.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
+    return StepWork(arm, None, busy_s, NO_OPERATIONS, ((kernel, 1.0),) if kernel else ())
+
+
+def _counted_flops(session: ScriptedSession) -> CountedFlops:
+    return CountedFlops(len(session.batches[0].token_ids), session.batches[0].longest, None, NO_OPERATIONS)
+
+
+def _capacity(session: ScriptedSession) -> Capacity:
+    """The script's own memory, which nothing else uses."""
+    gib = session.plan.config.frontier.memory_gib
+    return Capacity(session.model.spec.memory_bytes if gib is None else int(gib * 2**30), 0, of_process=False)
+
+
+def _attempt(session: ScriptedSession, attempt: Attempt) -> int:
+    """Weights, cache, and what the largest pass takes."""
+    arm, model, workload = session.plan.arms[attempt.arm], session.model, session.plan.config.workload
+    prompt = attempt.context - workload.new_tokens + 1
+    submitted = min(prompt, workload.prefill_chunk or prompt) if arm.keeps_past else attempt.context
+    working = model.spec.step_bytes_per_token * attempt.rows * submitted
+    cache = _kv_bytes(session, attempt.arm, attempt.context, attempt.rows)
+    needed = (session.facts.weight_bytes or 0) + cache + working
+    model.hold(needed)
+    return needed
+
+
+UNTIMED = Untimed(
+    show_text=_show_text,
+    shapes=lambda _: Shapes({}),  # no tensors, no shapes
+    pass_of=_pass_of,
+    traced_pass=_refused,
+    agreement=_agreement,
+    references=_refused,
+    other_attentions=_other_attentions,
+    device_state=lambda _: (None, None),
+    host_check=_host_check,
+    step_work=_step_work,
+    counted_flops=_counted_flops,
+    capacity=_capacity,
+    attempt=_attempt,
+)
 
 
 def environment_of_script() -> dict[str, Any]:

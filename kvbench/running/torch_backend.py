@@ -13,18 +13,42 @@ from kvbench.config.schema import Config
 from kvbench.decoding.caches import require_cache_classes
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import device_uuid, torch_environment
+from kvbench.measuring.host_probes import check_host
 from kvbench.measuring.memory import Footprint, footprint
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own_loading import load_own
 from kvbench.plan import Plan, model_name
+from kvbench.running.arm_agreement import agreement, references
 from kvbench.running.arm_decoders import require_engines
 from kvbench.running.model_on_device import ModelOnDevice
-from kvbench.running.torch_session import TorchSession
+from kvbench.running.pass_memory import attempt, capacity, pass_of
+from kvbench.running.sessions import Untimed
+from kvbench.running.shapes import shapes
+from kvbench.running.step_work import counted_flops, step_work
+from kvbench.running.token_texts import show_text, traced_pass
+from kvbench.running.torch_session import TorchSession, other_attentions
 from kvbench.running.worker_state import WorkerState
 
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
+
+
+UNTIMED = Untimed(
+    show_text=show_text,
+    shapes=shapes,
+    pass_of=pass_of,
+    traced_pass=traced_pass,
+    agreement=agreement,
+    references=references,
+    other_attentions=other_attentions,
+    device_state=lambda session: (session.meter.device_allocations(), session.meter.outside_bytes()),
+    host_check=lambda session: check_host(session.model.device),
+    step_work=step_work,
+    counted_flops=counted_flops,
+    capacity=capacity,
+    attempt=attempt,
+)
 
 
 class TorchBackend(ModelOnDevice):
@@ -42,11 +66,11 @@ class TorchBackend(ModelOnDevice):
         self._state = WorkerState(loaded.model, device)
 
     def session(self, plan: Plan) -> TorchSession:
-        """See `Backend.session`."""
-        return TorchSession(self, plan)
+        """One plan on this model, checked against it."""
+        return TorchSession(self, plan, UNTIMED)
 
     def put_back(self, *, shared: bool = False) -> str | None:
-        """See `Backend.put_back`."""
+        """Put back what a run has changed; in words, what stayed changed all the same."""
         return self._state.put_back(shared=shared)
 
 

@@ -9,6 +9,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from kvbench.capabilities import MODES
+from kvbench.decoding.buckets import Buckets
+from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.proof import Promise, prove
+from kvbench.decoding.protocol import Pass
 from kvbench.measuring.blocks import Block, Visit, tokens_sha256
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.cold_visits import ColdEvidence, ColdVisit, LengthProbe
@@ -16,8 +21,9 @@ from kvbench.measuring.cross_checks import AuditBlock
 from kvbench.measuring.host_load import OtherCores
 from kvbench.measuring.readings import Watching
 from kvbench.measuring.throttling import limits_between, throttles
-from kvbench.plan import Plan
-from kvbench.running.session import Session
+from kvbench.measuring.untimed_pass import Proof
+from kvbench.running.prompt_batches import Batch
+from kvbench.running.sessions import Session
 from kvbench.statistics import median
 
 
@@ -76,7 +82,6 @@ class Stopwatch:
 
 
 def visit(
-    plan: Plan,
     session: Session,
     arm: int,
     batch: Any,
@@ -90,15 +95,16 @@ def visit(
 
     `attention` and `new_tokens` take the place of the plan's.
     """
-    decoder = session.decoder(arm, traced=lane == "trace", attention=attention)
+    decoders = session.decoders
+    decoder = decoders.traced(arm) if lane == "trace" else decoders.plain(arm, attention=attention)
     decoder.prepare(block)
     stopwatch = Stopwatch(session.clock, per_step=lane == "steps")
     # The timed region begins with `start` and ends with `finish`: nothing else belongs between them.
     stopwatch.start()
-    decoded = decoder.run(batch, new_tokens or plan.config.workload.new_tokens, stopwatch, session.stop_ids)
+    decoded = decoder.run(batch, new_tokens or session.plan.config.workload.new_tokens, stopwatch, session.stop_ids)
     timing = stopwatch.finish()
-    ids = session.new_ids(decoded)
-    proof = session.proof(arm, batch, decoded.held_passes())
+    ids = decoded.sequences(session.stop_ids)
+    proof = proof_of(session, arm, batch, decoded.held_passes())
     return Visit(
         arm=arm,
         batch=batch.index,
@@ -117,12 +123,28 @@ def visit(
     )
 
 
-def measure_block(plan: Plan, session: Session, index: int, repeats: int | None) -> Block:
+def promise_of(session: Session, arm: int) -> Promise:
+    """How an arm of a run hands its tokens over."""
+    spec = session.plan.arms[arm]
+    return {
+        "loses_past": spec.mode == "interrupted",
+        "buckets": Buckets(spec.bucket or 1, session.prepared.model["max_context"]),
+        "chunks": Chunks(session.plan.config.workload.prefill_chunk),
+    }
+
+
+def proof_of(session: Session, arm: int, batch: Batch, passes: Sequence[Pass]) -> Proof:
+    """Forward passes over a batch held against the promise of the arm's mode."""
+    keeps_past, interruptions = session.plan.arms[arm].keeps_past, session.prepared.interruptions
+    return prove(passes, batch.longest, keeps_past, interruptions, **promise_of(session, arm))
+
+
+def measure_block(session: Session, index: int, repeats: int | None) -> Block:
     """Every arm in random order, in every lane, with a look at machine and device on either side.
 
     `repeats` is the index of the throttled block that it stands for.
     """
-    lanes = ["throughput"]
+    plan, lanes = session.plan, ["throughput"]
     if plan.config.measure.step_lane:
         lanes.append("steps")
     if plan.config.trace.probabilities:
@@ -134,7 +156,7 @@ def measure_block(plan: Plan, session: Session, index: int, repeats: int | None)
     # The block begins after the readings and ends before them: they cost it nothing.
     began_ns = session.clock.now_ns()
     visits = tuple(
-        visit(plan, session, arm, batch, lane, index) for lane in lanes for arm in order for batch in session.batches
+        visit(session, arm, batch, lane, index) for lane in lanes for arm in order for batch in session.batches
     )
     elapsed_s = (session.clock.now_ns() - began_ns) * 1e-9
     device_after = session.sensors.reading()
@@ -156,22 +178,22 @@ CONDITIONS = ("repeat", "again", "fresh", "unwatched")
 SETTLE_S = 0.02  # for the parent to hear that it shall not look
 
 
-def audit_blocks(plan: Plan, session: Session, index: int, emit: Callable[[Watching], None]) -> Iterator[AuditBlock]:
+def audit_blocks(session: Session, index: int, emit: Callable[[Watching], None]) -> Iterator[AuditBlock]:
     """The instrument put to the test in mid-run: the same arm twice, fresh prompts, and the cost of being watched.
 
     Every arm is visited under every condition, in an order drawn from the run's seed.
     """
-    dice = random.Random(f"audit:{plan.config.measure.seed}:{index}")  # noqa: S311 - an order, not a secret
-    for arm in range(len(plan.arms)):
+    dice = random.Random(f"audit:{session.plan.config.measure.seed}:{index}")  # noqa: S311 - an order, not a secret
+    for arm in range(len(session.plan.arms)):
         ttft_s, decode_s = {}, {}
         for condition in dice.sample(CONDITIONS, len(CONDITIONS)):
             if condition == "unwatched":
                 emit(Watching(on=False))
                 session.clock.wait(SETTLE_S)
-            batches = session.batches
+            batches: Sequence[Any] = session.batches
             if condition == "fresh":
-                batches = [session.fresh_batch(batch, dice.getrandbits(32)) for batch in session.batches]
-            visits = [visit(plan, session, arm, batch, "throughput", index) for batch in batches]
+                batches = [session.batches.fresh(batch, dice.getrandbits(32)) for batch in session.batches]
+            visits = [visit(session, arm, batch, "throughput", index) for batch in batches]
             if condition == "unwatched":
                 emit(Watching(on=True))
             ttft_s[condition] = sum(each.ttft_s for each in visits)
@@ -189,9 +211,7 @@ NO_LENGTH = (
 PREPARED = "the engine compiles or captures every shape at its first visit: compile_s tells what that took"
 
 
-def evidence(
-    plan: Plan, session: Session, cold: ColdVisit, warm: Sequence[Visit], begin: Callable[[], None]
-) -> ColdEvidence:
+def evidence(session: Session, cold: ColdVisit, warm: Sequence[Visit], begin: Callable[[], None]) -> ColdEvidence:
     """What an arm's first visit paid for, looked at where it cost much more than a later one.
 
     A real decode sees every context length for the first time, so the cost of a first time belongs to the answer;
@@ -205,30 +225,43 @@ def evidence(
     ratio = cold.itl_s / (sum(each.decode_s for each in warm) / steps)
     if ratio < NOTEWORTHY:
         return ColdEvidence(cold.arm, (), f"the first visit's steps took {ratio:.2f} times a warm one's")
-    if plan.arms[cold.arm].repeats:
+    arm = session.plan.arms[cold.arm]
+    if arm.repeats:
         return ColdEvidence(cold.arm, (), PREPARED)
     begin()
-    own = _probe(plan, session, cold.arm, plan.arms[cold.arm].attention)
+    own = _probe(session, cold.arm, arm.attention)
     if own is None:
         return ColdEvidence(cold.arm, (), NO_LENGTH)
-    others = [_probe(plan, session, cold.arm, attention) for attention in session.other_attentions(cold.arm)]
+    others = [_probe(session, cold.arm, attention) for attention in session.untimed.other_attentions(session, cold.arm)]
     return ColdEvidence(cold.arm, (own, *(probe for probe in others if probe is not None)))
 
 
-def _probe(plan: Plan, session: Session, arm: int, attention: str) -> LengthProbe | None:
-    batch = session.unseen_batch(arm, PROBE_STEPS)
+def unseen_batch(session: Session, arm: int, steps: int) -> Any | None:
+    """A batch from which so many steps are at context lengths that no visit has seen; every call gives others.
+
+    None when no length is left, for a mode that is not a plain loop of ours, and where the run is interrupted.
+    """
+    spec = session.plan.arms[arm]
+    is_plain = MODES[spec.mode].ours and not session.prepared.interruptions.steps
+    if not is_plain or spec.repeats or spec.cache_tokens is not None:  # of a cache of a given length no room is left
+        return None
+    return session.batches.unseen(steps)
+
+
+def _probe(session: Session, arm: int, attention: str) -> LengthProbe | None:
+    batch = unseen_batch(session, arm, PROBE_STEPS)
     if batch is None:
         return None
-    before = session.device_state()
-    first = _visit(plan, session, arm, batch, attention)
-    between = session.device_state()
-    second = _visit(plan, session, arm, batch, attention)
-    after = session.device_state()
+    before = session.untimed.device_state(session)
+    first = _visit(session, arm, batch, attention)
+    between = session.untimed.device_state(session)
+    second = _visit(session, arm, batch, attention)
+    after = session.untimed.device_state(session)
     if first.steps < PROBE_STEPS or second.steps < PROBE_STEPS:
         return None  # a stop token came first
     return LengthProbe(
         attention=attention,
-        context_length=session.context_of(batch) + 1,
+        context_length=batch.longest + 1,
         steps=PROBE_STEPS,
         first_ttft_s=first.ttft_s,
         second_ttft_s=second.ttft_s,
@@ -241,8 +274,8 @@ def _probe(plan: Plan, session: Session, arm: int, attention: str) -> LengthProb
     )
 
 
-def _visit(plan: Plan, session: Session, arm: int, batch: Any, attention: str) -> Visit:
-    return visit(plan, session, arm, batch, "steps", None, attention=attention, new_tokens=PROBE_STEPS + 1)
+def _visit(session: Session, arm: int, batch: Any, attention: str) -> Visit:
+    return visit(session, arm, batch, "steps", None, attention=attention, new_tokens=PROBE_STEPS + 1)
 
 
 def _growth(before: int | None, after: int | None) -> int | None:

@@ -14,12 +14,13 @@ from typing import Any
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import OutOfMemory, reason_of
+from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.measuring.samples import Prepared, Warned
 from kvbench.measuring.tries import Attempted, Attempting
 from kvbench.plan import Plan
 from kvbench.running.faults import Fault, fault_of, ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
-from kvbench.running.session import Backend, Session, open_backend, stable_environment
+from kvbench.running.sessions import Backend, Session
 
 STAYS = "the process is not as it was before this run, so measure anything else in a new one"
 
@@ -49,6 +50,30 @@ class Done:
     is_fit: bool
 
 
+def open_backend(plan: Plan) -> Backend:
+    """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted import ScriptedBackend
+
+        return ScriptedBackend(plan.config.model)
+    from kvbench.running.torch_backend import load_backend
+
+    return load_backend(plan.config)
+
+
+def stable_environment(plan: Plan) -> dict[str, Any]:
+    """What a record of this plan would say of what its `resume_key` holds. Raises `DeviceUnavailable`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted import environment_of_script
+
+        environment = environment_of_script()
+    else:
+        from kvbench.running.torch_backend import environment_of
+
+        environment = environment_of(plan.config)
+    return {name: environment.get(name) for name in (*STABLE, ALL_DEVICES)}
+
+
 class Workshop:
     """Keeps the last model, so that a sweep over one model loads it once."""
 
@@ -68,7 +93,7 @@ class Workshop:
             self._key = key
         protocol = run_job if plan.config.frontier.axes is None else run_attempt
         try:
-            protocol(plan, self._backend.session(plan), self._numbered(emit))
+            protocol(self._backend.session(plan), self._numbered(emit))
         except BaseException:
             put_back(self._backend)  # what ended the run is what is told
             raise
@@ -151,19 +176,21 @@ def _redirect_output(log: Path) -> None:
     os.close(descriptor)
 
 
-def run_attempt(plan: Plan, session: Session, emit: Emit) -> None:
-    """Without an attempt in the plan: model and capacity. With one: that size.
+def run_attempt(session: Session, emit: Emit) -> None:
+    """The worker's part of a frontier: tell what there is, or decode one size and survive it.
+
+    Without an attempt in the plan: model and capacity. With one: that size.
 
     Raises `OutOfMemory` also for a try that came to its end with more than it was allowed: its parent looks at it
     every few milliseconds and can miss a peak, the high-water mark cannot.
     """
-    attempt = plan.attempt
+    attempt = session.plan.attempt
     if attempt is None:
         emit(session.prepared)
-        emit(session.capacity())
+        emit(session.untimed.capacity(session))
         return
     emit(Attempting())
-    peak_bytes = session.attempt(attempt)
+    peak_bytes = session.untimed.attempt(session, attempt)
     emit(Attempted(peak_bytes))
     if attempt.limit_bytes is not None and peak_bytes is not None and peak_bytes > attempt.limit_bytes:
         raise OutOfMemory(f"came to its end with {peak_bytes:,} bytes, and {attempt.limit_bytes:,} are allowed")

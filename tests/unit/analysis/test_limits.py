@@ -48,7 +48,7 @@ def measured(*overrides: str) -> tuple[Plan, RunSamples]:
         if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 

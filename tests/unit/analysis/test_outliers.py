@@ -68,7 +68,7 @@ def measured(*overrides: str) -> tuple[Plan, RunSamples]:
         if type(message).__name__ != "Progress":
             samples.add(message)  # type: ignore[arg-type]
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 

@@ -86,7 +86,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
         if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    run_job(plan, backend.session(plan), keep)
+    run_job(backend.session(plan), keep)
     return samples
 
 
