@@ -1,15 +1,13 @@
-"""From an arm of a plan to what decodes it, and what its engine needs of the machine."""
+"""From an arm of a plan to what decodes it."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
 from kvbench.capabilities import EAGER, MODES, habits_of
-from kvbench.capabilities.combinations import ArmSpec
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.chunks import Chunks
@@ -25,9 +23,8 @@ from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.setting import TorchSetting
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
-from kvbench.errors import DeviceUnavailable, ModelUnavailable
+from kvbench.errors import ModelUnavailable
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.compilers import found_compiler
 from kvbench.plan import Arm, Plan
 from kvbench.running.model_on_device import ModelOnDevice
 
@@ -46,26 +43,6 @@ def engine_of(arm: Arm, device: torch.device) -> Engine:
             return Fused(device)
         case _:
             return PLAIN
-
-
-def require_engines(arms: Iterable[ArmSpec], device: torch.device) -> None:
-    """Raise `DeviceUnavailable` when an engine lacks a compiler on this machine."""
-    for name in sorted({arm.engine for arm in arms} & {"compiled", "fused"}):
-        missing = _missing_on_gpu() if device.type == "cuda" else _missing_on_host()
-        if missing:
-            raise DeviceUnavailable(f"engine={name}: {missing}, or use engine=eager")
-
-
-def _missing_on_gpu() -> str | None:
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed: pip install triton"
-    if found_compiler("cuda") is None:
-        return "Triton found no C compiler: install gcc or set CC"
-    return None
-
-
-def _missing_on_host() -> str | None:
-    return None if found_compiler("cpu") else "torch.compile found no C++ compiler: install g++ or set CXX"
 
 
 LOOPS: dict[str, Callable[..., Loop]] = {

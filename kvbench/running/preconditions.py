@@ -1,7 +1,8 @@
-"""What a plan asks of a loaded model, checked before anything is measured."""
+"""What a plan asks of the machine and of a loaded model, checked before anything is measured."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.library_versions import untested
+from kvbench.measuring.compilers import found_compiler
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts
 from kvbench.models.fitting import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
@@ -26,6 +28,19 @@ from kvbench.plan import Arm, Plan, made_length
 from kvbench.running.model_on_device import ModelOnDevice
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
+
+
+def require_machine(plan: Plan, device: torch.device) -> None:
+    """Raise `DeviceUnavailable` or `ModelUnavailable` when an arm lacks something of this machine, before loading."""
+    for arm in plan.arms:
+        if conflict := device_conflict(arm, device.type):
+            raise DeviceUnavailable(conflict)
+    if plan.config.model.weights != "python":
+        require_cache_classes(arm.cache for arm in plan.arms)
+    for name in sorted({arm.engine for arm in plan.arms} & {"compiled", "fused"}):
+        missing = _missing_on_gpu() if device.type == "cuda" else _missing_on_host()
+        if missing:
+            raise DeviceUnavailable(f"engine={name}: {missing}, or use engine=eager")
 
 
 def require_model(plan: Plan, model: ModelOnDevice) -> None:
@@ -56,6 +71,18 @@ def require_batches(
     _require_masks(plan.arms, batches, model.loaded.model, model.device, chunk=chunk, inserts=inserts)
     if plan.config.frontier.axes is None:  # else what fits is found out, not refused
         _require_cache_memory(plan.arms, batches, model.loaded.facts, model.device)
+
+
+def _missing_on_gpu() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed: pip install triton"
+    if found_compiler("cuda") is None:
+        return "Triton found no C compiler: install gcc or set CC"
+    return None
+
+
+def _missing_on_host() -> str | None:
+    return None if found_compiler("cpu") else "torch.compile found no C++ compiler: install g++ or set CXX"
 
 
 def _require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) -> None:

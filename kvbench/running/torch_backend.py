@@ -7,11 +7,7 @@ from typing import Any
 import psutil
 import torch
 
-from kvbench.capabilities import device_conflict
-from kvbench.config.arms import written_arms
 from kvbench.config.schema import Config
-from kvbench.decoding.caches import require_cache_classes
-from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.host_probes import check_host
 from kvbench.measuring.memory import Footprint, footprint
@@ -19,11 +15,11 @@ from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own_loading import load_own
-from kvbench.plan import Plan, model_name
+from kvbench.plan import Plan
 from kvbench.running.arm_agreement import agreement, references
-from kvbench.running.arm_decoders import require_engines
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.pass_memory import attempt, capacity, pass_of
+from kvbench.running.preconditions import require_machine
 from kvbench.running.sessions import Untimed
 from kvbench.running.shapes import shapes
 from kvbench.running.step_work import counted_flops, step_work
@@ -74,21 +70,17 @@ class TorchBackend(ModelOnDevice):
         return self._state.put_back(shared=shared)
 
 
-def load_backend(config: Config) -> TorchBackend:
-    """Load the model that a configuration names. Raises as `open_backend` does."""
+def load_backend(plan: Plan) -> TorchBackend:
+    """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
+    config = plan.config
     device = resolve(config.device)
-    for arm in written_arms(config):
-        if conflict := device_conflict(arm, device.type):
-            raise DeviceUnavailable(conflict)
-    if config.model.weights != "python":
-        require_cache_classes(arm.cache for arm in written_arms(config) if arm.cache)
+    require_machine(plan, device)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    require_engines(written_arms(config), device)
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
     rss_bytes = psutil.Process().memory_info().rss
     if config.model.weights == "python":
-        loaded = load_own(config.model, model_name(config), device)
+        loaded = load_own(config.model, plan.model_name, device)
     else:
         loaded = load(config.model, device)
     return TorchBackend(loaded, device, sensors, empty, rss_bytes)

@@ -58,7 +58,7 @@ def open_backend(plan: Plan) -> Backend:
         return ScriptedBackend(plan.config.model)
     from kvbench.running.torch_backend import load_backend
 
-    return load_backend(plan.config)
+    return load_backend(plan)
 
 
 def stable_environment(plan: Plan) -> dict[str, Any]:
