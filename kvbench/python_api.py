@@ -185,7 +185,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
             loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
         backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
         try:
-            run_job(plan, backend.session(plan), emit)
+            run_job(backend.session(plan), emit)
         except BaseException:
             put_back(backend, shared=True)  # what ended the run is what is told
             raise

@@ -21,8 +21,8 @@ from kvbench.records.scaling import Attempting
 from kvbench.records.step_table import step_table
 from kvbench.records.store import LOG, RunFolder
 from kvbench.records.timings import Block
+from kvbench.running.faults import uninterrupted
 from kvbench.running.frontier import search_frontier
-from kvbench.running.interrupts import uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
 
