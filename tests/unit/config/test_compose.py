@@ -197,7 +197,7 @@ def test_a_static_cache_of_a_given_length_holds_the_long_decode_of_a_scaling_run
     "overrides",
     [
         ["experiment=all_modes", "workload.new_tokens=5"],
-        ["model=gpt2", "model.weights=random", "+model.architecture.n_layer=2"],
+        ["model=gpt2", "model.weights=random", "+model.architecture.note=2"],
         ["model=scripted", "arms=[{mode: cached}]", "measure=quick"],
     ],
     ids=" ".join,
