@@ -121,44 +121,6 @@ class TestASpeedUp:
         comparison = record(tmp_path / "results")["comparison"]
         assert comparison["verdict"] in ("SAME", "AMBIGUOUS")
 
-    def test_interval_holds_the_truth_about_as_often_as_it_says(self, run_kvbench: Run, tmp_path: Path) -> None:
-        hits = 0
-        for seed in range(60):
-            run_kvbench(
-                *SCRIPT,
-                "model.noise=0.05",
-                f"model.seed={seed}",
-                f"results_dir=r{seed}",
-                "measure.step_lane=false",
-                "workload.prompt_tokens=5",
-                "workload.new_tokens=8",
-                "launch=inline",
-                "stream.interval=0",
-            )
-            speedup = record(tmp_path / f"r{seed}")["comparison"]["speedup"]
-            hits += speedup["ci_low"] <= 5.0 <= speedup["ci_high"]
-        assert hits >= 52  # fewer has a probability below 0.5 % at 95 % coverage
-
-    def test_slowdown_of_three_percent_is_found_at_one_percent_noise(self, run_kvbench: Run, tmp_path: Path) -> None:
-        found = 0
-        for seed in range(30):
-            run_kvbench(
-                "model=scripted",
-                "report=false",
-                "model.nocache_step_s=0.0100",
-                "model.cached_step_s=0.0103",
-                "model.noise=0.07",
-                f"model.seed={seed}",
-                f"results_dir=r{seed}",
-                "measure.step_lane=false",
-                "workload.prompt_tokens=5",
-                "workload.new_tokens=50",
-                "launch=inline",
-                "stream.interval=0",
-            )
-            found += record(tmp_path / f"r{seed}")["comparison"]["verdict"] == "SLOWER"
-        assert found >= 27  # steps vary by 7 %, so 49 of them by 1 % per arm and block
-
 
 class TestTooFewBlocks:
     @pytest.mark.parametrize(("blocks", "code"), [(4, 3), (5, 0)])
