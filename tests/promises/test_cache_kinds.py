@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compiling import plainly
 from transformers import cache_utils
 
+from kvbench.decoding.engines.compiled import Compiled
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -95,13 +97,18 @@ def test_windows_shorter_than_the_run_are_refused_where_a_step_is_repeated(run_k
     assert "use engine=eager" in error
 
 
+@pytest.mark.parametrize("compiler", ["none", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_windows_of_the_runs_length_are_compiled_and_agree(
-    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
 ) -> None:
+    if compiler == "none":
+        monkeypatch.setattr(Compiled, "_prepared", plainly)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     arms = "arms=[{mode: cached},{mode: cached, cache: static, engine: compiled}]"
     code, said, error = run_kvbench(*RANDOM, "+model.architecture.sliding_window=64", arms, *QUICK, *SHORT)
     assert code == 0, said + error
-    memory = the_record(tmp_path)["arms"][1]["memory"]
+    record = the_record(tmp_path)
+    memory = record["arms"][1]["memory"]
     assert 2 * (2 * 2 * 64 * 16 * 4) + 2 * 8 == memory["kv_cache_predicted_bytes"] == memory["kv_cache_bytes"]
+    assert record["comparison"]["agreement"]["verdict"] in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")

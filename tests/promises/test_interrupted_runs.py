@@ -21,7 +21,7 @@ SCRIPT = (
     "workload.new_tokens=11",
     "launch=inline",
 )
-REAL = ("launch=inline", "threads=1", "measure.blocks=5", "measure.warmup=0", "workload.new_tokens=12", "report=false")
+REAL = ("launch=inline", "threads=1", "measure.blocks=5", "measure.warmup=0", "workload.new_tokens=8", "report=false")
 
 
 def record(folder: Path) -> dict[str, Any]:
