@@ -181,3 +181,16 @@ def run_kvbench(
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def scripted(run_kvbench: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Measures the scripted model from the command line on: `scripted("mode=cached", code=0)` gives the record."""
+    from runs import SCRIPTED, the_record
+
+    def run(*overrides: str, code: int = 0) -> dict[str, Any]:
+        ended, out, err = run_kvbench(*SCRIPTED, *overrides)
+        assert code == ended, out + err
+        return the_record(tmp_path / "results")
+
+    return run

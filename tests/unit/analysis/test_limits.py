@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from runs import scripted_samples
 
 from kvbench.analysis.limits import limit, limit_reasons
-from kvbench.config.compose import load_config, sources
 from kvbench.measuring.cold_visits import ColdEvidence, LengthProbe
 from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.step_work import CountedFlops
 from kvbench.model_costs import facts_from_mapping, pass_cost
-from kvbench.plan import Plan, make_plan
+from kvbench.plan import Plan
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
 from kvbench.records.schema import Limit
-from kvbench.running.job import Progress, Text, run_job
-from kvbench.running.scripted_session import ScriptedBackend
 
 PARAMETERS = 10**6  # 2 bytes each, all in matrices
 CEILINGS = Ceilings(
@@ -32,24 +29,8 @@ CEILINGS = Ceilings(
 
 
 def measured(*overrides: str) -> tuple[Plan, RunSamples]:
-    settings = (
-        "model=scripted",
-        f"model.parameters={PARAMETERS}",
-        "workload.prompt_tokens=100",
-        "workload.new_tokens=6",
-        "measure.step_lane=false",
-        "stream.interval=0",
-        *overrides,
-    )
-    plan = make_plan(load_config(settings, sources()))
-    samples = RunSamples()
-
-    def keep(message: Any) -> None:
-        if not isinstance(message, (Progress, Text)):
-            samples.add(message)
-
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
-    return plan, samples
+    size = (f"model.parameters={PARAMETERS}", "workload.prompt_tokens=100", "workload.new_tokens=6")
+    return scripted_samples(*size, "measure.step_lane=false", *overrides)
 
 
 def limits(*overrides: str, ceilings: Ceilings | None = CEILINGS) -> tuple[Limit, Limit]:
