@@ -23,11 +23,11 @@ from kvbench.config.spelling import unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
 from kvbench.plan import Prompts, make_plan
 from kvbench.readiness.machine import require_one_process, require_packages
-from kvbench.records.evidence import HostSample, RunWarning
+from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import RunRecord
-from kvbench.records.samples import RunSamples, Watching
+from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
-from kvbench.running.job import Emit, Progress, Text, run_job
+from kvbench.running.job import Emit, run_job
 from kvbench.running.worker import STAYS, put_back
 
 if TYPE_CHECKING:
@@ -173,8 +173,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
     def emit(message: Any) -> None:
         if on_event is not None:
             on_event(message)
-        if not isinstance(message, (Progress, Text, HostSample, Watching)):
-            samples.add(message)
+        samples.add(message)
 
     created_at = datetime.now(UTC).isoformat()
     with _as_found(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,41 @@ def no_ceilings_but_those_of_the_test(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def files_that_do_not_change_are_composed_once() -> Iterator[None]:
+    """A third of the time of all tests went into composing the same files again."""
+    from compositions import keep_compositions
+
+    with pytest.MonkeyPatch.context() as patch:
+        keep_compositions(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[Callable[[int], None]]:
+    """Hands out what does wait, for the tests that are about it."""
+    waiting = os.fsync
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield waiting
+
+
+@pytest.fixture(autouse=True)
+def but_what_must_be_durable(
+    request: pytest.FixtureRequest, nothing_waits_for_the_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test about what survives a loss of power carries the marker `durable`."""
+    if request.node.get_closest_marker("durable"):
+        monkeypatch.setattr(os, "fsync", nothing_waits_for_the_disk)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_not_collected() -> None:
+    """A run collects garbage before each of its passes, which takes a third of a second with all that torch keeps."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test writes: each record that can be read meets the exported JSON Schema, and its sentences hold."""
@@ -76,22 +113,36 @@ def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
         _require_schema(path)
 
 
-def _require_schema(path: Path) -> None:
+@cache
+def _schema() -> Any:
     from jsonschema import Draft202012Validator
+
+    from kvbench.records.json_schema import record_schema
+
+    return Draft202012Validator(record_schema())
+
+
+def _require_schema(path: Path) -> None:
     from pointers import unresolved_evidence
 
     from kvbench.errors import RecordError
-    from kvbench.records.json_schema import record_schema
     from kvbench.records.store import read_record
 
     try:
         record = read_record(path)
     except RecordError:
         return  # broken on purpose
-    Draft202012Validator(record_schema()).validate(json.loads(path.read_text(encoding="utf-8")))
+    text = path.read_text(encoding="utf-8")
+    if text in _MET:
+        return  # a copy of what another test has measured
+    _schema().validate(json.loads(text))
     assert [] == unresolved_evidence(record.model_dump(mode="json"))
     # A run that leaves something behind in its process slows or changes the next one.
     assert [] == [warning.detail for warning in record.warnings if warning.code == "worker_state"]
+    _MET.add(text)
+
+
+_MET: set[str] = set()
 
 
 @pytest.fixture
@@ -128,5 +179,18 @@ def run_kvbench(
         code = main(list(arguments))
         captured = capsys.readouterr()
         return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def scripted(run_kvbench: Callable[..., Any], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Measures the scripted model from the command line on: `scripted("mode=cached", code=0)` gives the record."""
+    from runs import SCRIPTED, the_record
+
+    def run(*overrides: str, code: int = 0) -> dict[str, Any]:
+        ended, out, err = run_kvbench(*SCRIPTED, *overrides)
+        assert code == ended, out + err
+        return the_record(tmp_path / "results")
 
     return run

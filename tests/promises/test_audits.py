@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import scripted_samples, the_record
 
 from kvbench.analysis.audits import audit_checks, audits
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import Plan, make_plan
 from kvbench.records.samples import RunSamples, Watching
-from kvbench.records.store import find_runs
 from kvbench.records.timings import AuditBlock
 from kvbench.running.job import run_job
 from kvbench.running.scripted import ScriptedBackend
@@ -24,23 +23,8 @@ Run = Callable[..., tuple[int, str, str]]
 QUICK = ("model=scripted", "workload.prompt_tokens=5", "workload.new_tokens=4", "stream.interval=0", "audit=true")
 
 
-def record(folder: Path) -> dict[str, Any]:
-    (run,) = find_runs([folder]).runs
-    data: dict[str, Any] = json.loads(run.record.model_dump_json())
-    return data
-
-
 def measured() -> tuple[Plan, RunSamples]:
-    """A scripted run's plan and samples."""
-    plan = make_plan(load_config(list(QUICK), sources()))
-    samples = RunSamples()
-
-    def keep(message: object) -> None:
-        if type(message).__name__ not in ("Progress", "Watching"):
-            samples.add(message)  # type: ignore[arg-type]
-
-    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
-    return plan, samples
+    return scripted_samples("audit=true")
 
 
 def with_audits(samples: RunSamples, condition: str, factors: list[float]) -> RunSamples:
@@ -65,7 +49,7 @@ class TestASoundInstrument:
     @pytest.mark.parametrize("launch", ["inline", "worker"])
     def test_passes_every_audit(self, run_kvbench: Run, tmp_path: Path, launch: str) -> None:
         code, out, _ = run_kvbench(*QUICK, f"launch={launch}", "report=false")
-        run = record(tmp_path / "results")
+        run = the_record(tmp_path / "results")
         assert 0 == code
         assert ["timed_tokens", "same_arm_twice", "fresh_prompts", "cost_of_memory_poller", "cost_of_steps_lane"] == [
             audit["name"] for audit in run["audits"] if audit["arm"] == 1
@@ -76,7 +60,7 @@ class TestASoundInstrument:
 
     def test_is_not_audited_unless_asked(self, run_kvbench: Run, tmp_path: Path) -> None:
         run_kvbench(*QUICK, "audit=false", "launch=inline", "report=false")
-        run = record(tmp_path / "results")
+        run = the_record(tmp_path / "results")
         assert [] == run["audits"]
         assert [] == [check["name"] for check in run["checks"] if check["name"].startswith("audit")]
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from compiling import plainly
+from runs import the_record
 from transformers import cache_utils
 
-from kvbench.records.store import find_runs
+from kvbench.decoding.engines.compiled import Compiled
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("launch=inline", "device=cpu", "threads=1", "measure.blocks=5", "measure.warmup=0", "report=false")
@@ -23,18 +23,12 @@ RANDOM = (
 )  # fmt: skip
 
 
-def the_record(folder: Path) -> dict[str, Any]:
-    (run,) = find_runs([folder / "results"]).runs
-    record: dict[str, Any] = json.loads(run.record.model_dump_json())
-    return record
-
-
 @pytest.mark.skipif(not hasattr(cache_utils, "Fp8QuantizedLayer"), reason="this transformers has no fp8 cache")
 def test_a_quantised_cache_is_valid_and_not_called_equal(run_kvbench: Run, tmp_path: Path) -> None:
     arms = "arms=[{mode: cached},{mode: cached, cache: static},{mode: cached, cache: fp8},{mode: generate, cache: fp8}]"
     code, said, error = run_kvbench(arms, *QUICK, *SHORT)
     assert code == 0, said + error
-    record = the_record(tmp_path)
+    record = the_record(tmp_path / "results")
     for arm in record["arms"]:
         assert arm["memory"]["kv_cache_predicted_bytes"] == arm["memory"]["kv_cache_bytes"]
         assert arm["memory"]["kv_cache_host_bytes"] == 0
@@ -95,13 +89,18 @@ def test_windows_shorter_than_the_run_are_refused_where_a_step_is_repeated(run_k
     assert "use engine=eager" in error
 
 
+@pytest.mark.parametrize("compiler", ["none", pytest.param("inductor", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_windows_of_the_runs_length_are_compiled_and_agree(
-    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
 ) -> None:
+    if compiler == "none":
+        monkeypatch.setattr(Compiled, "_prepared", plainly)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     arms = "arms=[{mode: cached},{mode: cached, cache: static, engine: compiled}]"
     code, said, error = run_kvbench(*RANDOM, "+model.architecture.sliding_window=64", arms, *QUICK, *SHORT)
     assert code == 0, said + error
-    memory = the_record(tmp_path)["arms"][1]["memory"]
+    record = the_record(tmp_path / "results")
+    memory = record["arms"][1]["memory"]
     assert 2 * (2 * 2 * 64 * 16 * 4) + 2 * 8 == memory["kv_cache_predicted_bytes"] == memory["kv_cache_bytes"]
+    assert record["comparison"]["agreement"]["verdict"] in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")

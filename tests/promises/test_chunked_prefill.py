@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from kvbench.records.store import find_runs
+from runs import the_record
 
 Run = Callable[..., tuple[int, str, str]]
 RANDOM = (
@@ -25,18 +22,12 @@ QUICK = (
 )  # fmt: skip
 
 
-def record(folder: Path) -> dict[str, Any]:
-    (run,) = find_runs([folder / "results"]).runs
-    data: dict[str, Any] = json.loads(run.record.model_dump_json())
-    return data
-
-
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_every_arm_with_a_cache_submits_pieces_and_agrees(run_kvbench: Run, tmp_path: Path, cache: str) -> None:
     arms = f"arms=[{{mode: nocache}},{{mode: cached, cache: {cache}, attention: grouped}},{{mode: generate}}]"
     code, said, error = run_kvbench(*RANDOM, *QUICK, arms, "workload.prefill_chunk=8")
     assert code == 0, said + error
-    run = record(tmp_path)
+    run = the_record(tmp_path / "results")
     # 3 pieces and 5 steps against 6 passes, once untimed and in two lanes of 5 blocks; generate hides the timed
     assert [6 * 11, 8 * 11, 8] == [arm["proof"]["steps_checked"] for arm in run["arms"]]
     assert [0, 0, 0] == [arm["proof"]["violations"] for arm in run["arms"]]
@@ -52,7 +43,7 @@ def test_lost_caches_and_messages_go_in_pieces_too(run_kvbench: Run, tmp_path: P
     asked = ("interrupt.steps=[3]", "interrupt.message=And what comes after that?")
     code, said, error = run_kvbench(*RANDOM, *QUICK, arms, *asked, "workload.prefill_chunk=8")
     assert code == 0, said + error
-    run = record(tmp_path)
+    run = the_record(tmp_path / "results")
     assert [0, 0, 0] == [arm["proof"]["violations"] for arm in run["arms"]]
     rebuilt, appended = (arm["proof"]["steps_checked"] for arm in run["arms"][1:])
     assert rebuilt > appended > run["arms"][0]["proof"]["steps_checked"]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvbench.__main__ import main
 from kvbench.records.store import RECORD, find_runs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -20,20 +24,35 @@ SCRIPT = (
 Measure = Callable[..., None]
 
 
+@pytest.fixture(scope="module")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a run, which all tests that ask for the same one copy."""
+
+    @cache
+    def run(*overrides: str) -> Path:
+        results = tmp_path_factory.mktemp("runs")
+        with redirect_stdout(StringIO()):
+            main([*SCRIPT, f"results_dir={results}", *overrides])
+        (found,) = find_runs([results]).runs
+        return found.folder
+
+    return run
+
+
 @pytest.fixture
-def measure(run_kvbench: Run, tmp_path: Path) -> Measure:
+def measure(run_kvbench: Run, tmp_path: Path, measured_once: Callable[..., Path]) -> Measure:
     """Measures so many runs into a folder, each as if in a process of its own."""
     processes = iter(range(1, 1000))
 
     def runs(folder: str, *overrides: str, count: int = 5, processes_each: int | None = None) -> None:
         own = next(processes)
         for number in range(count):
-            run_kvbench(*SCRIPT, f"results_dir={folder}", f"model.seed={own * 100 + number}", *overrides)
+            run = measured_once(f"model.seed={own * 100 + number}", *overrides)
+            copied = shutil.copytree(run, tmp_path / folder / run.parent.name / run.name)
+            record = json.loads((copied / RECORD).read_text())
             pid = own * 1000 + (number if processes_each is None else number % processes_each)
-            newest = max((tmp_path / folder).rglob(RECORD), key=lambda path: path.stat().st_mtime_ns)
-            record = json.loads(newest.read_text())
             record["environment"]["worker"]["pid"] = pid
-            newest.write_text(json.dumps(record))
+            (copied / RECORD).write_text(json.dumps(record))
 
     return runs
 

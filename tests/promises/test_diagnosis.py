@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,11 @@ REMEDY = "Fewer or larger launches would help: a compiled or captured step, or a
 
 
 @pytest.fixture
-def diagnosed(run_kvbench: Run, tmp_path: Path) -> Callable[..., dict[str, str]]:
+def diagnosed(scripted: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, str]]:
     """Runs the program; the sentences of a comparison by their codes, in order."""
 
     def run(*overrides: str, code: int = 0, comparison: int = 0) -> dict[str, str]:
-        options = ("model=scripted", "launch=inline", "report=false", "stream.interval=0")
-        assert code == run_kvbench(*options, *overrides)[0]
-        (found,) = find_runs([tmp_path / "results"]).runs
-        data: dict[str, Any] = json.loads(found.record.model_dump_json())
+        data = scripted(*overrides, code=code)
         assert data["comparison"] == data["comparisons"][0]
         told = data["comparisons"][comparison]["diagnosis"]
         assert len(told) == len({each["code"] for each in told}) <= 5

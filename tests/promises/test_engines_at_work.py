@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from compiling import plainly
 from transformers import DynamicCache, StaticCache
 
 from kvbench.decoding.engines import repeating
@@ -15,18 +16,11 @@ from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.generate import compiles
 from kvbench.decoding.setting import TorchSetting
 from kvbench.errors import ModelUnavailable
-from kvbench.models.signature import library_cache
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("launch=inline", "device=cpu", "threads=1", "measure.blocks=5", "report=false", "stream.interval=0")
 SHORT = ("workload.prompt_tokens=20", "workload.new_tokens=4")
-
-
-def plainly(self: Any, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Any:
-    """What repeats a pass without compiling it, which would take a minute."""
-    plain = self._plain
-    return lambda tensors: plain(**library_cache(cache), **fixed, **tensors).logits
 
 
 @pytest.mark.parametrize(

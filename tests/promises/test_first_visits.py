@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,9 @@ SCRIPT = (
 
 
 @pytest.fixture
-def measured(run_kvbench: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def measured(scripted: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def run(*overrides: str) -> dict[str, Any]:
-        assert 0 == run_kvbench(*SCRIPT, *overrides)[0]
-        (found,) = find_runs([tmp_path / "results"]).runs
-        data: dict[str, Any] = json.loads(found.record.model_dump_json())
-        return data
+        return scripted(*SCRIPT, *overrides)
 
     return run
 

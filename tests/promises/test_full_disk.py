@@ -13,6 +13,7 @@ import pytest
 from kvbench.records.store import BLOCKS, LOG, RECORD, STEPS, find_runs, read_blocks
 
 Run = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.durable
 POINT = ("model=scripted", "workload.prompt_tokens=5", "workload.new_tokens=4", "launch=inline", "report=false")
 
 

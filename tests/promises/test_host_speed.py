@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import the_record
 
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint, keep_ceilings
 from kvbench.records.evidence import HostCheck
@@ -31,9 +31,7 @@ def measured(run_kvbench: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(*overrides: str) -> dict[str, Any]:
         code, out, _ = run_kvbench(*LAUNCHING, *overrides)
         assert 0 == code  # what the host does is a warning
-        (found,) = find_runs([tmp_path / "results"]).runs
-        record: dict[str, Any] = json.loads(found.record.model_dump_json())
-        return {**record, "out": " ".join(out.split())}
+        return {**the_record(tmp_path / "results"), "out": " ".join(out.split())}
 
     return run
 

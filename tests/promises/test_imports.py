@@ -92,7 +92,7 @@ class TestTorch:
     def test_is_not_loaded_by_a_scripted_worker_either(self, tmp_path: Path) -> None:
         # Loading it would fail here, and the run with it.
         (tmp_path / "torch.py").write_text("raise ImportError('torch was loaded')")
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
         command = [sys.executable, "-m", "kvbench", *WORKER_RUN, "report=false"]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert (0, "") == (ended.returncode, ended.stderr)

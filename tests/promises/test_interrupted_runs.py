@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from runs import the_record
 
 from kvbench.records.store import find_runs, read_steps
 
@@ -21,19 +20,13 @@ SCRIPT = (
     "workload.new_tokens=11",
     "launch=inline",
 )
-REAL = ("launch=inline", "threads=1", "measure.blocks=5", "measure.warmup=0", "workload.new_tokens=12", "report=false")
-
-
-def record(folder: Path) -> dict[str, Any]:
-    (run,) = find_runs([folder]).runs
-    data: dict[str, Any] = json.loads(run.record.model_dump_json())
-    return data
+REAL = ("launch=inline", "threads=1", "measure.blocks=5", "measure.warmup=0", "workload.new_tokens=8", "report=false")
 
 
 class TestACacheThatIsLost:
     def test_costs_exactly_what_the_script_says(self, run_kvbench: Run, tmp_path: Path) -> None:
         code, said, _ = run_kvbench(*SCRIPT, "mode=interrupted", "interrupt.steps=[4,8]", "report=false")
-        run = record(tmp_path / "results")
+        run = the_record(tmp_path / "results")
         nocache, cached, interrupted = run["arms"]
         assert code == 0
         # two rebuilds of 10 ms and eight steps of 2 ms
@@ -50,7 +43,7 @@ class TestACacheThatIsLost:
 
     def test_writes_what_the_uninterrupted_run_writes(self, run_kvbench: Run, tmp_path: Path) -> None:
         code, _, _ = run_kvbench(*REAL, "mode=interrupted", "workload.prompt_tokens=20")
-        run = record(tmp_path / "results")
+        run = the_record(tmp_path / "results")
         assert code == 0
         assert run["arms"][1]["tokens"] == run["arms"][2]["tokens"]
         (check,) = [check for check in run["checks"] if check["name"] == "interruption"]
@@ -58,7 +51,7 @@ class TestACacheThatIsLost:
 
     def test_without_a_per_token_lane_says_why_its_cost_is_not_known(self, run_kvbench: Run, tmp_path: Path) -> None:
         run_kvbench(*SCRIPT, "mode=interrupted", "measure.step_lane=false", "report=false")
-        run = record(tmp_path / "results")
+        run = the_record(tmp_path / "results")
         assert run["arms"][2]["turns"][0]["ttft_s"]["value"] is None
         assert "measure.step_lane" in run["null_reasons"]["/arms/2/turns/0/ttft_s/value"]
 
@@ -69,7 +62,7 @@ class TestAConversation:
             *SCRIPT, "model.per_token_s=0.001", "mode=resumed", "interrupt.message=Why?", "interrupt.steps=[5]",
             "report=false",
         )  # fmt: skip
-        interrupted, resumed = record(tmp_path / "results")["arms"]
+        interrupted, resumed = the_record(tmp_path / "results")["arms"]
         # 100 prompt tokens, 5 new ones, 4 of the message: one byte is one token here
         assert (109, 5) == (interrupted["turns"][0]["submitted_tokens"], resumed["turns"][0]["submitted_tokens"])
         assert interrupted["turns"][0]["ttft_s"]["value"] == pytest.approx(0.01 + 0.109)
@@ -89,7 +82,7 @@ class TestAConversation:
         self, run_kvbench: Run, tmp_path: Path
     ) -> None:
         code, said, _ = run_kvbench(*REAL, "mode=resumed", "workload.batch_size=3")
-        run = record(tmp_path / "results")
+        run = the_record(tmp_path / "results")
         assert (0, "VALID") == (code, "VALID" if "VALID" in said else said)
         assert run["arms"][0]["tokens"] == run["arms"][1]["tokens"]
         for arm in run["arms"]:
@@ -113,7 +106,7 @@ class TestAConversation:
 
 def test_each_habit_is_an_arm_that_is_compared_with_the_loop_without_it(run_kvbench: Run, tmp_path: Path) -> None:
     code, said, _ = run_kvbench(*REAL, "experiment=habits", "workload.prompt_tokens=12")
-    run = record(tmp_path / "results")
+    run = the_record(tmp_path / "results")
     assert code == 0
     assert ["none", "autograd", "all_logits", "dropped_cache", "python_list", "host_read", "whole_text", "all"] == [
         arm["habit"] for arm in run["arms"]

@@ -182,7 +182,7 @@ class TestCtrlC:
 
     def test_while_the_worker_starts_leaves_a_record(self, start: Callable[..., Started], tmp_path: Path) -> None:
         begun = worker_that(tmp_path, "time.sleep(30)")
-        run = start(*ENDLESS, until=lambda results: begun.exists, PYTHONPATH=str(tmp_path))
+        run = start(*ENDLESS, until=lambda results: begun.exists, PYTHONPATH=before_our_path(tmp_path))
         time.sleep(0.1)  # the parent goes on from creating the process to waiting for it
         run.interrupt()
         assert 130 == run.end()[0]
@@ -193,7 +193,9 @@ class TestCtrlC:
     ) -> None:
         # Ctrl-C is the parent's to handle from the worker's first line on; here only the worker gets it.
         begun = worker_that(tmp_path, "os.kill(os.getpid(), 2); time.sleep(0.1)")
-        run = start(*ENDLESS, "measure.blocks=5", until=lambda results: begun.exists, PYTHONPATH=str(tmp_path))
+        run = start(
+            *ENDLESS, "measure.blocks=5", until=lambda results: begun.exists, PYTHONPATH=before_our_path(tmp_path)
+        )
         code, _, err = run.end()
         assert (0, "") == (code, err)
 
@@ -258,6 +260,11 @@ class TestCtrlC:
         assert ["interrupted"] == [each.record.status for each in find_runs([run.results]).runs]
 
 
+def before_our_path(folder: Path) -> str:
+    """What `PYTHONPATH` must be for a folder to be looked into first."""
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
 def worker_that(folder: Path, does: str) -> Path:
     """Makes Python run `does` in every spawned worker before its first line; the file that tells that it began."""
     begun = folder / "begun"
@@ -303,7 +310,7 @@ class TestAKilledWorker:
         self, start: Callable[..., Started], tmp_path: Path
     ) -> None:
         begun = worker_that(tmp_path, "time.sleep(1); os._exit(9)")  # by then the order lies in its connection
-        run = start(*ENDLESS, until=lambda results: begun.exists, PYTHONPATH=str(tmp_path))
+        run = start(*ENDLESS, until=lambda results: begun.exists, PYTHONPATH=before_our_path(tmp_path))
         code, _, err = run.end()
         assert (1, "") == (code, err)
         assert "crashed" == run.record()["status"]

@@ -6,14 +6,10 @@ modes still waited for launches at 1,028.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,12 +28,9 @@ LAUNCHES = (
 
 
 @pytest.fixture
-def growth_of(run_kvbench: Run, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def growth_of(scripted: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def run(*overrides: str) -> dict[str, Any]:
-        assert run_kvbench(*LAUNCHES, *overrides)[0] == 0
-        (found,) = find_runs([tmp_path / "results"]).runs
-        data: dict[str, Any] = json.loads(found.record.model_dump_json())
-        return data
+        return scripted(*LAUNCHES, *overrides)
 
     return run
 

@@ -5,32 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from runs import scripted_samples
 
 from kvbench.analysis.assemble import assemble
 from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.warnings import run_warnings
-from kvbench.config.compose import load_config, sources
-from kvbench.plan import Plan, make_plan
+from kvbench.plan import Plan
 from kvbench.records.evidence import RunWarning, Stopping
 from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import Block
-from kvbench.running.job import run_job
-from kvbench.running.scripted import ScriptedBackend
 
 
 def measured(*overrides: str) -> tuple[Plan, RunSamples]:
-    """A scripted run's plan and samples, whole and valid."""
-    quick = ("model=scripted", "workload.prompt_tokens=5", "workload.new_tokens=4", "measure.blocks=5")
-    plan = make_plan(load_config([*quick, "stream.interval=0", *overrides], sources()))
-    samples = RunSamples()
-
-    def keep(message: object) -> None:
-        if type(message).__name__ != "Progress":
-            samples.add(message)  # type: ignore[arg-type]
-
-    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
-    return plan, samples
+    return scripted_samples("measure.blocks=5", *overrides)
 
 
 def with_first_visit(samples: RunSamples, **changes: object) -> RunSamples:

@@ -6,28 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from runs import scripted_samples
 
 from kvbench.analysis.warnings import run_warnings
-from kvbench.config.compose import load_config, sources
-from kvbench.plan import Plan, make_plan
+from kvbench.plan import Plan
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import Block
-from kvbench.running.job import run_job
-from kvbench.running.scripted import ScriptedBackend
 
 
 def measured(blocks: int = 5) -> tuple[Plan, RunSamples]:
-    """A scripted run's plan and samples: every step takes as long as the one before, and nobody else is there."""
-    quick = ("model=scripted", "workload.prompt_tokens=5", "workload.new_tokens=4", "stream.interval=0")
-    plan = make_plan(load_config([*quick, f"measure.blocks={blocks}"], sources()))
-    samples = RunSamples()
-
-    def keep(message: object) -> None:
-        if type(message).__name__ != "Progress":
-            samples.add(message)  # type: ignore[arg-type]
-
-    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
-    return plan, samples
+    """Every step takes as long as the one before, and nobody else is there."""
+    return scripted_samples(f"measure.blocks={blocks}")
 
 
 def with_steps(samples: RunSamples, factors: Sequence[float], arm: int = 1, lane: str = "throughput") -> RunSamples:

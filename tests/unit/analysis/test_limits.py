@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from runs import scripted_samples
 
 from kvbench.analysis.limits import limit
-from kvbench.config.compose import load_config, sources
 from kvbench.model_costs import facts_from_mapping, pass_cost
-from kvbench.plan import Plan, make_plan
+from kvbench.plan import Plan
 from kvbench.records.arm_figures import Limit
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
 from kvbench.records.evidence import LengthProbe
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import ColdEvidence
 from kvbench.records.untimed import CountedFlops
-from kvbench.running.job import Progress, Text, run_job
-from kvbench.running.scripted import ScriptedBackend
 
 PARAMETERS = 10**6  # 2 bytes each, all in matrices
 CEILINGS = Ceilings(
@@ -33,24 +30,8 @@ CEILINGS = Ceilings(
 
 
 def measured(*overrides: str) -> tuple[Plan, RunSamples]:
-    settings = (
-        "model=scripted",
-        f"model.parameters={PARAMETERS}",
-        "workload.prompt_tokens=100",
-        "workload.new_tokens=6",
-        "measure.step_lane=false",
-        "stream.interval=0",
-        *overrides,
-    )
-    plan = make_plan(load_config(settings, sources()))
-    samples = RunSamples()
-
-    def keep(message: Any) -> None:
-        if not isinstance(message, (Progress, Text)):
-            samples.add(message)
-
-    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
-    return plan, samples
+    size = (f"model.parameters={PARAMETERS}", "workload.prompt_tokens=100", "workload.new_tokens=6")
+    return scripted_samples(*size, "measure.step_lane=false", *overrides)
 
 
 def limits(*overrides: str, ceilings: Ceilings | None = CEILINGS) -> tuple[Limit, Limit]:

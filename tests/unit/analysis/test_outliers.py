@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from runs import scripted_samples
 
 from kvbench.analysis.assemble import assemble
 from kvbench.analysis.estimates import outliers
-from kvbench.config.compose import load_config, sources
-from kvbench.plan import Plan, make_plan
+from kvbench.plan import Plan
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import Block
-from kvbench.running.job import run_job
-from kvbench.running.scripted import ScriptedBackend
 from kvbench.statistics import median
 
 STEADY = (1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01)
@@ -59,17 +57,8 @@ class TestNoSampleStandsOut:
 
 
 def measured(*overrides: str) -> tuple[Plan, RunSamples]:
-    """A scripted run's plan and samples, with a little noise so that its blocks differ."""
-    quick = ("model=scripted", "model.noise=0.01", "workload.prompt_tokens=5", "workload.new_tokens=20")
-    plan = make_plan(load_config([*quick, "stream.interval=0", *overrides], sources()))
-    samples = RunSamples()
-
-    def keep(message: object) -> None:
-        if type(message).__name__ != "Progress":
-            samples.add(message)  # type: ignore[arg-type]
-
-    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
-    return plan, samples
+    """With a little noise, so that its blocks differ."""
+    return scripted_samples("model.noise=0.01", "workload.new_tokens=20", *overrides)
 
 
 def with_slow_block(samples: RunSamples, index: int, arm: int = 1, factor: float = 3.0) -> RunSamples:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from kvbench.config.compose import load_config, sources, to_yaml
+from kvbench.config.conf_files import conf_folder
 from kvbench.config.points import sweep_points
 from kvbench.errors import ConfigError
 
@@ -190,3 +192,20 @@ def test_a_static_cache_of_a_given_length_holds_the_long_decode_of_a_scaling_run
     with pytest.raises(ConfigError, match=r"cache_tokens=64: .* which needs 264"):
         load_config([*lengths, "cache_tokens=64"], sources())
     assert 264 == load_config([*lengths, "cache_tokens=264"], sources()).cache_tokens
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=all_modes", "workload.new_tokens=5"],
+        ["model=gpt2", "model.weights=random", "+model.architecture.note=2"],
+        ["model=scripted", "arms=[{mode: cached}]", "measure=quick"],
+    ],
+    ids=" ".join,
+)
+def test_a_composition_that_the_tests_keep_is_the_one_that_hydra_makes(tmp_path: Path, overrides: list[str]) -> None:
+    """Only that of the shipped files is kept; see `compositions.py` beside `conftest.py`."""
+    shutil.copytree(conf_folder(), tmp_path / "conf")
+    expected = load_config(overrides, sources(config_path=str(tmp_path / "conf")))
+    for _ in range(2):
+        assert expected == load_config(overrides, sources())

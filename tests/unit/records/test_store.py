@@ -26,6 +26,8 @@ from kvbench.records.store import (
 )
 from kvbench.records.timings import Block
 
+pytestmark = pytest.mark.durable
+
 
 def record(run_id: str = "r1", created_at: str = "2026-01-01T00:00:00+00:00") -> RunRecord:
     """The smallest whole record there is."""

@@ -19,7 +19,7 @@ from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.samples import RunSamples
 from kvbench.records.untimed import TracedPass
-from kvbench.running.job import Progress, Text, run_job
+from kvbench.running.job import run_job
 from kvbench.running.token_texts import TokenTexts, traced_sequences
 from kvbench.running.torch_backend import TorchBackend
 
@@ -82,12 +82,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
     samples = RunSamples()
     plan = make_plan(config, Prompts(texts))
     backend = TorchBackend(adopt(model.eval(), tokenizer, "m"), torch.device("cpu"), NullSensors("none"))
-
-    def keep(message: Any) -> None:
-        if not isinstance(message, (Progress, Text)):
-            samples.add(message)
-
-    run_job(backend.session(plan), keep)
+    run_job(backend.session(plan), samples.add)
     return samples
 
 

@@ -1,0 +1,15 @@
+"""An engine's pass without its compiler, for tests that are about everything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kvbench.models.signature import library_cache
+
+
+def plainly(self: Any, tensors: dict[str, torch.Tensor], cache: Any | None, fixed: dict[str, Any]) -> Any:
+    """In the place of `Compiled._prepared`: repeats a pass without compiling it, which would take a minute."""
+    plain = self._plain
+    return lambda tensors: plain(**library_cache(cache), **fixed, **tensors).logits
