@@ -24,11 +24,11 @@ from kvbench.config.spelling import ARM_KEYS, unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
 from kvbench.launchers import require_one_process
 from kvbench.plan import Prompts, make_plan
-from kvbench.records.evidence import HostSample, RunWarning
+from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import RunRecord
-from kvbench.records.samples import RunSamples, Watching
+from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
-from kvbench.running.job import Emit, Progress, Text, run_job
+from kvbench.running.job import Emit, run_job
 from kvbench.running.worker import STAYS, put_back
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
     def emit(message: Any) -> None:
         if on_event is not None:
             on_event(message)
-        if not isinstance(message, (Progress, Text, HostSample, Watching)):
-            samples.add(message)
+        samples.add(message)
 
     created_at = datetime.now(UTC).isoformat()
     with _as_found(model):
@@ -186,7 +185,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
             loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
         backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
         try:
-            run_job(plan, backend.session(plan), emit)
+            run_job(backend.session(plan), emit)
         except BaseException:
             put_back(backend, shared=True)  # what ended the run is what is told
             raise

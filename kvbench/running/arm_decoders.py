@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from kvbench.capabilities import EAGER, MODES, habits_of
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.eager import EAGER as PLAIN
+from kvbench.decoding.engines.graph import Graph
+from kvbench.decoding.engines.protocol import Engine
 from kvbench.decoding.engines.repeating import is_repeatable
 from kvbench.decoding.generate import Generate, compiles
 from kvbench.decoding.habits import Habits
@@ -21,8 +26,24 @@ from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, Watch
 from kvbench.errors import ModelUnavailable
 from kvbench.interruptions import Interruptions
 from kvbench.plan import Arm, Plan
-from kvbench.running.engines import engine_of
 from kvbench.running.model_on_device import ModelOnDevice
+
+
+def engine_of(arm: Arm, device: torch.device) -> Engine:
+    """A new engine for one arm."""
+    match arm.engine:
+        case "compiled":
+            assert arm.compile_mode is not None
+            return Compiled(device, arm.compile_mode)
+        case "graph":
+            return Graph(device)
+        case "fused":
+            from kvbench.decoding.engines.fused.engine import Fused  # Triton is there on a GPU alone
+
+            return Fused(device)
+        case _:
+            return PLAIN
+
 
 LOOPS: dict[str, Callable[..., Loop]] = {
     "nocache": NoCacheLoop,

@@ -23,8 +23,7 @@ from kvbench.records.evidence import HostSample
 from kvbench.records.samples import Prepared, Sample, Watching
 from kvbench.records.scaling import Attempting
 from kvbench.running import worker
-from kvbench.running.faults import Fault, fault_of
-from kvbench.running.interrupts import uninterrupted
+from kvbench.running.faults import Fault, fault_of, uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.worker import Done, Order, Survey, Workshop
 
@@ -57,7 +56,7 @@ class Supervisor:
         self._connection: Connection | None = None
 
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
-        """See `Runner.measure`."""
+        """Have the worker measure one plan. Raises the `KvbenchError` that ended it, if one did."""
         process, connection = self._worker()
         watch = _Watch(process.pid)
         deadline = _Deadline(plan.config.measure.timeout_s, "measure.timeout_s")
@@ -104,7 +103,7 @@ class Supervisor:
         raise refusal
 
     def survey(self, plan: Plan) -> dict[str, Any]:
-        """See `Runner.survey`."""
+        """The environment as the worker sees it; empty where it cannot be told."""
         process, connection = self._worker()
         try:
             connection.send(Survey(plan))
@@ -163,7 +162,7 @@ class InlineRunner:
         self._workshop = Workshop()
 
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
-        """See `Runner.measure`. What libraries print stays on the terminal."""
+        """Measure one plan here. What libraries print stays on the terminal."""
         try:
             self._workshop.measure(plan, listen)
         except Exception as error:
@@ -172,7 +171,7 @@ class InlineRunner:
             raise fault_of(error).error() from error
 
     def survey(self, plan: Plan) -> dict[str, Any]:
-        """See `Runner.survey`."""
+        """The environment of this process; empty where it cannot be told."""
         answer = worker.survey(plan)
         return {} if isinstance(answer, Fault) else answer
 

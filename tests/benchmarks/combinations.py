@@ -26,7 +26,7 @@ from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
 from kvbench.running.job import run_job
-from kvbench.running.session import open_backend
+from kvbench.running.worker import open_backend
 
 MODES_TRIED = ("nocache", "cached", "generate", "generate_nocache")
 QUICK = (
@@ -90,7 +90,7 @@ def _measured(backend: Any, keys: list[str]) -> RunRecord:
         if conflict:
             raise KvbenchError(conflict)
     samples = RunSamples()
-    run_job(plan, backend.session(plan), samples.add)
+    run_job(backend.session(plan), samples.add)
     return assemble(plan, samples, run_id="in-process", created_at="")
 
 

@@ -19,7 +19,7 @@ from kvbench.records.samples import RunSamples
 from kvbench.records.timings import ColdEvidence
 from kvbench.records.untimed import CountedFlops
 from kvbench.running.job import Progress, Text, run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 PARAMETERS = 10**6  # 2 bytes each, all in matrices
 CEILINGS = Ceilings(
@@ -49,7 +49,7 @@ def measured(*overrides: str) -> tuple[Plan, RunSamples]:
         if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 

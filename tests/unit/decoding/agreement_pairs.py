@@ -30,6 +30,7 @@ class Pair:
 
     takes_masks = True
     inserts = False
+    caches: Sequence[str] = ("dynamic", "dynamic")
 
     def __init__(self, model: Any, candidate: Callable[..., Loop], prompts: Sequence[Sequence[int]] = PROMPTS) -> None:
         self._model = model
@@ -52,9 +53,6 @@ class Pair:
 
     def round_trip(self, arm: int, forced: Forced) -> None:
         return None
-
-    def cache_of(self, arm: int) -> str:
-        return "dynamic"
 
     def tokens(self, arm: int) -> list[list[int]]:
         decoder = self.decoder(arm)

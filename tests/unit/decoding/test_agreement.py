@@ -25,9 +25,9 @@ from kvbench.decoding import rounding
 from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, divergences, step_figures
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
-from kvbench.decoding.reference import reference_distances, widened
 from kvbench.interruptions import NONE
 from kvbench.records.agreement_figures import AgreementFigures, AgreementStep, NoiseWay
+from kvbench.running.arm_agreement import reference_distances, widened
 
 SLIDING = {"sliding_window": 4}
 BROKEN = [

@@ -200,6 +200,7 @@ class QuantisedPair(Pair):
             return made
 
         super().__init__(model, candidate)
+        self.caches = ("none", kind)
 
     def round_trip(self, arm: int, forced: Forced) -> Any:
         if arm == 0:
@@ -208,9 +209,6 @@ class QuantisedPair(Pair):
         caches = CacheMaker(forward, self._kind, round_trip=True)
         loop: Decoder = CachedLoop(forward, forced, TorchSetting("auto", self._own_attention, 0), 0, caches=caches)
         return loop, lambda found: found.cache.worst_steps()
-
-    def cache_of(self, arm: int) -> str:
-        return self._kind
 
     def judged(self) -> Agreement:
         return judge(compare(self, 1, self.tokens(0), self.tokens(1), None))

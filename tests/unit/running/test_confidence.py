@@ -18,8 +18,8 @@ from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.samples import RunSamples
 from kvbench.records.untimed import TracedPass
-from kvbench.running.confidence import TokenTexts, traced_sequences
 from kvbench.running.job import Progress, Text, run_job
+from kvbench.running.token_texts import TokenTexts, traced_sequences
 from kvbench.running.torch_backend import TorchBackend
 
 
@@ -86,7 +86,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
         if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    run_job(plan, backend.session(plan), keep)
+    run_job(backend.session(plan), keep)
     return samples
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.plan import Plan, make_plan
 from kvbench.records.evidence import RunWarning
 from kvbench.records.samples import Prepared, UntimedPass
-from kvbench.running.torch_backend import environment_of
+from kvbench.running.torch_backend import UNTIMED, environment_of
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker import Workshop, leaves_compiled_code
 from kvbench.running.worker_state import WorkerState
@@ -236,11 +237,10 @@ def test_what_cannot_be_put_back_is_a_warning_and_ends_the_worker(
 ) -> None:
     def shapes(session: TorchSession) -> Any:
         with torch.no_grad():
-            session._model.lm_head.weight.mul_(1.0)
-        return original(session)
+            session.model.loaded.model.lm_head.weight.mul_(1.0)
+        return UNTIMED.shapes(session)
 
-    original = TorchSession.shapes
-    monkeypatch.setattr(TorchSession, "shapes", shapes)
+    monkeypatch.setattr("kvbench.running.torch_backend.UNTIMED", replace(UNTIMED, shapes=shapes))
     workshop, heard = Workshop(), []
     assert not workshop.measure(plan_of(), heard.append)
     (warned,) = [each for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
@@ -252,12 +252,12 @@ def test_a_run_that_fails_leaves_nothing_behind_either(
 ) -> None:
     def shapes(session: TorchSession) -> Any:
         Counting().__enter__()
-        session._model.register_forward_hook(hook)
+        session.model.loaded.model.register_forward_hook(hook)
         raise RuntimeError("in the middle")
 
     workshop = Workshop()
     run(workshop, plan_of())
-    monkeypatch.setattr(TorchSession, "shapes", shapes)
+    monkeypatch.setattr("kvbench.running.torch_backend.UNTIMED", replace(UNTIMED, shapes=shapes))
     with pytest.raises(RuntimeError, match="in the middle"):
         workshop.measure(plan_of(), lambda _: None)
     assert () == differences(workshop)

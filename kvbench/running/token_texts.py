@@ -1,14 +1,53 @@
-"""From the figures of a traced run to tokens with their texts."""
+"""What a run writes, for reading: its text before anything is timed, and each token with its confidence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kvbench.decoding.streaming import REPLACEMENT, IncrementalText
+from kvbench.decoding.protocol import Unobserved
+from kvbench.decoding.streaming import REPLACEMENT, IncrementalText, TextObserver
 from kvbench.decoding.tracing import Traced
-from kvbench.records.untimed import TracedToken
+from kvbench.records.untimed import TracedPass, TracedToken
+from kvbench.running.preconditions import end_ids
+from kvbench.running.torch_session import TorchSession
+
+SHOWN_PROMPTS = 4  # enough to see what the model does; the rest is in the record
+SHOWN_TOKENS = 96  # a paragraph; a large model without a cache should not be waited for
+
+
+def show_text(session: TorchSession, say: Callable[[str, str], None]) -> None:
+    """Write some prompts' continuations, untimed: calls `say(kind, text)` with kind prompt, piece or end.
+
+    They stop at the tokenizer's end, whatever the timed runs do: it is for reading.
+    """
+    plan, model = session.plan, session.model
+    stop_ids = session.stop_ids or end_ids(model.loaded)
+    arm = next((index for index, spec in enumerate(plan.arms) if spec.mode == "cached"), 0)
+    tokens = min(plan.config.workload.new_tokens, SHOWN_TOKENS)
+    for prompt in session.prepared.prompts[:SHOWN_PROMPTS]:
+        say("prompt", prompt["text"])
+        text = IncrementalText(model.text)
+        observer = TextObserver(text, plan.config.stream.interval, stop_ids, lambda piece: say("piece", piece))
+        decoder = session.decoders.unprepared(arm)
+        decoder.prepare(None)
+        decoder.run(session.batches.batch(0, [prompt["token_ids"]], tokens), tokens, observer, stop_ids)
+        observer.finish()
+        say("end", "")
+
+
+def traced_pass(session: TorchSession, arm: int) -> TracedPass:
+    """An arm over every batch with the confidence of each new token observed instead of its time."""
+    sequences: list[tuple[TracedToken, ...]] = []
+    texts = TokenTexts(session.model.loaded.tokenizer)
+    for batch in session.batches:
+        decoder = session.decoders.traced(arm)
+        decoder.prepare(None)
+        decoded = decoder.run(batch, session.plan.config.workload.new_tokens, Unobserved(), session.stop_ids)
+        assert decoded.trace is not None
+        sequences += traced_sequences(decoded.sequences(session.stop_ids), decoded.trace, texts)
+    return TracedPass(arm, tuple(sequences))
 
 
 class TokenTexts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvbench.measuring.clocks import ScriptedClock
-from kvbench.measuring.lanes import Stopwatch
+from kvbench.running.visits import Stopwatch
 
 
 class DeviceLikeClock(ScriptedClock):
