@@ -135,13 +135,13 @@ class ArmDecoders:
                 engine.release()
                 caches.release()
 
-    def traced(self, arm: int, forced: Forced | None = None) -> Decoder:
+    def traced(self, arm: int) -> Decoder:
         """A decoder that also tells the confidence of each token."""
         trace = Trace(self._plan.config.trace.top_k)
         if self._plan.arms[arm].mode in LOOPS:
-            chooser = TracingChooser(forced or Sampler(self._plan.config.sampling), trace)
+            chooser = TracingChooser(Sampler(self._plan.config.sampling), trace)
             return TracedDecoder(self._made(arm, self._plan.arms[arm], chooser), trace)
-        return TracedDecoder(WatchedDecoder(self.plain(arm, forced), self._model.loaded.model, trace), trace)
+        return TracedDecoder(WatchedDecoder(self.plain(arm), self._model.loaded.model, trace), trace)
 
     def _made(
         self,

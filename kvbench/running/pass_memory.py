@@ -80,7 +80,7 @@ def _begin(session: TorchSession, arm: int) -> None:
 
 
 @dataclass(frozen=True)
-class Held:
+class _Held:
     """What was in use while the cache of a batch was alive, by the names of `Memory`."""
 
     cache_bytes: dict[str, int | None]
@@ -91,7 +91,7 @@ class Held:
     by_step: tuple[MemoryPoint, ...]
 
 
-def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded, witness: Witness) -> Held:
+def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded, witness: Witness) -> _Held:
     """What is in use now that a batch is decoded; `decoded` must still have its cache."""
     device, spec, cache = session.model.device, session.plan.arms[arm], decoded.cache
     cache_bytes = _cache_bytes(session, batch, decoded, spec)
@@ -104,7 +104,7 @@ def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded,
         decoded.new_ids.shape[1], batch.longest, spec.keeps_past, interruptions, **promise_of(session, arm)
     )
     by_step = _by_step(batch, witness, promised, interruptions)
-    return Held(cache_bytes, waiting, _unknown(session, spec), in_use, reconciliation, by_step)
+    return _Held(cache_bytes, waiting, _unknown(session, spec), in_use, reconciliation, by_step)
 
 
 def _cache_bytes(session: TorchSession, batch: PromptBatch, decoded: Decoded, arm: Arm) -> dict[str, int | None]:
@@ -161,7 +161,7 @@ def _by_step(
     )
 
 
-def _memory(session: TorchSession, held: Held) -> Memory:
+def _memory(session: TorchSession, held: _Held) -> Memory:
     """What was held, with the high-water marks up to now."""
     reasons = dict(session.meter.null_reasons)
     if held.cache_bytes["kv_cache_predicted_bytes"] is None:
@@ -183,7 +183,7 @@ def capacity(session: TorchSession) -> Capacity:
     """
     workload, memory_gib = session.plan.config.workload, session.plan.config.frontier.memory_gib
     context = min(WARMING_TOKENS, workload.prompt_tokens or WARMING_TOKENS)
-    attempt(session, Attempt(0, 1, max(context, workload.new_tokens), None, 0.0))
+    peak_of(session, Attempt(0, 1, max(context, workload.new_tokens), None, 0.0))
     session.meter.reset()
     memory.reset_peak()
     wanted = None if memory_gib is None else int(memory_gib * GIB)
@@ -199,7 +199,7 @@ def capacity(session: TorchSession) -> Capacity:
     return Capacity(wanted or total, total - free - torch.cuda.memory_reserved(device), of_process=False)
 
 
-def attempt(session: TorchSession, attempt: Attempt) -> int | None:
+def peak_of(session: TorchSession, attempt: Attempt) -> int | None:
     """The most bytes in use while one size is decoded, None where they cannot be told.
 
     Ids are counted up, never the same in two rows: what they say does not matter.

@@ -368,7 +368,7 @@ def _capacity(session: ScriptedSession) -> Capacity:
     return Capacity(session.model.spec.memory_bytes if gib is None else int(gib * 2**30), 0, of_process=False)
 
 
-def _attempt(session: ScriptedSession, attempt: Attempt) -> int:
+def _peak_of(session: ScriptedSession, attempt: Attempt) -> int:
     """Weights, cache, and what the largest pass takes."""
     arm, model, workload = session.plan.arms[attempt.arm], session.model, session.plan.config.workload
     prompt = attempt.context - workload.new_tokens + 1
@@ -393,7 +393,7 @@ UNTIMED = Untimed(
     step_work=_step_work,
     counted_flops=_counted_flops,
     capacity=_capacity,
-    attempt=_attempt,
+    peak_of=_peak_of,
 )
 
 

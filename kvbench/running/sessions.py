@@ -95,8 +95,8 @@ class Untimed:
     counted_flops: Callable[[Any], CountedFlops]
     # The memory that sizes are sought for. Raises `DeviceUnavailable` where no limit could be kept.
     capacity: Callable[[Any], Capacity]
-    # One size decoded; the most bytes that were in use meanwhile, None where they cannot be told.
-    attempt: Callable[[Any, Attempt], int | None]
+    # One size decoded: the most bytes that were in use meanwhile, None where they cannot be told.
+    peak_of: Callable[[Any, Attempt], int | None]
 
 
 class Backend(Protocol):

@@ -18,7 +18,7 @@ from kvbench.models.own_loading import load_own
 from kvbench.plan import Plan
 from kvbench.running.arm_agreement import agreement, references
 from kvbench.running.model_on_device import ModelOnDevice
-from kvbench.running.pass_memory import attempt, capacity, pass_of
+from kvbench.running.pass_memory import capacity, pass_of, peak_of
 from kvbench.running.preconditions import require_machine
 from kvbench.running.sessions import Untimed
 from kvbench.running.shapes import shapes
@@ -43,7 +43,7 @@ UNTIMED = Untimed(
     step_work=step_work,
     counted_flops=counted_flops,
     capacity=capacity,
-    attempt=attempt,
+    peak_of=peak_of,
 )
 
 

@@ -191,7 +191,7 @@ def run_attempt(session: Session, emit: Emit) -> None:
         emit(session.untimed.capacity(session))
         return
     emit(Attempting())
-    peak_bytes = session.untimed.attempt(session, attempt)
+    peak_bytes = session.untimed.peak_of(session, attempt)
     emit(Attempted(peak_bytes))
     if attempt.limit_bytes is not None and peak_bytes is not None and peak_bytes > attempt.limit_bytes:
         raise OutOfMemory(f"came to its end with {peak_bytes:,} bytes, and {attempt.limit_bytes:,} are allowed")
