@@ -42,13 +42,13 @@ def rounding_noise(
             with way.order:
                 logits = follow(way.batch, way.path, way.attention)
         except (KvbenchError, RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
-            found.append(TriedWay(way=way.name, skipped=f"{type(error).__name__}: {reason_of(error)}"))
+            found.append(TriedWay(way=way.name, max_abs=None, skipped=f"{type(error).__name__}: {reason_of(error)}"))
             continue
         difference = largest_difference(reference, [step[: len(path)] for step in logits])
         if math.isfinite(difference):
             found.append(TriedWay(way=way.name, max_abs=difference))
         else:
-            found.append(TriedWay(way=way.name, skipped="it gave logits that are not finite numbers"))
+            found.append(TriedWay(way=way.name, max_abs=None, skipped="it gave logits that are not finite numbers"))
     return tuple(found)
 
 
