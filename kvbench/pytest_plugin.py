@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import pytest
 
 if TYPE_CHECKING:
-    from kvbench.records.schema import RunRecord
+    from kvbench.records.run_record import RunRecord
     from kvbench.records.store import StoredRun
     from kvbench.testing.session import GateSession
 

@@ -21,13 +21,13 @@ from kvbench.config.schema import (
 )
 from kvbench.config.spelling import unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
-from kvbench.measuring.readings import HostReading, Watching
-from kvbench.measuring.samples import RunSamples, Warned
 from kvbench.plan import Prompts, make_plan
 from kvbench.readiness.machine import require_one_process, require_packages
-from kvbench.records.schema import RunRecord
+from kvbench.records.evidence import RunWarning
+from kvbench.records.run_record import RunRecord
+from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
-from kvbench.running.job import Emit, Progress, Text, run_job
+from kvbench.running.job import Emit, run_job
 from kvbench.running.worker import STAYS, put_back
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
     from kvbench.running.torch_backend import TorchBackend
 
     require_packages(config)
-    remarks: tuple[Warned, ...] = ()
+    remarks: tuple[RunWarning, ...] = ()
     if tokenizer is None and _is_transformers(model):
         tokenizer, prompts, remarks = _without_tokenizer(model, config, prompts)
     plan = make_plan(config, prompts)
@@ -173,8 +173,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
     def emit(message: Any) -> None:
         if on_event is not None:
             on_event(message)
-        if not isinstance(message, (Progress, Text, HostReading, Watching)):
-            samples.add(message)
+        samples.add(message)
 
     created_at = datetime.now(UTC).isoformat()
     with _as_found(model):
@@ -185,17 +184,19 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
             loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
         backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
         try:
-            run_job(plan, backend.session(plan), emit)
+            run_job(backend.session(plan), emit)
         except BaseException:
             put_back(backend, shared=True)  # what ended the run is what is told
             raise
         left_behind = put_back(backend, shared=True)
         if left_behind is not None:
-            emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
+            emit(RunWarning(code="worker_state", detail=f"{STAYS}: {left_behind}"))
     return assemble(plan, samples, run_id="in-process", created_at=created_at)
 
 
-def _without_tokenizer(model: Any, config: Config, prompts: Prompts | None) -> tuple[Any, Prompts, tuple[Warned, ...]]:
+def _without_tokenizer(
+    model: Any, config: Config, prompts: Prompts | None
+) -> tuple[Any, Prompts, tuple[RunWarning, ...]]:
     """What stands in for a tokenizer, the prompts as token ids, and what the record should say about them."""
     from kvbench.models.no_tokenizer import RANDOM_PROMPTS, RANDOM_TOKENS, WITHOUT_TEXT, NoTokenizer, random_prompts
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.analysis.agreement import judge
+from kvbench.analysis.agreement_verdict import judge
 from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.warnings import untested_library
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
-from kvbench.records.agreement import Agreement
-from kvbench.records.schema import Check
+from kvbench.records.agreement_figures import Agreement
+from kvbench.records.run_record import Check
+from kvbench.records.samples import RunSamples
 
 MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more
 

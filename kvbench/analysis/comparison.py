@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from kvbench.analysis.agreement import judge
-from kvbench.analysis.estimates import BlockFigures
-from kvbench.measuring.agreement_figures import AgreementFigures
+from kvbench.analysis.agreement_verdict import judge
+from kvbench.analysis.estimates import RELEVANCE, BlockFigures, interval_fields
+from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.part import Speedup
-from kvbench.records.schema import ArmRecord, Comparison
+from kvbench.records.run_record import ArmRecord, Comparison
 from kvbench.statistics import geometric_mean, ratio_interval
 
 RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"
 MIN_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
-RELEVANCE = 0.01  # within one session, smaller differences are nothing to act upon
+PEAK = "peak_allocated_bytes"
 
 Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
 
@@ -44,7 +44,7 @@ def compare_arms(
         agreement=judge(agreement),
         verdict="INVALID" if invalid_because else verdict_of(decode),
         reasons=tuple(invalid_because),
-    )
+    ).because(_without_memory(arms[0], arms[candidate]))
 
 
 def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None]) -> Speedup:
@@ -56,15 +56,7 @@ def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None])
         return Speedup(estimator=RATIO, value=None, n_blocks=len(ratios))
     if len(ratios) == 1:
         return Speedup(estimator=RATIO, value=geometric_mean(ratios), n_blocks=1)
-    interval = ratio_interval(ratios)
-    return Speedup(
-        estimator=RATIO,
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        level=interval.level,
-        n_blocks=len(ratios),
-    )
+    return Speedup(estimator=RATIO, **interval_fields(ratio_interval(ratios)), n_blocks=len(ratios))
 
 
 def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> Verdict:
@@ -85,3 +77,9 @@ def _extra_memory(baseline: ArmRecord, candidate: ArmRecord) -> int | None:
     """Of the peaks. The caches' bytes do not stand in for them: a pass holds more than its cache."""
     ours, theirs = candidate.memory.peak_allocated_bytes, baseline.memory.peak_allocated_bytes
     return None if ours is None or theirs is None else ours - theirs
+
+
+def _without_memory(baseline: ArmRecord, candidate: ArmRecord) -> dict[str, str]:
+    """Why the difference is null, by the candidate's peak first."""
+    why = candidate.memory.said_why(PEAK) or baseline.memory.said_why(PEAK)
+    return {} if why is None else {"extra_memory_bytes": f"no peak of memory: {why}"}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from kvbench.measuring.blocks import Block, Visit
+from kvbench.records.arm_figures import TokenPercentiles
 from kvbench.records.part import Estimate
-from kvbench.records.schema import TokenPercentiles
-from kvbench.statistics import median, median_interval
+from kvbench.records.timings import Block, Visit
+from kvbench.statistics import Interval, median, median_interval, trend
+
+Point = TypeVar("Point")
+MAX_POINTS = 400  # of a series: a chart has no pixels for more
 
 MEDIAN = "median over blocks, exact order-statistic interval"
 
@@ -20,6 +24,10 @@ PERCENTILE_SAMPLES = {"p50": 1, "p90": 64, "p95": 130, "p99": 662}
 
 OUTLIER_SCORE = 3.5
 FEWEST_FOR_OUTLIERS = 5
+
+FEWEST_FOR_DRIFT = 8  # the default; with 5 blocks even a perfect trend is a matter of chance (p = 0.017)
+SIGNIFICANCE = 0.01  # of Kendall's test: one steady arm in a hundred is called drifting
+RELEVANCE = 0.01  # within one session, smaller differences are nothing to act upon
 
 
 @dataclass(frozen=True)
@@ -45,14 +53,12 @@ def estimate(samples: Sequence[float | None]) -> Estimate:
     interval = median_interval(known)
     if interval is None:
         return Estimate(estimator=MEDIAN, value=median(known), n=len(known))
-    return Estimate(
-        estimator=MEDIAN,
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        level=interval.level,
-        n=len(known),
-    )
+    return Estimate(estimator=MEDIAN, **interval_fields(interval), n=len(known))
+
+
+def interval_fields(interval: Interval) -> dict[str, float]:
+    """A figure's fields out of its interval."""
+    return {"value": interval.value, "ci_low": interval.low, "ci_high": interval.high, "level": interval.level}
 
 
 def token_percentiles(blocks: Sequence[Block], arm: int) -> TokenPercentiles:
@@ -116,3 +122,38 @@ def _figures(visits: Sequence[Visit]) -> BlockFigures:
         decode_tokens_per_s=after_first / decode_s if after_first > 0 and decode_s > 0 else None,
         end_to_end_tokens_per_s=tokens / (ttft_s + decode_s),
     )
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A trend over blocks: `change` is the last third's median over the first third's, minus 1."""
+
+    change: float
+    tau: float
+    p: float
+
+
+def drift(samples: Sequence[float]) -> Drift | None:
+    """The trend of one figure per block, in the order of measurement, or None when there is none to speak of.
+
+    Kendall's rank correlation with the block's number (two-sided) must be significant, and the change relevant. It
+    sees steady drift, not a single jump of one block.
+    """
+    if len(samples) < FEWEST_FOR_DRIFT:
+        return None
+    test = trend(samples)
+    if test is None or test.p > SIGNIFICANCE:
+        return None
+    third = len(samples) // 3
+    change = median(samples[-third:]) / median(samples[:third]) - 1
+    if abs(change) <= RELEVANCE:
+        return None
+    return Drift(change, test.tau, test.p)
+
+
+def thinned(points: Sequence[Point], kept: Iterable[int] = ()) -> list[Point]:
+    """At most `MAX_POINTS` of a series and its last one, evenly spaced, and those whose indices are to be `kept`."""
+    stride = -(-len(points) // MAX_POINTS) or 1
+    if stride == 1:
+        return list(points)
+    return [points[index] for index in sorted({*range(0, len(points), stride), len(points) - 1, *kept})]

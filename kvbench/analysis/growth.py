@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kvbench.analysis.break_even import break_even
-from kvbench.analysis.comparison import RATIO, RELEVANCE
-from kvbench.analysis.estimates import estimate
-from kvbench.analysis.laws import Fit, fit_law, floats
-from kvbench.measuring.cross_checks import RealDecode
-from kvbench.measuring.samples import RunSamples
+from kvbench.analysis.comparison import RATIO
+from kvbench.analysis.estimates import RELEVANCE, estimate, interval_fields
+from kvbench.analysis.laws import Fit, break_even, fit_law, floats
 from kvbench.plan import Plan
-from kvbench.records.growth import DecodeCheck, Growth, GrowthPoint, Law, Order, Total
-from kvbench.records.part import Estimate, Speedup
+from kvbench.records.part import Estimate, Speedup, shared
+from kvbench.records.samples import RunSamples
+from kvbench.records.scaling import DecodeCheck, Growth, GrowthPoint, Law, Order, Total
+from kvbench.records.timings import RealDecode
 from kvbench.statistics import mean_interval, ratio_interval
 
 MEAN = "mean over blocks, Student-t interval"
@@ -25,6 +24,8 @@ VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyon
 BENT = 0.1  # of the longest step: a term that takes off more than this stands for a bend, not for growth
 MISSED = 0.05  # of a step: a law that is off by more is not the law
 LEAST_BLOCKS = 2
+FEW_BLOCKS = "an interval needs at least 2 blocks, that of a median 6"
+ONE_ABOVE = "one length lies above the knee: two would tell a line from a square"
 
 
 def growth(plan: Plan, samples: RunSamples) -> Growth | None:
@@ -42,7 +43,7 @@ def growth(plan: Plan, samples: RunSamples) -> Growth | None:
         shortest=shortest,
         longest=longest,
         points=tuple(
-            GrowthPoint(arm=law.arm, context_length=float(length), itl_s=estimate(floats(law.times[:, index])))
+            GrowthPoint(arm=law.arm, context_length=float(length), itl_s=_at_point(law, index))
             for law in laws
             for index, length in enumerate(law.lengths)
         ),
@@ -83,6 +84,13 @@ def growth_reason(plan: Plan, samples: RunSamples) -> str | None:
     return None
 
 
+def _at_point(fit: Fit, index: int) -> Estimate:
+    few_blocks = dict.fromkeys(
+        ("ci_low", "ci_high", "level"), "an interval needs at least 2 blocks, that of a median 6"
+    )
+    return estimate(floats(fit.times[:, index])).because(few_blocks)
+
+
 def _law(fit: Fit) -> Law:
     launch, linear, quadratic = (_mean(floats(column)) for column in fit.coefficients.T)
     ratio = ratio_interval(floats(fit.times[:, -1] / fit.times[:, 0]))
@@ -90,21 +98,15 @@ def _law(fit: Fit) -> Law:
     mean_times = fit.times.mean(axis=0)
     predicted = fit.at_points().mean(axis=0)
     if fit.form == "max" and not fit.coefficients[:, 2].any():
-        quadratic = quadratic.model_copy(update=dict.fromkeys(("value", "ci_low", "ci_high", "level")))
+        nothing = dict.fromkeys(("value", "ci_low", "ci_high", "level"))
+        quadratic = quadratic.model_copy(update=nothing).because({"value": ONE_ABOVE})
     return Law(
         arm=fit.arm,
         form=fit.form,
         launch_s=launch,
         per_token_s=linear,
         per_token2_s=quadratic,
-        growth=Speedup(
-            estimator=RATIO,
-            value=ratio.value,
-            ci_low=ratio.low,
-            ci_high=ratio.high,
-            level=ratio.level,
-            n_blocks=len(fit.times),
-        ),
+        growth=Speedup(estimator=RATIO, **interval_fields(ratio), n_blocks=len(fit.times)),
         exponent=math.log(ratio.value) / span if span else None,
         order=_order(fit, linear, quadratic),
         worst_error=float(np.abs(predicted / mean_times - 1).max()),
@@ -146,25 +148,14 @@ def _checked(fit: Fit, decode: RealDecode) -> DecodeCheck | None:
     if predicted <= 0:  # asked far beyond its lengths
         return None
     return DecodeCheck(
-        arm=fit.arm,
-        prompt_tokens=decode.prompt_tokens,
+        **shared(DecodeCheck, decode),
         new_tokens=new_tokens,
         first_s=sum(decode.first_step_s),
         second_s=sum(decode.second_step_s),
         predicted_s=predicted,
         error=sum(decode.second_step_s) / predicted - 1,
-        first_step_s=decode.first_step_s,
-        second_step_s=decode.second_step_s,
     )
 
 
 def _mean(samples: Sequence[float]) -> Estimate:
-    interval = mean_interval(samples)
-    return Estimate(
-        estimator=MEAN,
-        value=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        level=interval.level,
-        n=len(samples),
-    )
+    return Estimate(estimator=MEAN, **interval_fields(mean_interval(samples)), n=len(samples))

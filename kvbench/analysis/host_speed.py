@@ -6,11 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvbench.measuring.samples import RunSamples
 from kvbench.quantities import format_value
 from kvbench.records.ceilings import Ceilings
-from kvbench.records.host_checks import FIGURES, HostCheck, HostChecks
-from kvbench.records.schema import RunWarning
+from kvbench.records.evidence import HOST_FIGURES, HostCheck, HostChecks, RunWarning
 
 MOVED = 0.2  # relative: what a quiet host does not do by itself from one check to the next
 
@@ -38,12 +36,6 @@ class HostChange:
     def percent(self) -> str:
         """Such as `+50%`."""
         return f"{self.ratio - 1:+.0%}"
-
-
-def host_checks(samples: RunSamples) -> HostChecks | None:
-    """The record's part; None for a run that ended before its blocks."""
-    found = {each.when: each.check for each in samples.host_checks}
-    return HostChecks(before=found.get("before"), after=found.get("after")) if found else None
 
 
 def moved(checks: HostChecks | None) -> HostChange | None:
@@ -91,21 +83,23 @@ _REMEDY = "close other programs, or measure again later"
 def moved_text(change: HostChange) -> str:
     """What moved within the run, and by how much."""
     times = f"{format_value(change.before_s, 's')} before the blocks and {format_value(change.after_s, 's')} after them"
-    return f"a {FIGURES[change.name]} took {times} ({change.percent}), so the host changed its speed during the run"
+    return (
+        f"a {HOST_FIGURES[change.name]} took {times} ({change.percent}), so the host changed its speed during the run"
+    )
 
 
 def unlike_text(change: HostChange) -> str:
     """What is unlike the kept figure, and by how much."""
     word = "slower" if change.ratio > 1 else "faster"
     return (
-        f"a {FIGURES[change.name]} took {format_value(change.after_s, 's')}, and"
+        f"a {HOST_FIGURES[change.name]} took {format_value(change.after_s, 's')}, and"
         f" {format_value(change.before_s, 's')} when `kvbench doctor --ceilings` measured this machine"
         f" ({change.percent}), so the host is {word} than it was then"
     )
 
 
 def _changes(before: HostCheck, after: HostCheck, here: str, there: str) -> Iterator[HostChange]:
-    for name in FIGURES:
+    for name in HOST_FIGURES:
         first, second = getattr(before, name), getattr(after, name)
         if first and second:
             yield HostChange(name, first, second, (f"{here}/{name}", f"{there}/{name}"))

@@ -13,13 +13,15 @@ from kvbench.arm import Arm
 from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import INTERRUPTED, habits_of
 from kvbench.decoding.chunks import Chunks
-from kvbench.measuring.samples import RunSamples
-from kvbench.measuring.step_work import StepWork
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
 from kvbench.plan import Plan
-from kvbench.records.ceilings import Ceilings
-from kvbench.records.schema import Bound, FlopsCheck, KernelShare, Limit
+from kvbench.records.arm_figures import Bound, Limit
+from kvbench.records.ceilings import NO_CEILINGS, Ceilings
+from kvbench.records.part import shared
+from kvbench.records.run_record import NO_COSTS, FlopsCheck
+from kvbench.records.samples import RunSamples
+from kvbench.records.untimed import StepWork
 from kvbench.statistics import median
 
 RUNS = 32  # of neighbouring lengths over which a decode's cost is summed: exact up to so many steps
@@ -27,16 +29,11 @@ RUNS = 32  # of neighbouring lengths over which a decode's cost is summed: exact
 LAUNCH_SHARE = 0.5
 # A timed step that takes this share of a first visit's still pays for lengths that are new.
 STILL_FIRST = 0.75
-NO_COSTS = "what a step must read and compute is not predicted for this architecture"
 REFUTED = (
     "torch's counter saw more arithmetic in a prefill than is predicted for this architecture (flops_check), so that"
     " what a step must do is not known"
 )
 MOST_BEYOND = 1.05  # counted over predicted FLOPs; the counter misses operations, and never makes any up
-NO_CEILINGS = (
-    "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings (with --threads or --device"
-    " where the run sets them)"
-)
 NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's type"
 NO_STEPS = "no sequence had a decode step"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
@@ -46,7 +43,7 @@ FLOORS = ("floor_s", "memory_s", "compute_s", "mbu", "mfu", "prefill_floor_s", "
 
 
 def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> Limit:
-    """The limits of one arm; None of what is not known, for the reasons of `limit_reasons`."""
+    """The limits of one arm, as far as they are known."""
     step, prefill = _costs(plan, samples, arm)
     work = next((each for each in samples.work if each.arm == arm), None)
     figures = block_figures(samples.blocks, arm)
@@ -73,24 +70,19 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
         launch_s=launch_s,
         memory_s=memory_s,
         compute_s=compute_s,
-        weight_bytes=step.weight_bytes if step else None,
-        kv_bytes=step.kv_bytes if step else None,
-        flops=step.flops if step else None,
-        head_flops=step.head_flops if step else None,
-        device_busy_s=work.device_busy_s if work else None,
-        operations=work.operations if work else None,
-        kernels=tuple(KernelShare(name=name, share=share) for name, share in work.kernels) if work else (),
+        **(shared(Limit, step) if step else {}),
+        **(shared(Limit, work) if work else {}),
         prefill_floor_s=(
             None if prefill_memory_s is None or prefill_compute_s is None else max(prefill_memory_s, prefill_compute_s)
         ),
         prefill_flops=prefill.flops if prefill else None,
         prefill_mfu=_share(prefill_compute_s, ttft_s),
         prefill_bytes=prefill.bytes if prefill else None,
-    )
+    ).because(_reasons(plan, samples, arm, ceilings, step))
 
 
-def limit_reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) -> dict[str, str]:
-    """Why fields of an arm's `limit` are null, by their names; those that are not null may be among them."""
+def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None, step: Cost | None) -> dict[str, str]:
+    """Why fields of an arm's limit may be null, by their names."""
     reasons: dict[str, str] = {}
     if ceilings is None:
         reasons |= dict.fromkeys((*FLOORS, "launch_s"), NO_CEILINGS)
@@ -102,7 +94,6 @@ def limit_reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings 
         reasons |= dict.fromkeys(("device_busy_s", "operations"), missing)
     if work is None or (work.device_busy_s is None and work.operations is None):
         reasons["launch_s"] = missing or NOT_MEASURED
-    step, _ = _costs(plan, samples, arm)
     if step is None:
         reasons |= dict.fromkeys((*COSTS, *FLOORS), _without_costs(plan, samples, arm))
     if _several_kinds(plan):
@@ -135,7 +126,7 @@ def flops_check(samples: RunSamples) -> FlopsCheck | None:
         tokens=counted.tokens,
         predicted=predicted.square_flops if predicted else None,
         counted=counted.flops,
-    )
+    ).because({"counted": counted.reason or ""})
 
 
 def _refuted(samples: RunSamples) -> bool:

@@ -1,19 +1,19 @@
-"""What a reader should know besides: nothing here makes a run INVALID."""
+"""What a reader should know besides, of the run and of its device: nothing here makes a run INVALID."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from kvbench.analysis.device_warnings import device_warnings
-from kvbench.analysis.drift import drift
-from kvbench.analysis.estimates import block_figures, outliers
-from kvbench.analysis.varying_tokens import arms_with_other_tokens
+from kvbench.analysis.audits import arms_with_other_tokens
+from kvbench.analysis.estimates import block_figures, drift, outliers
 from kvbench.library_versions import untested
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan
-from kvbench.records.schema import RunWarning
+from kvbench.records.evidence import DeviceDuring, RunWarning
+from kvbench.records.samples import RunSamples
+from kvbench.records.timings import POWER_CAP, Block, limits_between
 from kvbench.statistics import median
 
 MOST_NAMES = 3  # of tensors in a warning
@@ -23,12 +23,14 @@ RANDOM_WEIGHTS = (
     "the weights are random: times and bytes are those of the real shape, but such a model hardly looks at its context,"
     " so the agreement verdict would hardly notice a broken cache"
 )
+STEADY = 0.05  # relative spread of the clock from block to block that moves figures by no more than noise does
+HEADROOM = 0.9  # of the device's memory; beyond it the allocator starts to give back and ask again
 
 
 def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     """What a reader should know besides."""
     remarks = samples.prepared.remarks if samples.prepared else ()
-    warnings = [RunWarning(code=warned.code, detail=warned.detail) for warned in (*remarks, *samples.warnings)]
+    warnings = [*remarks, *samples.warnings]
     if version := untested_library(samples):
         warnings.append(RunWarning(code="transformers_untested", detail=version))
     if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
@@ -162,3 +164,93 @@ def _host(samples: RunSamples) -> list[RunWarning]:
         ),
     )
     return [RunWarning(code=code, detail=detail) for code, holds, detail in conditions if holds]
+
+
+def device_warnings(samples: RunSamples) -> list[RunWarning]:
+    """What the device was like; silence is no warning."""
+    environment = samples.prepared.environment if samples.prepared else {}
+    warnings = [*_clocks(samples.blocks), *_silence(samples.all_blocks)]
+    others = environment.get("other_device_processes")
+    if others:
+        warnings.append(
+            RunWarning(
+                code="device_shared",
+                detail=f"{others} other {'process computes' if others == 1 else 'processes compute'} on the device:"
+                " they share its time and memory",
+            )
+        )
+    total = environment.get("device_memory_bytes")
+    used = max((each.device_used_bytes or 0 for each in samples.host_readings), default=0)
+    if total and used > HEADROOM * total:
+        warnings.append(
+            RunWarning(
+                code="memory_headroom",
+                detail=f"the device's memory was {used / total:.0%} full: near its end the allocator gives memory back"
+                " and asks for it again, which costs time",
+            )
+        )
+    return warnings
+
+
+def _clocks(blocks: Sequence[Block]) -> list[RunWarning]:
+    during = device_during(blocks)
+    if during is None:
+        return []
+    warnings = []
+    low, high = during.sm_clock_mhz_min, during.sm_clock_mhz_max
+    if low and high and low < (1 - STEADY) * high:
+        warnings.append(
+            RunWarning(
+                code="clocks",
+                detail=f"the device's clock was between {low} and {high} MHz at the ends of the blocks: lock it"
+                " (`nvidia-smi --lock-gpu-clocks`), or read the ratio, which compares within blocks",
+            )
+        )
+    capped = during.limited_blocks.get(POWER_CAP)
+    if capped:
+        warnings.append(
+            RunWarning(
+                code="power_cap",
+                detail=f"the device's power cap held its clock down in {capped} of {len(blocks)} blocks: the times are"
+                " those of this cap",
+            )
+        )
+    return warnings
+
+
+def _silence(blocks: Sequence[Block]) -> list[RunWarning]:
+    """Sensors that answered at first and not at the end."""
+    if not blocks or blocks[0].device_before is None or blocks[-1].device_after is not None:
+        return []
+    return [
+        RunWarning(
+            code="sensors_lost",
+            detail="the device's sensors fell silent during the blocks: whether it was throttled then is not known",
+        )
+    ]
+
+
+def device_during(blocks: Sequence[Block]) -> DeviceDuring | None:
+    """A summary of the readings around all blocks, those included that another stands for; None without readings."""
+    readings = [each for block in blocks for each in (block.device_before, block.device_after) if each is not None]
+    if not readings:
+        return None
+    limits: Counter[str] = Counter()
+    for block in blocks:
+        limits.update(limits_between(block.device_before, block.device_after, block.elapsed_s))
+    # A device that idles before the first block has its clock down; what counts is where the blocks end.
+    ends = [block.device_after for block in blocks if block.device_after is not None]
+    clocks = [each.sm_clock_mhz for each in ends if each.sm_clock_mhz is not None]
+    power = [each.power_w for each in readings if each.power_w is not None]
+    temperatures = [each.temperature_c for each in readings if each.temperature_c is not None]
+    throttled = {block.index for block in blocks if block.throttled}
+    repeated = {block.repeats for block in blocks if block.repeats is not None}
+    return DeviceDuring(
+        sm_clock_mhz_min=min(clocks, default=None),
+        sm_clock_mhz_max=max(clocks, default=None),
+        power_w_max=max(power, default=None),
+        temperature_c_max=max(temperatures, default=None),
+        limited_blocks=dict(sorted(limits.items())),
+        throttled_blocks=tuple(sorted(throttled)),
+        repeated_blocks=tuple(sorted(repeated)),
+    )

@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if not 0 < arguments.relevance < 1:
         parser.error(f"--relevance {arguments.relevance:g}: must be between 0 and 1, such as 0.05 for 5 %")
-    from kvbench.analysis.gate import gate, worst
-    from kvbench.report.exports.gate import gate_data, gate_markdown, gate_summary
+    from kvbench.analysis.regression import gate, worst
+    from kvbench.report.exports.formats import gate_data, gate_markdown, gate_summary
     from kvbench.report.inputs import gather
     from kvbench.report.outputs import say, write_stdout
 

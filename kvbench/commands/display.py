@@ -15,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segments
 from rich.text import Text as RichText
 
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import Prepared, Stopped
-from kvbench.measuring.tries import Tried
 from kvbench.plan import Plan
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.evidence import Stopping
+from kvbench.records.run_record import RunRecord
+from kvbench.records.samples import Prepared
+from kvbench.records.scaling import Tried
 from kvbench.records.store import RECORD, StoredRun, read_record
+from kvbench.records.timings import Block
 from kvbench.report.console.run import comparison_table, outcome_lines, verdict_panel
 from kvbench.report.console.runs import RunRow, runs_table
 from kvbench.report.frontier import try_line
@@ -93,7 +94,7 @@ class Display:
                 self.say(
                     try_line(self._arms[message.arm], message.axis, message.size, message.outcome, message.peak_bytes)
                 )
-            case Stopped() if not self._brief:
+            case Stopping() if not self._brief:
                 self.say(f"stopped: {message.reason}")
             case _:
                 pass

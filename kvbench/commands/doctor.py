@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from kvbench.commands.arguments import Parser
 from kvbench.quantities import format_value
 from kvbench.readiness.machine import is_installed
-from kvbench.records.host_checks import FIGURES
+from kvbench.records.evidence import HOST_FIGURES
 
 if TYPE_CHECKING:
     import torch
 
     from kvbench.records.ceilings import Ceilings
-    from kvbench.records.host_checks import HostCheck
+    from kvbench.records.evidence import HostCheck
 
 BUSY_CORES = 0.3  # kept busy by others: more takes from what is measured, on a machine of few cores
 EXTRAS = (
@@ -104,7 +104,7 @@ def _devices() -> Iterator[Finding]:
 def _nvml() -> Iterator[Finding]:
     import pynvml
 
-    from kvbench.measuring.nvml import nvml_reason
+    from kvbench.measuring.sensors import nvml_reason
 
     try:
         pynvml.nvmlInit()
@@ -126,7 +126,7 @@ def _nvml() -> Iterator[Finding]:
 
 
 def _compiler() -> Iterator[Finding]:
-    from kvbench.measuring.compilers import found_compiler
+    from kvbench.measuring.environment import found_compiler
 
     found = found_compiler("cpu")
     remedy = "" if found else "install a C++ compiler: torch.compile needs one on the CPU"
@@ -137,9 +137,9 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     """Measure and keep. Raises `DeviceUnavailable`, or `RecordError` where they cannot be kept."""
     import torch
 
-    from kvbench.measuring.ceilings import measure_ceilings
     from kvbench.measuring.clocks import HostClock
-    from kvbench.measuring.host_load import OtherCores
+    from kvbench.measuring.environment import OtherCores
+    from kvbench.measuring.probes import measure_ceilings
     from kvbench.models.devices import resolve
     from kvbench.models.fitting import free_bytes
     from kvbench.records.ceilings import keep_ceilings
@@ -197,7 +197,7 @@ def _ceiling_lines(found: Ceilings) -> list[Finding]:
 def _host_lines(host: HostCheck | None) -> Iterator[Finding]:
     """What runs compare their host with."""
     figures = {} if host is None else host.model_dump()
-    known = [f"{FIGURES[name]} {format_value(value, 's')}" for name, value in figures.items() if value is not None]
+    known = [f"{HOST_FIGURES[name]} {format_value(value, 's')}" for name, value in figures.items() if value is not None]
     if known:
         yield Finding("host speed", True, ", ".join(known))
 

@@ -12,18 +12,15 @@ from kvbench.commands.display import Display
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.readings import HostReading, Watching
-from kvbench.measuring.samples import Prepared, RunSamples
-from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
 from kvbench.readiness.machine import ready_plan
-from kvbench.records.schema import RunRecord, Status
-from kvbench.records.steps import step_table
+from kvbench.records.run_record import RunRecord, Status
+from kvbench.records.samples import Prepared, RunSamples
+from kvbench.records.step_table import step_table
 from kvbench.records.store import LOG, RunFolder
+from kvbench.records.timings import Block
+from kvbench.running.faults import uninterrupted
 from kvbench.running.frontier import search_frontier
-from kvbench.running.interrupts import uninterrupted
-from kvbench.running.job import Progress, Text
 from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
 
 EXIT_OK, EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 0, 1, 3, 130
@@ -98,9 +95,7 @@ def _measure(
             with uninterrupted():  # a block counts when it is on the disk, and only then
                 folder.append_block(message)
                 samples.add(message)
-        elif isinstance(message, HostReading):
-            samples.host_readings.append(message)
-        elif not isinstance(message, (Progress, Text, Watching, Attempting)):
+        else:
             samples.add(message)
 
     try:

@@ -10,7 +10,7 @@ from kvbench.commands.arguments import Parser
 from kvbench.errors import RecordError
 
 if TYPE_CHECKING:
-    from kvbench.records.schema import RunRecord
+    from kvbench.records.run_record import RunRecord
 
 EXIT_PARTLY_UNREADABLE = 2
 

@@ -22,7 +22,7 @@ from kvbench.commands.resume import Finished
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, RecordError
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record
 from kvbench.report.console.runs import RunRow, run_row
 from kvbench.running.supervisor import Runner

@@ -4,56 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
-from kvbench.decoding.rounding import Logits, Reorderable, largest_difference, rounding_noise
+from kvbench.decoding.rounding import Logits, largest_difference, rounding_noise
 from kvbench.decoding.sampling import Forced
-from kvbench.measuring.agreement_figures import AgreementFigures, RoundTripFigures, StepFigures
+from kvbench.records.agreement_figures import AgreementFigures, AgreementStep, RoundTripFigures
 
 FEW_STEPS = 16  # the prefill and the steps after it, where a wrong position or a stale state already shows
 
 
-class Comparable(Reorderable, Protocol):
-    """What a session offers to be compared."""
+@dataclass(frozen=True)
+class Compared:
+    """The arms of a run, as they are held against each other: `decoder(arm, forced)` follows a path that is given."""
 
-    @property
-    def batches(self) -> Sequence[PromptBatch]:
-        """The prompts on the device."""
-
-    @property
-    def batch_members(self) -> Sequence[Sequence[int]]:
-        """Prompt indices of each batch."""
-
-    @property
-    def dtype(self) -> str:
-        """The type that the model computes in."""
-
-    def decoder(self, arm: int, forced: Forced | None = None, *, attention: str | None = None) -> Decoder:
-        """The decoder of an arm, on a forced path; `attention` takes the place of the arm's own."""
-
-    def unprepared(
-        self, arm: int, forced: Forced | None = None, *, attention: str | None = None, exact: bool = False
-    ) -> Decoder:
-        """The same in plain PyTorch and at exact lengths, whatever the arm's engine: for shapes that come once.
-
-        `exact` leaves a quantised cache out too.
-        """
-
-    def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
-        """What an arm with a quantised cache is held against, and its worst error in steps; None for other arms."""
-
-    @property
-    def inserts(self) -> bool:
-        """Whether messages stand between the new tokens."""
-
-    def cache_of(self, arm: int) -> str:
-        """The kind of cache of an arm."""
+    batches: Sequence[PromptBatch]
+    batch_members: Sequence[Sequence[int]]  # prompt indices of each batch
+    dtype: str  # that the model computes in
+    caches: Sequence[str]  # the kind of each arm
+    takes_masks: bool  # whether the first arm's attention can leave padding out
+    inserts: bool  # whether messages stand between the new tokens
+    # The decoder of an arm; `attention` takes the place of the arm's own.
+    decoder: Callable[..., Decoder]
+    # The same in plain PyTorch and at exact lengths, whatever the arm's engine: for shapes that come once. `exact`
+    # leaves a quantised cache out too.
+    unprepared: Callable[..., Decoder]
+    # What an arm with a quantised cache is held against, and its worst error in steps; None for other arms.
+    round_trip: Callable[[int, Forced], tuple[Decoder, Callable[[Decoded], float]] | None]
+    # An implementation of the same attention other than the first arm's; None where there is none that fits.
+    second_attention: Callable[[PromptBatch], str | None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ class Divergence:
 
 
 def compare(
-    session: Comparable,
+    run: Compared,
     candidate: int,
     baseline_tokens: Sequence[Sequence[int]],
     candidate_tokens: Sequence[Sequence[int]],
@@ -76,24 +60,31 @@ def compare(
     `extent` is the number of steps, None for all. The batch with the divergence in free running that rounding explains
     least is the one compared, up to that step at least; without a divergence it is the first batch.
     """
-    divergence = _decisive(session, baseline_tokens, divergences(baseline_tokens, candidate_tokens))
-    number, path = common_path(session, baseline_tokens, divergence, extent)
-    batch, members = session.batches[number], session.batch_members[number]
-    reference = _followed(session.decoder, 0, batch, path)
-    judged = _followed(session.decoder, candidate, batch, path)
+    divergence = _decisive(run, baseline_tokens, divergences(baseline_tokens, candidate_tokens))
+    number, path = common_path(run, baseline_tokens, divergence, extent)
+    batch, members = run.batches[number], run.batch_members[number]
+    reference = _followed(run.decoder, 0, batch, path)
+    judged = _followed(run.decoder, candidate, batch, path)
 
     def follow_unprepared(other: PromptBatch, other_path: torch.Tensor, attention: str | None = None) -> Logits:
         # Nor has a quantised cache, in which rounding tips codes: its noise would excuse what it loses.
-        exact = partial(session.unprepared, exact=True)
+        exact = partial(run.unprepared, exact=True)
         return _followed(exact, 0, other, other_path, attention)
 
     # An engine of the first arm has no part in the noise: were it wrong, the noise would excuse every candidate.
-    noise = rounding_noise(session, follow_unprepared, batch, path, follow_unprepared(batch, path))
-    session.decoder(0).prepare(None)  # puts the first arm's own attention back
+    noise = rounding_noise(
+        follow_unprepared,
+        batch,
+        path,
+        follow_unprepared(batch, path),
+        takes_masks=run.takes_masks,
+        second_attention=run.second_attention(batch),
+    )
+    run.decoder(0).prepare(None)  # puts the first arm's own attention back
     by_step = step_figures(reference, judged)
     scale = largest_logit(reference)
     followed = {0: reference, candidate: judged}
-    round_trips = [_round_trip(session, arm, batch, path, logits, scale) for arm, logits in followed.items()]
+    round_trips = [_round_trip(run, arm, batch, path, logits, scale) for arm, logits in followed.items()]
     margin = None if divergence is None else _margin(reference, divergence, members)
     loudest = max((each.max_abs for each in noise if each.max_abs is not None), default=None)
     return AgreementFigures(
@@ -106,10 +97,11 @@ def compare(
         divergence_sequence=None if divergence is None else divergence.sequence,
         top2_margin=margin,
         top2_margin_rel=None if margin is None else _finite(margin / scale),
-        dtype=session.dtype,
+        dtype=run.dtype,
         by_step=by_step,
-        noise=tuple(
-            replace(each, max_rel=each.max_abs / scale) if each.max_abs is not None else each for each in noise
+        noise_ways=tuple(
+            each if each.max_abs is None else each.model_copy(update={"noise_rel": each.max_abs / scale})
+            for each in noise
         ),
         round_trips=tuple(each for each in round_trips if each is not None),
         compared_tokens=path.numel(),
@@ -117,20 +109,20 @@ def compare(
 
 
 def common_path(
-    session: Comparable, tokens: Sequence[Sequence[int]], divergence: Divergence | None, extent: int | None
+    run: Compared, tokens: Sequence[Sequence[int]], divergence: Divergence | None, extent: int | None
 ) -> tuple[int, torch.Tensor]:
     """The batch to compare on, by its number, and its first arm's tokens (batch, steps).
 
     A sequence that ended early goes on with its last token: any token can be followed, and no other is cut short.
     """
-    number = 0 if divergence is None else _batch_of(session, divergence.sequence)
-    rows = [list(tokens[index]) for index in session.batch_members[number]]
+    number = 0 if divergence is None else _batch_of(run, divergence.sequence)
+    rows = [list(tokens[index]) for index in run.batch_members[number]]
     longest = max(map(len, rows))
     steps = longest if extent is None else min(extent, longest)
     if divergence is not None:
         steps = min(longest, max(steps, divergence.step + 1))
     path = [(row + row[-1:] * (steps - len(row)))[:steps] for row in rows]
-    return number, session.batches[number].input_ids.new_tensor(path)
+    return number, run.batches[number].input_ids.new_tensor(path)
 
 
 def follow(decoder: Decoder, forced: Forced, batch: PromptBatch) -> Logits:
@@ -140,7 +132,7 @@ def follow(decoder: Decoder, forced: Forced, batch: PromptBatch) -> Logits:
     return [logits.cpu() for logits in forced.logits]
 
 
-def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tensor]) -> tuple[StepFigures, ...]:
+def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tensor]) -> tuple[AgreementStep, ...]:
     """Each step's logits (batch, vocabulary) held against the reference's, the worst over the rows."""
     scale = largest_logit(reference)
     steps = []
@@ -148,10 +140,10 @@ def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tenso
         difference = float((a - b).abs().max())
         best = a.topk(2).values
         steps.append(
-            StepFigures(
+            AgreementStep(
                 step=index,
-                max_abs=_finite(difference),
-                max_rel=_finite(difference / scale),
+                max_abs_logit_diff=_finite(difference),
+                max_rel_logit_diff=_finite(difference / scale),
                 kl=_finite(_kl(a, b)),
                 flips=int((a.argmax(-1) != b.argmax(-1)).sum()),
                 top2_margin=_finite(float((best[:, 0] - best[:, 1]).min())),
@@ -160,11 +152,11 @@ def step_figures(reference: Sequence[torch.Tensor], judged: Sequence[torch.Tenso
     return tuple(steps)
 
 
-def overall(steps: Sequence[StepFigures]) -> dict[str, Any]:
+def overall(steps: Sequence[AgreementStep]) -> dict[str, Any]:
     """The worst of the steps under the names of `AgreementFigures`; None where a step's is."""
     return {
-        "max_abs_logit_diff": _worst([step.max_abs for step in steps]),
-        "max_rel_logit_diff": _worst([step.max_rel for step in steps]),
+        "max_abs_logit_diff": _worst([step.max_abs_logit_diff for step in steps]),
+        "max_rel_logit_diff": _worst([step.max_rel_logit_diff for step in steps]),
         "kl": _worst([step.kl for step in steps]),
         "argmax_flips": sum(step.flips for step in steps),
     }
@@ -187,46 +179,48 @@ def divergences(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequence[
     return sorted(found, key=lambda divergence: divergence.step)
 
 
-def _decisive(session: Comparable, tokens: Sequence[Sequence[int]], found: Sequence[Divergence]) -> Divergence | None:
+def _decisive(run: Compared, tokens: Sequence[Sequence[int]], found: Sequence[Divergence]) -> Divergence | None:
     """The divergence at which the first arm was surest of its token: a near-tie elsewhere must not hide it.
 
     One plain pass over each prefix tells how sure. Where messages are inserted the tokens alone are no prefix, and the
     earliest stands for all.
     """
-    if len(found) < 2 or session.inserts:
+    if len(found) < 2 or run.inserts:
         return next(iter(found), None)
 
     def lead(divergence: Divergence) -> float:
-        number = _batch_of(session, divergence.sequence)
-        batch, row = session.batches[number], session.batch_members[number].index(divergence.sequence)
+        number = _batch_of(run, divergence.sequence)
+        batch, row = run.batches[number], run.batch_members[number].index(divergence.sequence)
         own = tokens[divergence.sequence]
         if divergence.step >= len(own):
             return 0.0  # the first arm had ended
         prompt = batch.input_ids[row, -batch.lengths[row] :].tolist()
         prefix = make_batch(number, [prompt + list(own[: divergence.step])], 1, batch.input_ids.device)
         path = batch.input_ids.new_tensor([[own[divergence.step]]])
-        best = _followed(session.unprepared, 0, prefix, path)[0][0].topk(2).values
+        best = _followed(run.unprepared, 0, prefix, path)[0][0].topk(2).values
         return float(best[0] - best[1])
 
     return max(found, key=lead)
 
 
 def _round_trip(
-    session: Comparable, arm: int, batch: PromptBatch, path: torch.Tensor, logits: Logits, scale: float
+    run: Compared, arm: int, batch: PromptBatch, path: torch.Tensor, logits: Logits, scale: float
 ) -> RoundTripFigures | None:
     forced = Forced(path)
-    made = session.round_trip(arm, forced)
+    made = run.round_trip(arm, forced)
     if made is None:
         return None
     decoder, worst_steps = made
     decoder.prepare(None)
     steps = worst_steps(decoder.run(batch, path.shape[1], Unobserved()))
     apart = largest_difference(logits, [each.cpu() for each in forced.logits])
-    return RoundTripFigures(arm, session.cache_of(arm), _finite(apart / scale), _finite(steps))
+    return RoundTripFigures(
+        arm=arm, cache=run.caches[arm], max_rel_logit_diff=_finite(apart / scale), worst_steps=_finite(steps)
+    )
 
 
-def _batch_of(session: Comparable, sequence: int) -> int:
-    return next(number for number, members in enumerate(session.batch_members) if sequence in members)
+def _batch_of(run: Compared, sequence: int) -> int:
+    return next(number for number, members in enumerate(run.batch_members) if sequence in members)
 
 
 def _followed(

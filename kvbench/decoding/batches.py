@@ -1,4 +1,4 @@
-"""Prompts as batches of tensors: file order, left padding, right positions."""
+"""Prompts as batches of tensors: left padding, right positions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from kvbench.decoding.protocol import PromptBatch
-
-
-def batch_indices(prompts: int, batch_size: int) -> tuple[tuple[int, ...], ...]:
-    """Indices of the prompts of each batch, in order; the last batch may be smaller."""
-    return tuple(tuple(range(start, min(start + batch_size, prompts))) for start in range(0, prompts, batch_size))
 
 
 def widened(batch: PromptBatch, columns: int) -> PromptBatch:

@@ -11,7 +11,7 @@ from kvbench.decoding.buckets import EXACT, Buckets
 from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.protocol import Pass
 from kvbench.interruptions import NONE, Interruptions
-from kvbench.measuring.untimed_pass import Proof
+from kvbench.records.untimed import Proof
 
 
 def prove(

@@ -32,18 +32,29 @@ class PromptBatch:
     mask: torch.Tensor | None
     lengths: tuple[int, ...]
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt: the columns of `input_ids`."""
+        return int(self.input_ids.shape[1])
+
 
 @dataclass
 class Decoded:
     """What a run of a decoder left: new ids (batch, steps + 1) still on the device, the passes, and the cache.
 
-    `trace` holds a traced run's token confidence (`tracing.Traced`), already on the host.
+    A script's are lists. `trace` holds a traced run's token confidence (`tracing.Traced`), already on the host.
     """
 
     new_ids: Any
     passes: Sequence[Pass]
     cache: Any | None
     trace: Any | None = None
+
+    def sequences(self, stop_ids: Sequence[int]) -> list[list[int]]:
+        """New ids of each sequence, up to and including its stop id. Reads from the device."""
+        rows: list[list[int]] = self.new_ids if isinstance(self.new_ids, list) else self.new_ids.tolist()
+        ends = (next((index for index, token in enumerate(row) if token in stop_ids), len(row)) for row in rows)
+        return [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
 
     def held_passes(self) -> Sequence[Pass]:
         """The passes, the last one's past as the cache itself tells it: one look at the device for the whole run.

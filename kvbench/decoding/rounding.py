@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -14,48 +14,41 @@ from torch.overrides import TorchFunctionMode
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import KvbenchError, reason_of
-from kvbench.measuring.agreement_figures import NoiseFigures
+from kvbench.records.agreement_figures import TriedWay
 
 NOISE_PADDING = 3  # columns; odd, so that rows are laid out and blocked differently in every kernel
 Logits = list[torch.Tensor]  # one (batch, vocabulary) a step
 
 
-class Reorderable(Protocol):
-    """What the baseline offers besides being run on another batch."""
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether the first arm's attention can leave padding out."""
-
-    def second_attention(self, batch: PromptBatch) -> str | None:
-        """An implementation of the same attention other than the first arm's; None where there is none that fits."""
-
-
 def rounding_noise(
-    session: Reorderable,
     follow: Callable[[PromptBatch, torch.Tensor, str | None], Logits],
     batch: PromptBatch,
     path: torch.Tensor,
     reference: Sequence[torch.Tensor],
-) -> tuple[NoiseFigures, ...]:
+    *,
+    takes_masks: bool,
+    second_attention: str | None,
+) -> tuple[TriedWay, ...]:
     """The baseline's largest difference from itself in each way of summing that could be tried.
 
     `follow` runs the baseline over a batch along a path (batch, steps), with another attention than its own when one is
     named. The mathematics is the same in every way, so all that differs is rounding; nothing depends on a candidate.
+    `takes_masks` is whether the baseline's attention can leave padding out, `second_attention` an implementation of it
+    other than its own, None where there is none that fits.
     """
     found = []
-    for way in _ways(session, batch, path):
+    for way in _ways(batch, path, takes_masks, second_attention):
         try:
             with way.order:
                 logits = follow(way.batch, way.path, way.attention)
         except (KvbenchError, RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
-            found.append(NoiseFigures(way.name, None, skipped=f"{type(error).__name__}: {reason_of(error)}"))
+            found.append(TriedWay(way=way.name, max_abs=None, skipped=f"{type(error).__name__}: {reason_of(error)}"))
             continue
         difference = largest_difference(reference, [step[: len(path)] for step in logits])
         if math.isfinite(difference):
-            found.append(NoiseFigures(way.name, difference))
+            found.append(TriedWay(way=way.name, max_abs=difference))
         else:
-            found.append(NoiseFigures(way.name, None, skipped="it gave logits that are not finite numbers"))
+            found.append(TriedWay(way=way.name, max_abs=None, skipped="it gave logits that are not finite numbers"))
     return tuple(found)
 
 
@@ -74,14 +67,13 @@ class _Way:
     order: AbstractContextManager[Any] = nullcontext()
 
 
-def _ways(session: Reorderable, batch: PromptBatch, path: torch.Tensor) -> Iterator[_Way]:
+def _ways(batch: PromptBatch, path: torch.Tensor, takes_masks: bool, second_attention: str | None) -> Iterator[_Way]:
     """Other shapes make kernels split and sum differently, though often not by much; the others surely do."""
     yield _Way("twice the rows", doubled(batch), path.repeat(2, 1))
-    if session.takes_masks:
+    if takes_masks:
         yield _Way(f"{NOISE_PADDING} columns of padding", padded(batch), path)
-    attention = session.second_attention(batch)
-    if attention is not None:
-        yield _Way(f"{attention} attention", batch, path, attention)
+    if second_attention is not None:
+        yield _Way(f"{second_attention} attention", batch, path, second_attention)
     yield _Way("sums from the other end", batch, path, order=FromTheOtherEnd())
 
 

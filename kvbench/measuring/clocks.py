@@ -37,11 +37,11 @@ class HostClock:
     has_device_timeline = False
 
     def now_ns(self) -> int:
-        """See `Clock`."""
+        """Host time in nanoseconds."""
         return time.perf_counter_ns()
 
     def wait(self, seconds: float) -> None:
-        """See `Clock`."""
+        """Sleep."""
         time.sleep(seconds)
 
     def synchronise(self) -> None:
@@ -52,7 +52,7 @@ class HostClock:
         return time.perf_counter_ns()
 
     def between_s(self, first: int, second: int) -> float:
-        """See `Clock`."""
+        """Seconds from one mark to a later one."""
         return (second - first) * 1e-9
 
 
@@ -69,15 +69,15 @@ class DeviceClock:
         self._event = torch.mps.event.Event if device.type == "mps" else torch.cuda.Event
 
     def now_ns(self) -> int:
-        """See `Clock`."""
+        """Host time in nanoseconds."""
         return time.perf_counter_ns()
 
     def wait(self, seconds: float) -> None:
-        """See `Clock`."""
+        """Sleep."""
         time.sleep(seconds)
 
     def synchronise(self) -> None:
-        """See `Clock`."""
+        """Wait until the device has done everything submitted so far."""
         if self._device.type == "mps":
             self._backend.synchronize()
         else:
@@ -90,7 +90,7 @@ class DeviceClock:
         return event
 
     def between_s(self, first: Any, second: Any) -> float:
-        """See `Clock`."""
+        """Seconds from one mark to a later one."""
         return float(first.elapsed_time(second)) * 1e-3
 
 
@@ -110,11 +110,11 @@ class ScriptedClock:
             self.on_spend(seconds, working)
 
     def wait(self, seconds: float) -> None:
-        """See `Clock`."""
+        """Move virtual time on."""
         self.spend(seconds, working=False)
 
     def now_ns(self) -> int:
-        """See `Clock`."""
+        """Virtual time in nanoseconds."""
         return round(self._now_s * 1e9)
 
     def synchronise(self) -> None:
@@ -125,5 +125,5 @@ class ScriptedClock:
         return self._now_s
 
     def between_s(self, first: float, second: float) -> float:
-        """See `Clock`."""
+        """Seconds from one mark to a later one."""
         return second - first

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.sensors import DeviceSensors
+from kvbench.records.untimed import EnergyWindow
 
 IDLE_S = 1.0  # of doing nothing, for the baseline
 SHORTEST_S = 1.0  # ten movements of the counter: a window of less is not worth a figure
 POLL_S = 0.002  # how closely a movement of the counter is timed; asking takes NVML about 4 ms besides
 PATIENCE_S = 1.0  # a counter that stands still for so long is not counting
-
-
-@dataclass(frozen=True)
-class EnergyWindow:
-    """The device's energy counter over repeated generations of one arm; `joules` is None with a reason."""
-
-    arm: int
-    joules: float | None
-    window_s: float | None
-    new_tokens: int
-    idle_watts: float | None
-    reason: str | None = None
 
 
 class EnergyMeter:

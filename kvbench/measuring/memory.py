@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import resource
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import psutil
 import torch
 
-from kvbench.measuring.arm_memory import Reconciliation
 from kvbench.measuring.environment import device_uuid
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
+from kvbench.records.evidence import Reconciliation
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # see proc(5)
+
+
+def reset_peak() -> None:
+    """Give free memory back and start the high-water mark anew; outside of Linux it covers the whole process."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # else what an earlier pass left in the heap would count for this one
+    with suppress(OSError):
+        CLEAR_REFS.write_text(RESET_PEAK)
+
+
+def peak_bytes() -> int:
+    """The most resident memory since `reset_peak`, in bytes."""
+    with suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
 
 NO_ALLOCATOR = "torch keeps no allocator statistics on {device}"
 LOADED_BEFORE = "the model was on the device before its empty memory could be read"

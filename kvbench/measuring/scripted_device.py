@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from kvbench.measuring.clocks import ScriptedClock
-from kvbench.measuring.nvml import NvmlSensors
+from kvbench.measuring.sensors import NvmlSensors
 
 IDLE_W, WORKING_W = 100.0, 300.0
 TICK_S = 0.1  # how often the energy counter moves

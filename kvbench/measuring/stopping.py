@@ -25,7 +25,7 @@ class Fixed:
     blocks: int
 
     def reason_to_stop(self, decode_s: Sequence[Sequence[float]], elapsed_s: float) -> str | None:  # noqa: ARG002
-        """See `StoppingRule`."""
+        """When the blocks are measured."""
         return f"{self.blocks} blocks measured" if len(decode_s) >= self.blocks else None
 
 
@@ -37,7 +37,7 @@ class Budget:
     budget_s: float
 
     def reason_to_stop(self, decode_s: Sequence[Sequence[float]], elapsed_s: float) -> str | None:
-        """See `StoppingRule`."""
+        """When both are reached."""
         if len(decode_s) < self.blocks or elapsed_s < self.budget_s:
             return None
         return f"budget of {self.budget_s:g} s used, {len(decode_s)} blocks measured"
@@ -56,7 +56,7 @@ class Precision:
     budget_s: float
 
     def reason_to_stop(self, decode_s: Sequence[Sequence[float]], elapsed_s: float) -> str | None:
-        """See `StoppingRule`."""
+        """When the target is reached, or a cap."""
         count = len(decode_s)
         if count < self.blocks:
             return None

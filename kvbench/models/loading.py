@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.measuring.samples import Warned
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
@@ -25,6 +24,7 @@ from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
 from kvbench.offline_advice import instead_of_download
+from kvbench.records.evidence import RunWarning
 from kvbench.weight_files import SAFETENSORS, folder_format
 
 
@@ -37,7 +37,7 @@ class LoadedModel:
     facts: ModelFacts
     load_s: float
     unused_tensors: tuple[str, ...] = ()  # in the checkpoint, but not of this architecture
-    remarks: tuple[Warned, ...] = ()
+    remarks: tuple[RunWarning, ...] = ()
 
 
 def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
@@ -73,7 +73,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 
-def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[Warned, ...] = ()) -> LoadedModel:
+def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[RunWarning, ...] = ()) -> LoadedModel:
     """A model and tokenizer that the caller has loaded, with the facts that follow from its config and parameters.
 
     The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path".

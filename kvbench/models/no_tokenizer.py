@@ -6,17 +6,20 @@ import random
 from collections.abc import Sequence
 
 from kvbench.errors import PromptError
-from kvbench.measuring.samples import Warned
 from kvbench.models.own_text import OwnTokenizer
+from kvbench.records.evidence import RunWarning
 
 RANDOM_SEED = 0
 RANDOM_TOKENS = 128  # of a prompt, unless prompt_tokens says otherwise
 
-WITHOUT_TEXT = Warned("no_text", "no tokenizer was given: prompts are token ids, and the record has no texts")
-RANDOM_PROMPTS = Warned(
-    "random_prompts",
-    f"no tokenizer and no prompts were given: the prompts are random token ids of the vocabulary (seed {RANDOM_SEED});"
-    " times are those of real prompts, what is written means nothing, and the record has no texts",
+WITHOUT_TEXT = RunWarning(
+    code="no_text", detail="no tokenizer was given: prompts are token ids, and the record has no texts"
+)
+RANDOM_PROMPTS = RunWarning(
+    code="random_prompts",
+    detail="no tokenizer and no prompts were given: the prompts are random token ids of the vocabulary"
+    f" (seed {RANDOM_SEED}); times are those of real prompts, what is written means nothing, and the record has no"
+    " texts",
 )
 
 

@@ -17,7 +17,6 @@ import torch
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.measuring.samples import Warned
 from kvbench.model_facts import ModelFacts
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import require_dtype
@@ -26,6 +25,7 @@ from kvbench.models.own import OwnCausalLM
 from kvbench.models.own_text import FoldedBytes, own_text
 from kvbench.models.quiet import quietly
 from kvbench.models.sizing import weight_size
+from kvbench.records.evidence import RunWarning
 
 T = TypeVar("T")
 TRIED_ROWS, TRIED_TOKENS = 2, 3  # so that no two dimensions can be mistaken for each other
@@ -60,7 +60,7 @@ def adopt_own(own: Any, name: str, where: str, device: torch.device, started: fl
         text,
         _facts(model, name, vocab_size, _whole(own, "max_context", where)),
         0.0 if started is None else time.perf_counter() - started,
-        remarks=(Warned("stand_in_text", text.remark),) if isinstance(text, FoldedBytes) else (),
+        remarks=(RunWarning(code="stand_in_text", detail=text.remark),) if isinstance(text, FoldedBytes) else (),
     )
 
 

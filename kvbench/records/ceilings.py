@@ -7,33 +7,39 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from kvbench.errors import RecordError
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.evidence import HostCheck
+from kvbench.records.meaning import figure
 from kvbench.records.part import Part
 
 # What the figures depend on. On a GPU the host's threads and cores do not matter.
 ON_EVERY_DEVICE = ("device_name", "torch", "cuda", "driver", "power_limit_w")
 ON_THE_CPU = ("threads", "usable_cores")
+NO_CEILINGS = (
+    "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings (with --threads or --device"
+    " where the run sets them)"
+)
 
 
 class ReadRate(Part):
     """Bytes read a second from a working set of this size: caches make small sets faster."""
 
-    set_bytes: int
-    bytes_per_s: float = Field(gt=0)
+    set_bytes: int = figure("working set", "bytes", "none", "Size of what is read.")
+    bytes_per_s: float = figure("read rate", "bytes/s", "higher", "Bytes read a second.", gt=0)
 
 
 class MatrixRate(Part):
     """FLOPs a second of a product of `rows` rows with a square matrix of `width`."""
 
     dtype: str
-    rows: int
-    width: int
-    flops_per_s: float = Field(gt=0)
+    rows: int = figure("rows", "count", "none", "Of the left matrix.")
+    width: int = figure("width", "count", "none", "Of the square matrix.")
+    flops_per_s: float = figure("FLOP rate", "FLOP/s", "higher", "FLOPs of the product a second.", gt=0)
 
 
 class Ceilings(Part):
@@ -42,12 +48,14 @@ class Ceilings(Part):
     `host` is what every run measures of its host, measured with these limits: how fast the host usually is.
     """
 
+    WHY_NULL = MappingProxyType({"host": "an earlier version measured these ceilings and not this"})
+
     fingerprint: str
     measured_at: str
     device_name: str
     read: tuple[ReadRate, ...]
     matrix: tuple[MatrixRate, ...]
-    launch_s: float
+    launch_s: float = figure("launch", "s", "lower", "Time of submitting one small operation, Python included.")
     host: HostCheck | None = None
 
     def bytes_per_s(self, working_set: int) -> float | None:

@@ -1,15 +1,17 @@
-"""The record's JSON Schema, for readers in other languages."""
+"""The record's JSON Schema, for readers in other languages: each figure with its title, unit and better direction."""
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
-from kvbench.records.schema import SCHEMA_VERSION, RunRecord
+from kvbench.records.run_record import SCHEMA_VERSION, RunRecord
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
+@cache
 def record_schema() -> dict[str, Any]:
     """What run.json of this version's `schema_version` looks like; a record that `store.read_record` reads meets it."""
     return {"$schema": DIALECT, "title": f"kvbench run.json, version {SCHEMA_VERSION}", **_described()}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from kvbench.errors import RecordError
-from kvbench.measuring.blocks import Block
-from kvbench.records.schema import SCHEMA_VERSION, RunRecord
+from kvbench.records.run_record import SCHEMA_VERSION, RunRecord
+from kvbench.records.timings import Block
 
 if TYPE_CHECKING:
     import pyarrow
@@ -334,7 +334,7 @@ def read_blocks(folder: Path) -> tuple[dict[str, Any], ...]:
 
 
 def read_steps(folder: Path) -> pyarrow.Table | None:
-    """The per-step table of a run (see `records.steps` for its columns), or None when the run has none.
+    """The per-step table of a run (`step_table` tells its columns), or None when the run has none.
 
     Raises `RecordError` when the file is there and cannot be read.
     """

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvbench.analysis.counterparts import kind_of
-from kvbench.analysis.gate import LEAST_PROCESSES, GateRow, gate
+from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
 from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.quantities import UNKNOWN, format_interval, format_value
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from kvbench.arm import arm_names
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
-from kvbench.records.frontier import FrontierEdge
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import FrontierEdge
 from kvbench.report.formatting import UNKNOWN, format_value
 
 TITLES = ("", "at", "predicted", "found", "error", "next that failed")

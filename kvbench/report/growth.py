@@ -11,9 +11,9 @@ import numpy as np
 from kvbench.arm import arm_names
 from kvbench.capabilities import NO_CACHE
 from kvbench.printable import printable
-from kvbench.records.growth import BreakEven, DecodeCheck, Growth, Law
 from kvbench.records.part import Estimate
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import BreakEven, DecodeCheck, Growth, Law
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 
 CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"

@@ -12,8 +12,9 @@ from typing import Literal
 
 from kvbench.arm import arm_names
 from kvbench.printable import printable
-from kvbench.records.growth import BreakEven
-from kvbench.records.schema import ArmRecord, RunRecord, Turn
+from kvbench.records.arm_figures import Turn
+from kvbench.records.run_record import ArmRecord, RunRecord
+from kvbench.records.scaling import BreakEven
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, format_value
 from kvbench.report.frontier import frontier_sentences
 from kvbench.report.growth import growth_sentences

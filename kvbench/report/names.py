@@ -9,7 +9,7 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN
 
 

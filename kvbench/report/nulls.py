@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 
 NOT_GIVEN = "the record gives no reason"
 

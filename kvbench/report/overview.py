@@ -11,7 +11,7 @@ from typing import Any
 from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.part import Estimate, Speedup
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
 from kvbench.report.frontier import frontier_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvbench.arm import arm_names
 from kvbench.capabilities import ENGINES
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import format_value
 
 

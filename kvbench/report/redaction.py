@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from kvbench.records.part import Part
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 
 Kind = TypeVar("Kind", bound=Part)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvbench.arm import arm_names
-from kvbench.records.schema import RunRecord, Turn
+from kvbench.records.arm_figures import Turn
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN, format_estimate
 
 CAPTION = "Interruptions: tokens submitted by the pass after each, and the time to its token"

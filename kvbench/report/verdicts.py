@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvbench.arm import arm_names
 from kvbench.printable import printable
 from kvbench.records.part import Speedup
-from kvbench.records.schema import Comparison, RunRecord
+from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level
 from kvbench.report.nulls import null_reason
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from kvbench.arm import Arm
 from kvbench.capabilities import EAGER, MODES, habits_of
 from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.eager import EAGER as PLAIN
+from kvbench.decoding.engines.graph import Graph
+from kvbench.decoding.engines.protocol import Engine
 from kvbench.decoding.engines.repeating import is_repeatable
 from kvbench.decoding.generate import Generate, compiles
 from kvbench.decoding.habits import Habits
@@ -22,8 +27,24 @@ from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, Watch
 from kvbench.errors import ModelUnavailable
 from kvbench.interruptions import Interruptions
 from kvbench.plan import Plan
-from kvbench.running.engines import engine_of
 from kvbench.running.model_on_device import ModelOnDevice
+
+
+def engine_of(arm: Arm, device: torch.device) -> Engine:
+    """A new engine for one arm."""
+    match arm.engine:
+        case "compiled":
+            assert arm.compile_mode is not None
+            return Compiled(device, arm.compile_mode)
+        case "graph":
+            return Graph(device)
+        case "fused":
+            from kvbench.decoding.engines.fused.engine import Fused  # Triton is there on a GPU alone
+
+            return Fused(device)
+        case _:
+            return PLAIN
+
 
 LOOPS: dict[str, Callable[..., Loop]] = {
     "nocache": NoCacheLoop,
@@ -115,13 +136,13 @@ class ArmDecoders:
                 engine.release()
                 caches.release()
 
-    def traced(self, arm: int, forced: Forced | None = None) -> Decoder:
+    def traced(self, arm: int) -> Decoder:
         """A decoder that also tells the confidence of each token."""
         trace = Trace(self._plan.config.trace.top_k)
         if self._plan.arms[arm].mode in LOOPS:
-            chooser = TracingChooser(forced or Sampler(self._plan.config.sampling), trace)
+            chooser = TracingChooser(Sampler(self._plan.config.sampling), trace)
             return TracedDecoder(self._made(arm, self._plan.arms[arm], chooser), trace)
-        return TracedDecoder(WatchedDecoder(self.plain(arm, forced), self._model.loaded.model, trace), trace)
+        return TracedDecoder(WatchedDecoder(self.plain(arm), self._model.loaded.model, trace), trace)
 
     def _made(
         self,

@@ -1,9 +1,14 @@
-"""What can go wrong in a measurement, as a message that crosses the process boundary and becomes an error again."""
+"""What ends a measurement early: errors, as messages between processes, and Ctrl-C, held back where it does harm."""
 
 from __future__ import annotations
 
 import errno
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from kvbench import errors
 from kvbench.errors import KvbenchError, OutOfMemory, RunFailed
@@ -57,3 +62,43 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or "no message").splitlines()[0]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block, and a process that is started inside does not get it.
+
+    The handler keeps it from this process, whichever of its threads the system picks; a child inherits the mask.
+    A process that was started with SIGINT ignored, as `command &` in a script and `nohup` do, stays that way.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield  # Ctrl-C is raised in the main thread only
+        return
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    mask = _block()
+    try:
+        yield
+    finally:
+        _restore(mask)
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        raise KeyboardInterrupt
+
+
+def ignore_interrupts() -> None:
+    """For the worker: Ctrl-C is its parent's to handle, also one that was held back while it started."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _block() -> Any:
+    if not hasattr(signal, "pthread_sigmask"):
+        return None
+    return signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _restore(mask: Any) -> None:
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvbench.errors import RunFailed
-from kvbench.measuring.samples import Prepared
-from kvbench.measuring.tries import Attempted, Capacity, SearchEnd, Tried
 from kvbench.memory_budget import Decoding, largest
 from kvbench.model_costs import facts_from_mapping
 from kvbench.plan import Attempt, Plan
-from kvbench.running.edge_search import EdgeSearch
+from kvbench.records.samples import Prepared
+from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
 from kvbench.running.job import Progress
 from kvbench.running.supervisor import Listen, Message, Runner
 
@@ -146,7 +146,17 @@ class _Frontier:
             outcome, detail = error.status, str(error)
         seconds = time.monotonic() - began_s
         peak = peaks[-1] if peaks else None
-        return Tried(edge.arm, edge.axis, edge.fixed, predicted, size, outcome, peak, seconds, detail)
+        return Tried(
+            arm=edge.arm,
+            axis=edge.axis,  # type: ignore[arg-type]
+            fixed=edge.fixed,
+            predicted=predicted,
+            size=size,
+            outcome=outcome,  # type: ignore[arg-type]
+            peak_bytes=peak,
+            seconds=seconds,
+            detail=detail,
+        )
 
     def _said(self, axis: str, search: EdgeSearch, ends: dict[int, str]) -> str:
         if not search.closed:
@@ -157,3 +167,63 @@ class _Frontier:
             return f"frontier.max_{axis} ends the search" if search.most == asked else "the model's context ends there"
         how = f"{search.above:,} {ends[search.above]}"
         return how if search.found is not None else f"nothing fits: {how}"
+
+
+LEAST_STRIDE = 0.05  # relative; of a search to the unit too, whose first strides would be single tokens
+MOST_STRIDE = 3.0  # four times the size: failing far beyond the edge is slow where nothing refuses memory
+MOST_TRIES = 48  # enough for any edge up to a million from any start (tests/unit/running/test_edge_search.py)
+
+
+class EdgeSearch:
+    """The largest size that fits, sought by a pure object that is told how each try ended.
+
+    Sizes from `least` to `most` (None: no end), from `start` on, until the edge is within `resolution`, relative. It
+    takes for granted that whatever fits at a size fits at every smaller one. It starts just below the prediction and
+    looks just above it next, so that a good prediction costs two tries; from a bad one it walks in growing steps until
+    it has an edge between two sizes, and halves what is left.
+
+    `found` is the largest size that fitted, `above` the smallest that did not; None before there is one.
+    """
+
+    def __init__(self, start: int, least: int, most: int | None, resolution: float) -> None:
+        self.least = least
+        self.most = most
+        self.tries = 0
+        self.found: int | None = None
+        self.above: int | None = None
+        self._start = max(least, start if most is None else min(start, most))
+        self._resolution = resolution
+        self._stride = max(resolution, LEAST_STRIDE)
+
+    def next_size(self) -> int | None:
+        """What to try next; None when the search has ended."""
+        found, above = self.found, self.above
+        if self.closed or self.tries >= MOST_TRIES:
+            return None
+        if found is not None and above is not None:
+            return max(found + 1, math.isqrt(found * above)) if above > 2 * found else (found + above) // 2
+        if above is not None:
+            return max(self.least, min(above - 1, math.ceil(above / (1 + self._stride))))
+        if found is not None:
+            larger = max(found + 1, int(found * (1 + self._stride)))
+            return larger if self.most is None else min(larger, self.most)
+        return self._start
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is an edge, or a limit where one was expected."""
+        if self.found is None:
+            return self.above == self.least
+        if self.above is None:
+            return self.found == self.most
+        return self.above - self.found <= max(1, self._resolution * self.found)
+
+    def tell(self, size: int, *, fits: bool) -> None:
+        """How the try of a size ended."""
+        if self.tries:
+            self._stride = min(2 * self._stride, MOST_STRIDE)
+        self.tries += 1
+        if fits:
+            self.found = size if self.found is None else max(self.found, size)
+        else:
+            self.above = size if self.above is None else min(self.above, size)

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvbench.measuring.blocks import Block, Visit, counted
-from kvbench.measuring.cold_visits import ColdVisit
-from kvbench.measuring.cross_checks import RealDecode
 from kvbench.measuring.energy import EnergyMeter
-from kvbench.measuring.readings import Watching
-from kvbench.measuring.samples import HostChecked, PhaseTime, Sample, Stopped
 from kvbench.measuring.stopping import stopping_rule
-from kvbench.measuring.tries import Attempting
-from kvbench.measuring.untimed_pass import UntimedPass
-from kvbench.plan import Plan
-from kvbench.running.audits import audit_blocks
-from kvbench.running.blocks import measure_block
-from kvbench.running.first_visits import evidence
-from kvbench.running.session import Session
-from kvbench.running.visits import visit
+from kvbench.records.evidence import HostChecks, Phase, Stopping
+from kvbench.records.samples import Sample, Watching
+from kvbench.records.scaling import Attempting
+from kvbench.records.timings import Block, ColdVisit, RealDecode, Visit, counted
+from kvbench.records.untimed import UntimedPass
+from kvbench.running.sessions import Session
+from kvbench.running.visits import audit_blocks, evidence, measure_block, visit
 
 
 @dataclass(frozen=True)
@@ -42,19 +36,20 @@ class Text:
 Emit = Callable[[Sample | Progress | Text | Watching | Attempting], None]
 
 
-def run_job(plan: Plan, session: Session, emit: Emit) -> None:
-    """Measure every arm of the plan; everything that is learnt leaves through `emit` as soon as it is whole."""
-    _Job(plan, session, emit).run()
+def run_job(session: Session, emit: Emit) -> None:
+    """Measure every arm of a plan; everything that is learnt leaves through `emit` as soon as it is whole."""
+    _Job(session, emit).run()
 
 
 class _Job:
     """The phases of one run, in their order, and what one hands to the next."""
 
-    def __init__(self, plan: Plan, session: Session, emit: Emit) -> None:
-        self.plan = plan
+    def __init__(self, session: Session, emit: Emit) -> None:
         self.session = session
+        self.plan = session.plan
+        self.untimed = session.untimed
         self.emit = emit
-        self.arms = range(len(plan.arms))
+        self.arms = range(len(session.plan.arms))
         self.cold: list[ColdVisit] = []
         self.passes: list[UntimedPass] = []
         self.warm: list[list[Visit]] = []  # the last warm-up, by arm
@@ -78,7 +73,7 @@ class _Job:
         ):
             began_ns = self.session.clock.now_ns()
             work(phase)
-            self.emit(PhaseTime(phase, (self.session.clock.now_ns() - began_ns) * 1e-9))
+            self.emit(Phase(name=phase, seconds=(self.session.clock.now_ns() - began_ns) * 1e-9))
 
     def _cold_visits(self, phase: str) -> None:
         for arm in self.arms:
@@ -91,22 +86,22 @@ class _Job:
                     ttft_s=visits[0].ttft_s,
                     itl_s=sum(visit.decode_s for visit in visits) / steps if steps else None,
                     step_s=tuple(visit.step_s or () for visit in visits),
-                    prepared_s=self.session.prepared_s(arm),
+                    compile_s=self.session.decoders.prepared_s(arm),
                 )
             )
             self.emit(self.cold[-1])
 
     def _text(self, _phase: str) -> None:
         if self.plan.config.stream.interval:
-            self.session.show_text(lambda kind, text: self.emit(Text(kind, text)))
+            self.untimed.show_text(self.session, lambda kind, text: self.emit(Text(kind, text)))
 
     def _shapes(self, _phase: str) -> None:
-        self.emit(self.session.shapes())
+        self.emit(self.untimed.shapes(self.session))
 
     def _untimed_passes(self, phase: str) -> None:
         for arm in self.arms:
             self._tell(phase, arm)
-            self.passes.append(self.session.untimed(arm))
+            self.passes.append(self.untimed.pass_of(self.session, arm))
             self.emit(self.passes[-1])
 
     def _agreements(self, phase: str) -> None:
@@ -114,10 +109,10 @@ class _Job:
             return
         for candidate in self.arms[1:]:
             self.emit(Progress(phase, candidate - 1, len(self.arms) - 1))
-            self.emit(self.session.agreement(candidate, self.passes))
+            self.emit(self.untimed.agreement(self.session, candidate, self.passes))
         if self.plan.config.check.reference != "none":
             self.emit(Progress("reference", 0, None))
-            for distance in self.session.references(self.passes):
+            for distance in self.untimed.references(self.session, self.passes):
                 self.emit(distance)
 
     def _traced_passes(self, phase: str) -> None:
@@ -125,7 +120,7 @@ class _Job:
             return
         for arm in self.arms:
             self._tell(phase, arm)
-            self.emit(self.session.traced(arm))
+            self.emit(self.untimed.traced_pass(self.session, arm))
 
     def _warm_up(self, phase: str) -> None:
         # What the untimed passes gave up on the device is prepared again here, before anything is timed.
@@ -137,12 +132,13 @@ class _Job:
     def _evidence(self, phase: str) -> None:
         for arm in self.arms:
             warm = self.warm[arm] if self.warm else []
-            self.emit(evidence(self.plan, self.session, self.cold[arm], warm, lambda arm=arm: self._tell(phase, arm)))  # type: ignore[misc]
+            self.emit(evidence(self.session, self.cold[arm], warm, lambda arm=arm: self._tell(phase, arm)))  # type: ignore[misc]
 
     def _blocks(self, phase: str) -> None:
-        self.emit(HostChecked("before", self.session.host_check()))
+        checks = HostChecks(before=self.untimed.host_check(self.session))
+        self.emit(checks)
         self._measured_blocks(phase)
-        self.emit(HostChecked("after", self.session.host_check()))
+        self.emit(checks.model_copy(update={"after": self.untimed.host_check(self.session)}))
 
     def _measured_blocks(self, phase: str) -> None:
         rule = stopping_rule(self.plan.config.measure)
@@ -155,10 +151,10 @@ class _Job:
             elapsed_s = (self.session.clock.now_ns() - began_ns) * 1e-9
             reason = rule.reason_to_stop([_decode_seconds(block, len(self.arms)) for block in standing], elapsed_s)
             if reason is not None and repeats is None:
-                self.emit(Stopped(reason))
+                self.emit(Stopping(rule=self.plan.config.measure.stopping, reason=reason))
                 return
             self.emit(Progress(phase, len(standing) - (repeats is not None), total))
-            blocks.append(measure_block(self.plan, self.session, len(blocks), repeats))
+            blocks.append(measure_block(self.session, len(blocks), repeats))
             self.emit(blocks[-1])
             # A throttled block is measured again, once; the second time it stands, whatever it was.
             repeats = blocks[-1].index if blocks[-1].throttled and repeats is None else None
@@ -167,17 +163,14 @@ class _Job:
         wanted = self.plan.config.scaling.decode_tokens
         if not self.plan.prompts.lengths or self.plan.config.scaling.lengths is None or not wanted:
             return
-        batch, new_tokens = self.session.decode_batch(wanted)
+        batch, new_tokens = self.session.batches.with_room(wanted)
         for arm in self.arms:
             self._tell(phase, arm)
             if self.plan.arms[arm].repeats:  # prepares the shapes, whose cost is not that of a length
-                visit(self.plan, self.session, arm, batch, "steps", None, new_tokens=new_tokens)
+                visit(self.session, arm, batch, "steps", None, new_tokens=new_tokens)
             # Twice: a real decode meets every length for the first time, the fitted law is one of lengths met before.
-            first, second = (
-                visit(self.plan, self.session, arm, batch, "steps", None, new_tokens=new_tokens) for _ in range(2)
-            )
-            prompt = self.session.context_of(batch)
-            self.emit(RealDecode(arm, prompt, first.ttft_s, first.step_s or (), second.step_s or ()))
+            first, second = (visit(self.session, arm, batch, "steps", None, new_tokens=new_tokens) for _ in range(2))
+            self.emit(RealDecode(arm, batch.longest, first.ttft_s, first.step_s or (), second.step_s or ()))
 
     def _energy(self, phase: str) -> None:
         seconds = self.plan.config.measure.energy_s
@@ -200,21 +193,21 @@ class _Job:
             count = self.plan.config.measure.blocks
             for index in range(count):
                 self.emit(Progress(phase, index, count))
-                for block in audit_blocks(self.plan, self.session, index, self.emit):
+                for block in audit_blocks(self.session, index, self.emit):
                     self.emit(block)
 
     def _work(self, phase: str) -> None:
         # Last: a profiler leaves its hooks in the driver until the run is over, and nothing timed shall pay for them.
         for arm in self.arms:
             self._tell(phase, arm)
-            self.emit(self.session.step_work(arm))
-        self.emit(self.session.counted_flops())
+            self.emit(self.untimed.step_work(self.session, arm))
+        self.emit(self.untimed.counted_flops(self.session))
 
     def _tokens(self, arm: int) -> int:
         return sum(visit.new_tokens for visit in self._visits(arm, "throughput"))
 
     def _visits(self, arm: int, lane: str) -> list[Visit]:
-        return [visit(self.plan, self.session, arm, batch, lane, None) for batch in self.session.batches]
+        return [visit(self.session, arm, batch, lane, None) for batch in self.session.batches]
 
     def _tell(self, phase: str, arm: int) -> None:
         self.emit(Progress(phase, arm, len(self.arms)))

@@ -12,6 +12,8 @@ from kvbench.measuring.sensors import DeviceSensors
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 
+SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
+
 
 class ModelOnDevice:
     """A loaded model and the device that it is on."""
@@ -41,6 +43,11 @@ class ModelOnDevice:
     def is_own(self) -> bool:
         """Whether it is a user's own model and none of transformers'."""
         return isinstance(self.loaded.model, OwnCausalLM)
+
+    @property
+    def unaccountable(self) -> str | None:
+        """Why its device's sensors do not tell of all of it; None where they do."""
+        return SPREAD if self.is_spread else None
 
     def text(self, ids: Sequence[int]) -> str:
         """What token ids say, without special tokens."""

@@ -1,124 +1,234 @@
-"""The memory of an untimed pass: the cache and the device at its largest batch, the high-water marks of all of it."""
+"""Passes that are watched instead of timed: what an arm holds over all batches, and what one size of a search takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
+import psutil
 import torch
 
 from kvbench.arm import Arm
-from kvbench.cache_sizes import unknown_reason
+from kvbench.cache_sizes import MESSAGES, predicted_bytes, unknown_reason
 from kvbench.decoding.cache_bytes import host_bytes, logical_bytes, storage_bytes
-from kvbench.decoding.protocol import Decoded, Pass, PromptBatch
+from kvbench.decoding.own_witness import witness_of
+from kvbench.decoding.proof import passes_by_token, together
+from kvbench.decoding.protocol import Decoded, Pass, PromptBatch, Unobserved
 from kvbench.decoding.witness import Witness
+from kvbench.errors import DeviceUnavailable
 from kvbench.interruptions import Interruptions
-from kvbench.measuring.arm_memory import ArmMemory, MemoryAtStep, Reconciliation
-from kvbench.measuring.memory import MemoryMeter
-from kvbench.model_facts import ModelFacts
-from kvbench.running.arm_cache import MESSAGES, predicted_bytes
+from kvbench.measuring import memory
+from kvbench.models.fitting import GIB, free_bytes
+from kvbench.models.no_tokenizer import NoTokenizer
+from kvbench.plan import Attempt
+from kvbench.records.evidence import Reconciliation
+from kvbench.records.scaling import Capacity
+from kvbench.records.timings import tokens_sha256
+from kvbench.records.untimed import Memory, MemoryPoint, Proof, UntimedPass
+from kvbench.running.torch_session import TorchSession
+from kvbench.running.visits import promise_of, proof_of
+
+HOST_SHARE = 0.9  # of what is free: beyond it the system ends processes, and not only the one that took it
+WARMING_TOKENS = 256
+
+
+def pass_of(session: TorchSession, arm: int) -> UntimedPass:
+    """Run an arm over every batch with its memory and its proof observed instead of its time."""
+    loaded, stop_ids = session.model.loaded, session.stop_ids
+    new_tokens = session.plan.config.workload.new_tokens
+    _begin(session, arm)
+    tokens: list[list[int]] = []
+    digests: list[str] = []
+    proofs: list[Proof] = []
+    largest = session.batches.largest
+    for batch in session.batches:
+        decoder = session.decoders.plain(arm)
+        decoder.prepare(None)
+        with witness_of(loaded.model, session.meter.allocated_bytes) as witness:
+            decoded = decoder.run(batch, new_tokens, Unobserved(), stop_ids)
+        ids = decoded.sequences(stop_ids)
+        tokens += ids
+        digests.append(tokens_sha256(ids))
+        proofs.append(replace(proof_of(session, arm, batch, witness.passes), unseen=witness.unseen))
+        if batch is largest:
+            held = _held(session, arm, batch, decoded, witness)
+        del decoded  # its cache must not be counted for the next batch
+    return UntimedPass(
+        arm=arm,
+        tokens=tuple(map(tuple, tokens)),
+        texts=() if isinstance(loaded.tokenizer, NoTokenizer) else tuple(map(session.model.text, tokens)),
+        finish_reasons=tuple("stop" if ids[-1] in stop_ids else "length" for ids in tokens),
+        tokens_sha256=tuple(digests),
+        memory=_memory(session, held),
+        memory_by_step=held.by_step,
+        proof=together(proofs),
+    )
+
+
+def _begin(session: TorchSession, arm: int) -> None:
+    """Leave nothing on the device but the model and what the arm itself keeps there."""
+    session.decoders.release_others(arm)
+    if session.plan.arms[arm].repeats:  # a compiler's memory is not that of a pass
+        for batch in session.batches:
+            decoder = session.decoders.plain(arm)
+            decoder.prepare(None)
+            new_tokens = session.plan.config.workload.new_tokens
+            session.decoders.rehearse(arm, partial(decoder.run, batch, new_tokens, Unobserved(), session.stop_ids))
+    session.meter.reset(session.decoders.replayed_bytes(arm))
 
 
 @dataclass(frozen=True)
-class Held:
-    """What was in use while the cache of a batch was alive, by the names of `ArmMemory`."""
+class _Held:
+    """What was in use while the cache of a batch was alive, by the names of `Memory`."""
 
     cache_bytes: dict[str, int | None]
     host_bytes: int  # of the cache
     unknown: str | None  # why the cache's bytes are not predicted
     in_use: dict[str, int | None]
     reconciliation: Reconciliation | None
-    by_step: tuple[MemoryAtStep, ...]
+    by_step: tuple[MemoryPoint, ...]
 
 
-class PassMemory:
-    """Reads the memory of an arm's passes; `unaccountable` is why the device's memory cannot be accounted for."""
+def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded, witness: Witness) -> _Held:
+    """What is in use now that a batch is decoded; `decoded` must still have its cache."""
+    device, spec, cache = session.model.device, session.plan.arms[arm], decoded.cache
+    cache_bytes = _cache_bytes(session, batch, decoded, spec)
+    in_use = session.meter.in_use()
+    on_device = 0 if cache is None else storage_bytes(cache, device)
+    waiting = 0 if cache is None else host_bytes(cache, device)
+    reconciliation = _reconciliation(session, on_device)
+    interruptions = session.prepared.interruptions
+    promised = passes_by_token(
+        decoded.new_ids.shape[1], batch.longest, spec.keeps_past, interruptions, **promise_of(session, arm)
+    )
+    by_step = _by_step(batch, witness, promised, interruptions)
+    return _Held(cache_bytes, waiting, _unknown(session, spec), in_use, reconciliation, by_step)
 
-    def __init__(
-        self,
-        meter: MemoryMeter,
-        facts: ModelFacts,
-        interruptions: Interruptions,
-        unaccountable: str | None,
-        device: torch.device,
-    ) -> None:
-        self._device = device
-        self._meter = meter
-        self._facts = facts
-        self._interruptions = interruptions
-        self._unaccountable = unaccountable
 
-    def held(
-        self, batch: PromptBatch, decoded: Decoded, witness: Witness, promised: Sequence[Sequence[Pass]], arm: Arm
-    ) -> Held:
-        """What is in use now that a batch is decoded; `decoded` must still have its cache.
+def _cache_bytes(session: TorchSession, batch: PromptBatch, decoded: Decoded, arm: Arm) -> dict[str, int | None]:
+    cache: Any = decoded.cache
+    length = None
+    if cache is not None and arm.is_static:
+        length = max(getattr(layer, "max_cache_len", 0) for layer in cache.layers)
+    predicted = predicted_bytes(
+        session.model.loaded.facts,
+        arm,
+        len(batch.lengths),
+        batch.longest,
+        decoded.new_ids.shape[1],
+        session.prepared.interruptions,
+        length,
+    )
+    return {
+        "kv_cache_bytes": 0 if cache is None else logical_bytes(cache),
+        "kv_cache_predicted_bytes": predicted,
+        "kv_cache_storage_bytes": 0 if cache is None else storage_bytes(cache),
+    }
 
-        `promised` are the passes that each new token takes.
-        """
-        cache = decoded.cache
-        cache_bytes = self._cache_bytes(batch, decoded, arm)
-        in_use = self._meter.in_use()
-        on_device = 0 if cache is None else storage_bytes(cache, self._device)
-        waiting = 0 if cache is None else host_bytes(cache, self._device)
-        reconciliation = self._reconciliation(on_device)
-        by_step = self._by_step(batch, witness, promised)
-        return Held(cache_bytes, waiting, self._unknown(arm), in_use, reconciliation, by_step)
 
-    def of_pass(self, held: Held) -> ArmMemory:
-        """With the high-water marks up to now."""
-        return ArmMemory(
-            weights_bytes=self._facts.weight_bytes,
-            **held.cache_bytes,
-            kv_cache_host_bytes=held.host_bytes,
-            **held.in_use,
-            **self._meter.peaks(),
-            reconciliation=held.reconciliation,
-            null_reasons=self._null_reasons(held),
+def _unknown(session: TorchSession, arm: Arm) -> str | None:
+    if not arm.keeps_past:
+        return None
+    messages = MESSAGES if arm.is_lossy and session.prepared.interruptions.message_ids else None
+    return unknown_reason(session.model.loaded.facts, arm.cache) or messages
+
+
+def _reconciliation(session: TorchSession, storage_bytes: int | None) -> Reconciliation | None:
+    if session.model.unaccountable is not None:
+        session.meter.null_reasons["reconciliation"] = session.model.unaccountable
+        return None
+    return session.meter.reconcile(session.model.loaded.facts.weight_bytes, storage_bytes)
+
+
+def _by_step(
+    batch: PromptBatch, witness: Witness, promised: Sequence[Sequence[Pass]], interruptions: Interruptions
+) -> tuple[MemoryPoint, ...]:
+    """After each pass that made a token: the pieces of a prompt before the last one make none.
+
+    `promised` are the passes that each new token takes.
+    """
+    made_by = [count - 1 for count in accumulate(map(len, promised))]
+    return tuple(
+        MemoryPoint(
+            context_length=interruptions.context(batch.longest, index),
+            kv_cache_bytes=witness.kv_bytes[place],
+            allocated_bytes=witness.allocated[place],
         )
+        for index, place in enumerate(made_by)
+        if place < len(witness.kv_bytes)
+    )
 
-    def _cache_bytes(self, batch: PromptBatch, decoded: Decoded, arm: Arm) -> dict[str, int | None]:
-        cache: Any = decoded.cache
-        new_tokens = decoded.new_ids.shape[1]
-        prompt = batch.input_ids.shape[1]
-        length = None
-        if cache is not None and arm.is_static:
-            length = max(getattr(layer, "max_cache_len", 0) for layer in cache.layers)
-        return {
-            "kv_cache_bytes": 0 if cache is None else logical_bytes(cache),
-            "kv_cache_predicted_bytes": predicted_bytes(
-                self._facts, arm, len(batch.lengths), prompt, new_tokens, self._interruptions, length
-            ),
-            "kv_cache_storage_bytes": 0 if cache is None else storage_bytes(cache),
-        }
 
-    def _unknown(self, arm: Arm) -> str | None:
-        if not arm.keeps_past:
-            return None
-        messages = MESSAGES if arm.is_lossy and self._interruptions.message_ids else None
-        return unknown_reason(self._facts, arm.cache) or messages
+def _memory(session: TorchSession, held: _Held) -> Memory:
+    """What was held, with the high-water marks up to now."""
+    reasons = dict(session.meter.null_reasons)
+    if held.cache_bytes["kv_cache_predicted_bytes"] is None:
+        reasons["kv_cache_predicted_bytes"] = held.unknown or "no formula for the cache of this architecture"
+    return Memory(
+        weights_bytes=session.model.loaded.facts.weight_bytes,
+        **held.cache_bytes,
+        kv_cache_host_bytes=held.host_bytes,
+        **held.in_use,
+        **session.meter.peaks(),
+        reconciliation=held.reconciliation,
+    ).because(reasons)
 
-    def _reconciliation(self, storage_bytes: int | None) -> Reconciliation | None:
-        if self._unaccountable is not None:
-            self._meter.null_reasons["reconciliation"] = self._unaccountable
-            return None
-        return self._meter.reconcile(self._facts.weight_bytes, storage_bytes)
 
-    def _null_reasons(self, held: Held) -> dict[str, str]:
-        reasons = dict(self._meter.null_reasons)
-        if held.cache_bytes["kv_cache_predicted_bytes"] is None:
-            reasons["kv_cache_predicted_bytes"] = held.unknown or "no formula for the cache of this architecture"
-        return reasons
+def capacity(session: TorchSession) -> Capacity:
+    """A GPU's memory, or what this process may hold of the host's. Raises `DeviceUnavailable`.
 
-    def _by_step(
-        self, batch: PromptBatch, witness: Witness, promised: Sequence[Sequence[Pass]]
-    ) -> tuple[MemoryAtStep, ...]:
-        """After each pass that made a token: the pieces of a prompt before the last one make none."""
-        prompt = batch.input_ids.shape[1]
-        made_by = [count - 1 for count in accumulate(map(len, promised))]
-        return tuple(
-            MemoryAtStep(self._interruptions.context(prompt, index), witness.kv_bytes[place], witness.allocated[place])
-            for index, place in enumerate(made_by)
-            if place < len(witness.kv_bytes)
-        )
+    Read after a short pass, so that what libraries take at their first use counts as in use.
+    """
+    workload, memory_gib = session.plan.config.workload, session.plan.config.frontier.memory_gib
+    context = min(WARMING_TOKENS, workload.prompt_tokens or WARMING_TOKENS)
+    peak_of(session, Attempt(0, 1, max(context, workload.new_tokens), None, 0.0))
+    session.meter.reset()
+    memory.reset_peak()
+    wanted = None if memory_gib is None else int(memory_gib * GIB)
+    device = session.model.device
+    if device.type == "cpu":
+        rss_bytes = psutil.Process().memory_info().rss
+        # Weights that are mapped from a file may not be resident yet.
+        overhead = max(rss_bytes - (session.model.loaded.facts.weight_bytes or 0), session.model.empty_rss_bytes)
+        return Capacity(wanted or rss_bytes + int(HOST_SHARE * free_bytes(device)), overhead, of_process=True)
+    if device.type != "cuda":
+        raise DeviceUnavailable(f"frontier.axes: no limit of memory can be kept on {device.type}; use cpu or cuda")
+    free, total = torch.cuda.mem_get_info(device)
+    return Capacity(wanted or total, total - free - torch.cuda.memory_reserved(device), of_process=False)
+
+
+def peak_of(session: TorchSession, attempt: Attempt) -> int | None:
+    """The most bytes in use while one size is decoded, None where they cannot be told.
+
+    Ids are counted up, never the same in two rows: what they say does not matter.
+    """
+    device, new_tokens = session.model.device, session.plan.config.workload.new_tokens
+    session.meter.reset()
+    outside = _limited(device, attempt.limit_bytes)
+    memory.reset_peak()
+    prompt = attempt.context - new_tokens + 1
+    vocabulary = session.model.loaded.facts.vocab_size or 1
+    ids = torch.arange(attempt.rows * prompt).view(attempt.rows, prompt).remainder_(vocabulary)
+    positions = torch.arange(prompt + new_tokens).unsqueeze(0)
+    batch = PromptBatch(0, ids.to(device), positions.to(device), None, (prompt,) * attempt.rows)
+    decoder = session.decoders.plain(attempt.arm)
+    decoder.prepare(None)
+    decoded = decoder.run(batch, new_tokens, Unobserved())
+    decoded.new_ids.tolist()  # until here the device may still be at it
+    if outside is None:
+        return memory.peak_bytes()
+    return outside + torch.cuda.max_memory_allocated(device)
+
+
+def _limited(device: torch.device, limit_bytes: int | None) -> int | None:
+    """Hold torch's allocator to a limit; the device's bytes in use outside of it, None without such a device."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    outside = total - free - torch.cuda.memory_reserved(device)
+    share = 1.0 if limit_bytes is None else max(0.0, min(1.0, (limit_bytes - outside) / total))
+    torch.cuda.set_per_process_memory_fraction(share, device)
+    return int(outside)

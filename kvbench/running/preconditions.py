@@ -1,14 +1,15 @@
-"""What a plan asks of a loaded model, checked before anything is measured."""
+"""What a plan asks of the machine and of a loaded model, checked before anything is measured."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from kvbench.arm import Arm, device_conflict, too_short
-from kvbench.cache_sizes import quantised_conflict
+from kvbench.cache_sizes import predicted_bytes, quantised_conflict
 from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
@@ -16,17 +17,74 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
 from kvbench.interruptions import NONE, Interruptions
 from kvbench.library_versions import untested
+from kvbench.measuring.environment import found_compiler
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts
 from kvbench.models.fitting import free_bytes, require_fit
+from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
 from kvbench.plan import Plan
-from kvbench.running.arm_cache import predicted_bytes
+from kvbench.running.model_on_device import ModelOnDevice
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
 
 
-def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) -> None:
+def require_machine(plan: Plan, device: torch.device) -> None:
+    """Raise `DeviceUnavailable` or `ModelUnavailable` when an arm lacks something of this machine, before loading."""
+    for arm in plan.arms:
+        if conflict := device_conflict(arm, device.type):
+            raise DeviceUnavailable(conflict)
+    if plan.config.model.weights != "python":
+        require_cache_classes(arm.cache for arm in plan.arms)
+    for name in sorted({arm.engine for arm in plan.arms} & {"compiled", "fused"}):
+        missing = _missing_on_gpu() if device.type == "cuda" else _missing_on_host()
+        if missing:
+            raise DeviceUnavailable(f"engine={name}: {missing}, or use engine=eager")
+
+
+def require_model(plan: Plan, model: ModelOnDevice) -> None:
+    """Raise `BadInput` when an arm cannot run on the model or its device, or the reference cannot be had."""
+    _require_arms(plan.arms, model.forward, model.device)
+    if not model.is_own:
+        _require_caches(plan.arms, model.loaded.model, model.loaded.facts)
+    _require_reference(plan.config.check.reference, model)
+
+
+def require_prompts(
+    plan: Plan, model: ModelOnDevice, prompts: Sequence[Sequence[int]], interruptions: Interruptions
+) -> None:
+    """Raise `BadInput` when the prompts, as token ids, are not for this model or too long for it or for a cache."""
+    facts, lengths, new_tokens = model.loaded.facts, list(map(len, prompts)), plan.config.workload.new_tokens
+    if plan.prompts.token_ids:
+        _require_ids(prompts, facts.vocab_size)
+    _require_context(lengths, new_tokens, facts, interruptions)
+    needed = interruptions.context(max(lengths), new_tokens)
+    _require_static_room(plan.arms, needed, model.loaded.model, facts)
+
+
+def require_batches(
+    plan: Plan, model: ModelOnDevice, batches: Sequence[PromptBatch], interruptions: Interruptions
+) -> None:
+    """Raise `ConfigError` when batches need masks that an arm takes none of, `Infeasible` when caches do not fit."""
+    chunk, inserts = plan.config.workload.prefill_chunk, bool(interruptions.message_ids)
+    _require_masks(plan.arms, batches, model.loaded.model, model.device, chunk=chunk, inserts=inserts)
+    if plan.config.frontier.axes is None:  # else what fits is found out, not refused
+        _require_cache_memory(plan.arms, batches, model.loaded.facts, model.device)
+
+
+def _missing_on_gpu() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed: pip install triton"
+    if found_compiler("cuda") is None:
+        return "Triton found no C compiler: install gcc or set CC"
+    return None
+
+
+def _missing_on_host() -> str | None:
+    return None if found_compiler("cpu") else "torch.compile found no C++ compiler: install g++ or set CXX"
+
+
+def _require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) -> None:
     """Raise `DeviceUnavailable` or `ModelUnavailable` when an arm cannot run on this device or model."""
     for arm in arms:
         if conflict := device_conflict(arm, device.type):
@@ -45,7 +103,7 @@ def require_arms(arms: Sequence[Arm], forward: Forward, device: torch.device) ->
             )
 
 
-def require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
+def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
     """Raise `ModelUnavailable` when an arm's cache does not exist here or cannot hold this model's layers."""
     require_cache_classes(arm.cache for arm in arms)
     for arm in arms:
@@ -57,19 +115,11 @@ def require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
             )
 
 
-def require_static_room(
-    arms: Sequence[Arm],
-    lengths: Sequence[int],
-    new_tokens: int,
-    interruptions: Interruptions,
-    model: Any,
-    facts: ModelFacts,
-) -> None:
+def _require_static_room(arms: Sequence[Arm], needed: int, model: Any, facts: ModelFacts) -> None:
     """Raise `ConfigError` when a static cache is too short for the run or too long for the model.
 
     Raises `ModelUnavailable` when none will do.
     """
-    needed = interruptions.context(max(lengths), new_tokens)
     context = facts.max_context
     for arm in arms:
         if arm.cache_tokens is not None and context is not None and arm.cache_tokens > context:
@@ -80,14 +130,14 @@ def require_static_room(
             repeatable_cache(model.config, arm.static_cache_length(needed))
 
 
-def require_masks(
+def _require_masks(
     arms: Sequence[Arm],
     batches: Sequence[PromptBatch],
     model: Any,
     device: torch.device,
     *,
-    chunk: int | None = None,
-    inserts: bool = False,
+    chunk: int | None,
+    inserts: bool,
 ) -> None:
     """Raise `ConfigError` when an attention or a model takes no mask where prompts or a model need one.
 
@@ -116,7 +166,7 @@ def require_masks(
             raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {appended}")
 
 
-def require_ids(prompts: Sequence[Sequence[int]], vocab_size: int | None) -> None:
+def _require_ids(prompts: Sequence[Sequence[int]], vocab_size: int | None) -> None:
     """Raise `PromptError` for a token id that the model does not have; it may be given ids instead of texts."""
     for number, ids in enumerate(prompts, start=1):
         wrong = next((token for token in ids if token < 0 or (vocab_size is not None and token >= vocab_size)), None)
@@ -124,9 +174,7 @@ def require_ids(prompts: Sequence[Sequence[int]], vocab_size: int | None) -> Non
             raise PromptError(f"prompt {number} holds the token id {wrong}, and the vocabulary has {vocab_size} tokens")
 
 
-def require_context(
-    lengths: Sequence[int], new_tokens: int, facts: ModelFacts, interruptions: Interruptions = NONE
-) -> None:
+def _require_context(lengths: Sequence[int], new_tokens: int, facts: ModelFacts, interruptions: Interruptions) -> None:
     """Raise `PromptError` or `ConfigError` when prompts, new tokens and inserted messages exceed the context."""
     limit = facts.max_context
     if limit is None:
@@ -150,11 +198,8 @@ def require_context(
         )
 
 
-def require_cache_memory(
-    arms: Sequence[Arm],
-    batches: Sequence[PromptBatch],
-    facts: ModelFacts,
-    device: torch.device,
+def _require_cache_memory(
+    arms: Sequence[Arm], batches: Sequence[PromptBatch], facts: ModelFacts, device: torch.device
 ) -> None:
     """Raise `Infeasible` when the cache is predicted not to fit beside the loaded weights, or on the host."""
     for arm in arms:
@@ -167,16 +212,17 @@ def require_cache_memory(
         require_fit(needed, torch.device("cpu") if waits_on_host else device, "the KV cache")
 
 
-def require_reference(wanted: str, model: Any, facts: ModelFacts, device: torch.device) -> None:
+def _require_reference(wanted: str, model: ModelOnDevice) -> None:
     """Raise `ConfigError` when there is no wider type of this model, `Infeasible` when its copy fits nowhere."""
     if wanted == "none":
         return
-    if getattr(model, "is_quantized", False):
+    facts = model.loaded.facts
+    if getattr(model.loaded.model, "is_quantized", False):
         raise ConfigError(f"check.reference={wanted}: the weights are quantised and have no wider type; leave it out")
     if DTYPE_BYTES.get(facts.dtype or "", 0) >= DTYPE_BYTES[wanted]:
         wider = "use check.reference=float64" if wanted == "float32" and facts.dtype == "float32" else "leave it out"
         raise ConfigError(f"check.reference={wanted}: the model computes in {facts.dtype} already; {wider}")
-    place = reference_device(wanted, facts, device)
+    place = reference_device(wanted, facts, model.device)
     require_fit(_reference_bytes(wanted, facts), place, f"the model in {wanted} beside itself (check.reference)")
 
 
@@ -190,18 +236,19 @@ def _reference_bytes(wanted: str, facts: ModelFacts) -> int:
     return int((facts.parameters or 0) * DTYPE_BYTES[wanted] * REFERENCE_ROOM)
 
 
-def stop_ids_of(plan: Plan, model: Any, tokenizer: Any, vocab_size: int | None) -> tuple[int, ...]:
+def stop_ids_of(plan: Plan, loaded: LoadedModel) -> tuple[int, ...]:
     """The ids that end a sequence in the timed runs. Raises `ConfigError` for ids that the model cannot write."""
     rule = plan.stop_rule
     if rule == "ignore":
         return ()
+    tokenizer, vocab_size = loaded.tokenizer, loaded.facts.vocab_size
     if isinstance(rule, tuple):
         tokens = tuple(token if isinstance(token, int) else _id_of(token, tokenizer) for token in rule)
         beyond = next((token for token in tokens if vocab_size is not None and token >= vocab_size), None)
         if beyond is not None:
             raise ConfigError(f"workload.stop={list(rule)}: {beyond} is past the vocabulary of {vocab_size} tokens")
         return tokens
-    ids = end_ids(model, tokenizer)
+    ids = end_ids(loaded)
     if not ids:
         raise ConfigError("workload.stop=tokenizer: this tokenizer names no end token; give ids, such as [2]")
     return ids
@@ -216,11 +263,11 @@ def _id_of(token: str, tokenizer: Any) -> int:
     return int(number)
 
 
-def end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
     """Where a text ends: the model's generation defaults know all of a chat model's ends, the tokenizer one."""
-    ids = model.generation_config.eos_token_id
+    ids = loaded.model.generation_config.eos_token_id
     if ids is None:
-        ids = tokenizer.eos_token_id
+        ids = loaded.tokenizer.eos_token_id
     if ids is None:
         return ()
     return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)

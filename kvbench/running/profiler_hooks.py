@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from kvbench.measuring.host_probes import launch_rounds_s
+from kvbench.measuring.probes import launch_rounds_s
 from kvbench.quantities import format_value
 
 TEARDOWN = "TEARDOWN_CUPTI"

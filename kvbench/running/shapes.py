@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
-from kvbench.decoding.protocol import Decoder, PromptBatch
-from kvbench.measuring.samples import Shapes
 from kvbench.models.own import OwnTensors
 from kvbench.models.signature import returned_cache
-from kvbench.plan import Plan
+from kvbench.records.samples import Shapes
+from kvbench.running.torch_session import TorchSession
 
 # Dimensions by what a cache layer calls its tensors, and by rank for what it calls otherwise.
 KEYS_AND_VALUES = ["batch", "kv_heads", "seq", "head_dim"]
@@ -36,7 +35,7 @@ class Returned:
         self._tokens = 0
 
     def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
-        """See `Observer.on_token`."""
+        """Count the tokens so far."""
         self._tokens = index + 1
 
     def __enter__(self) -> Self:
@@ -83,18 +82,18 @@ class Returned:
         return parts
 
 
-def arm_shapes(plan: Plan, model: Any, decoder_of: Callable[[int], Decoder], batch: PromptBatch) -> Shapes:
-    """One prefill, and one step of every arm of a plan, over a batch."""
-    wanted = plan.config.shapes
+def shapes(session: TorchSession) -> Shapes:
+    """One prefill, and one step of every arm of a run, over its first batch."""
+    model, wanted = session.model.loaded.model, session.plan.config.shapes
     found: dict[str, Any] = {}
     prefills: dict[bool, dict[str, Any]] = {}
-    for number, arm in enumerate(plan.arms):
-        decoder = decoder_of(number)
+    for number, arm in enumerate(session.plan.arms):
+        decoder = session.decoders.plain(number)
         decoder.prepare(None)
         if wanted.attentions:  # no other implementation returns them; the next `prepare` puts it back
             model.set_attn_implementation("eager")
         with Returned(model, hidden_states=wanted.hidden_states, attentions=wanted.attentions) as returned:
-            decoder.run(batch, 2, returned)
+            decoder.run(session.batches[0], 2, returned)
         prefill, step = returned.passes
         prefills.setdefault(arm.keeps_past, prefill)
         found[arm.label if arm.label not in found else f"{arm.label} #{number + 1}"] = step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,31 +11,38 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from kvbench.decoding.forward import Forward
-from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
-from kvbench.kernel_names import is_attention
+from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.clocks import Clock
-from kvbench.measuring.step_work import CountedFlops, StepWork
+from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention
 from kvbench.running.profiler_hooks import device_profile
+from kvbench.running.torch_session import TorchSession
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
 LARGEST_KERNELS = 3
 LONGEST_NAME = 160  # of a kernel: templates run to thousands of characters
+COMPILED_AWAY = "a compiler has put its operations together, and nothing counts them on a CPU"
+OWN_FLOPS = "not counted: there is no prediction for a model of one's own to hold the count against"
 ON_THE_HOST = "the host computes itself: submitting and computing are one"
 
 
-def step_work(
-    arm: int, decoder_of: Callable[[], Decoder], batches: Sequence[PromptBatch], steps: int, clock: Clock
-) -> StepWork:
-    """Decode `steps` steps of every batch under a profiler (on a GPU) or a counter of operators (elsewhere)."""
-    on_gpu = bool(batches) and batches[0].input_ids.is_cuda
+def step_work(session: TorchSession, arm: int) -> StepWork:
+    """Decode a few steps of some batches under a profiler (on a GPU) or a counter of operators (elsewhere).
+
+    They are steps in the middle of the run, whose contexts are those of the mean step.
+    """
+    device_type = session.model.device.type
+    if session.plan.arms[arm].repeats and device_type != "cuda":
+        return StepWork(arm, None, None, COMPILED_AWAY)
+    batches, steps = session.batches.around_the_mean_step()
+    on_gpu = device_type == "cuda"
     busy_s = operations = 0.0
     kernels: Counter[str] = Counter()
     for batch in batches:
-        decoder = decoder_of()
+        decoder = session.decoders.plain(arm)
         decoder.prepare(None)
         if on_gpu:  # what a length costs at its first time, a plan or a preparation, is no part of a step
             decoder.run(batch, steps + 1, Unobserved())
-        watch: _Kernels | _Operators = _Kernels(clock, batch.input_ids.device) if on_gpu else _Operators()
+        watch: _Kernels | _Operators = _Kernels(session.clock, batch.input_ids.device) if on_gpu else _Operators()
         try:
             decoder.run(batch, steps + 1, watch)
         finally:
@@ -51,13 +58,13 @@ def step_work(
     return StepWork(arm, operations / count, busy_s / count, kernels=_shares(kernels))
 
 
-def _shares(kernels: Counter[str]) -> tuple[tuple[str, float], ...]:
+def _shares(kernels: Counter[str]) -> tuple[KernelShare, ...]:
     """The kernels that take most of the time, and the attention that takes most, with their shares of all of it."""
     ordered = kernels.most_common()
     shown = ordered[:LARGEST_KERNELS]
     shown += [each for each in ordered[LARGEST_KERNELS:] if is_attention(each[0])][:1]
     total = kernels.total() or 1.0
-    return tuple((name[:LONGEST_NAME], seconds / total) for name, seconds in shown)
+    return tuple(KernelShare(name=name[:LONGEST_NAME], share=seconds / total) for name, seconds in shown)
 
 
 def covered(spans: Sequence[tuple[float, float]]) -> float:
@@ -125,7 +132,16 @@ class _Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def counted_flops(forward: Forward, batch: PromptBatch) -> CountedFlops:
+def counted_flops(session: TorchSession) -> CountedFlops:
+    """FLOPs of a prefill of the first batch; none for a model of one's own, for which they are not predicted."""
+    batch = session.batches[0]
+    if session.model.is_own:
+        rows, tokens = batch.input_ids.shape
+        return CountedFlops(rows, tokens, None, OWN_FLOPS)
+    return flops_of_prefill(session.model.forward, batch)
+
+
+def flops_of_prefill(forward: Forward, batch: PromptBatch) -> CountedFlops:
     """FLOPs of a prefill of a batch, or of its first tokens, by torch's counter.
 
     Under eager attention and eager experts, since the counter sees nothing inside SDPA on a CPU, nor inside grouped

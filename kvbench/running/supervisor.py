@@ -17,14 +17,13 @@ from typing import Any, Protocol, Self
 import psutil
 
 from kvbench.errors import BadInput, OutOfMemory, TimedOut, WorkerCrashed
-from kvbench.measuring.readings import HostReading, Watching
-from kvbench.measuring.samples import Prepared, Sample
 from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
-from kvbench.measuring.tries import Attempting
 from kvbench.plan import Plan
+from kvbench.records.evidence import HostSample
+from kvbench.records.samples import Prepared, Sample, Watching
+from kvbench.records.scaling import Attempting
 from kvbench.running import worker
-from kvbench.running.faults import Fault, fault_of
-from kvbench.running.interrupts import uninterrupted
+from kvbench.running.faults import Fault, fault_of, uninterrupted
 from kvbench.running.job import Progress, Text
 from kvbench.running.worker import Done, Order, Survey, Workshop
 
@@ -32,7 +31,7 @@ WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well
 GUARD_EVERY_S = 0.02  # of a try with a limit: what a process can touch in between is some tens of MiB
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
-Message = Sample | Progress | Text | HostReading | Watching | Attempting
+Message = Sample | Progress | Text | HostSample | Watching | Attempting
 Listen = Callable[[Message], None]
 
 
@@ -57,7 +56,7 @@ class Supervisor:
         self._connection: Connection | None = None
 
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
-        """See `Runner.measure`."""
+        """Have the worker measure one plan. Raises the `KvbenchError` that ended it, if one did."""
         process, connection = self._worker()
         watch = _Watch(process.pid)
         deadline = _Deadline(plan.config.measure.timeout_s, "measure.timeout_s")
@@ -104,7 +103,7 @@ class Supervisor:
         raise refusal
 
     def survey(self, plan: Plan) -> dict[str, Any]:
-        """See `Runner.survey`."""
+        """The environment as the worker sees it; empty where it cannot be told."""
         process, connection = self._worker()
         try:
             connection.send(Survey(plan))
@@ -163,7 +162,7 @@ class InlineRunner:
         self._workshop = Workshop()
 
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
-        """See `Runner.measure`. What libraries print stays on the terminal."""
+        """Measure one plan here. What libraries print stays on the terminal."""
         try:
             self._workshop.measure(plan, listen)
         except Exception as error:
@@ -172,7 +171,7 @@ class InlineRunner:
             raise fault_of(error).error() from error
 
     def survey(self, plan: Plan) -> dict[str, Any]:
-        """See `Runner.survey`."""
+        """The environment of this process; empty where it cannot be told."""
         answer = worker.survey(plan)
         return {} if isinstance(answer, Fault) else answer
 
@@ -241,7 +240,7 @@ class _Watch:
         """Whether the last reading is old enough for another."""
         return not self.paused and time.monotonic() - self._read_s >= self.every_s
 
-    def reading(self) -> HostReading:
+    def reading(self) -> HostSample:
         """One reading now. Raises `OutOfMemory` beyond what `guard` allows."""
         self._read_s = time.monotonic()
         try:
@@ -250,7 +249,12 @@ class _Watch:
             rss = None
         if self._limit_bytes is not None and rss is not None and rss > self._limit_bytes:
             raise OutOfMemory(f"ended by killing its worker, which held {rss:,} bytes of {self._limit_bytes:,}")
-        return HostReading(self._read_s - self._began_s, self._phase, rss, self._sensors.used_bytes())
+        return HostSample(
+            elapsed_s=self._read_s - self._began_s,
+            phase=self._phase,
+            process_rss_bytes=rss,
+            device_used_bytes=self._sensors.used_bytes(),
+        )
 
 
 def _last_words(process: SpawnProcess) -> str:

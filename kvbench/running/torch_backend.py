@@ -7,23 +7,44 @@ from typing import Any
 import psutil
 import torch
 
-from kvbench.arm import device_conflict
 from kvbench.config.schema import Config
-from kvbench.decoding.caches import require_cache_classes
-from kvbench.errors import DeviceUnavailable
 from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import Footprint, footprint
+from kvbench.measuring.probes import check_host
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own_loading import load_own
-from kvbench.plan import Plan, model_name
-from kvbench.running.engines import require_engines
+from kvbench.plan import Plan
+from kvbench.running.arm_agreement import agreement, references
 from kvbench.running.model_on_device import ModelOnDevice
-from kvbench.running.torch_session import TorchSession
+from kvbench.running.pass_memory import capacity, pass_of, peak_of
+from kvbench.running.preconditions import require_machine
+from kvbench.running.sessions import Untimed
+from kvbench.running.shapes import shapes
+from kvbench.running.step_work import counted_flops, step_work
+from kvbench.running.token_texts import show_text, traced_pass
+from kvbench.running.torch_session import TorchSession, other_attentions
 from kvbench.running.worker_state import WorkerState
 
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
+
+
+UNTIMED = Untimed(
+    show_text=show_text,
+    shapes=shapes,
+    pass_of=pass_of,
+    traced_pass=traced_pass,
+    agreement=agreement,
+    references=references,
+    other_attentions=other_attentions,
+    device_state=lambda session: (session.meter.device_allocations(), session.meter.outside_bytes()),
+    host_check=lambda session: check_host(session.model.device),
+    step_work=step_work,
+    counted_flops=counted_flops,
+    capacity=capacity,
+    peak_of=peak_of,
+)
 
 
 class TorchBackend(ModelOnDevice):
@@ -41,29 +62,25 @@ class TorchBackend(ModelOnDevice):
         self._state = WorkerState(loaded.model, device)
 
     def session(self, plan: Plan) -> TorchSession:
-        """See `Backend.session`."""
-        return TorchSession(self, plan)
+        """One plan on this model, checked against it."""
+        return TorchSession(self, plan, UNTIMED)
 
     def put_back(self, *, shared: bool = False) -> str | None:
-        """See `Backend.put_back`."""
+        """Put back what a run has changed; in words, what stayed changed all the same."""
         return self._state.put_back(shared=shared)
 
 
-def load_backend(config: Config) -> TorchBackend:
-    """Load the model that a configuration names. Raises as `open_backend` does."""
+def load_backend(plan: Plan) -> TorchBackend:
+    """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
+    config = plan.config
     device = resolve(config.device)
-    for arm in config.every_arm:
-        if conflict := device_conflict(arm, device.type):
-            raise DeviceUnavailable(conflict)
-    if config.model.weights != "python":
-        require_cache_classes(arm.cache for arm in config.every_arm)
+    require_machine(plan, device)
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
-    require_engines(config.every_arm, device)
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
     rss_bytes = psutil.Process().memory_info().rss
     if config.model.weights == "python":
-        loaded = load_own(config.model, model_name(config), device)
+        loaded = load_own(config.model, plan.model_name, device)
     else:
         loaded = load(config.model, device)
     return TorchBackend(loaded, device, sensors, empty, rss_bytes)

@@ -1,17 +1,94 @@
-"""One visit: an arm decodes a batch once, timed in a lane."""
+"""Visits, which time an arm over a batch, and what is made of them: blocks, audits, and looks at first visits."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
-from kvbench.measuring.blocks import Visit, tokens_sha256
-from kvbench.measuring.lanes import Stopwatch
-from kvbench.plan import Plan
-from kvbench.running.session import Session
+from kvbench.capabilities import MODES
+from kvbench.decoding.buckets import Buckets
+from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.proof import Promise, prove
+from kvbench.decoding.protocol import Pass
+from kvbench.measuring.clocks import Clock
+from kvbench.measuring.environment import OtherCores
+from kvbench.records.evidence import LengthProbe
+from kvbench.records.samples import Watching
+from kvbench.records.timings import (
+    AuditBlock,
+    Block,
+    ColdEvidence,
+    ColdVisit,
+    Visit,
+    limits_between,
+    throttles,
+    tokens_sha256,
+)
+from kvbench.records.untimed import Proof
+from kvbench.running.prompt_batches import Batch
+from kvbench.running.sessions import Session
+from kvbench.statistics import median
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one run: TTFT, the decode steps together, and (steps lane) each by itself."""
+
+    ttft_s: float
+    decode_s: float
+    decode_device_s: float | None
+    decode_enqueue_s: float
+    step_s: tuple[float, ...] | None
+
+
+class Stopwatch:
+    """Times one run. Call `start`, let the decoder run with this as its observer, call `finish`.
+
+    TTFT runs from `start` to the first token available on the device. Decoding is a region of its own after it, with
+    no synchronisation inside: `per_step` adds one mark per token, resolved after the end.
+    """
+
+    def __init__(self, clock: Clock, *, per_step: bool) -> None:
+        self._clock = clock
+        self._per_step = per_step
+        self._marks: list[Any] = []
+
+    def start(self) -> None:
+        """Begin the prefill's region on an idle device."""
+        self._clock.synchronise()
+        self._started_ns = self._clock.now_ns()
+
+    def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - never read: that would synchronise
+        """The first token ends the prefill's region and begins the decode region."""
+        if index == 0:
+            self._clock.synchronise()
+            self._first_token_ns = self._clock.now_ns()
+            self._marks.append(self._clock.mark())
+        elif self._per_step:
+            self._marks.append(self._clock.mark())
+
+    def finish(self) -> Timing:
+        """End the decode region and resolve what was marked."""
+        enqueued_ns = self._clock.now_ns()
+        end = self._clock.mark()
+        self._clock.synchronise()
+        ended_ns = self._clock.now_ns()
+        clock, marks = self._clock, self._marks
+        steps = tuple(clock.between_s(a, b) for a, b in pairwise(marks)) if self._per_step else None
+        return Timing(
+            ttft_s=(self._first_token_ns - self._started_ns) * 1e-9,
+            decode_s=(ended_ns - self._first_token_ns) * 1e-9,
+            decode_device_s=clock.between_s(marks[0], end) if clock.has_device_timeline else None,
+            decode_enqueue_s=(enqueued_ns - self._first_token_ns) * 1e-9,
+            step_s=steps,
+        )
 
 
 def visit(
-    plan: Plan,
     session: Session,
     arm: int,
     batch: Any,
@@ -25,15 +102,16 @@ def visit(
 
     `attention` and `new_tokens` take the place of the plan's.
     """
-    decoder = session.decoder(arm, traced=lane == "trace", attention=attention)
+    decoders = session.decoders
+    decoder = decoders.traced(arm) if lane == "trace" else decoders.plain(arm, attention=attention)
     decoder.prepare(block)
     stopwatch = Stopwatch(session.clock, per_step=lane == "steps")
     # The timed region begins with `start` and ends with `finish`: nothing else belongs between them.
     stopwatch.start()
-    decoded = decoder.run(batch, new_tokens or plan.config.workload.new_tokens, stopwatch, session.stop_ids)
+    decoded = decoder.run(batch, new_tokens or session.plan.config.workload.new_tokens, stopwatch, session.stop_ids)
     timing = stopwatch.finish()
-    ids = session.new_ids(decoded)
-    proof = session.proof(arm, batch, decoded.held_passes())
+    ids = decoded.sequences(session.stop_ids)
+    proof = proof_of(session, arm, batch, decoded.held_passes())
     return Visit(
         arm=arm,
         batch=batch.index,
@@ -50,3 +128,162 @@ def visit(
         passes_checked=proof.steps_checked,
         violations=proof.violations,
     )
+
+
+def promise_of(session: Session, arm: int) -> Promise:
+    """How an arm of a run hands its tokens over."""
+    spec = session.plan.arms[arm]
+    return {
+        "loses_past": spec.mode == "interrupted",
+        "buckets": Buckets(spec.bucket or 1, session.prepared.model["max_context"]),
+        "chunks": Chunks(session.plan.config.workload.prefill_chunk),
+    }
+
+
+def proof_of(session: Session, arm: int, batch: Batch, passes: Sequence[Pass]) -> Proof:
+    """Forward passes over a batch held against the promise of the arm's mode."""
+    keeps_past, interruptions = session.plan.arms[arm].keeps_past, session.prepared.interruptions
+    return prove(passes, batch.longest, keeps_past, interruptions, **promise_of(session, arm))
+
+
+def measure_block(session: Session, index: int, repeats: int | None) -> Block:
+    """Every arm in random order, in every lane, with a look at machine and device on either side.
+
+    `repeats` is the index of the throttled block that it stands for.
+    """
+    plan, lanes = session.plan, ["throughput"]
+    if plan.config.measure.step_lane:
+        lanes.append("steps")
+    if plan.config.trace.probabilities:
+        lanes.append("trace")
+    order = plan.visiting_order(index)
+    started_at = datetime.now(UTC).isoformat()
+    others = OtherCores(session.clock)
+    device_before = session.sensors.reading()
+    # The block begins after the readings and ends before them: they cost it nothing.
+    began_ns = session.clock.now_ns()
+    visits = tuple(
+        visit(session, arm, batch, lane, index) for lane in lanes for arm in order for batch in session.batches
+    )
+    elapsed_s = (session.clock.now_ns() - began_ns) * 1e-9
+    device_after = session.sensors.reading()
+    return Block(
+        index=index,
+        order=order,
+        started_at=started_at,
+        elapsed_s=elapsed_s,
+        visits=visits,
+        device_before=device_before,
+        device_after=device_after,
+        throttled=throttles(limits_between(device_before, device_after, elapsed_s)),
+        repeats=repeats,
+        other_cores=others.busy(),
+    )
+
+
+CONDITIONS = ("repeat", "again", "fresh", "unwatched")
+SETTLE_S = 0.02  # for the parent to hear that it shall not look
+
+
+def audit_blocks(session: Session, index: int, emit: Callable[[Watching], None]) -> Iterator[AuditBlock]:
+    """The instrument put to the test in mid-run: the same arm twice, fresh prompts, and the cost of being watched.
+
+    Every arm is visited under every condition, in an order drawn from the run's seed.
+    """
+    dice = random.Random(f"audit:{session.plan.config.measure.seed}:{index}")  # noqa: S311 - an order, not a secret
+    for arm in range(len(session.plan.arms)):
+        ttft_s, decode_s = {}, {}
+        for condition in dice.sample(CONDITIONS, len(CONDITIONS)):
+            if condition == "unwatched":
+                emit(Watching(on=False))
+                session.clock.wait(SETTLE_S)
+            batches: Sequence[Any] = session.batches
+            if condition == "fresh":
+                batches = [session.batches.fresh(batch, dice.getrandbits(32)) for batch in session.batches]
+            visits = [visit(session, arm, batch, "throughput", index) for batch in batches]
+            if condition == "unwatched":
+                emit(Watching(on=True))
+            ttft_s[condition] = sum(each.ttft_s for each in visits)
+            decode_s[condition] = sum(each.decode_s for each in visits)
+        yield AuditBlock(index, arm, ttft_s, decode_s)
+
+
+NOTEWORTHY = 1.5  # times a warm visit; less is what caches and clocks do
+PROBE_STEPS = 4
+NO_LENGTH = (
+    "not looked into: no context length is left that this model has not seen, a stop token ends every probe, the run is"
+    " interrupted, or the mode is not a loop of ours"
+)
+
+PREPARED = "the engine compiles or captures every shape at its first visit: compile_s tells what that took"
+
+
+def evidence(session: Session, cold: ColdVisit, warm: Sequence[Visit], begin: Callable[[], None]) -> ColdEvidence:
+    """What an arm's first visit paid for, looked at where it cost much more than a later one.
+
+    A real decode sees every context length for the first time, so the cost of a first time belongs to the answer;
+    whether it is paid once per process or once per length, and by which attention, decides what can be done about it.
+    So the arm's own attention and one other are probed at lengths that neither has seen. `begin` is called when there
+    is something to look into.
+    """
+    steps = sum(each.steps for each in warm)
+    if not steps or cold.itl_s is None:
+        return ColdEvidence(cold.arm, (), "there was no warm visit to hold the first one against (measure.warmup)")
+    ratio = cold.itl_s / (sum(each.decode_s for each in warm) / steps)
+    if ratio < NOTEWORTHY:
+        return ColdEvidence(cold.arm, (), f"the first visit's steps took {ratio:.2f} times a warm one's")
+    arm = session.plan.arms[cold.arm]
+    if arm.repeats:
+        return ColdEvidence(cold.arm, (), PREPARED)
+    begin()
+    own = _probe(session, cold.arm, arm.attention)
+    if own is None:
+        return ColdEvidence(cold.arm, (), NO_LENGTH)
+    others = [_probe(session, cold.arm, attention) for attention in session.untimed.other_attentions(session, cold.arm)]
+    return ColdEvidence(cold.arm, (own, *(probe for probe in others if probe is not None)))
+
+
+def unseen_batch(session: Session, arm: int, steps: int) -> Any | None:
+    """A batch from which so many steps are at context lengths that no visit has seen; every call gives others.
+
+    None when no length is left, for a mode that is not a plain loop of ours, and where the run is interrupted.
+    """
+    spec = session.plan.arms[arm]
+    is_plain = MODES[spec.mode].ours and not session.prepared.interruptions.steps
+    if not is_plain or spec.repeats or spec.cache_tokens is not None:  # of a cache of a given length no room is left
+        return None
+    return session.batches.unseen(steps)
+
+
+def _probe(session: Session, arm: int, attention: str) -> LengthProbe | None:
+    batch = unseen_batch(session, arm, PROBE_STEPS)
+    if batch is None:
+        return None
+    before = session.untimed.device_state(session)
+    first = _visit(session, arm, batch, attention)
+    between = session.untimed.device_state(session)
+    second = _visit(session, arm, batch, attention)
+    after = session.untimed.device_state(session)
+    if first.steps < PROBE_STEPS or second.steps < PROBE_STEPS:
+        return None  # a stop token came first
+    return LengthProbe(
+        attention=attention,
+        context_length=batch.longest + 1,
+        steps=PROBE_STEPS,
+        first_ttft_s=first.ttft_s,
+        second_ttft_s=second.ttft_s,
+        first_itl_s=median(first.step_s or ()),
+        second_itl_s=median(second.step_s or ()),
+        first_allocations=_growth(before[0], between[0]),
+        second_allocations=_growth(between[0], after[0]),
+        first_driver_bytes=_growth(before[1], between[1]),
+        second_driver_bytes=_growth(between[1], after[1]),
+    )
+
+
+def _visit(session: Session, arm: int, batch: Any, attention: str) -> Visit:
+    return visit(session, arm, batch, "steps", None, attention=attention, new_tokens=PROBE_STEPS + 1)
+
+
+def _growth(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before

@@ -13,14 +13,15 @@ from typing import Any
 
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
-from kvbench.errors import reason_of
-from kvbench.measuring.samples import Prepared, Warned
+from kvbench.errors import OutOfMemory, reason_of
+from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.plan import Plan
-from kvbench.running.attempt import run_attempt
-from kvbench.running.faults import Fault, fault_of
-from kvbench.running.interrupts import ignore_interrupts
+from kvbench.records.evidence import RunWarning
+from kvbench.records.samples import Prepared
+from kvbench.records.scaling import Attempted, Attempting
+from kvbench.running.faults import Fault, fault_of, ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
-from kvbench.running.session import Backend, open_backend, stable_environment
+from kvbench.running.sessions import Backend, Session
 
 STAYS = "the process is not as it was before this run, so measure anything else in a new one"
 
@@ -50,6 +51,30 @@ class Done:
     is_fit: bool
 
 
+def open_backend(plan: Plan) -> Backend:
+    """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted import ScriptedBackend
+
+        return ScriptedBackend(plan.config.model)
+    from kvbench.running.torch_backend import load_backend
+
+    return load_backend(plan)
+
+
+def stable_environment(plan: Plan) -> dict[str, Any]:
+    """What a record of this plan would say of what its `resume_key` holds. Raises `DeviceUnavailable`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted import environment_of_script
+
+        environment = environment_of_script()
+    else:
+        from kvbench.running.torch_backend import environment_of
+
+        environment = environment_of(plan.config)
+    return {name: environment.get(name) for name in (*STABLE, ALL_DEVICES)}
+
+
 class Workshop:
     """Keeps the last model, so that a sweep over one model loads it once."""
 
@@ -69,7 +94,7 @@ class Workshop:
             self._key = key
         protocol = run_job if plan.config.frontier.axes is None else run_attempt
         try:
-            protocol(plan, self._backend.session(plan), self._numbered(emit))
+            protocol(self._backend.session(plan), self._numbered(emit))
         except BaseException:
             put_back(self._backend)  # what ended the run is what is told
             raise
@@ -77,7 +102,7 @@ class Workshop:
             self._runs += 1
         left_behind = put_back(self._backend)
         if left_behind is not None:
-            emit(Warned("worker_state", f"{STAYS}: {left_behind}"))
+            emit(RunWarning(code="worker_state", detail=f"{STAYS}: {left_behind}"))
         return left_behind is None and not leaves_compiled_code(plan)
 
     def _numbered(self, emit: Emit) -> Emit:
@@ -150,3 +175,23 @@ def _redirect_output(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def run_attempt(session: Session, emit: Emit) -> None:
+    """The worker's part of a frontier: tell what there is, or decode one size and survive it.
+
+    Without an attempt in the plan: model and capacity. With one: that size.
+
+    Raises `OutOfMemory` also for a try that came to its end with more than it was allowed: its parent looks at it
+    every few milliseconds and can miss a peak, the high-water mark cannot.
+    """
+    attempt = session.plan.attempt
+    if attempt is None:
+        emit(session.prepared)
+        emit(session.untimed.capacity(session))
+        return
+    emit(Attempting())
+    peak_bytes = session.untimed.peak_of(session, attempt)
+    emit(Attempted(peak_bytes))
+    if attempt.limit_bytes is not None and peak_bytes is not None and peak_bytes > attempt.limit_bytes:
+        raise OutOfMemory(f"came to its end with {peak_bytes:,} bytes, and {attempt.limit_bytes:,} are allowed")

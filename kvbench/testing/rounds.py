@@ -8,7 +8,7 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.records.store import StoredRun
-from kvbench.report.exports.pytest_benchmark import GROUP, step_rounds
+from kvbench.report.exports.rows import BENCHMARK_GROUP, step_rounds
 from kvbench.report.metrics import METRICS
 from kvbench.statistics import median
 
@@ -45,7 +45,7 @@ def benchmarks(
         measured = _Measured(
             name=f"{name} {label}",
             fullname=f"{fullname} {label}",
-            group=group or GROUP,
+            group=group or BENCHMARK_GROUP,
             param=param,
             params=params,
             extra_info=_figures(runs, arm),

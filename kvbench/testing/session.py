@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kvbench.analysis.counterparts import kind_of
-from kvbench.analysis.gate import LEAST_PROCESSES, GateRow, gate
+from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
 from kvbench.arm import arm_names
 from kvbench.errors import RecordError
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs
-from kvbench.report.exports.gate import gate_markdown, gate_summary
+from kvbench.report.exports.formats import gate_markdown, gate_summary
 
 
 class Regressed(AssertionError):

@@ -19,7 +19,7 @@ from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.arm import arm_names
 from kvbench.errors import KvbenchError
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs, read_blocks
 from kvbench.report.charts.series import block_series
 from kvbench.report.formatting import format_value

@@ -21,13 +21,13 @@ from kvbench.arm import arm_conflict, device_conflict
 from kvbench.capabilities import ATTENTIONS, CACHES, EAGER, ENGINES, MODES, NO_CACHE
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import KvbenchError
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import make_plan
 from kvbench.readiness.machine import require_packages
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
 from kvbench.running.job import run_job
-from kvbench.running.session import open_backend
+from kvbench.running.worker import open_backend
 
 MODES_TRIED = ("nocache", "cached", "generate", "generate_nocache")
 QUICK = (
@@ -91,16 +91,8 @@ def _measured(backend: Any, keys: list[str]) -> RunRecord:
         if conflict:
             raise KvbenchError(conflict)
     samples = RunSamples()
-    run_job(plan, backend.session(plan), lambda message: _keep(samples, message))
+    run_job(backend.session(plan), samples.add)
     return assemble(plan, samples, run_id="in-process", created_at="")
-
-
-def _keep(samples: RunSamples, message: Any) -> None:
-    if type(message).__module__.startswith("kvbench.measuring") and type(message).__name__ not in (
-        "HostReading",
-        "Watching",
-    ):
-        samples.add(message)
 
 
 def _cells(record: RunRecord) -> list[str]:

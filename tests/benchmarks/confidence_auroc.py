@@ -27,7 +27,7 @@ from scipy.stats import mannwhitneyu, norm
 from kvbench.__main__ import main as kvbench
 from kvbench.models.embedded_sums import SHAPES as TRAINED
 from kvbench.models.embedded_sums import is_held_out, summands
-from kvbench.records.steps import lane_rows
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import find_runs, read_steps
 
 Pair = tuple[int, int]

@@ -20,7 +20,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import find_runs
 
 LENGTHS = (128, 256, 128)

@@ -21,8 +21,8 @@ from kvbench.config.compose import load_config, sources
 from kvbench.measuring.clocks import Clock
 from kvbench.models.signature import library_cache
 from kvbench.plan import make_plan
-from kvbench.running.session import open_backend
 from kvbench.running.visits import visit
+from kvbench.running.worker import open_backend
 from kvbench.statistics import ratio_interval
 
 KVBENCH_ARMS = ("nocache", "cached", "generate")
@@ -45,7 +45,7 @@ def main() -> None:
     model, batch, new_tokens = backend.loaded.model, session.batches[0], plan.config.workload.new_tokens
     contenders: dict[str, Callable[[], float]] = {
         **{
-            mode: lambda arm=arm: visit(plan, session, arm, session.batches[0], "throughput", None).decode_s
+            mode: lambda arm=arm: visit(session, arm, session.batches[0], "throughput", None).decode_s
             for arm, mode in enumerate(KVBENCH_ARMS)
         },
         "bare nocache": lambda: bare_nocache(model, batch.input_ids, new_tokens, session.clock),

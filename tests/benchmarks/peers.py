@@ -25,8 +25,8 @@ from kvbench.config.compose import load_config, sources
 from kvbench.measuring.clocks import Clock
 from kvbench.models.signature import library_cache
 from kvbench.plan import make_plan
-from kvbench.running.session import open_backend
 from kvbench.running.visits import visit
+from kvbench.running.worker import open_backend
 from kvbench.statistics import median, median_interval, ratio_interval
 
 RECOMPUTE = "kvbench recompute, eager"
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{plan.model_name} on {session.prepared.environment['device_name']}, {options.rounds} rounds")
     print(f"{prompt:,} prompt tokens, {new_tokens:,} new tokens, batch {rows}", flush=True)
     contenders: dict[str, Contender] = {
-        **{name: _arm(plan, session, number) for number, name in enumerate(arms)},
+        **{name: _arm(session, number) for number, name in enumerate(arms)},
         **dict(_peers(backend, batch.input_ids, new_tokens, session.clock)),
     }
     seconds, ids = measure(contenders, options.rounds)
@@ -93,9 +93,9 @@ def _runs(arm: Arm, device_type: str) -> bool:
     return arm.engine in ENGINES and arm_conflict(arm) is None and device_conflict(arm, device_type) is None
 
 
-def _arm(plan: Any, session: Any, number: int) -> Contender:
+def _arm(session: Any, number: int) -> Contender:
     def run() -> tuple[float, list[int]]:
-        made = visit(plan, session, number, session.batches[0], "throughput", None)
+        made = visit(session, number, session.batches[0], "throughput", None)
         return made.decode_s, []  # a visit checks its ids itself and keeps their digest
 
     return run

@@ -11,8 +11,9 @@ import pytest
 
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import make_plan
-from kvbench.running.session import Session, open_backend
+from kvbench.running.sessions import Session
 from kvbench.running.visits import visit
+from kvbench.running.worker import open_backend
 
 MODES = ("nocache", "cached")
 NEW_TOKENS = 16
@@ -20,25 +21,24 @@ ROUNDS = 20  # the minimum of 5 rounds moved more between two sessions of one ma
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[Any, Session]:
-    """The plan and its session; the model is loaded once."""
+def session() -> Session:
+    """The model is loaded once."""
     overrides = ["workload.prompt_tokens=256", f"workload.new_tokens={NEW_TOKENS}", "device=cpu"]
     plan = make_plan(load_config(overrides, sources()))
-    return plan, open_backend(plan).session(plan)
+    return open_backend(plan).session(plan)
 
 
 @pytest.mark.benchmark(group="decode")
 @pytest.mark.parametrize("arm", range(len(MODES)), ids=MODES)
-def test_decoding(benchmark: Any, measured: tuple[Any, Session], arm: int) -> None:
-    plan, session = measured
+def test_decoding(benchmark: Any, session: Session, arm: int) -> None:
     last = benchmark.pedantic(
         visit,
-        args=(plan, session, arm, session.batches[0], "throughput", None),
+        args=(session, arm, session.batches[0], "throughput", None),
         rounds=ROUNDS,
         warmup_rounds=1,
         iterations=1,
     )
-    memory = session.untimed(arm).memory
+    memory = session.untimed.pass_of(session, arm).memory
     benchmark.extra_info["decode_tokens_per_s"] = (last.new_tokens - last.sequences) / last.decode_s
     benchmark.extra_info["kv_cache_bytes"] = memory.kv_cache_bytes
     benchmark.extra_info["process_rss_bytes"] = memory.process_rss_bytes

@@ -35,7 +35,7 @@ def test_flash_refuses_prompts_of_unequal_length(loaded: tuple[Any, Any]) -> Non
 
 
 def test_device_time_lies_within_host_time(loaded: tuple[Any, Any]) -> None:
-    from kvbench.measuring.blocks import Block
+    from kvbench.records.timings import Block
 
     blocks: list[Block] = []
     kvbench.measure(

@@ -25,7 +25,7 @@ def test_the_profiler_s_hooks_are_gone_when_they_are_said_to_be():
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    from kvbench.measuring.host_probes import launch_rounds_s
+    from kvbench.measuring.probes import launch_rounds_s
     from kvbench.running.profiler_hooks import device_profile, remove_hooks
 
     device = torch.device("cuda", 0)

@@ -12,13 +12,12 @@ import pytest
 
 from kvbench.analysis.audits import audit_checks, audits
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.cross_checks import AuditBlock
-from kvbench.measuring.readings import Watching
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
+from kvbench.records.samples import RunSamples, Watching
 from kvbench.records.store import find_runs
+from kvbench.records.timings import AuditBlock
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +39,7 @@ def measured() -> tuple[Plan, RunSamples]:
         if type(message).__name__ not in ("Progress", "Watching"):
             samples.add(message)  # type: ignore[arg-type]
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 
@@ -84,7 +83,7 @@ class TestASoundInstrument:
     def test_visits_every_arm_under_every_condition_and_looks_away_in_one(self) -> None:
         plan = make_plan(load_config([*QUICK, "measure.blocks=6"], sources()))
         heard: list[Any] = []
-        run_job(plan, ScriptedBackend(plan.config.model).session(plan), heard.append)
+        run_job(ScriptedBackend(plan.config.model).session(plan), heard.append)
         blocks = [message for message in heard if isinstance(message, AuditBlock)]
         assert [(index, arm) for index in range(6) for arm in (0, 1)] == [(each.index, each.arm) for each in blocks]
         assert {("again", "fresh", "repeat", "unwatched")} == {tuple(sorted(each.decode_s)) for each in blocks}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kvbench.errors import RecordError
-from kvbench.measuring.blocks import Block
 from kvbench.records.store import BLOCKS, RECORD, RunFolder, find_runs, read_blocks
+from kvbench.records.timings import Block
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ import pytest
 
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint, keep_ceilings
 from kvbench.records.store import find_runs
-from kvbench.running.scripted_session import environment_of_script
+from kvbench.running.scripted import environment_of_script
 
 Run = Callable[..., tuple[int, str, str]]
 

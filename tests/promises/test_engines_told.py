@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pointers import unresolved_evidence
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]

@@ -14,7 +14,7 @@ import pytest
 
 from kvbench.errors import PromptError
 from kvbench.records.store import RECORD, REPORT
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 Run = Callable[..., tuple[int, str, str]]
 

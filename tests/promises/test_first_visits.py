@@ -100,7 +100,7 @@ def test_a_run_with_inserted_messages_is_not_probed_and_goes_on(
     run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A probe once had no room for the message, and its failure ended the run."""
-    monkeypatch.setattr("kvbench.running.first_visits.NOTEWORTHY", 0.0)
+    monkeypatch.setattr("kvbench.running.visits.NOTEWORTHY", 0.0)
     code, _, _ = run_kvbench(
         *("arms=[{mode: nocache},{mode: resumed}]", "interrupt.message=Why?", "workload.new_tokens=8"),
         *("measure.blocks=5", "launch=inline", "report=false", "device=cpu", "stream.interval=0"),

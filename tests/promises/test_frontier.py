@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.records.frontier import FrontierEdge
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import FrontierEdge
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint, keep_ceilings
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import find_runs
-from kvbench.running.scripted_session import environment_of_script
+from kvbench.running.scripted import environment_of_script
 
 Run = Callable[..., tuple[int, str, str]]
 SCALING = (

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint, keep_ceilings
-from kvbench.records.host_checks import HostCheck
+from kvbench.records.evidence import HostCheck
 from kvbench.records.store import find_runs
-from kvbench.running.scripted_session import HOST, environment_of_script
+from kvbench.running.scripted import HOST, environment_of_script
 
 Run = Callable[..., tuple[int, str, str]]
 

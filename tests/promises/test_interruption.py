@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-from kvbench.measuring.blocks import Block
 from kvbench.records.store import (
     BLOCKS,
     CONFIG,
@@ -31,6 +30,7 @@ from kvbench.records.store import (
     read_blocks,
     read_steps,
 )
+from kvbench.records.timings import Block
 from kvbench.running.supervisor import Supervisor
 
 DEADLINE_S = 60.0  # for what takes a second on an idle machine

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from own_models import ALL_AGAIN, NO_CACHE, WRONG_POSITION, nano
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,7 @@ from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.records.json_schema import record_schema
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import BLOCKS, CONFIG, LOG, PROMPTS, RECORD, REPORT, STEPS, StoredRun, find_runs, read_steps
 from kvbench.running.supervisor import InlineRunner
 
@@ -244,10 +244,9 @@ class TestTheRecord:
         hold_to_the_contract(json.loads(path.read_text()))
 
     def test_of_an_interrupted_run_does_too(self, tmp_path: Path) -> None:
-        from kvbench.measuring.blocks import Block
-        from kvbench.measuring.cold_visits import ColdVisit
-        from kvbench.measuring.samples import Prepared
-        from kvbench.measuring.untimed_pass import UntimedPass
+        from kvbench.records.samples import Prepared
+        from kvbench.records.timings import Block, ColdVisit
+        from kvbench.records.untimed import UntimedPass
         from kvbench.running.job import Progress
 
         for after in (Progress, Prepared, ColdVisit, UntimedPass, Block):

@@ -26,11 +26,11 @@ from kvbench.commands.display import Display
 from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
-from kvbench.measuring.blocks import Block
 from kvbench.plan import make_plan
-from kvbench.records.schema import Speedup
+from kvbench.records.run_record import Speedup
+from kvbench.records.timings import Block
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 from kvbench.running.supervisor import InlineRunner
 
 Run = Callable[..., tuple[int, str, str]]
@@ -74,7 +74,7 @@ def rates(slower: float, noise: float = NOISE, runs: int = RUNS) -> tuple[Rates,
     for seed in range(runs):
         blocks: list[Block] = []
         session = ScriptedBackend(replace(config.model, seed=seed)).session(plan)
-        run_job(plan, session, lambda sample, kept=blocks: kept.append(sample) if isinstance(sample, Block) else None)
+        run_job(session, lambda sample, kept=blocks: kept.append(sample) if isinstance(sample, Block) else None)
         first, second = ([block.decode_tokens_per_s for block in block_figures(blocks, arm)] for arm in (0, 1))
         found.append((first, second))
     return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from kvbench.commands import sweep as sweep_command
 from kvbench.errors import ConfigError
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import find_runs, finished_runs
-from kvbench.running.scripted_session import ScriptedBackend, ScriptedSession
+from kvbench.running.scripted import ScriptedBackend, ScriptedSession
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -49,9 +50,9 @@ def slower(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 backend.spec.cached_step_s = 0.001 * steps
             made = ScriptedSession(backend, plan)  # type: ignore[arg-type]
             if opened >= 3:
-                check = made.host_check
-                monkeypatch.setattr(
-                    made, "host_check", lambda: check().model_copy(update={"launch_s": 4e-6 * host}), raising=False
+                check = made.untimed.host_check
+                made.untimed = replace(
+                    made.untimed, host_check=lambda run: check(run).model_copy(update={"launch_s": 4e-6 * host})
                 )
             backend.spec.cached_step_s = 0.001 * (steps if opened >= 3 else 1.0)
             return made

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.records.steps import lane_rows
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import REPORT, find_runs, read_steps
 
 Run = Callable[..., tuple[int, str, str]]

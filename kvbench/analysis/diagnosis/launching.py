@@ -1,14 +1,14 @@
-"""Steps that last as long as the host needs to submit them, and from which context on that ends."""
+"""Steps that last as long as the host needs to submit them, how steps grow, and from which context on a cache saves."""
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.pair import Pair, both, keeps_past, of_arm
+from kvbench.analysis.diagnosis.pair import Citing, Pair, both, keeps_past, of_arm, two_digits
 from kvbench.arm import arm_conflict, device_conflict
 from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE
 from kvbench.quantities import fixed, format_value
-from kvbench.records.diagnosis import Sentence
-from kvbench.records.growth import BreakEven
-from kvbench.records.schema import ArmRecord
+from kvbench.records.evidence import Sentence
+from kvbench.records.run_record import ArmRecord
+from kvbench.records.scaling import BreakEven
 
 REPEATED_CACHE = "static"  # the kind whose steps all have one shape
 REPLACEABLE = (NO_CACHE, "dynamic", REPEATED_CACHE)  # in which keys and values are the same and in the same place
@@ -26,10 +26,10 @@ def launching(pair: Pair) -> Sentence | None:
     on_device = all(arm.limit.device_busy_s is not None for arm in records)
     if not on_device and any(arm.limit.operations is None for arm in records):
         return None
-    said, evidence = (_on_device if on_device else _on_host)(pair, bound)
-    clause, more = _break_even_clause(pair) if len(bound) == 2 else ("", ())
-    remedy, seen = _remedy(pair, bound, on_device=on_device)
-    return Sentence(code="launch", text=f"{said}{clause}. {remedy}", evidence=(*evidence, *more, *seen))
+    cite = pair.citing()
+    said = (_on_device if on_device else _on_host)(pair, cite, bound)
+    clause = _break_even_clause(pair, cite) if len(bound) == 2 else ""
+    return cite.sentence("launch", f"{said}{clause}. {_remedy(pair, cite, bound, on_device=on_device)}")
 
 
 def break_even(pair: Pair) -> Sentence | None:
@@ -37,83 +37,91 @@ def break_even(pair: Pair) -> Sentence | None:
     place, found = _measured(pair)
     if found is None or not pair.adds_a_cache or _both_launch(pair):
         return None
-    return Sentence(
-        code="break_even", text=f"Break-even: {found.detail}.", evidence=(f"/growth/break_evens/{place}/detail",)
+    cite = pair.citing()
+    return cite.sentence("break_even", f"Break-even: {cite(f'/growth/break_evens/{place}/detail', str)}.")
+
+
+def growth(pair: Pair) -> Sentence | None:
+    """The longest length's step over the shortest's, of either arm of a run over several lengths."""
+    grown = pair.record.growth
+    if grown is None or not pair.adds_a_cache:
+        return None
+    places = {law.arm: place for place, law in enumerate(grown.laws) if law.growth.value is not None}
+    if any(arm not in places for arm in pair.arms):
+        return None
+    cite = pair.citing()
+    first, second = (cite.value(f"/growth/laws/{places[arm]}/growth/value") for arm in pair.arms)
+    text = (
+        f"From {fixed(grown.shortest, 0)} to {fixed(grown.longest, 0)} tokens a step of {pair.name(pair.arms[0])}"
+        f" becomes {fixed(first, 2)} times as long, one of {pair.name(pair.arms[1])} {fixed(second, 2)} times."
     )
+    return cite.sentence("growth", text)
 
 
 def _both_launch(pair: Pair) -> bool:
     return all(pair.record.arms[arm].limit.bound == "launch" for arm in pair.arms)
 
 
-def _on_device(pair: Pair, bound: list[int]) -> tuple[str, tuple[str, ...]]:
-    steps = [_itl(pair.record.arms[arm]) for arm in bound]
-    busy = [pair.record.arms[arm].limit.device_busy_s or 0.0 for arm in bound]
-    evidence = tuple(
-        pointer for arm in bound for pointer in of_arm(arm, "itl_s/value", "limit/launch_s", "limit/device_busy_s")
-    )
+def _on_device(pair: Pair, cite: Citing, bound: list[int]) -> str:
+    steps, busy = [], []
+    for arm in bound:
+        steps.append(cite.value(of_arm(arm, "itl_s/value")))
+        cite.rest_on(of_arm(arm, "limit/launch_s"))
+        busy.append(cite.value(of_arm(arm, "limit/device_busy_s")))
     if len(bound) == 1:
-        text = (
+        return (
             f"A step of {pair.name(bound[0])} spends {format_value(steps[0], 's')} launching kernels that keep the"
             f" device busy for {format_value(busy[0], 's')}"
         )
-        return text, evidence
     subject = "Both modes spend" if pair.baseline.mode != pair.candidate.mode else "Both arms spend"
-    text = f"{subject} {both(steps[0], steps[1], 's')} a step launching kernels that keep the device busy"
-    text += f" for {both(busy[0], busy[1], 's')}"
-    return text, evidence
+    return (
+        f"{subject} {both(steps[0], steps[1], 's')} a step launching kernels that keep the device busy"
+        f" for {both(busy[0], busy[1], 's')}"
+    )
 
 
-def _on_host(pair: Pair, bound: list[int]) -> tuple[str, tuple[str, ...]]:
+def _on_host(pair: Pair, cite: Citing, bound: list[int]) -> str:
     told = []
     for arm in bound:
-        record = pair.record.arms[arm]
-        launch_s, operations = record.limit.launch_s, record.limit.operations
-        told.append(
-            f"{format_value(launch_s, 's')} of a {format_value(_itl(record), 's')} step of {pair.name(arm)}"
-            f" ({operations:,.0f} operations)"
-        )
-    evidence = tuple(
-        pointer for arm in bound for pointer in of_arm(arm, "itl_s/value", "limit/launch_s", "limit/operations")
-    )
-    return f"Calling operators, whatever they compute, takes an estimated {' and '.join(told)}", evidence
+        step = cite(of_arm(arm, "itl_s/value"), "s")
+        calls, operations = cite(of_arm(arm, "limit/launch_s"), "s"), cite(of_arm(arm, "limit/operations"), "count")
+        told.append(f"{calls} of a {step} step of {pair.name(arm)} ({operations} operations)")
+    return f"Calling operators, whatever they compute, takes an estimated {' and '.join(told)}"
 
 
-def _break_even_clause(pair: Pair) -> tuple[str, tuple[str, ...]]:
+def _break_even_clause(pair: Pair, cite: Citing) -> str:
     """From which context on the cache saves something: measured by growth, else estimated, else left out."""
     if not pair.adds_a_cache:
-        return "", ()
+        return ""
     place, found = _measured(pair)
     if found is not None and found.context_length is not None:
-        evidence = (f"/growth/break_evens/{place}/context_length",)
-        return _nothing_below(found.context_length), evidence
-    if found is not None or pair.comparison.verdict == "FASTER":
-        return "", ()
-    return _estimated(pair) or ("", ())
+        tokens = cite(f"/growth/break_evens/{place}/context_length", two_digits)
+    elif found is not None or pair.comparison.verdict == "FASTER" or (estimated := _estimated(pair, cite)) is None:
+        return ""
+    else:
+        tokens = two_digits(estimated)
+    return f"; below about {tokens} tokens the cache has nothing to save"
 
 
-def _estimated(pair: Pair) -> tuple[str, tuple[str, ...]] | None:
-    """Where recompute's device time reaches its launches, if it grows in proportion to the tokens.
+def _estimated(pair: Pair, cite: Citing) -> float | None:
+    """Tokens at which recompute's device time reaches its launches, if it grows in proportion to them.
 
     Below the context at which computing takes as long as reading the weights it does not grow, where that is known.
     Kernels become no less efficient with size, so the true place is rather higher: below this one it holds.
     """
-    limit, context = pair.baseline.limit, pair.mean_context
+    arm, limit, context = pair.arms[0], pair.baseline.limit, pair.mean_context
     if not limit.device_busy_s or context is None:
         return None
-    evidence = (*of_arm(pair.arms[0], "limit/device_busy_s"), "/workload/prompt_tokens", "/workload/new_tokens")
+    grounds = [of_arm(arm, "limit/device_busy_s"), "/workload/prompt_tokens", "/workload/new_tokens"]
     if limit.memory_s and limit.compute_s and limit.compute_s < limit.memory_s:
         context *= limit.memory_s / limit.compute_s
-        evidence += of_arm(pair.arms[0], "limit/memory_s", "limit/compute_s")
+        grounds += [of_arm(arm, "limit/memory_s"), of_arm(arm, "limit/compute_s")]
     tokens = context * _itl(pair.baseline) / limit.device_busy_s
     longest = (pair.record.model or {}).get("max_context")
     if longest is not None and tokens > longest:
         return None
-    return _nothing_below(tokens), evidence
-
-
-def _nothing_below(tokens: float) -> str:
-    return f"; below about {_two_digits(tokens)} tokens the cache has nothing to save"
+    cite.rest_on(*grounds)
+    return tokens
 
 
 def _measured(pair: Pair) -> tuple[int, BreakEven | None]:
@@ -122,28 +130,27 @@ def _measured(pair: Pair) -> tuple[int, BreakEven | None]:
     return next(((place, each) for place, each in enumerate(found) if each.candidate_arm == candidate), (0, None))
 
 
-def _remedy(pair: Pair, bound: list[int], *, on_device: bool) -> tuple[str, tuple[str, ...]]:
+def _remedy(pair: Pair, cite: Citing, bound: list[int], *, on_device: bool) -> str:
     """An engine that this run has tried already, with its time; else the keys of one that can run; else plain words."""
-    if (seen := _tried(pair, bound)) is not None:
-        arm, record = seen
-        text = f"In this run {record.mode} with engine={record.engine} takes {format_value(_itl(record), 's')} a step."
-        return text, of_arm(arm, "engine", "itl_s/value")
+    if (arm := _tried(pair, bound)) is not None:
+        engine, step = cite(of_arm(arm, "engine"), str), cite(of_arm(arm, "itl_s/value"), "s")
+        return f"In this run {pair.record.arms[arm].mode} with engine={engine} takes {step} a step."
     waiting = {EAGER, *(pair.record.arms[arm].engine for arm in bound)}
     for engine in ENGINES:
         if engine not in waiting and (keys := _keys(pair, bound, engine)) is not None:
-            return f"Try {keys}.", ()
-    return ON_DEVICE_REMEDY if on_device else ON_HOST_REMEDY, ()
+            return f"Try {keys}."
+    return ON_DEVICE_REMEDY if on_device else ON_HOST_REMEDY
 
 
-def _tried(pair: Pair, bound: list[int]) -> tuple[int, ArmRecord] | None:
+def _tried(pair: Pair, bound: list[int]) -> int | None:
     """The fastest arm of another engine in a mode that waits here."""
     modes = {pair.record.arms[arm].mode for arm in bound}
     others = [
-        (place, arm)
+        place
         for place, arm in enumerate(pair.record.arms)
         if arm.mode in modes and arm.engine != EAGER and place not in bound and arm.itl_s.value is not None
     ]
-    return min(others, key=lambda each: _itl(each[1]), default=None)
+    return min(others, key=lambda place: _itl(pair.record.arms[place]), default=None)
 
 
 def _keys(pair: Pair, bound: list[int], engine: str) -> str | None:
@@ -183,7 +190,3 @@ def _written(arm: ArmRecord) -> str:
 
 def _itl(arm: ArmRecord) -> float:
     return arm.itl_s.value or 0.0
-
-
-def _two_digits(tokens: float) -> str:
-    return fixed(float(f"{tokens:.1e}"), 0)

@@ -1,17 +1,56 @@
-"""Two arms of a record, as findings look at them."""
+"""Two arms of a record as findings look at them, and how a finding cites the figures that its sentence rests on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 from kvbench.arm import in_words
-from kvbench.quantities import Unit, format_value
-from kvbench.records.diagnosis import Sentence
-from kvbench.records.schema import ArmRecord, Comparison, RunRecord
+from kvbench.quantities import Unit, fixed, format_value
+from kvbench.records.evidence import Sentence
+from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 
 CLOSE = 0.05  # relative: two figures that one number stands for in a sentence
+Shown = Unit | Callable[[Any], object]
+
+
+@dataclass
+class Citing:
+    """A sentence while it is written: whatever figure of the record it reads becomes its evidence, in that order.
+
+    There is no other way to evidence, so that text and evidence cannot part.
+    """
+
+    record: RunRecord
+    pointers: list[str] = field(default_factory=list)
+
+    def __call__(self, pointer: str, shown: Shown) -> str:
+        """The text of the figure at a pointer, in a unit or by a function of its own."""
+        value = self.value(pointer)
+        return str(shown(value)) if callable(shown) else format_value(value, shown)
+
+    def value(self, pointer: str) -> Any:
+        """The figure at a pointer, for a text that is computed from it."""
+        self.pointers.append(pointer)
+        found: Any = self.record
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, tuple):
+                found = found[int(key)]
+            else:
+                found = found[key] if isinstance(found, dict) else getattr(found, key)
+        return found
+
+    def rest_on(self, *pointers: str) -> None:
+        """Evidence that decides what is said without being told."""
+        for pointer in pointers:
+            self.value(pointer)
+
+    def sentence(self, code: str, text: str) -> Sentence:
+        """The sentence with what was cited."""
+        return Sentence(code=code, text=text, evidence=tuple(self.pointers))
 
 
 @dataclass(frozen=True)
@@ -66,6 +105,10 @@ class Pair:
         """The pointer to a part of the comparison."""
         return f"/comparisons/{self.index}/{path}"
 
+    def citing(self) -> Citing:
+        """A new sentence about the pair."""
+        return Citing(self.record)
+
 
 Finding = Callable[[Pair], Sentence | None]
 
@@ -81,9 +124,9 @@ def differing(arm: ArmRecord, other: ArmRecord) -> list[str]:
     return [part for part in mine if mine[part] != theirs[part]]
 
 
-def of_arm(arm: int, *paths: str) -> tuple[str, ...]:
-    """Pointers to parts of an arm."""
-    return tuple(f"/arms/{arm}/{path}" for path in paths)
+def of_arm(arm: int, path: str) -> str:
+    """The pointer to a part of an arm."""
+    return f"/arms/{arm}/{path}"
 
 
 def close(first: float, second: float) -> bool:
@@ -101,6 +144,11 @@ def both(first: float, second: float, unit: Unit) -> str:
 def percent(share: float) -> str:
     """A share in whole percent, below ten percent with one decimal."""
     return f"{share * 100:.0f} %" if share >= 0.0995 else f"{share * 100:.1f} %"
+
+
+def two_digits(count: float) -> str:
+    """A count that is known about so well."""
+    return fixed(float(f"{count:.1e}"), 0)
 
 
 def _name(arm: ArmRecord, other: ArmRecord) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.caveats import no_ceilings, random_weights, unlike_engines
-from kvbench.analysis.diagnosis.certainty import ambiguous, partly_throttled
-from kvbench.analysis.diagnosis.computing import all_logits, arithmetic, padding, reading
-from kvbench.analysis.diagnosis.costs import cache_bytes, energy, rebuilding
-from kvbench.analysis.diagnosis.first_visits import NOTEWORTHY, first_visit, preparing
-from kvbench.analysis.diagnosis.growing import growth
-from kvbench.analysis.diagnosis.habits import habit
-from kvbench.analysis.diagnosis.host import explaining, host_speed
-from kvbench.analysis.diagnosis.invalidity import invalidity
-from kvbench.analysis.diagnosis.launching import break_even, launching
+from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, energy, reading, rebuilding
+from kvbench.analysis.diagnosis.launching import break_even, growth, launching
 from kvbench.analysis.diagnosis.pair import Finding, Pair
-from kvbench.records.diagnosis import Sentence
-from kvbench.records.schema import RunRecord
+from kvbench.analysis.diagnosis.surcharges import NOTEWORTHY, all_logits, first_visit, habit, padding, preparing
+from kvbench.analysis.diagnosis.trust import (
+    ambiguous,
+    explaining,
+    host_speed,
+    invalidity,
+    no_ceilings,
+    partly_throttled,
+    random_weights,
+    unlike_engines,
+)
+from kvbench.records.evidence import Sentence
+from kvbench.records.run_record import RunRecord
 
 MOST_SENTENCES = 5
 

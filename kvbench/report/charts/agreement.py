@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvbench.arm import arm_names
-from kvbench.records.agreement import Agreement, AgreementStep
-from kvbench.records.schema import Comparison, RunRecord
+from kvbench.records.agreement_figures import Agreement, AgreementStep
+from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.charts.figures import Chart, Trace, dots, figure, label, line, note, rule
 from kvbench.report.charts.palette import WARNING, Look
 from kvbench.report.charts.series import thinned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.agreement import agreement
 from kvbench.report.charts.device import device_timeline
 from kvbench.report.charts.figures import Chart

@@ -7,8 +7,8 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.printable import printable
-from kvbench.records.frontier import Axis, FrontierEdge
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import Axis, FrontierEdge
 from kvbench.report.charts.figures import (
     AXES_HEIGHT_PX,
     ROW_HEIGHT_PX,

@@ -9,8 +9,8 @@ import numpy as np
 
 from kvbench.arm import arm_names
 from kvbench.printable import printable
-from kvbench.records.growth import BreakEven, Growth, Law
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import BreakEven, Growth, Law
 from kvbench.report.charts.figures import (
     Chart,
     Trace,

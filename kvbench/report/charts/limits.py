@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kvbench.arm import arm_names
 from kvbench.records.ceilings import Ceilings
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.charts.figures import (
     Chart,
     Trace,

@@ -7,7 +7,8 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.printable import printable
-from kvbench.records.schema import Memory, RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.untimed import Memory
 from kvbench.report.charts.figures import (
     Chart,
     Trace,

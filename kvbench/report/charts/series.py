@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvbench.measuring.readings import DeviceReading
-from kvbench.measuring.throttling import limits_between
+from kvbench.records.timings import DeviceReading, limits_between
 
 if TYPE_CHECKING:
     import pyarrow
@@ -80,7 +79,7 @@ class BlockSeries:
 
 
 def block_series(blocks: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[int, int]]) -> BlockSeries:
-    """From the lines of blocks.jsonl (see `measuring.blocks.Block`); `pairs` are (baseline, candidate) arms."""
+    """From the lines of blocks.jsonl (see `records.timings.Block`); `pairs` are (baseline, candidate) arms."""
     replaced = {block.get("repeats") for block in blocks}
     ratios: dict[tuple[int, int], list[float]] = {pair: [] for pair in pairs}
     points, limited, throttled = [], {}, {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvbench.analysis.comparison import RELEVANCE
+from kvbench.analysis.estimates import RELEVANCE
 from kvbench.arm import arm_names
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.figures import (
     FAINT,
     Chart,

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from kvbench.arm import arm_names
 from kvbench.capabilities import INTERRUPTED
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.figures import Chart, Trace, dots, figure, label, line, log_axis, scaled
 from kvbench.report.charts.palette import Look
 from kvbench.report.charts.series import StepSeries, thinned

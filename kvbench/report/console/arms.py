@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.arm import arm_names
-from kvbench.records.schema import ArmRecord, RunRecord
+from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.console.style import GREYED, MOST_COLUMNS
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.growth import MIXTURE

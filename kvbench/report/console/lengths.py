@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.console.style import GREYED, MOST_COLUMNS
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.arm import arm_names
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.console.style import GREYED, STYLES
 from kvbench.report.verdicts import Pair, as_table
 

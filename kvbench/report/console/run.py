@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.printable import printable
-from kvbench.records.schema import Check, RunRecord
+from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console.arms import arm_notes, arms_table
 from kvbench.report.console.lengths import growth, turns, what_fits
 from kvbench.report.console.pairs import reference_lines, statements

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.console.style import GREYED, STYLES
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name

@@ -1,27 +1,55 @@
-"""Runs in the formats of other programs."""
+"""Runs in the formats of other programs, and as Markdown for a README or a pull request, the gate's answer too."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from kvbench.analysis.regression import GateRow, worst
+from kvbench.arm import arm_names
 from kvbench.printable import printable
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.exports.markdown import markdown
-from kvbench.report.exports.pytest_benchmark import pytest_benchmark
-from kvbench.report.exports.rows import COLUMNS, flat_rows
+from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
+from kvbench.report.formatting import UNKNOWN, format_level, format_value
+from kvbench.report.growth import CAPTION as GROWTH_CAPTION
+from kvbench.report.growth import growth_arms, growth_rows, growth_sentences
+from kvbench.report.headline import headlines, run_kind
+from kvbench.report.metrics import BY_KEY
+from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
+from kvbench.report.verdicts import pairs, run_word, status_reason
+from kvbench.statistics import LEVEL, Interval
 
 # A spreadsheet runs a cell that begins so; a quote in front makes it text.
 FORMULA_STARTS = ("=", "+", "-", "@")
+METRIC_COLUMNS = ("ttft_s", "itl_s", "decode_tokens_per_s", "kv_cache_bytes")
+LIMIT_COLUMNS = ("mbu", "mfu")  # where some arm has them
+# Whatever Markdown or the HTML inside it could read as markup.
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>|#&~!])")
+GATE_HEAD = (
+    "run",
+    "prompt",
+    "new",
+    "batch",
+    "arm",
+    "base tokens/s",
+    "new tokens/s",
+    "new ÷ base",
+    "processes",
+    "verdict",
+)
+GATE_ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
 
 
 def export(runs: Sequence[StoredRun], format: str) -> bytes:
     """The runs as `csv`, `json`, `parquet`, `md` or `pytest-benchmark`. Raises `KeyError` on any other format.
 
-    csv and parquet hold one row per run and arm (see `report.rows`), json the list of the records, md tables, and
+    csv and parquet hold one row per run and arm (`exports.rows`), json the list of the records, md tables, and
     pytest-benchmark what `pytest-benchmark compare` reads.
     """
     return FORMATS[format](runs)
@@ -84,3 +112,132 @@ FORMATS: dict[str, Callable[[Sequence[StoredRun]], bytes]] = {
     "md": _markdown,
     "pytest-benchmark": _pytest_benchmark,
 }
+
+
+def markdown(records: Sequence[RunRecord]) -> str:
+    """The table of the runs, then of every run what else it has found: how it grows, and why it came out so."""
+    return "\n".join((markdown_table(records), *(part for record in records for part in _more(record))))
+
+
+def _more(record: RunRecord) -> Iterator[str]:
+    if run_kind(record) not in ("speed-up", "one arm"):  # the table has those
+        said = "".join(f"- {escaped(each.sentence)}\n" for each in headlines(record))
+        yield f"**{escaped(run_name(record))}**\n\n{said}" if said else ""
+    if record.growth is not None and record.valid:
+        yield f"**{escaped(run_name(record))}**: {escaped(GROWTH_CAPTION)}\n"
+        names = [escaped(name) for name in growth_arms(record)]
+        rows = [[escaped(row.title), *map(escaped, row.cells)] for row in growth_rows(record)]
+        yield _table([["", *names], ["---", *("--:" for _ in names)], *rows])
+        yield "".join(f"- {escaped(sentence)}\n" for sentence in growth_sentences(record))
+    for comparison, pair in zip(record.comparisons, pairs(record), strict=True):
+        if comparison.diagnosis:
+            yield f"**{escaped(run_name(record))}**, {escaped(pair.candidate)} against {escaped(pair.baseline)}:\n"
+            yield "".join(f"- {escaped(sentence.text)}\n" for sentence in comparison.diagnosis)
+
+
+def markdown_table(records: Sequence[RunRecord]) -> str:
+    """One row per run and arm; a pair that is not a result says so instead of a speed-up."""
+    limits = [key for key in LIMIT_COLUMNS if any(BY_KEY[key].value(arm) for run in records for arm in run.arms)]
+    metrics = [BY_KEY[key] for key in (*METRIC_COLUMNS, *limits)]
+    head = [
+        "run",
+        "prompt",
+        "new",
+        "batch",
+        "arm",
+        *(metric.title for metric in metrics),
+        "speed-up",
+        "agreement",
+        "status",
+    ]
+    rows = []
+    for record in records:
+        candidates = {
+            comparison.candidate_arm: pair for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
+        }
+        sizes = (prompt_tokens(record), new_tokens(record), batch_size(record))
+        run = [escaped(text) for text in (run_name(record), *sizes)]
+        status = run_word(record) if record.valid else f"{run_word(record)}: {escaped(status_reason(record))}"
+        for index, name in enumerate(arm_names(record.arms)):
+            figures = [metric.show(record.arms[index]) for metric in metrics]
+            pair = candidates.get(index)
+            speedup = "" if pair is None else pair.speedup if pair.not_a_result is None else "not a result"
+            rows.append([*run, escaped(name), *figures, speedup, pair.agreement if pair else "", status])
+        if not record.arms:
+            rows.append([*run, UNKNOWN, *(UNKNOWN for _ in metrics), "", "", status])
+    alignment = ["---", "--:", "--:", "--:", "---", *("--:" for _ in metrics), "--:", "---", "---"]
+    return _table([head, alignment, *rows])
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Text that neither Markdown nor the HTML inside it reads as markup."""
+    return _MARKUP.sub(r"\\\1", " ".join(printable(text).split()))
+
+
+def gate_markdown(rows: Sequence[GateRow]) -> str:
+    """One row per arm; a reason follows the verdict where there is one."""
+    lines = [GATE_HEAD, GATE_ALIGNMENT, *map(_gate_line, rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def gate_summary(rows: Sequence[GateRow], relevance: float) -> str:
+    """One line under the table: the verdict over all rows, and what its figures are."""
+    counts = Counter(row.verdict for row in rows)
+    low, high = 1 / (1 + relevance), 1 + relevance
+    return (
+        f"{worst(rows)} over {len(rows)} row(s) ({', '.join(f'{counts[word]} {word}' for word in sorted(counts))}). "
+        f"Decode speed, new ÷ base: geometric means over processes, Welch's {format_level(LEVEL)} interval; "
+        f"{low:.3f} to {high:.3f} counts as no change."
+    )
+
+
+def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:
+    """The same as plain data for `--json`."""
+    return [
+        {
+            "compare_key": row.example.keys.compare_key,
+            "run": run_name(row.example),
+            "prompt_tokens": prompt_tokens(row.example),
+            "new_tokens": new_tokens(row.example),
+            "batch_size": batch_size(row.example),
+            "arm": _gate_arm(row),
+            "base_processes": row.base_processes,
+            "new_processes": row.new_processes,
+            "base_decode_tokens_per_s": row.base_rate,
+            "new_decode_tokens_per_s": row.new_rate,
+            "ratio": None if row.ratio is None else row.ratio.value,
+            "ratio_ci_low": None if row.ratio is None else row.ratio.low,
+            "ratio_ci_high": None if row.ratio is None else row.ratio.high,
+            "level": None if row.ratio is None else row.ratio.level,
+            "verdict": row.verdict,
+            "reason": row.reason,
+        }
+        for row in rows
+    ]
+
+
+def _gate_line(row: GateRow) -> tuple[str, ...]:
+    said = f"**{row.verdict}**" + (f": {escaped(row.reason)}" if row.reason else "")
+    return (
+        escaped(run_name(row.example)),
+        prompt_tokens(row.example),
+        new_tokens(row.example),
+        batch_size(row.example),
+        escaped(_gate_arm(row) or "all"),
+        *(UNKNOWN if rate is None else format_value(rate, "tokens/s") for rate in (row.base_rate, row.new_rate)),
+        _gate_ratio(row.ratio),
+        f"{row.base_processes}, {row.new_processes}" if row.arm is not None else UNKNOWN,
+        said,
+    )
+
+
+def _gate_arm(row: GateRow) -> str | None:
+    return None if row.arm is None else arm_names(row.example.arms)[row.arm]
+
+
+def _gate_ratio(ratio: Interval | None) -> str:
+    return UNKNOWN if ratio is None else f"{ratio.value:.3f}× [{ratio.low:.3f}, {ratio.high:.3f}]"

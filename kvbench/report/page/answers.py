@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from itertools import groupby
 
 from kvbench.arm import arm_names
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
 from kvbench.report.growth import BEYOND, CAPTION, growth_arms, growth_rows, growth_sentences

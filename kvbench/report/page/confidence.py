@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench.arm import arm_names
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvbench.arm import arm_names
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.shapes import shape_rows
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 import kvbench
 from kvbench.errors import RecordError
 from kvbench.printable import printable
-from kvbench.records.steps import lane_rows
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
 from kvbench.report.changes import HEAD as CHANGES_HEAD
 from kvbench.report.changes import Changes, Sides

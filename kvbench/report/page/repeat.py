@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvbench.config.conf_files import yaml_text
 from kvbench.printable import printable
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN
 from kvbench.report.names import device_name
 

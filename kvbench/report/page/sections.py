@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from kvbench.arm import arm_names
 from kvbench.printable import printable
-from kvbench.records.schema import Check, RunRecord, RunWarning
-from kvbench.records.steps import lane_rows
+from kvbench.records.evidence import RunWarning
+from kvbench.records.run_record import Check, RunRecord
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.charts.figures import Chart
 from kvbench.report.formatting import UNKNOWN

@@ -10,12 +10,13 @@ from kvbench.analysis.assemble import assemble
 from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import RunSamples, Stopped, Warned
 from kvbench.plan import Plan, make_plan
-from kvbench.records.schema import Check
+from kvbench.records.evidence import RunWarning, Stopping
+from kvbench.records.run_record import Check
+from kvbench.records.samples import RunSamples
+from kvbench.records.timings import Block
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 
 def measured(*overrides: str) -> tuple[Plan, RunSamples]:
@@ -28,7 +29,7 @@ def measured(*overrides: str) -> tuple[Plan, RunSamples]:
         if type(message).__name__ != "Progress":
             samples.add(message)  # type: ignore[arg-type]
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 
@@ -153,12 +154,12 @@ class TestAWarning:
 
     def test_of_the_worker_is_passed_on(self) -> None:
         plan, samples = measured()
-        samples.warnings.append(Warned("throttled", "hot"))
+        samples.warnings.append(RunWarning(code="throttled", detail="hot"))
         assert [("throttled", "hot")] == [(each.code, each.detail) for each in run_warnings(plan, samples)]
 
     def test_tells_that_a_cap_ended_the_run(self) -> None:
         plan, samples = measured()
-        samples.stopped = Stopped("cap: 64 blocks measured before the target precision")
+        samples.stopped = Stopping(rule="precision", reason="cap: 64 blocks measured before the target precision")
         assert ["stopping_cap"] == [each.code for each in run_warnings(plan, samples)]
         assert "ok" == status(plan, samples)[0]
 

@@ -6,8 +6,10 @@ import math
 
 import pytest
 
-from kvbench.analysis.comparison import MIN_BLOCKS, RELEVANCE, compare_arms, speedup, verdict_of
-from kvbench.records.schema import ArmRecord, Memory, Speedup
+from kvbench.analysis.comparison import MIN_BLOCKS, compare_arms, speedup, verdict_of
+from kvbench.analysis.estimates import RELEVANCE
+from kvbench.records.run_record import ArmRecord, Speedup
+from kvbench.records.untimed import Memory
 
 HIGH = 1 + RELEVANCE
 LOW = 1 / (1 + RELEVANCE)

@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from kvbench.analysis.device_during import device_during
-from kvbench.analysis.device_warnings import device_warnings
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.readings import DeviceReading, HostReading
-from kvbench.measuring.samples import Prepared, RunSamples
-from kvbench.records.evidence import DeviceDuring
+from kvbench.analysis.warnings import device_during, device_warnings
+from kvbench.records.evidence import DeviceDuring, HostSample
+from kvbench.records.samples import Prepared, RunSamples
+from kvbench.records.timings import Block, DeviceReading
 
 GIB = 1 << 30
 
@@ -37,7 +35,10 @@ def samples(blocks: Sequence[Block] = (), used_bytes: Sequence[int | None] = (),
     return RunSamples(
         prepared=Prepared({}, environment, (), (), 0.0),
         all_blocks=list(blocks),
-        host_readings=[HostReading(0.0, "blocks", None, used) for used in used_bytes],
+        host_readings=[
+            HostSample(elapsed_s=0.0, phase="blocks", process_rss_bytes=None, device_used_bytes=used)
+            for used in used_bytes
+        ],
     )
 
 

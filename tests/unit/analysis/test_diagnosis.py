@@ -9,8 +9,9 @@ import pytest
 from pointers import unresolved_evidence
 from report.records import SPEEDUP, arm, comparison, estimate, interrupted, one_arm, two_arms
 
+from kvbench.analysis.diagnosis.pair import Pair
 from kvbench.analysis.diagnosis.ranking import FINDINGS, diagnosis
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 
 CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128"
 SAME = SPEEDUP | {"value": 0.984, "ci_low": 0.975, "ci_high": 0.993}
@@ -205,6 +206,22 @@ def test_random_weights_are_a_caveat() -> None:
 def test_a_record_without_figures_has_nothing_to_say() -> None:
     assert {} == said(two_arms(arms=[arm("nocache"), arm("nocache")]))
     assert () == one_arm().comparisons
+
+
+class TestCiting:
+    def test_makes_evidence_of_whatever_is_told_computed_with_or_rested_on_in_that_order(self) -> None:
+        cite = Pair(h200(), 0).citing()
+        text = f"{cite('/arms/1/itl_s/value', 's')}, {cite.value('/arms/1/limit/operations') / 3:g}"
+        cite.rest_on("/arms/0/engine")
+        sentence = cite.sentence("told", text)
+        assert "12.5 ms, 300" == sentence.text
+        assert ("/arms/1/itl_s/value", "/arms/1/limit/operations", "/arms/0/engine") == sentence.evidence
+
+    def test_takes_no_pointer_that_leads_nowhere(self) -> None:
+        cite = Pair(h200(), 0).citing()
+        for pointer in ("/arms/7/itl_s", "/arms/0/speed", "/model/nothing"):
+            with pytest.raises((IndexError, AttributeError, KeyError)):
+                cite.rest_on(pointer)
 
 
 def test_every_kind_of_sentence_comes_from_one_finding() -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kvbench.analysis.drift import SIGNIFICANCE, drift
+from kvbench.analysis.estimates import SIGNIFICANCE, drift
 
 
 @pytest.mark.parametrize("per_block", [0.01, -0.01])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvbench.analysis.estimates import block_figures, estimate, step_lane_cost, token_percentiles, trace_cost
-from kvbench.measuring.blocks import Block, Visit
+from kvbench.records.timings import Block, Visit
 
 
 def visit(arm: int = 0, lane: str = "throughput", **changes: object) -> Visit:

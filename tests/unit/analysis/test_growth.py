@@ -12,11 +12,10 @@ from shares import too_few
 
 from kvbench.analysis.growth import growth, growth_reason
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.blocks import Block, Visit
-from kvbench.measuring.cross_checks import RealDecode
-from kvbench.measuring.samples import Prepared, RunSamples
 from kvbench.plan import Plan, make_plan
-from kvbench.records.growth import BreakEven, Growth
+from kvbench.records.samples import Prepared, RunSamples
+from kvbench.records.scaling import BreakEven, Growth
+from kvbench.records.timings import Block, RealDecode, Visit
 
 Time = Callable[[float], float]
 LENGTHS = (64, 128, 256, 512, 1024, 2048)

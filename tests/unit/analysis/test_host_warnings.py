@@ -9,11 +9,11 @@ import pytest
 
 from kvbench.analysis.warnings import run_warnings
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
+from kvbench.records.samples import RunSamples
+from kvbench.records.timings import Block
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 
 def measured(blocks: int = 5) -> tuple[Plan, RunSamples]:
@@ -26,7 +26,7 @@ def measured(blocks: int = 5) -> tuple[Plan, RunSamples]:
         if type(message).__name__ != "Progress":
             samples.add(message)  # type: ignore[arg-type]
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from kvbench.analysis import keys
-from kvbench.analysis.counterparts import kind_of
 from kvbench.analysis.keys import make_keys, resume_key
+from kvbench.analysis.regression import kind_of
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import make_plan
-from kvbench.records.schema import Keys
+from kvbench.records.run_record import Keys
 
 KEY_BEFORE = "ea5fcf6de400320e"  # of a default run, as records of earlier versions hold it
 

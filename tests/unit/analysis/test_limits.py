@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from kvbench.analysis.limits import limit, limit_reasons
+from kvbench.analysis.limits import limit
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.cold_visits import ColdEvidence, LengthProbe
-from kvbench.measuring.samples import RunSamples
-from kvbench.measuring.step_work import CountedFlops
 from kvbench.model_costs import facts_from_mapping, pass_cost
 from kvbench.plan import Plan, make_plan
+from kvbench.records.arm_figures import Limit
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate
-from kvbench.records.schema import Limit
+from kvbench.records.evidence import LengthProbe
+from kvbench.records.samples import RunSamples
+from kvbench.records.timings import ColdEvidence
+from kvbench.records.untimed import CountedFlops
 from kvbench.running.job import Progress, Text, run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 
 PARAMETERS = 10**6  # 2 bytes each, all in matrices
 CEILINGS = Ceilings(
@@ -48,7 +49,7 @@ def measured(*overrides: str) -> tuple[Plan, RunSamples]:
         if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 
@@ -125,9 +126,10 @@ class TestLaunchTime:
     def test_is_told_without_ceilings_and_the_rest_says_how_to_get_it(self) -> None:
         plan, samples = measured("model.launch_s=0.02")
         found = limit(plan, samples, 1, None)
-        reasons = limit_reasons(plan, samples, 1, None)
         assert ("launch", None, None) == (found.bound, found.floor_s, found.mbu)
-        assert "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings" in reasons["mbu"]
+        assert "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings" in found.why_null(
+            "mbu"
+        )
 
 
 class TestWhatIsNotKnown:
@@ -140,7 +142,7 @@ class TestWhatIsNotKnown:
         samples = replace(samples, counted_flops=CountedFlops(1, 100, int(more * cost.square_flops)))
         found = limit(plan, samples, 1, CEILINGS)
         assert known == (found.floor_s is not None) == (found.mbu is not None) == (found.flops is not None)
-        assert known == ("torch's counter saw more" not in limit_reasons(plan, samples, 1, CEILINGS).get("floor_s", ""))
+        assert known == ("torch's counter saw more" not in found.why_null("floor_s"))
 
     def test_a_type_without_a_rate_has_a_memory_time_and_no_floor(self) -> None:
         plan, samples = measured()
@@ -148,7 +150,7 @@ class TestWhatIsNotKnown:
         found = limit(plan, samples, 1, ceilings)
         assert found.memory_s is not None
         assert (None, None) == (found.floor_s, found.mfu)
-        assert "no matrix rate in the model's type" in limit_reasons(plan, samples, 1, ceilings)["floor_s"]
+        assert "no matrix rate in the model's type" in found.why_null("floor_s")
 
     def test_ceilings_without_a_reading_rate_are_no_failure(self) -> None:
         plan, samples = measured()
@@ -156,17 +158,29 @@ class TestWhatIsNotKnown:
 
     def test_an_interrupted_run_has_no_limits_since_its_steps_are_of_several_kinds(self) -> None:
         plan, samples = measured("mode=interrupted")
-        found, reasons = limit(plan, samples, 0, CEILINGS), limit_reasons(plan, samples, 0, CEILINGS)
+        found = limit(plan, samples, 0, CEILINGS)
         assert (None, None, None) == (found.floor_s, found.launch_s, found.bound)
         assert {"not asked of an interrupted run, whose steps are of several kinds"} == {
-            reasons[name] for name in ("floor_s", "launch_s", "bound")
+            found.why_null(name) for name in ("floor_s", "launch_s", "bound")
         }
 
 
 def test_steps_that_still_take_as_long_as_at_lengths_never_seen_are_bound_by_the_first_visit() -> None:
     plan, samples = measured("model.cached_step_s=0.074")
-    probe = LengthProbe("auto", 200, 4, 0.1, 0.1, 0.074, 0.012, None, None, None, None)
+    probe = LengthProbe(
+        attention="auto",
+        context_length=200,
+        steps=4,
+        first_ttft_s=0.1,
+        second_ttft_s=0.1,
+        first_itl_s=0.074,
+        second_itl_s=0.012,
+        first_allocations=None,
+        second_allocations=None,
+        first_driver_bytes=None,
+        second_driver_bytes=None,
+    )
     samples.cold_evidence = [ColdEvidence(1, (probe,))]
     assert "first-visit" == limit(plan, samples, 1, CEILINGS).bound
-    samples.cold_evidence = [ColdEvidence(1, (replace(probe, first_itl_s=0.2),))]
+    samples.cold_evidence = [ColdEvidence(1, (probe.model_copy(update={"first_itl_s": 0.2}),))]
     assert "first-visit" != limit(plan, samples, 1, CEILINGS).bound

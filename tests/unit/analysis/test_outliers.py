@@ -9,12 +9,12 @@ import pytest
 from kvbench.analysis.assemble import assemble
 from kvbench.analysis.estimates import outliers
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.blocks import Block
-from kvbench.measuring.samples import RunSamples
 from kvbench.plan import Plan, make_plan
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.samples import RunSamples
+from kvbench.records.timings import Block
 from kvbench.running.job import run_job
-from kvbench.running.scripted_session import ScriptedBackend
+from kvbench.running.scripted import ScriptedBackend
 from kvbench.statistics import median
 
 STEADY = (1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.01)
@@ -68,7 +68,7 @@ def measured(*overrides: str) -> tuple[Plan, RunSamples]:
         if type(message).__name__ != "Progress":
             samples.add(message)  # type: ignore[arg-type]
 
-    run_job(plan, ScriptedBackend(plan.config.model).session(plan), keep)
+    run_job(ScriptedBackend(plan.config.model).session(plan), keep)
     return plan, samples
 
 

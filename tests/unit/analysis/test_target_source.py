@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.analysis.target_source import source_digest
+from kvbench.analysis.keys import source_digest
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.analysis.turns import paid_back_after
+from kvbench.analysis.arm_record import paid_back_after
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from kvbench.analysis.agreement import judge
+from kvbench.analysis.agreement_verdict import judge
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare, follow
 from kvbench.decoding.batches import make_batch
@@ -19,7 +19,7 @@ from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.setting import TorchSetting
 from kvbench.models.signature import library_cache
-from kvbench.records.agreement import Agreement
+from kvbench.records.agreement_figures import Agreement
 
 NEW_TOKENS = 8
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
@@ -30,6 +30,7 @@ class Pair:
 
     takes_masks = True
     inserts = False
+    caches: Sequence[str] = ("dynamic", "dynamic")
 
     def __init__(self, model: Any, candidate: Callable[..., Loop], prompts: Sequence[Sequence[int]] = PROMPTS) -> None:
         self._model = model
@@ -52,9 +53,6 @@ class Pair:
 
     def round_trip(self, arm: int, forced: Forced) -> None:
         return None
-
-    def cache_of(self, arm: int) -> str:
-        return "dynamic"
 
     def tokens(self, arm: int) -> list[list[int]]:
         decoder = self.decoder(arm)

@@ -20,14 +20,14 @@ from agreement_pairs import (
     WrongPosition,
 )
 
-from kvbench.analysis.agreement import RESOLUTION, judge, tolerance
+from kvbench.analysis.agreement_verdict import RESOLUTION, judge, tolerance
 from kvbench.decoding import rounding
 from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, divergences, step_figures
 from kvbench.decoding.batches import make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
-from kvbench.decoding.reference import reference_distances, widened
 from kvbench.interruptions import NONE
-from kvbench.measuring.agreement_figures import AgreementFigures, NoiseFigures, StepFigures
+from kvbench.records.agreement_figures import AgreementFigures, AgreementStep, NoiseWay
+from kvbench.running.arm_agreement import reference_distances, widened
 
 SLIDING = {"sliding_window": 4}
 BROKEN = [
@@ -115,9 +115,9 @@ class TestNoise:
         pair = Pair(tiny_model("llama"), CachedLoop)
         figures = compare(pair, 1, pair.tokens(0), pair.tokens(1), None)
         names = ["twice the rows", "3 columns of padding", "eager attention", "sums from the other end"]
-        assert names == [way.way for way in figures.noise]
-        assert figures.noise_rel == max(way.max_rel or 0.0 for way in figures.noise)
-        assert 0 < (figures.noise[-1].max_rel or 0.0) < 1e-5
+        assert names == [way.way for way in figures.noise_ways]
+        assert figures.noise_rel == max(way.noise_rel or 0.0 for way in figures.noise_ways)
+        assert 0 < (figures.noise_ways[-1].noise_rel or 0.0) < 1e-5
 
     def test_leaves_the_attention_of_the_arm_as_it_was(self, tiny_model: Callable[..., Any]) -> None:
         model = tiny_model("llama")
@@ -137,7 +137,7 @@ class TestNoise:
         path = pair.tokens(0)
         monkeypatch.setattr(model, "set_attn_implementation", refuse)
         figures = compare(pair, 1, path, path, 2)
-        skipped = [way.skipped for way in figures.noise if way.skipped]
+        skipped = [way.skipped for way in figures.noise_ways if way.skipped]
         assert ["ValueError: does not support an attention implementation"] == skipped
         assert "EQUAL_WITHIN_ROUNDING" == judge(figures).verdict
 
@@ -196,11 +196,14 @@ class TestTheSteps:
         reference = [torch.tensor([[4.0, 1.0], [2.0, 0.5]]), torch.tensor([[1.0, 3.0], [0.0, 0.25]])]
         judged = [torch.tensor([[4.0, 1.5], [2.0, 0.5]]), torch.tensor([[1.0, 3.0], [0.5, 0.25]])]
         first, second = step_figures(reference, judged)
-        assert (0, 0.5, 0.125, 0, 1.5) == (first.step, first.max_abs, first.max_rel, first.flips, first.top2_margin)
+        assert [0, 0.5, 0.125, 0, 1.5] == [
+            getattr(first, name)
+            for name in ("step", "max_abs_logit_diff", "max_rel_logit_diff", "flips", "top2_margin")
+        ]
         assert (1, 0.5, 0.125, 1, 0.25) == (
             second.step,
-            second.max_abs,
-            second.max_rel,
+            second.max_abs_logit_diff,
+            second.max_rel_logit_diff,
             second.flips,
             second.top2_margin,
         )
@@ -214,20 +217,28 @@ class TestTheSteps:
 
     def test_of_logits_that_are_all_zero_are_zero(self) -> None:
         zeros = [torch.zeros(1, 3)]
-        assert (0.0, 0.0) == (step_figures(zeros, zeros)[0].max_abs, step_figures(zeros, zeros)[0].max_rel)
+        assert (0.0, 0.0) == (
+            step_figures(zeros, zeros)[0].max_abs_logit_diff,
+            step_figures(zeros, zeros)[0].max_rel_logit_diff,
+        )
 
     def test_add_up_to_the_figures_of_the_comparison(self, tiny_model: Callable[..., Any]) -> None:
         pair = Pair(tiny_model("llama").to(torch.bfloat16), WrongPosition)
         figures = compare(pair, 1, pair.tokens(0), pair.tokens(1), None)
         assert list(range(NEW_TOKENS)) == [step.step for step in figures.by_step]
-        assert figures.max_abs_logit_diff == max(step.max_abs or 0.0 for step in figures.by_step)
+        assert figures.max_abs_logit_diff == max(step.max_abs_logit_diff or 0.0 for step in figures.by_step)
         assert figures.argmax_flips == sum(step.flips for step in figures.by_step) > 0
-        assert [0.0] == [figures.by_step[0].max_abs]  # the prefill has the right positions
+        assert [0.0] == [figures.by_step[0].max_abs_logit_diff]  # the prefill has the right positions
 
     def test_in_the_record_keep_the_worst_and_every_flip_of_thousands(self) -> None:
-        steps = [StepFigures(index, 1e-7, 1e-8, 0.0, 0, 1.0) for index in range(2000)]
-        steps[1001] = replace(steps[1001], flips=1)
-        steps[1203] = replace(steps[1203], max_abs=1e-6)
+        steps = [
+            AgreementStep(
+                step=index, max_abs_logit_diff=1e-7, max_rel_logit_diff=1e-8, kl=0.0, flips=0, top2_margin=1.0
+            )
+            for index in range(2000)
+        ]
+        steps[1001] = steps[1001].model_copy(update={"flips": 1})
+        steps[1203] = steps[1203].model_copy(update={"max_abs_logit_diff": 1e-6})
         kept = [step.step for step in judge(figures_of(by_step=tuple(steps))).by_step]
         assert len(kept) < 410
         assert {0, 1001, 1203, 1999} <= set(kept)
@@ -289,11 +300,11 @@ class TestTheVerdict:
 
     def test_tells_which_order_of_summing_made_the_noise(self) -> None:
         ways = (
-            NoiseFigures("twice the rows", 1e-6, 1e-7),
-            NoiseFigures("eager attention", None, skipped="no such kernel"),
-            NoiseFigures("sums from the other end", 2e-6, 2e-7),
+            NoiseWay(way="twice the rows", noise_rel=1e-7),
+            NoiseWay(way="eager attention", noise_rel=None, skipped="no such kernel"),
+            NoiseWay(way="sums from the other end", noise_rel=2e-7),
         )
-        judged = judge(figures_of(noise=ways))
+        judged = judge(figures_of(noise_ways=ways))
         assert "rounding alone 2.0e-07 (the largest of 2 other orders of summing: sums from the other end)" in (
             judged.detail
         )
@@ -302,8 +313,8 @@ class TestTheVerdict:
         ]
 
     def test_is_none_where_rounding_could_not_be_measured(self) -> None:
-        ways = (NoiseFigures("twice the rows", None, skipped="out of memory"),)
-        judged = judge(figures_of(noise_abs=None, noise_rel=None, noise=ways))
+        ways = (NoiseWay(way="twice the rows", noise_rel=None, skipped="out of memory"),)
+        judged = judge(figures_of(noise_abs=None, noise_rel=None, noise_ways=ways))
         assert judged.verdict is None
         assert "could not be measured (twice the rows: out of memory)" in judged.detail
 

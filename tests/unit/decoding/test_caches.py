@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, cache_utils
 
-from kvbench.analysis.agreement import judge
+from kvbench.analysis.agreement_verdict import judge
 from kvbench.cache_sizes import cache_bytes, quantised_conflict
 from kvbench.capabilities import CACHES, group_size
 from kvbench.config.schema import SamplingConfig
@@ -26,7 +26,7 @@ from kvbench.decoding.setting import TorchSetting
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
-from kvbench.records.agreement import Agreement
+from kvbench.records.agreement_figures import Agreement
 from tests.unit.decoding.agreement_pairs import Pair
 
 pytestmark = pytest.mark.versions
@@ -199,6 +199,7 @@ class QuantisedPair(Pair):
             return made
 
         super().__init__(model, candidate)
+        self.caches = ("none", kind)
 
     def round_trip(self, arm: int, forced: Forced) -> Any:
         if arm == 0:
@@ -207,9 +208,6 @@ class QuantisedPair(Pair):
         caches = CacheMaker(forward, self._kind, round_trip=True)
         loop: Decoder = CachedLoop(forward, forced, TorchSetting("auto", self._own_attention, 0), 0, caches=caches)
         return loop, lambda found: found.cache.worst_steps()
-
-    def cache_of(self, arm: int) -> str:
-        return self._kind
 
     def judged(self) -> Agreement:
         return judge(compare(self, 1, self.tokens(0), self.tokens(1), None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Pass
-from kvbench.measuring.untimed_pass import Proof
+from kvbench.records.untimed import Proof
 
 RECOMPUTE = [Pass(5, None, None), Pass(6, None, None), Pass(7, None, None)]
 CACHED = [Pass(5, 0, 5), Pass(1, 5, 6), Pass(1, 6, 7)]

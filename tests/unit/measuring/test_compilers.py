@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.measuring.compilers import found_compiler
+from kvbench.measuring.environment import found_compiler
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 
 from kvbench.measuring.clocks import ScriptedClock
 from kvbench.measuring.energy import EnergyMeter
-from kvbench.measuring.readings import DeviceReading
+from kvbench.records.timings import DeviceReading
 
 IDLE_W, WORKING_W = 50.0, 250.0
 TICK_S = 0.1

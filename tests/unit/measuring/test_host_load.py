@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from kvbench.measuring.clocks import HostClock, ScriptedClock
-from kvbench.measuring.host_load import OtherCores
+from kvbench.measuring.environment import OtherCores
 
 
 class FakeMachine:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from kvbench.measuring import ceilings as measuring
-from kvbench.measuring.ceilings import Extent, measure_ceilings
+from kvbench.measuring import probes as measuring
+from kvbench.measuring.probes import Extent, measure_ceilings
 
 Run = Callable[..., tuple[int, str, str]]
 LITTLE = Extent(sets=(2**16, 2**20), shapes=((1, 64), (8, 64)), launches=20, round_s=1e-4)
@@ -64,7 +64,7 @@ def test_doctor_names_a_device_that_is_not_there(run_kvbench: Run) -> None:
 
 def test_doctor_says_so_when_others_kept_the_machine_busy(run_kvbench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "ON_A_CPU", LITTLE)
-    monkeypatch.setattr("kvbench.measuring.host_load.OtherCores.busy", lambda _: 1.5)
+    monkeypatch.setattr("kvbench.measuring.environment.OtherCores.busy", lambda _: 1.5)
     _, out, _ = run_kvbench("doctor", "--ceilings", "--device", "cpu", "--json")
     told = {finding["name"]: finding for finding in json.loads(out)}["quiet machine"]
     assert (False, "other processes kept 1.5 cores busy: the figures above are too low") == (

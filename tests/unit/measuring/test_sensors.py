@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from kvbench.measuring.clocks import ScriptedClock
-from kvbench.measuring.nvml import NVML_REASONS, NvmlSensors, nvml_reason
-from kvbench.measuring.readings import DeviceReading
 from kvbench.measuring.scripted_device import ScriptedNvml, ScriptedSensors
-from kvbench.measuring.sensors import NullSensors, open_sensors
+from kvbench.measuring.sensors import NVML_REASONS, NullSensors, NvmlSensors, nvml_reason, open_sensors
+from kvbench.records.timings import DeviceReading
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 

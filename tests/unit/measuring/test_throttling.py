@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.measuring.readings import DeviceReading
-from kvbench.measuring.throttling import limits_between, throttles
+from kvbench.records.timings import DeviceReading, limits_between, throttles
 
 
 def reading(*limits: str, **limited_s: float) -> DeviceReading:

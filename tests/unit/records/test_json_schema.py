@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,38 @@ def test_is_exported_by_the_command_line(run_kvbench: Run, tmp_path: Path) -> No
     assert record_schema() == json.loads(out)
     assert 0 == run_kvbench("export", "--schema", "--output", "schema.json")[0]
     assert record_schema() == json.loads((tmp_path / "schema.json").read_text())
+
+
+def figures(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every property that holds numbers, itself, in a list or in a mapping, or a number with its interval."""
+    for part, defined in {"": schema, **schema["$defs"]}.items():
+        for name, field in defined["properties"].items():
+            if "const" not in field and holds_numbers(field):
+                yield f"{part}.{name}", field
+
+
+def holds_numbers(field: dict[str, Any]) -> bool:
+    inside = [*field.get("anyOf", ()), *(field[at] for at in ("items", "additionalProperties") if at in field)]
+    is_figure = field.get("$ref") in ("#/$defs/Estimate", "#/$defs/Speedup")
+    return (
+        is_figure
+        or field.get("type") in ("number", "integer")
+        or any(isinstance(each, dict) and holds_numbers(each) for each in inside)
+    )
+
+
+def test_says_of_every_figure_what_it_is_called_how_it_came_to_be_its_unit_and_which_direction_is_better() -> None:
+    found = dict(figures(record_schema()))
+    assert len(found) > 190
+    wanting = [
+        name
+        for name, field in found.items()
+        if not field.get("unit")
+        or field.get("better") not in ("lower", "higher", "none")
+        or not field.get("description", "").endswith(".")
+        or field["title"] == name.rpartition(".")[2].replace("_", " ").title()
+    ]
+    assert [] == wanting
 
 
 def test_takes_a_whole_record(stored: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pyarrow
 
-from kvbench.measuring.blocks import Block, Visit
-from kvbench.measuring.samples import Prepared
-from kvbench.measuring.traced_pass import TracedPass, TracedToken
-from kvbench.records.steps import lane_rows, step_table
+from kvbench.records.samples import Prepared
+from kvbench.records.step_table import lane_rows, step_table
+from kvbench.records.timings import Block, Visit
+from kvbench.records.untimed import TracedPass, TracedToken
 
 TIMED = ["block", "arm", "batch", "prompt", "step", "context_length", "latency_s", "lane"]
 TRACED = ["token_id", "token_text", "probability", "rank", "entropy_nats", "alternatives"]

@@ -11,9 +11,8 @@ import pytest
 
 from kvbench.analysis.assemble import refused
 from kvbench.errors import RecordError
-from kvbench.measuring.blocks import Block
 from kvbench.records import store
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import (
     BLOCKS,
     PROMPTS,
@@ -25,6 +24,7 @@ from kvbench.records.store import (
     read_record,
     read_steps,
 )
+from kvbench.records.timings import Block
 
 
 def record(run_id: str = "r1", created_at: str = "2026-01-01T00:00:00+00:00") -> RunRecord:

@@ -2,7 +2,7 @@
 
 import json
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.palette import looks
 from kvbench.report.charts.series import StepSeries, block_series
 

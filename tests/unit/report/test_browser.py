@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.page.html import build
 
 from .records import hostile, invalid, two_arms, write_run

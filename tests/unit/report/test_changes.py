@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.changes import Sides
 from kvbench.report.page.html import build

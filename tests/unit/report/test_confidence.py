@@ -2,9 +2,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from kvbench.measuring.samples import Prepared
-from kvbench.measuring.traced_pass import TracedPass, TracedToken
-from kvbench.records.steps import step_table
+from kvbench.records.samples import Prepared
+from kvbench.records.step_table import step_table
+from kvbench.records.untimed import TracedPass, TracedToken
 from kvbench.report.page.confidence import LEAST_CONFIDENT, MAX_PROMPTS, MAX_TOKENS, confidence
 from kvbench.report.page.html import build
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.exports.formats import FORMATS, export
 from kvbench.report.exports.rows import COLUMNS, flat_rows
 

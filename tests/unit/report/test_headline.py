@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kvbench.records.frontier import Frontier, FrontierEdge, FrontierTry
-from kvbench.records.growth import BreakEven
+from kvbench.records.arm_figures import Turn
 from kvbench.records.part import Estimate
-from kvbench.records.schema import RunRecord, Turn
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import BreakEven, Frontier, FrontierEdge, FrontierTry
 from kvbench.report.console.run import comparison_table, outcome_lines
-from kvbench.report.exports.markdown import markdown
+from kvbench.report.exports.formats import markdown
 from kvbench.report.headline import headlines, run_kind
 from kvbench.report.page.html import build
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.report.page.html import build
 from kvbench.report.redaction import redacted
 

@@ -13,14 +13,14 @@ from kvbench.arm import Arm
 from kvbench.config.rules import check
 from kvbench.config.schema import Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
 from kvbench.decoding.tracing import Traced
-from kvbench.measuring.samples import RunSamples
 from kvbench.measuring.sensors import NullSensors
-from kvbench.measuring.traced_pass import TracedPass
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
-from kvbench.running.confidence import TokenTexts, traced_sequences
+from kvbench.records.samples import RunSamples
+from kvbench.records.untimed import TracedPass
 from kvbench.running.job import Progress, Text, run_job
+from kvbench.running.token_texts import TokenTexts, traced_sequences
 from kvbench.running.torch_backend import TorchBackend
 
 
@@ -87,7 +87,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
         if not isinstance(message, (Progress, Text)):
             samples.add(message)
 
-    run_job(plan, backend.session(plan), keep)
+    run_job(backend.session(plan), keep)
     return samples
 
 

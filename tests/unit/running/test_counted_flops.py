@@ -13,7 +13,7 @@ from kvbench.decoding.forward import Forward
 from kvbench.model_costs import pass_cost
 from kvbench.model_facts import facts_from_config
 from kvbench.models.sizing import weight_parts, weight_size
-from kvbench.running.step_work import counted_flops
+from kvbench.running.step_work import flops_of_prefill
 
 pytestmark = pytest.mark.versions
 
@@ -25,7 +25,7 @@ def test_are_those_predicted(tiny_model: Callable[..., Any], architecture: str, 
     """The counter is blind to grouped products: a third of a mixture's arithmetic was all it told of."""
     model = tiny_model(architecture, **changes)
     before = (model.config._attn_implementation, getattr(model.config, "_experts_implementation", None))
-    counted = counted_flops(Forward(model), make_batch(0, [list(range(3, 35))], 1, torch.device("cpu")))
+    counted = flops_of_prefill(Forward(model), make_batch(0, [list(range(3, 35))], 1, torch.device("cpu")))
     size, named = weight_size(model), {"name": "tiny", "source": "random", "dtype": "float32"}
     known = {"parameters": size.parameters, "weight_bytes": size.bytes, "weight_parts": weight_parts(model)}
     predicted = pass_cost(facts_from_config(model.config, **named, **known), 1, 32)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from kvbench.running.edge_search import MOST_TRIES, EdgeSearch
+from kvbench.running.frontier import MOST_TRIES, EdgeSearch
 
 
 def tried(search: EdgeSearch, edge: int) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvbench.running.interrupts import uninterrupted
+from kvbench.running.faults import uninterrupted
 
 
 @pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["handled", "ignored"])

@@ -9,7 +9,7 @@ import pytest
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import ConfigError, PromptError
 from kvbench.plan import Plan, Prompts, make_plan
-from kvbench.running.prompt_tokens import tokenise
+from kvbench.running.prompt_batches import tokenise
 
 BOS = 1
 

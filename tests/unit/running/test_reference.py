@@ -10,9 +10,9 @@ import torch
 
 import kvbench
 from kvbench.errors import ConfigError
-from kvbench.measuring.untimed_pass import UntimedPass
 from kvbench.models.byte_tokenizer import byte_tokenizer
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.untimed import UntimedPass
 
 
 def measured(model: Any, **arguments: Any) -> RunRecord:

@@ -14,8 +14,8 @@ from kvbench.measuring.sensors import NullSensors
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
 from kvbench.plan import Prompts, make_plan
+from kvbench.running.model_on_device import SPREAD
 from kvbench.running.torch_backend import TorchBackend
-from kvbench.running.torch_session import SPREAD, TorchSession
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_only_a_model_on_one_device_has_its_sensors(
         measure=MeasureConfig(blocks=1),
     )
     backend = TorchBackend(adopt(model, byte_tokenizer(300), "m"), torch.device("cpu"), NullSensors("none"))
-    session = TorchSession(backend, make_plan(config, Prompts(("abc",))))
+    session = backend.session(make_plan(config, Prompts(("abc",))))
     assert reason == session.sensors.reason
-    memory = session.untimed(0).memory
-    assert (SPREAD == memory.null_reasons["reconciliation"]) == (reason == SPREAD)
+    memory = session.untimed.pass_of(session, 0).memory
+    assert (SPREAD == memory.why_null("reconciliation")) == (reason == SPREAD)

@@ -13,10 +13,10 @@ import pytest
 
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import ModelUnavailable
-from kvbench.measuring.samples import Prepared
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.plan import make_plan
-from kvbench.records.schema import RunRecord
+from kvbench.records.run_record import RunRecord
+from kvbench.records.samples import Prepared
 from kvbench.records.store import find_runs
 from kvbench.running.faults import Fault
 from kvbench.running.supervisor import Supervisor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.config.compose import load_config, sources
-from kvbench.measuring.compilers import found_compiler
-from kvbench.measuring.samples import Prepared, UntimedPass, Warned
+from kvbench.measuring.environment import found_compiler
 from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.plan import Plan, make_plan
-from kvbench.running.torch_backend import environment_of
+from kvbench.records.evidence import RunWarning
+from kvbench.records.samples import Prepared, UntimedPass
+from kvbench.running.torch_backend import UNTIMED, environment_of
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker import Workshop, leaves_compiled_code
 from kvbench.running.worker_state import WorkerState
@@ -183,7 +185,7 @@ POINTS = {
 def run(workshop: Workshop, plan: Plan) -> list[Any]:
     heard: list[Any] = []
     is_fit = workshop.measure(plan, heard.append)
-    stayed = [each for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    stayed = [each for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
     assert ([], not leaves_compiled_code(plan)) == (stayed, is_fit)
     return heard
 
@@ -235,14 +237,13 @@ def test_what_cannot_be_put_back_is_a_warning_and_ends_the_worker(
 ) -> None:
     def shapes(session: TorchSession) -> Any:
         with torch.no_grad():
-            session._model.lm_head.weight.mul_(1.0)
-        return original(session)
+            session.model.loaded.model.lm_head.weight.mul_(1.0)
+        return UNTIMED.shapes(session)
 
-    original = TorchSession.shapes
-    monkeypatch.setattr(TorchSession, "shapes", shapes)
+    monkeypatch.setattr("kvbench.running.torch_backend.UNTIMED", replace(UNTIMED, shapes=shapes))
     workshop, heard = Workshop(), []
     assert not workshop.measure(plan_of(), heard.append)
-    (warned,) = [each for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    (warned,) = [each for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
     assert warned.detail.endswith("so measure anything else in a new one: not as before the run: the weights")
 
 
@@ -251,12 +252,12 @@ def test_a_run_that_fails_leaves_nothing_behind_either(
 ) -> None:
     def shapes(session: TorchSession) -> Any:
         Counting().__enter__()
-        session._model.register_forward_hook(hook)
+        session.model.loaded.model.register_forward_hook(hook)
         raise RuntimeError("in the middle")
 
     workshop = Workshop()
     run(workshop, plan_of())
-    monkeypatch.setattr(TorchSession, "shapes", shapes)
+    monkeypatch.setattr("kvbench.running.torch_backend.UNTIMED", replace(UNTIMED, shapes=shapes))
     with pytest.raises(RuntimeError, match="in the middle"):
         workshop.measure(plan_of(), lambda _: None)
     assert () == differences(workshop)
@@ -272,7 +273,7 @@ def test_a_failure_to_put_back_is_a_warning_and_loses_no_run(
     with monkeypatch.context() as patched:
         patched.setattr(WorkerState, "put_back", broken)
         assert not Workshop().measure(plan_of(), heard.append)
-    (warned,) = [each.detail for each in heard if isinstance(each, Warned) and each.code == "worker_state"]
+    (warned,) = [each.detail for each in heard if isinstance(each, RunWarning) and each.code == "worker_state"]
     assert warned.endswith("putting it back failed (profiler is already enabled)")
 
 

@@ -1,0 +1,217 @@
+"""How far the logits of two ways of decoding are apart, and whether the two compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from kvbench.records.meaning import figure
+from kvbench.records.part import Part, SeriesPoint
+
+Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
+
+
+class AgreementStep(SeriesPoint):
+    """One step of a common token path: the candidate's logits against the baseline's, the worst over the rows.
+
+    `flips` counts rows whose likeliest token differs; `top2_margin` is the baseline's lead of its best logit over its
+    second best, the smallest over the rows.
+    """
+
+    WHY_NULL = MappingProxyType({"*": "the logits of such a step are not finite numbers"})
+
+    step: int = figure("new token", "index", "none", "Index of the new token; 0 is the prefill's.")
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    flips: int = figure("other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one.")
+    top2_margin: float | None = figure(
+        "lead", "logits", "none", "The baseline's best logit less its second best, the smallest over the rows."
+    )
+
+
+class NoiseWay(Part):
+    """The baseline held against itself in another order of summing; `skipped` says why one could not be tried."""
+
+    WHY_NULL = MappingProxyType({"*": "this order of summing could not be tried, see skipped"})
+
+    way: str
+    noise_rel: float | None = figure(
+        "rounding, relative", "1", "lower", "The baseline's own difference over the largest logit of the path."
+    )
+    skipped: str = ""
+
+
+class TriedWay(NoiseWay):
+    """The same as it was tried, before it is known what the difference is relative to."""
+
+    noise_rel: float | None = None
+    max_abs: float | None = None
+
+
+class RoundTripFigures(Part):
+    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser."""
+
+    WHY_NULL = MappingProxyType({"*": "the logits, or what came back, are not finite numbers"})
+
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    cache: str
+    max_rel_logit_diff: float | None = figure(
+        "what remains",
+        "1",
+        "lower",
+        "Largest relative difference of logits from a plain cache behind the same quantiser.",
+    )
+    worst_steps: float | None = figure(
+        "quantiser's error",
+        "1",
+        "lower",
+        "Largest error, in steps of a grid over the whole range of a layer's keys or values.",
+    )
+
+
+class RoundTrip(RoundTripFigures):
+    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser.
+
+    `max_rel_logit_diff` is what remains between the two, `worst_steps` the quantiser's largest error in steps of a grid
+    over the whole range of a layer's keys or values. `explains` says whether both are small enough to put the arm's
+    difference down to its quantiser.
+    """
+
+    explains: bool
+
+
+@dataclass(frozen=True)
+class AgreementFigures:
+    """Teacher-forced comparison of a candidate arm with the baseline on one token path: what `Agreement` rests on.
+
+    Differences are over the last position's logits of every step checked. `noise_abs` is the baseline's own difference
+    when the same prefixes are summed in other orders, the largest of `noise_ways`: what rounding alone does here.
+    """
+
+    candidate_arm: int
+    steps: int
+    max_abs_logit_diff: float | None  # None, here and below: not a finite number
+    max_rel_logit_diff: float | None
+    kl: float | None
+    argmax_flips: int
+    noise_abs: float | None
+    noise_rel: float | None
+    first_divergence: int | None  # the first new token that differs, of the sequence that decides
+    divergence_sequence: int | None
+    top2_margin: float | None  # baseline's, at that token
+    dtype: str = "float32"
+    sampled: bool = False  # whether the free runs draw their tokens
+    penalised: bool = False  # whether they choose by scores other than the logits
+    top2_margin_rel: float | None = None  # over the largest logit of the path
+    by_step: tuple[AgreementStep, ...] = ()
+    noise_ways: tuple[NoiseWay, ...] = ()
+    round_trips: tuple[RoundTripFigures, ...] = ()  # of the two arms those whose caches are quantised
+    compared_tokens: int = 0  # steps times rows
+
+
+class Agreement(Part):
+    """Whether a candidate computes what the baseline computes, on the same token path.
+
+    Relative differences are over the largest logit of the path. `noise_*` is what rounding alone does to the baseline,
+    measured in this run, the largest of `noise_ways`; `allowed_rel` the largest relative difference that counts as
+    rounding. `first_divergence` is the index of the first new token at which the free runs differ, in the prompt
+    `divergence_sequence`, and `top2_margin` the baseline's lead of its best logit there; of several prompts it is the
+    one whose lead is largest, which rounding explains least. A quantised cache that differs by its quantisation and
+    nothing else has no verdict, since it is neither equal nor wrong: `differs_by` names it.
+    """
+
+    WHY_NULL = MappingProxyType(
+        {
+            **dict.fromkeys(
+                ("first_divergence", "divergence_sequence", "top2_margin"),
+                "free runs give the same tokens, or were not compared",
+            ),
+            "verdict": (
+                "agreement was not checked, not judged, or is neither equality nor a fault: its detail says which"
+            ),
+            "*": "agreement was not checked, or not judged: its detail says why",
+        }
+    )
+
+    verdict: Verdict | None
+    first_divergence: int | None = figure(
+        "first divergence", "index", "higher", "Of the first new token at which the free runs differ."
+    )
+    top2_margin: float | None = figure(
+        "lead at the divergence", "logits", "lower", "The baseline's best logit less its second best there."
+    )
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    noise_abs: float | None = figure(
+        "rounding", "logits", "lower", "The baseline's own largest difference in other orders of summing."
+    )
+    steps: int = figure("steps compared", "count", "none", "Of the common token path.")
+    detail: str
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+        default=None,
+    )
+    noise_rel: float | None = figure(
+        "rounding, relative", "1", "lower", "The same over the largest logit of the path.", default=None
+    )
+    allowed_rel: float | None = figure(
+        "allowed", "1", "none", "The largest relative difference that counts as rounding.", default=None
+    )
+    argmax_flips: int | None = figure(
+        "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one.", default=None
+    )
+    by_step: tuple[AgreementStep, ...] = ()  # thinned where there are more than a few hundred
+    noise_ways: tuple[NoiseWay, ...] = ()
+    divergence_sequence: int | None = figure(
+        "prompt of the divergence", "index", "none", "Place in the list of prompts.", default=None
+    )
+    differs_by: str = ""  # the cause of a difference that is known, beyond rounding and meant: "quantised cache"
+    round_trips: tuple[RoundTrip, ...] = ()
+
+
+class ReferenceDistance(Part):
+    """How far one arm's logits are from recompute by the same model in a wider type, on the same token path.
+
+    Weights and matrix products are in that type. What an architecture casts to float32 by itself stays so: most norms,
+    the rotary tables and the softmax of eager attention, which bounds what a float64 reference can tell.
+    """
+
+    WHY_NULL = MappingProxyType({"*": "the logits are not finite numbers"})
+
+    arm: int = figure("arm", "index", "none", "Place in the record's list of arms.")
+    dtype: str  # of the reference
+    device: str = ""  # where the reference was computed
+    steps: int = figure("steps compared", "count", "none", "Of the common token path.")
+    max_abs_logit_diff: float | None = figure(
+        "largest difference", "logits", "lower", "Largest absolute difference of two logits."
+    )
+    max_rel_logit_diff: float | None = figure(
+        "largest relative difference",
+        "1",
+        "lower",
+        "Largest difference of two logits over the largest logit of the path.",
+    )
+    kl: float | None = figure(
+        "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
+    )
+    argmax_flips: int = figure(
+        "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one."
+    )

@@ -1,0 +1,259 @@
+"""The record of one run: what run.json holds. The contract of everything that reads results.
+
+Names carry units. Unknown is null, and `null_reasons` maps its JSON pointer to the reason.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import Field
+
+from kvbench.arm import WHY_NONE, Arm
+from kvbench.records.agreement_figures import Agreement, ReferenceDistance
+from kvbench.records.arm_figures import Cold, Energy, Limit, ProofResult, TokenPercentiles, Turn
+from kvbench.records.ceilings import NO_CEILINGS, Ceilings
+from kvbench.records.evidence import (
+    Audit,
+    DeviceDuring,
+    HostChecks,
+    HostSample,
+    Phase,
+    RunWarning,
+    Sentence,
+    Stopping,
+    SweepAudit,
+)
+from kvbench.records.meaning import figure
+from kvbench.records.part import Estimate, Measured, Part, Speedup
+from kvbench.records.scaling import Frontier, Growth
+from kvbench.records.untimed import Memory, MemoryPoint
+
+SCHEMA_VERSION = 1
+NO_COSTS = "what a step must read and compute is not predicted for this architecture"
+NO_PROCESSES = "the device lists no processes, or only ids that are not of this process's world, as in a container"
+OF_A_DEVICE = ("cuda", "hip", "cudnn", "device_memory_bytes", "device_uuid")  # in the environment
+
+Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
+
+
+class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that every `Part` is frozen
+    """One way of decoding and everything measured of it."""
+
+    WHY_NULL = MappingProxyType(
+        {
+            **WHY_NONE,
+            "padding_share": "the run ended before its steps were measured, or no sequence had one",
+            "step_lane_cost": "the per-step lane was not measured",
+            "trace_cost": "token confidence was not traced in the blocks (trace.probabilities)",
+        }
+    )
+
+    # Of the parts of an arm, those that no record lacks, and those that are figures.
+    mode: str = Field()
+    cache: str = Field()
+    engine: str = Field()
+    attention: str = Field()
+    bucket: int | None = figure(
+        "bucket", "tokens", "none", "Passes without a cache are padded to multiples of it.", default=None
+    )
+    cache_tokens: int | None = figure(
+        "length of a static cache", "tokens", "none", "Length that was asked for.", default=None
+    )
+    cold: Cold
+    ttft_s: Estimate = figure(
+        "TTFT",
+        "s",
+        "lower",
+        "Time to first token: submit to first new token on the device, mean over a block's batches; median of blocks.",
+        "speed",
+    )
+    itl_s: Estimate = figure(
+        "ITL",
+        "s",
+        "lower",
+        "Inter-token latency: mean time of a decode step within a block, throughput lane; median over blocks.",
+        "speed",
+    )
+    decode_tokens_per_s: Estimate = figure(
+        "decode tokens/s",
+        "tokens/s",
+        "higher",
+        "New tokens after the first of every sequence ÷ decode time, throughput lane; median over blocks.",
+        "speed",
+    )
+    end_to_end_tokens_per_s: Estimate = figure(
+        "end-to-end tokens/s",
+        "tokens/s",
+        "higher",
+        "All new tokens ÷ (TTFT + decode time), throughput lane; median over blocks.",
+        "speed",
+    )
+    itl_percentiles_s: TokenPercentiles
+    padding_share: float | None = figure(
+        "padding to buckets",
+        "ratio",
+        "lower",
+        "Tokens that decode steps without a past submit ÷ those that they need, minus 1; 0 at exact lengths.",
+        "proof",
+        default=None,
+    )
+    step_lane_cost: float | None = figure(
+        "cost of timing every step",
+        "ratio",
+        "none",
+        "Decode time of the per-token lane ÷ that of the throughput lane, minus 1.",
+        "single steps",
+    )
+    # Records of before token confidence lack the field.
+    trace_cost: float | None = figure(
+        "cost of token confidence",
+        "ratio",
+        "none",
+        "Decode time of the lane that traces token confidence ÷ that of the throughput lane, minus 1.",
+        "single steps",
+        default=None,
+    )
+    memory: Memory
+    memory_by_context: tuple[MemoryPoint, ...]
+    energy: Energy
+    limit: Limit
+    tokens: tuple[tuple[int, ...], ...] = figure(
+        "new tokens", "index", "none", "Ids of the new tokens, a list per sequence."
+    )
+    texts: tuple[str, ...]
+    finish_reason: tuple[str, ...]
+    proof: ProofResult
+    turns: tuple[Turn, ...] = ()
+    outlier_blocks: tuple[int, ...] = figure(
+        "outlying blocks", "index", "none", "Blocks whose ITL stands out; labelled, never left out.", default=()
+    )
+
+
+class Comparison(Part):
+    """A candidate arm against the baseline arm of the same run; arms are indices into `arms`."""
+
+    WHY_NULL = MappingProxyType(
+        {
+            "break_even_context": "one length was measured: experiment=scaling measures several",
+            "extra_memory_bytes": "the peak of memory of one of the arms is not known",
+        }
+    )
+
+    baseline_arm: int = figure("baseline", "index", "none", "Place of the baseline in the record's list of arms.")
+    candidate_arm: int = figure("candidate", "index", "none", "Place of the candidate in the record's list of arms.")
+    speedup: Speedup = figure(
+        "decode speed-up", "times", "higher", "Decode speed of the candidate over the baseline's."
+    )
+    end_to_end_speedup: Speedup = figure(
+        "end-to-end speed-up", "times", "higher", "End-to-end speed of the candidate over the baseline's."
+    )
+    extra_memory_bytes: int | None = figure(
+        "extra memory", "bytes", "lower", "Peak allocated of the candidate less the baseline's."
+    )
+    break_even_context: int | None = figure(
+        "break-even", "tokens", "lower", "Context length from which the candidate's step is the faster one."
+    )
+    agreement: Agreement
+    verdict: Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
+    reasons: tuple[str, ...]
+    diagnosis: tuple[Sentence, ...] = ()
+
+
+class Check(Part):
+    """One line behind VALID or INVALID."""
+
+    name: str
+    passed: bool
+    detail: str
+    advice: str
+
+
+class Keys(Part):
+    """Digests of what must be equal: to compare two runs, and to skip a finished point."""
+
+    compare_key: str
+    resume_key: str
+
+
+class Workload(Part):
+    """Size and identity of what was decoded; lists hold one value per prompt."""
+
+    prompt_tokens: tuple[int, ...] = figure("prompt", "tokens", "none", "Tokens of each prompt.")
+    new_tokens: int = figure("new tokens", "tokens", "none", "New tokens of every sequence.")
+    batch_size: int = figure("batch", "count", "none", "Sequences decoded together.")
+    prompt_sha256: str
+
+
+class FlopsCheck(Part):
+    """Predicted FLOPs of one prefill beside those that torch's counter sees under eager attention."""
+
+    WHY_NULL = MappingProxyType({"predicted": NO_COSTS})
+
+    batch: int = figure("batch", "count", "none", "Sequences of the prefill.")
+    tokens: int = figure("prompt", "tokens", "none", "Tokens of each sequence.")
+    predicted: int | None = figure("predicted", "FLOP", "none", "By the formula.")
+    counted: int | None = figure("counted", "FLOP", "none", "By torch's counter.")
+
+
+class RunRecord(Part):
+    """One run. A run that did not end holds what was known by then; `status` and `status_reason` say how it ended."""
+
+    WHY_NULL = MappingProxyType(
+        {
+            "model": "the run ended before the model was known",
+            "workload": "the run ended before the prompts were known",
+            "shapes": "the run ended before the shapes were known",
+            "stopping": "the run ended before its stopping rule did",
+            "comparison": "one arm: there is nothing to compare",
+            **{f"environment/{name}": "the run is not on such a device" for name in OF_A_DEVICE},
+            **{f"environment/{name}": NO_PROCESSES for name in ("device_processes", "other_device_processes")},
+            **{f"environment/git_{name}": "kvbench does not run from a git checkout" for name in ("commit", "dirty")},
+            "environment/*": "the machine does not tell",
+            "model/*": "not stated by the model's configuration",
+            "device_during": "the device has no sensors, or the run ended before its first block",
+            "growth": "context lengths were not varied within this run: experiment=scaling does",
+            "frontier": "the largest sizes were not looked for: experiment=frontier does",
+            "ceilings": NO_CEILINGS,
+            "flops_check": "the run ended before it",
+            "host_checks": "the run ended before its blocks began",
+            "sweep_audit": "the run is not the first point of a sweep measured again (audit=true)",
+        }
+    )
+
+    schema_version: Literal[1] = 1
+    run_id: str
+    created_at: str
+    kvbench_version: str
+    status: Status
+    status_reason: str | None
+    config: dict[str, Any]
+    keys: Keys
+    environment: dict[str, Any]
+    model: dict[str, Any] | None
+    workload: Workload | None
+    shapes: dict[str, Any] | None
+    arms: tuple[ArmRecord, ...]
+    stopping: Stopping | None
+    comparisons: tuple[Comparison, ...]
+    comparison: Comparison | None
+    checks: tuple[Check, ...]
+    warnings: tuple[RunWarning, ...]
+    memory_timeline: tuple[HostSample, ...]
+    phases: tuple[Phase, ...] = ()
+    device_during: DeviceDuring | None = None
+    audits: tuple[Audit, ...] = ()
+    references: tuple[ReferenceDistance, ...] = ()
+    growth: Growth | None = None
+    frontier: Frontier | None = None
+    ceilings: Ceilings | None = None
+    flops_check: FlopsCheck | None = None
+    host_checks: HostChecks | None = None
+    sweep_audit: SweepAudit | None = None
+    null_reasons: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the run was measured and every check passed."""
+        return self.status == "ok"

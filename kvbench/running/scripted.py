@@ -1,0 +1,436 @@
+"""A model that only spends time: the whole program runs on it with exact expected numbers and without torch."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from kvbench.arm import Arm
+from kvbench.cache_sizes import cache_bytes
+from kvbench.capabilities import habits_of
+from kvbench.config.schema import ModelConfig
+from kvbench.decoding.buckets import Buckets
+from kvbench.decoding.chunks import Chunks
+from kvbench.decoding.proof import passes_by_token, together
+from kvbench.decoding.protocol import Decoded, Observer, Unobserved
+from kvbench.errors import KvbenchError, OutOfMemory
+from kvbench.interruptions import Interruptions
+from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
+from kvbench.measuring.environment import base_environment, neighbours
+from kvbench.measuring.scripted_device import ScriptedSensors
+from kvbench.measuring.sensors import DeviceSensors, NullSensors
+from kvbench.model_facts import ModelFacts, facts_from_config
+from kvbench.plan import Attempt, Plan
+from kvbench.records.agreement_figures import AgreementFigures
+from kvbench.records.evidence import HostCheck
+from kvbench.records.samples import Prepared, Shapes
+from kvbench.records.scaling import Capacity
+from kvbench.records.timings import tokens_sha256
+from kvbench.records.untimed import CountedFlops, KernelShare, Memory, MemoryPoint, StepWork, UntimedPass
+from kvbench.running.prompt_batches import PromptBatches
+from kvbench.running.sessions import Untimed
+from kvbench.running.visits import proof_of
+
+HANGING_S = 3600.0  # longer than anyone's limit
+VOCABULARY = 256
+NO_OPERATIONS = "the scripted model computes nothing"
+NO_DEVICE = "the scripted model uses no device"
+HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first check in a run
+UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
+
+
+@dataclass(frozen=True)
+class ScriptedBatch:
+    """Prompts of one batch as lists of ids."""
+
+    index: int
+    token_ids: Sequence[Sequence[int]]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(map(len, self.token_ids))
+
+
+class ScriptedBackend:
+    """The clock, the dice and the memory of one script, ready for one plan after another."""
+
+    def __init__(self, spec: ModelConfig) -> None:
+        self.spec = spec
+        self.dice = random.Random(spec.seed)  # noqa: S311 - noise, not a secret
+        self.steps_taken = 0
+        self.clock = ScriptedClock() if spec.virtual_time else HostClock()
+        self.sensors: ScriptedSensors | None = None
+        if spec.sensors != "none" and isinstance(self.clock, ScriptedClock):  # config.rules refuses another clock
+            self.sensors = ScriptedSensors(spec.sensors, self.clock)
+        self._seen: set[tuple[bool, int]] = set()  # lengths that a plan was built for, by mode
+
+    def session(self, plan: Plan) -> ScriptedSession:
+        """One plan on this script."""
+        return ScriptedSession(self, plan)
+
+    def put_back(self, *, shared: bool = False) -> None:
+        """Nothing stays behind: a script is read anew for every run."""
+
+    def spend(self, seconds: float) -> None:
+        """Let virtual time pass, or sleep."""
+        if isinstance(self.clock, ScriptedClock):
+            self.clock.spend(seconds)
+        else:
+            time.sleep(seconds)
+
+    def enter(self, block: int | None) -> None:
+        """Tell the scripted device which block is being measured."""
+        if self.sensors is not None:
+            self.sensors.enter(block)
+
+    def plan_s(self, arm: Arm, attention: str, context: int) -> float:
+        """Seconds of building a plan for a length, the first time that a mode meets it under an unpinned attention."""
+        key = (arm.keeps_past, context)
+        if attention not in UNPINNED or key in self._seen:
+            return 0.0
+        self._seen.add(key)
+        return self.spec.unseen_length_s
+
+    def computing_s(self, arm: Arm, keeps_past: bool, context: float) -> float:
+        """Seconds that a decode step computes, by the script's law of the context."""
+        spec = self.spec
+        if keeps_past:
+            return spec.cached_step_s + spec.per_token_s * context
+        growing = (spec.per_token_s + spec.nocache_per_token_s) * context + spec.nocache_per_token2_s * context**2
+        logits_s = spec.all_logits_s if "all_logits" in habits_of(arm.mode, arm.habit) else 0.0
+        return spec.nocache_step_s + growing + logits_s
+
+    def step(self, arm: Arm, keeps_past: bool, context: int, factor: float, extra_s: float) -> None:
+        """Spend one decode step, or fail when the script says so."""
+        self.steps_taken += 1
+        if self.steps_taken == self.spec.fail_at_step:
+            self._fail()
+        seconds = (max(self.spec.launch_s, self.computing_s(arm, keeps_past, context)) + extra_s) * factor
+        if self.spec.noise:
+            seconds *= max(0.0, self.dice.gauss(1.0, self.spec.noise))
+        self.spend(seconds)
+
+    def hold(self, bytes_: int) -> None:
+        """Take so many bytes at once, or fail when the scripted memory is smaller."""
+        if self.spec.memory_bytes is not None and bytes_ > self.spec.memory_bytes:
+            if self.spec.fail_with in ("crash", "hang"):
+                self._fail()
+            raise OutOfMemory(f"scripted out-of-memory: {bytes_:,} bytes of {self.spec.memory_bytes:,}")
+
+    def _fail(self) -> None:
+        if self.spec.fail_with == "crash":
+            os._exit(70)  # as a segmentation fault would: no clean-up, no answer
+        if self.spec.fail_with == "hang":
+            time.sleep(HANGING_S)
+        if self.spec.fail_with == "oom":
+            raise OutOfMemory(f"scripted out-of-memory at step {self.steps_taken}")
+        raise KvbenchError(f"scripted failure at step {self.steps_taken}")
+
+
+class ScriptedDecoder:
+    """Writes letters that depend on their position alone, so every mode writes the same.
+
+    Tokens that go to a cache in `chunks` take no longer than in one pass.
+    """
+
+    def __init__(
+        self,
+        model: ScriptedBackend,
+        arm: Arm,
+        interruptions: Interruptions,
+        attention: str | None,
+        chunks: Chunks,
+        prepare: Callable[[], None],
+    ) -> None:
+        """`prepare` is called before the first step of every run."""
+        self._model = model
+        self._prepare = prepare
+        self._arm = arm
+        self._attention = attention or arm.attention
+        self._interruptions = interruptions
+        self._chunks = chunks
+        self._factor = 1.0
+
+    def prepare(self, block: int | None) -> None:
+        """Drift is relative to the first block."""
+        self._factor = 1.0 + self._model.spec.drift * (block or 0)
+        self._model.enter(block)
+
+    def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
+        """One letter after another, each after the time that the script has for its pass."""
+        spec, rows = self._model.spec, len(batch.token_ids)
+        loses_past = self._arm.mode == "interrupted"
+        by_token = passes_by_token(
+            new_tokens,
+            batch.longest,
+            self._arm.keeps_past,
+            self._interruptions,
+            loses_past=loses_past,
+            chunks=self._chunks,
+            buckets=Buckets(self._arm.bucket or 1),
+        )
+        ids: list[int] = []
+        model, factor, on_token = self._model, self._factor, observer.on_token
+        for index, passes in enumerate(by_token):
+            (_, past_before, _), (submitted, past, _) = passes[0], passes[-1]
+            context = submitted + (past or 0)
+            if index == 0:
+                model.spend(spec.prefill_s * factor)
+            else:
+                if index == 1:
+                    self._prepare()
+                extra_s = model.plan_s(self._arm, self._attention, context) if spec.unseen_length_s else 0.0
+                model.step(self._arm, bool(past_before), context, factor, extra_s)
+            letter = ord("a") + self._interruptions.context(batch.longest, index) % 26  # whatever pads the pass
+            ids.append(letter)
+            on_token(index, [letter] * rows)
+            if letter in stop_ids:
+                break
+        made = tuple(chain.from_iterable(by_token[: len(ids)]))
+        return Decoded([list(ids) for _ in range(rows)], made, None)
+
+
+class ScriptedDecoders:
+    """Makes the decoders of one run, and remembers what its engines have prepared."""
+
+    def __init__(self, model: ScriptedBackend, plan: Plan, interruptions: Interruptions) -> None:
+        self._model = model
+        self._plan = plan
+        self._interruptions = interruptions
+        self._prepared_s: dict[int, float] = {}  # by arm
+
+    def plain(self, arm: int, *, attention: str | None = None) -> ScriptedDecoder:
+        """The decoder of an arm; `attention` takes the place of the arm's own."""
+        chunks = Chunks(self._plan.config.workload.prefill_chunk)
+        prepare = partial(self._prepare, arm)
+        return ScriptedDecoder(self._model, self._plan.arms[arm], self._interruptions, attention, chunks, prepare)
+
+    def traced(self, arm: int) -> ScriptedDecoder:  # noqa: ARG002 - the protocol's shape
+        """A script has no probabilities; the configuration's check refuses to ask for them."""
+        raise AssertionError("config.rules refuses a trace of the scripted model")
+
+    def prepared_s(self, arm: int) -> float | None:
+        """Seconds of preparing so far; None for an arm that prepares nothing."""
+        return self._prepared_s.get(arm, 0.0) if self._plan.arms[arm].repeats else None
+
+    def _prepare(self, arm: int) -> None:
+        """Let an engine prepare, the first time that its arm takes a step."""
+        if self._plan.arms[arm].repeats and arm not in self._prepared_s:
+            self._prepared_s[arm] = self._model.spec.prepare_s
+            self._model.spend(self._prepared_s[arm])
+
+
+class ScriptedSession:
+    """A `Session` on the scripted model."""
+
+    def __init__(self, model: ScriptedBackend, plan: Plan) -> None:
+        self.plan = plan
+        self.model = model
+        self.untimed = UNTIMED
+        self.clock: Clock = model.clock
+        self.sensors: DeviceSensors = model.sensors or NullSensors(NO_DEVICE)
+        self.facts = _facts(plan)
+        self.host_checks = 0  # so far
+        rule = plan.stop_rule
+        self.stop_ids = tuple(map(int, rule)) if isinstance(rule, tuple) else ()
+        prompts = _prompts(plan)
+        interruptions = Interruptions(plan.interrupt_steps, tuple((plan.config.interrupt.message or "").encode()))
+        self.batches = PromptBatches(
+            [prompt["token_ids"] for prompt in prompts],
+            plan.config.workload.batch_size,
+            plan.config.workload.new_tokens,
+            interruptions,
+            self.facts.max_context,
+            lambda index, token_ids, _room: ScriptedBatch(index, token_ids),
+        )
+        self.decoders = ScriptedDecoders(model, plan, interruptions)
+        self.prepared = Prepared(
+            model=asdict(self.facts),
+            environment={**environment_of_script(), **self.sensors.facts(), **neighbours(self.sensors)},
+            prompts=tuple(prompts),
+            batches=self.batches.members,
+            load_s=0.0,
+            interruptions=interruptions,
+        )
+
+
+def _show_text(session: ScriptedSession, say: Callable[[str, str], None]) -> None:
+    """The letters of one prompt cost no time when nobody times them."""
+    for prompt in session.prepared.prompts[:1]:
+        say("prompt", prompt["text"])
+        start, new_tokens = len(prompt["token_ids"]), session.plan.config.workload.new_tokens
+        say("piece", "".join(chr(ord("a") + (start + index) % 26) for index in range(new_tokens)))
+        say("end", "")
+
+
+def _pass_of(session: ScriptedSession, arm: int) -> UntimedPass:
+    """An arm over every batch, with the bytes that its cache would have."""
+    decoder, new_tokens = session.decoders.plain(arm), session.plan.config.workload.new_tokens
+    decoder.prepare(None)
+    runs = [decoder.run(batch, new_tokens, Unobserved(), session.stop_ids) for batch in session.batches]
+    tokens = [ids for run in runs for ids in run.new_ids]
+    proofs = [proof_of(session, arm, batch, run.passes) for batch, run in zip(session.batches, runs, strict=True)]
+    return UntimedPass(
+        arm=arm,
+        tokens=tuple(map(tuple, tokens)),
+        texts=tuple("".join(map(chr, ids)) for ids in tokens),
+        finish_reasons=tuple("stop" if ids[-1] in session.stop_ids else "length" for ids in tokens),
+        tokens_sha256=tuple(tokens_sha256(run.new_ids) for run in runs),
+        memory=_memory(session, arm),
+        memory_by_step=_memory_by_step(session, arm),
+        proof=together(proofs),
+    )
+
+
+def _memory(session: ScriptedSession, arm: int) -> Memory:
+    batch = max(session.batches, key=lambda each: each.longest * len(each.token_ids))
+    held = session.prepared.interruptions.context(batch.longest, session.plan.config.workload.new_tokens - 1)
+    kv = _kv_bytes(session, arm, held, len(batch.token_ids))
+    return Memory(
+        weights_bytes=None,
+        kv_cache_bytes=kv,
+        kv_cache_predicted_bytes=kv,
+        kv_cache_storage_bytes=kv,
+        peak_allocated_bytes=None,
+        peak_reserved_bytes=None,
+        device_used_bytes=None,
+        process_rss_bytes=None,
+    ).because(dict.fromkeys(Memory.model_fields, NO_DEVICE))
+
+
+def _memory_by_step(session: ScriptedSession, arm: int) -> tuple[MemoryPoint, ...]:
+    batch, interruptions = session.batches[0], session.prepared.interruptions
+    passes = range(session.plan.config.workload.new_tokens)
+    contexts = [interruptions.context(batch.longest, index) for index in passes]
+    rows = len(batch.token_ids)
+    return tuple(
+        MemoryPoint(context_length=context, kv_cache_bytes=_kv_bytes(session, arm, context, rows), allocated_bytes=None)
+        for context in contexts
+    )
+
+
+def _kv_bytes(session: ScriptedSession, arm: int, tokens: int, rows: int) -> int:
+    spec = session.plan.arms[arm]
+    if not spec.keeps_past:
+        return 0
+    prompt, new_tokens = max(batch.longest for batch in session.batches), session.plan.config.workload.new_tokens
+    longest = session.prepared.interruptions.context(prompt, new_tokens)
+    length = spec.static_cache_length(max(longest, tokens)) if spec.is_static else None
+    # A script has neither windows nor what is quantised, which the configuration's check refuses.
+    return cache_bytes(session.facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
+
+
+def _agreement(session: ScriptedSession, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:  # noqa: ARG001 - as torch's
+    """Both arms read from one script, so their figures are equal by construction."""
+    steps = min(len(ids) for ids in passes[0].tokens)
+    return AgreementFigures(candidate, steps, 0.0, 0.0, 0.0, 0, 0.0, 0.0, None, None, None)
+
+
+def _refused(*_: Any) -> Any:
+    """What the configuration's check refuses to ask of a script, which has no logits."""
+    raise AssertionError("config.rules refuses this of the scripted model")
+
+
+def _other_attentions(session: ScriptedSession, arm: int) -> tuple[str, ...]:
+    return ("math",) if session.plan.arms[arm].attention in UNPINNED else ()
+
+
+def _host_check(session: ScriptedSession) -> HostCheck:
+    """Each check takes so much longer than the one before as the script says."""
+    factor = (1.0 + session.model.spec.host_drift) ** session.host_checks
+    session.host_checks += 1
+    return HostCheck(**{name: seconds * factor for name, seconds in HOST.model_dump().items()})
+
+
+def _step_work(session: ScriptedSession, arm: int) -> StepWork:
+    """The script's own times, over all steps of all batches."""
+    spec, kernel, interruptions = session.plan.arms[arm], session.model.spec.kernel, session.prepared.interruptions
+    steps = range(1, session.plan.config.workload.new_tokens)
+    contexts = [interruptions.context(batch.longest, index) for batch in session.batches for index in steps]
+    submitted = map(Buckets(spec.bucket or 1).padded, contexts)
+    busy_s = sum(session.model.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
+    return StepWork(arm, None, busy_s, NO_OPERATIONS, (KernelShare(name=kernel, share=1.0),) if kernel else ())
+
+
+def _counted_flops(session: ScriptedSession) -> CountedFlops:
+    return CountedFlops(len(session.batches[0].token_ids), session.batches[0].longest, None, NO_OPERATIONS)
+
+
+def _capacity(session: ScriptedSession) -> Capacity:
+    """The script's own memory, which nothing else uses."""
+    gib = session.plan.config.frontier.memory_gib
+    return Capacity(session.model.spec.memory_bytes if gib is None else int(gib * 2**30), 0, of_process=False)
+
+
+def _peak_of(session: ScriptedSession, attempt: Attempt) -> int:
+    """Weights, cache, and what the largest pass takes."""
+    arm, model, workload = session.plan.arms[attempt.arm], session.model, session.plan.config.workload
+    prompt = attempt.context - workload.new_tokens + 1
+    submitted = min(prompt, workload.prefill_chunk or prompt) if arm.keeps_past else attempt.context
+    working = model.spec.step_bytes_per_token * attempt.rows * submitted
+    cache = _kv_bytes(session, attempt.arm, attempt.context, attempt.rows)
+    needed = (session.facts.weight_bytes or 0) + cache + working
+    model.hold(needed)
+    return needed
+
+
+UNTIMED = Untimed(
+    show_text=_show_text,
+    shapes=lambda _: Shapes({}),  # no tensors, no shapes
+    pass_of=_pass_of,
+    traced_pass=_refused,
+    agreement=_agreement,
+    references=_refused,
+    other_attentions=_other_attentions,
+    device_state=lambda _: (None, None),
+    host_check=_host_check,
+    step_work=_step_work,
+    counted_flops=_counted_flops,
+    capacity=_capacity,
+    peak_of=_peak_of,
+)
+
+
+def environment_of_script() -> dict[str, Any]:
+    """The machine, without a device."""
+    return {**base_environment(), "device": "scripted", "device_name": "scripted"}
+
+
+def _prompts(plan: Plan) -> list[dict[str, Any]]:
+    """Bytes stand for tokens."""
+    wanted = plan.prompts
+    texts = [text.encode() for text in wanted.texts]
+    if wanted.lengths:
+        repeated = texts[0] * (max(wanted.lengths) // len(texts[0]) + 1)
+        texts = [repeated[:length] for length in wanted.lengths for _ in range(wanted.copies)]
+    return [{"text": text.decode(errors="replace"), "token_ids": list(text)} for text in texts]
+
+
+def _facts(plan: Plan) -> ModelFacts:
+    """One layer with one head of one half-precision number (4 bytes of cache a token), and the script's weights."""
+    shape = {
+        "model_type": "scripted",
+        "num_hidden_layers": 1,
+        "hidden_size": 1,
+        "num_attention_heads": 1,
+        "vocab_size": VOCABULARY,
+    }
+    count = plan.config.model.parameters
+    nothing = {"parameters": 0, "bytes": 0}
+    parts = {name: dict(nothing) for name in ("linear", "experts", "head", "embedding", "other")}
+    return facts_from_config(
+        shape,
+        name=plan.config.model.name,
+        source="scripted",
+        dtype="float16",
+        parameters=count,
+        weight_bytes=None if count is None else 2 * count,
+        weight_parts=None if count is None else {**parts, "linear": {"parameters": count, "bytes": 2 * count}},
+    )
