@@ -9,9 +9,9 @@ from kvbench.records.agreement_figures import (
     Agreement,
     AgreementFigures,
     AgreementStep,
+    AgreementVerdict,
     NoiseWay,
     RoundTrip,
-    Verdict,
 )
 from kvbench.records.part import shared
 
@@ -56,7 +56,7 @@ def judge(figures: AgreementFigures | None) -> Agreement:
     if figures.max_rel_logit_diff is None or figures.noise_rel is None:
         seen = {"steps": figures.steps, "by_step": by_step, "noise_ways": noise_ways}
         return NOT_CHECKED.model_copy(update={**seen, "detail": _not_judged(figures)})
-    verdict: Verdict | None
+    verdict: AgreementVerdict | None
     verdict = _verdict(figures.max_rel_logit_diff, parted_by(figures), figures.noise_rel, figures.dtype)
     round_trips, detail, differs_by = _round_trips(figures), _detail(figures, verdict), ""
     if verdict == "MISMATCH" and _explained(figures, round_trips):
@@ -88,7 +88,7 @@ def parted_by(figures: AgreementFigures) -> float:
     return figures.top2_margin_rel / 2
 
 
-def _verdict(difference_rel: float, parted_rel: float, noise_rel: float, dtype: str) -> Verdict:
+def _verdict(difference_rel: float, parted_rel: float, noise_rel: float, dtype: str) -> AgreementVerdict:
     difference_rel = max(difference_rel, parted_rel)
     if difference_rel == 0:
         return "IDENTICAL"
@@ -151,7 +151,7 @@ def _not_judged(figures: AgreementFigures) -> str:
     return f"not judged: what rounding alone does could not be measured ({reasons})"
 
 
-def _detail(figures: AgreementFigures, verdict: Verdict) -> str:
+def _detail(figures: AgreementFigures, verdict: AgreementVerdict) -> str:
     limit = tolerance(figures.noise_rel or 0.0, figures.dtype)
     text = (
         f"largest relative logit difference {figures.max_rel_logit_diff:.1e} over {figures.steps} steps on one token"
@@ -176,7 +176,7 @@ def _largest_way(figures: AgreementFigures) -> str:
     return f" (the largest of {len(tried)} other orders of summing: {largest.way})"
 
 
-def _cause(figures: AgreementFigures, verdict: Verdict, limit: float) -> str:
+def _cause(figures: AgreementFigures, verdict: AgreementVerdict, limit: float) -> str:
     if verdict == "MISMATCH":
         if (figures.max_rel_logit_diff or 0.0) <= limit:
             return "too far for rounding, so a free run computed something else than the common path does"

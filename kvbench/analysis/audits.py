@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kvbench.analysis.comparison import speedup, verdict_of
+from kvbench.analysis.comparison import Place, place, speedup, verdict_of
 from kvbench.analysis.host_speed import host_change_since
 from kvbench.analysis.regression import RELEVANCE
 from kvbench.plan import Plan
@@ -22,6 +22,7 @@ ADVICE = {
     "same_arm_twice": "this machine calls equal things different just now: quieten it, or raise measure.blocks",
     "fresh_prompts": "something is kept from one visit to the next: a repeated prompt is not decoded anew",
 }
+OF_TIMES: dict[Place, SweepVerdict] = {"above": "SLOWER", "below": "FASTER", "inside": "SAME", "across": "AMBIGUOUS"}
 CONSEQUENCE = "times of its points cannot be compared with one another, speed-ups within a point can"
 
 
@@ -169,11 +170,7 @@ def _verdict(low: float | None, high: float | None) -> SweepVerdict:
     """As `compare` judges across sessions: the whole interval lies beyond the band, or inside it."""
     if low is None or high is None:
         return "AMBIGUOUS"
-    if low > 1 + RELEVANCE:
-        return "SLOWER"
-    if high < 1 / (1 + RELEVANCE):
-        return "FASTER"
-    return "SAME" if low >= 1 / (1 + RELEVANCE) and high <= 1 + RELEVANCE else "AMBIGUOUS"
+    return OF_TIMES[place(low, high, RELEVANCE)]
 
 
 def _detail(again: RunRecord, first: RunRecord, arms: tuple[ArmRepeated, ...], *, held_still: bool | None) -> str:

@@ -9,14 +9,15 @@ from kvbench.analysis.agreement_verdict import judge
 from kvbench.analysis.estimates import RELEVANCE, BlockFigures, interval_fields
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.part import Speedup
-from kvbench.records.run_record import ArmRecord, Comparison
+from kvbench.records.run_record import ArmRecord, Comparison, SpeedVerdict
 from kvbench.statistics import geometric_mean, ratio_interval
 
 RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"
 MIN_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
 PEAK = "peak_allocated_bytes"
 
-Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
+Place = Literal["above", "below", "inside", "across"]  # of an interval, beside the band in which a difference is none
+OF_SPEEDS: dict[Place, SpeedVerdict] = {"above": "FASTER", "below": "SLOWER", "inside": "SAME", "across": "AMBIGUOUS"}
 
 
 def compare_arms(
@@ -59,18 +60,22 @@ def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None])
     return Speedup(estimator=RATIO, **interval_fields(ratio_interval(ratios)), n_blocks=len(ratios))
 
 
-def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> Verdict:
+def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> SpeedVerdict:
     """Five words, never a yes or no: the whole interval must lie beyond the band, or inside it, to say something."""
     low, high = ratio.ci_low, ratio.ci_high
     if low is None or high is None or ratio.n_blocks < MIN_BLOCKS:
         return "INVALID"
-    if low > 1 + relevance:
-        return "FASTER"
-    if high < 1 / (1 + relevance):
-        return "SLOWER"
-    if low >= 1 / (1 + relevance) and high <= 1 + relevance:
-        return "SAME"
-    return "AMBIGUOUS"
+    return OF_SPEEDS[place(low, high, relevance)]
+
+
+def place(low: float, high: float, relevance: float) -> Place:
+    """Where the whole interval of a ratio lies: beyond the band in which a difference is none, inside, or across."""
+    least, most = 1 / (1 + relevance), 1 + relevance
+    if low > most:
+        return "above"
+    if high < least:
+        return "below"
+    return "inside" if low >= least and high <= most else "across"
 
 
 def _extra_memory(baseline: ArmRecord, candidate: ArmRecord) -> int | None:

@@ -10,9 +10,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from kvbench.records.run_record import ArmRecord, RunRecord
+from kvbench.analysis.comparison import OF_SPEEDS, place
+from kvbench.records.run_record import ArmRecord, RunRecord, SpeedVerdict
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
 REVISION = "model.revision"
@@ -69,7 +70,6 @@ def _entries(run: RunRecord, group: str) -> dict[str, Any]:
 LEAST_PROCESSES = 5
 RELEVANCE = 0.05  # across sessions, less moves by itself
 
-Verdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
 Process = tuple[object, object]  # the worker's pid and the time of its start
 
 
@@ -84,7 +84,7 @@ class GateRow:
     base_rate: float | None
     new_rate: float | None
     ratio: Interval | None  # new over base: above 1 is faster
-    verdict: Verdict
+    verdict: SpeedVerdict
     reason: str
 
     @property
@@ -129,7 +129,7 @@ class _Pair:
 
     def _row(self, arm: int, relevance: float, family: int) -> GateRow:
         before, after = _per_process(self.old, arm), _per_process(self.new, arm)
-        verdict: Verdict = "AMBIGUOUS"
+        verdict: SpeedVerdict = "AMBIGUOUS"
         ratio, reason = None, ""
         if min(len(before), len(after)) >= 2:
             ratio = independent_ratio_interval(before, after)
@@ -217,23 +217,20 @@ def _per_process(runs: Sequence[RunRecord], arm: int) -> list[float]:
     return [math.exp(sum(each) / len(each)) for each in logs.values()]
 
 
-def _judged(ratio: Interval, apart: Interval, relevance: float, family: int) -> tuple[Verdict, str]:
-    low, high = 1 / (1 + relevance), 1 + relevance
-    if ratio.low >= low and ratio.high <= high:
-        return "SAME", ""
-    beyond: Verdict | None = "FASTER" if ratio.low > high else "SLOWER" if ratio.high < low else None
-    if beyond is None:
-        return "AMBIGUOUS", "the interval reaches across an edge of the band: more processes would tell"
-    if apart.low <= 1 <= apart.high:
-        return "AMBIGUOUS", f"{beyond} by itself, but one of {family} may look so by chance: more processes would tell"
-    return beyond, ""
+def _judged(ratio: Interval, apart: Interval, relevance: float, family: int) -> tuple[SpeedVerdict, str]:
+    verdict = OF_SPEEDS[place(ratio.low, ratio.high, relevance)]
+    if verdict == "AMBIGUOUS":
+        return verdict, "the interval reaches across an edge of the band: more processes would tell"
+    if verdict != "SAME" and apart.low <= 1 <= apart.high:
+        return "AMBIGUOUS", f"{verdict} by itself, but one of {family} may look so by chance: more processes would tell"
+    return verdict, ""
 
 
-def worst(rows: Sequence[GateRow]) -> Verdict:
+def worst(rows: Sequence[GateRow]) -> SpeedVerdict:
     """The verdict over all rows: known to be slower, then not to be compared, then unclear, then the best of the rest.
 
     No rows are INVALID.
     """
     counts = Counter(row.verdict for row in rows)
-    order: tuple[Verdict, ...] = ("SLOWER", "INVALID", "AMBIGUOUS", "SAME", "FASTER")
+    order: tuple[SpeedVerdict, ...] = ("SLOWER", "INVALID", "AMBIGUOUS", "SAME", "FASTER")
     return next((verdict for verdict in order if counts[verdict]), "INVALID")

@@ -1,1 +1,1 @@
-"""What is recorded meanwhile: clocks, lanes, blocks, memory, sensors, environment."""
+"""What measures: clocks, memory, sensors, environment, probes of a machine, energy, stopping rules."""

@@ -9,7 +9,7 @@ from typing import Literal
 from kvbench.records.meaning import figure
 from kvbench.records.part import Part, SeriesPoint
 
-Verdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
+AgreementVerdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
 
 
 class AgreementStep(SeriesPoint):
@@ -144,7 +144,7 @@ class Agreement(Part):
         }
     )
 
-    verdict: Verdict | None
+    verdict: AgreementVerdict | None
     first_divergence: int | None = figure(
         "first divergence", "index", "higher", "Of the first new token at which the free runs differ."
     )

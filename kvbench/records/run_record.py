@@ -35,6 +35,7 @@ NO_COSTS = "what a step must read and compute is not predicted for this architec
 NO_PROCESSES = "the device lists no processes, or only ids that are not of this process's world, as in a container"
 OF_A_DEVICE = ("cuda", "hip", "cudnn", "device_memory_bytes", "device_uuid")  # in the environment
 
+SpeedVerdict = Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
 Status = Literal["ok", "invalid", "failed", "oom", "timeout", "crashed", "interrupted", "infeasible", "refused"]
 
 
@@ -156,7 +157,7 @@ class Comparison(Part):
         "break-even", "tokens", "lower", "Context length from which the candidate's step is the faster one."
     )
     agreement: Agreement
-    verdict: Literal["FASTER", "SLOWER", "SAME", "AMBIGUOUS", "INVALID"]
+    verdict: SpeedVerdict
     reasons: tuple[str, ...]
     diagnosis: tuple[Sentence, ...] = ()
 
