@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from kvbench.analysis.estimates import (
     BlockFigures,
@@ -41,7 +42,7 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
     figures = block_figures(blocks, arm)
     untimed = next((each for each in samples.untimed if each.arm == arm), None)
     return ArmRecord(
-        **shared(ArmRecord, spec),
+        **asdict(spec),
         cold=_cold(plan, samples, arm),
         ttft_s=estimate([block.ttft_s for block in figures]),
         itl_s=estimate([block.itl_s for block in figures]),
