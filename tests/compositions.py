@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from kvbench.config.conf_files import conf_folder
 
@@ -24,6 +26,7 @@ def keep_compositions(patch: pytest.MonkeyPatch) -> None:
     What is typed besides is laid over the copy by Hydra, and checked by us, every time. Where a folder of somebody
     else's takes part, everything is read anew.
     """
+    Plugins.instance()  # imports them
     find, put_together = config_loader_impl.create_defaults_list, ConfigLoaderImpl._compose_config_from_defaults_list
     read, store = CachingConfigRepository.load_config, ConfigStore.store
     files: dict[str, Any] = {}
@@ -57,13 +60,16 @@ def keep_compositions(patch: pytest.MonkeyPatch) -> None:
             unkept.setattr(CachingConfigRepository, "load_config", read)
             whole = put_together(self, defaults, CachingConfigRepository(repo.delegate))
         if _shipped(repo):
-            wholes[key] = pickle.dumps(whole)
+            with suppress(pickle.PicklingError):  # of a class that was imported a second time
+                wholes[key] = pickle.dumps(whole)
         return whole
 
     def store_once(self: Any, name: str, node: Any, *rest: Any, **more: Any) -> None:
         if rest or more or nodes.get(name) is not node:
             store(self, name, node, *rest, **more)
             nodes[name] = node
+            for kept in (files, choices, wholes):  # made with another schema, as of a module that was imported again
+                kept.clear()
 
     patches: list[tuple[Any, Callable[..., Any]]] = [
         (CachingConfigRepository, load_config),

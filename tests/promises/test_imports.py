@@ -13,16 +13,17 @@ import pytest
 
 Run = Callable[..., tuple[int, str, str]]
 
-# Runs the command line, then tells its exit code and the packages that this process has loaded.
+# Runs one command line after another; after each it tells the exit code and the packages that this process has loaded.
 PROBE = """
 import json, os, sys
 from kvbench.__main__ import main
-try:
-    code = main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-packages = sorted({name.partition(".")[0] for name in sys.modules} | {"scipy.stats"} & set(sys.modules))
-os.write(2, b"\\n" + json.dumps([code, packages]).encode())
+for arguments in json.loads(sys.argv[1]):
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    packages = sorted({name.partition(".")[0] for name in sys.modules} | {"scipy.stats"} & set(sys.modules))
+    os.write(2, b"\\nLOADED " + json.dumps([code, packages]).encode() + b"\\n")
 """
 
 # A main guard: the worker of a run is spawned and imports this program again.
@@ -34,13 +35,23 @@ HEAVY = {"torch", "transformers", "accelerate", "tokenizers", "scipy.stats"}
 WORKER_RUN = ("model=scripted", "launch=worker", "workload.new_tokens=4", "measure.warmup=0", "measure.blocks=8")
 
 
-def loaded_by(folder: Path, *arguments: str) -> tuple[int, set[str]]:
+Loaded = tuple[int, set[str]]
+
+
+def loaded_by(folder: Path, *arguments: str) -> Loaded:
     """Exit code and top-level packages of a process that ran the command line with these arguments."""
+    (loaded,) = loaded_by_each(folder, [list(arguments)])
+    return loaded
+
+
+def loaded_by_each(folder: Path, commands: list[list[str]]) -> list[Loaded]:
+    """The same after each of several command lines in one process: what one has loaded stays for those behind it."""
     program = folder / "probe.py"
     program.write_text(GUARDED)
-    ended = subprocess.run([sys.executable, str(program), *arguments], cwd=folder, capture_output=True, text=True)
-    code, packages = json.loads(ended.stderr.splitlines()[-1])
-    return code, set(packages)
+    command = [sys.executable, str(program), json.dumps(commands)]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    told = [json.loads(line.removeprefix("LOADED ")) for line in ended.stderr.splitlines() if line.startswith("LOADED")]
+    return [(code, set(packages)) for code, packages in told]
 
 
 COMMANDS = [
@@ -62,13 +73,16 @@ COMMANDS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[Loaded]:
+    return loaded_by_each(tmp_path_factory.mktemp("answers"), [arguments for _, arguments in COMMANDS])
+
+
 class TestTorch:
-    @pytest.mark.parametrize(
-        ("code", "arguments"), COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
-    )
-    def test_is_not_loaded_to_answer(self, tmp_path: Path, code: int, arguments: list[str]) -> None:
-        ended, packages = loaded_by(tmp_path, *arguments)
-        assert (code, set()) == (ended, HEAVY & packages)
+    @pytest.mark.parametrize("number", range(len(COMMANDS)), ids=lambda number: " ".join(COMMANDS[number][1]))
+    def test_is_not_loaded_to_answer(self, answers: list[Loaded], number: int) -> None:
+        code, packages = answers[number]
+        assert (COMMANDS[number][0], set()) == (code, HEAVY & packages)
 
     @pytest.mark.parametrize(
         "command",

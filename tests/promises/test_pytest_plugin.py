@@ -37,8 +37,10 @@ Baseline = Callable[..., None]
 
 
 @pytest.fixture
-def run_pytest(pytester: pytest.Pytester) -> Pytest:
-    """Runs a test file with the plugin and these options."""
+def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Pytest:
+    """Runs a test file with the plugin and these options, as if by itself: not beside what xdist runs around it."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(MEASURE + source)
