@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kvbench.commands import SUBCOMMANDS
 from kvbench.errors import KvbenchError
-from kvbench.printable import printable
+from kvbench.text import printable
 
 EXIT_INTERRUPTED = 130
 

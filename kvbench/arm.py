@@ -31,7 +31,7 @@ from kvbench.capabilities import (
     takes_masks,
 )
 from kvbench.options import Condition, setting, without_weights
-from kvbench.printable import printable
+from kvbench.text import printable
 
 if TYPE_CHECKING:
     CacheName = str

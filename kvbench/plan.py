@@ -11,8 +11,8 @@ from kvbench.arm import Arm
 from kvbench.capabilities import INTERRUPTED
 from kvbench.config.schema import Config
 from kvbench.errors import PromptError
-from kvbench.interruptions import default_steps
-from kvbench.workloads.prompts import bundled_prompts, long_text, read_prompts
+from kvbench.passes import default_steps
+from kvbench.prompts import bundled_prompts, long_text, read_prompts
 
 
 @dataclass(frozen=True)

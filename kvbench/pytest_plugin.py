@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from kvbench.records.run_record import RunRecord
     from kvbench.records.store import StoredRun
-    from kvbench.testing.session import GateSession
+    from kvbench.testing import GateSession
 
 FIXTURE = "kvbench"
 RELEVANCE = 0.05
@@ -49,9 +49,8 @@ class Experiments:
         if hasattr(config, "workerinput"):
             pytest.fail("kvbench: tests that run beside others disturb each other's times; run these without xdist")
         from kvbench.errors import KvbenchError
-        from kvbench.printable import printable
-        from kvbench.testing.experiment import NotMeasured, run_experiment
-        from kvbench.testing.session import Regressed
+        from kvbench.testing import NotMeasured, Regressed, run_experiment
+        from kvbench.text import printable
 
         count = config.getoption("kvbench_processes") if processes is None else processes
         self._calls += 1
@@ -75,7 +74,7 @@ class Experiments:
         session = self._request.config.pluginmanager.get_plugin("pytest-benchmark")
         if session is None or session.disabled:
             return
-        from kvbench.testing.rounds import benchmarks
+        from kvbench.testing import benchmarks
 
         node: Any = self._request.node
         call = getattr(node, "callspec", None)
@@ -154,8 +153,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if results is not None and (_inside(results, path) or _inside(path, results)):
         raise pytest.UsageError(f"--kvbench-results {results}: shares a folder with --kvbench-baseline {path}")
     from kvbench.errors import RecordError
-    from kvbench.printable import printable
-    from kvbench.testing.session import Baseline, GateSession
+    from kvbench.testing import Baseline, GateSession
+    from kvbench.text import printable
 
     try:
         baseline = Baseline.read(path, config.getoption("kvbench_relevance"))
@@ -198,7 +197,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The gate's table."""
     gate = config.stash.get(_GATE, None)
     if gate is not None and gate.rows:
-        from kvbench.printable import printable
+        from kvbench.text import printable
 
         terminalreporter.section(f"kvbench against {printable(str(gate.baseline.path))}")
         for line in gate.table().splitlines():

@@ -198,7 +198,7 @@ def _without_tokenizer(
     model: Any, config: Config, prompts: Prompts | None
 ) -> tuple[Any, Prompts, tuple[RunWarning, ...]]:
     """What stands in for a tokenizer, the prompts as token ids, and what the record should say about them."""
-    from kvbench.models.no_tokenizer import RANDOM_PROMPTS, RANDOM_TOKENS, WITHOUT_TEXT, NoTokenizer, random_prompts
+    from kvbench.models.tokenizers import RANDOM_PROMPTS, RANDOM_TOKENS, WITHOUT_TEXT, NoTokenizer, random_prompts
 
     if prompts is not None:
         return NoTokenizer(), prompts, (WITHOUT_TEXT,)

@@ -117,7 +117,7 @@ def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
 def _schema() -> Any:
     from jsonschema import Draft202012Validator
 
-    from kvbench.records.json_schema import record_schema
+    from kvbench.records.run_record import record_schema
 
     return Draft202012Validator(record_schema())
 

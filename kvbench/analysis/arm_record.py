@@ -18,7 +18,7 @@ from kvbench.analysis.estimates import (
 )
 from kvbench.analysis.limits import limit
 from kvbench.capabilities import MODES
-from kvbench.decoding.buckets import Buckets
+from kvbench.passes import Buckets
 from kvbench.plan import Plan
 from kvbench.records.arm_figures import Cold, Energy, ProofResult, Turn
 from kvbench.records.ceilings import Ceilings

@@ -9,12 +9,12 @@ from kvbench.analysis.comparison import Place, place, speedup, verdict_of
 from kvbench.analysis.host_speed import host_change_since
 from kvbench.analysis.regression import RELEVANCE
 from kvbench.plan import Plan
-from kvbench.quantities import fixed, format_value
 from kvbench.records.evidence import HOST_FIGURES, ArmRepeated, Audit, RunWarning, SweepAudit, SweepVerdict
 from kvbench.records.part import Estimate
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import AuditBlock, Block
+from kvbench.text import fixed, format_value
 
 NO_TIME = {"value": "a visit took no time"}
 ADVICE = {

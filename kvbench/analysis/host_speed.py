@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvbench.quantities import format_value
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.evidence import HOST_FIGURES, HostCheck, HostChecks, RunWarning
+from kvbench.text import format_value
 
 MOVED = 0.2  # relative: what a quiet host does not do by itself from one check to the next
 

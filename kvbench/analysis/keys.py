@@ -16,8 +16,8 @@ import kvbench
 from kvbench.arm import Arm
 from kvbench.config.compose import to_dict
 from kvbench.config.schema import ModelConfig
-from kvbench.hub_cache import cached_commit
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
+from kvbench.model_folder import cached_commit
 from kvbench.plan import Plan
 from kvbench.records.run_record import Keys
 from kvbench.records.samples import Prepared

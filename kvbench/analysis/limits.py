@@ -10,11 +10,10 @@ from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
 from kvbench.arm import Arm
-from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import INTERRUPTED, habits_of
-from kvbench.decoding.chunks import Chunks
-from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
+from kvbench.model_costs import Cost, cache_bytes, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts
+from kvbench.passes import Chunks
 from kvbench.plan import Plan
 from kvbench.records.arm_figures import Bound, Limit
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings

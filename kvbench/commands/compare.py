@@ -32,9 +32,8 @@ def main(argv: list[str]) -> int:
     if not 0 < arguments.relevance < 1:
         parser.error(f"--relevance {arguments.relevance:g}: must be between 0 and 1, such as 0.05 for 5 %")
     from kvbench.analysis.regression import gate, worst
+    from kvbench.commands.result_files import gather, say, write_stdout
     from kvbench.report.exports.formats import gate_data, gate_markdown, gate_summary
-    from kvbench.report.inputs import gather
-    from kvbench.report.outputs import say, write_stdout
 
     base, new = gather([arguments.base]), gather([arguments.new])
     rows = gate(

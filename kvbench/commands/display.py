@@ -16,19 +16,18 @@ from rich.segment import Segments
 from rich.text import Text as RichText
 
 from kvbench.plan import Plan
-from kvbench.printable import printable
 from kvbench.records.evidence import Stopping
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Tried
 from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.records.timings import Block
-from kvbench.report.console.run import comparison_table, outcome_lines, verdict_panel
-from kvbench.report.console.runs import RunRow, runs_table
-from kvbench.report.frontier import try_line
+from kvbench.report.console import RunRow, comparison_table, outcome_lines, runs_table, verdict_panel
+from kvbench.report.lengths import try_line
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
+from kvbench.text import printable
 
 Item = TypeVar("Item")
 

@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from kvbench.commands.arguments import Parser
-from kvbench.quantities import format_value
 from kvbench.readiness.machine import is_installed
 from kvbench.records.evidence import HOST_FIGURES
+from kvbench.text import format_value
 
 if TYPE_CHECKING:
     import torch
@@ -140,8 +140,7 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     from kvbench.measuring.clocks import HostClock
     from kvbench.measuring.environment import OtherCores
     from kvbench.measuring.probes import measure_ceilings
-    from kvbench.models.devices import resolve
-    from kvbench.models.fitting import free_bytes
+    from kvbench.models.devices import free_bytes, resolve
     from kvbench.records.ceilings import keep_ceilings
 
     def tell(what: str) -> None:

@@ -38,9 +38,8 @@ def main(argv: list[str]) -> int:
         if arguments.output is None or arguments.output.is_file():
             parser.error(f"--format={arguments.format} writes many files: give --output FOLDER")
         return _write_images(arguments)
+    from kvbench.commands.result_files import gather, write_file, write_stdout
     from kvbench.report.exports.formats import export
-    from kvbench.report.inputs import gather
-    from kvbench.report.outputs import write_file, write_stdout
     from kvbench.report.redaction import redacted_run
 
     found = gather(arguments.paths)
@@ -54,9 +53,8 @@ def main(argv: list[str]) -> int:
 
 
 def _write_images(arguments: argparse.Namespace) -> int:
+    from kvbench.commands.result_files import gather, say
     from kvbench.report.exports.images import write_images
-    from kvbench.report.inputs import gather
-    from kvbench.report.outputs import say
     from kvbench.report.redaction import redacted_run
 
     found = gather(arguments.paths)
@@ -67,8 +65,8 @@ def _write_images(arguments: argparse.Namespace) -> int:
 
 
 def _write_schema(output: Path | None) -> int:
-    from kvbench.records.json_schema import record_schema_json
-    from kvbench.report.outputs import write_file, write_stdout
+    from kvbench.commands.result_files import write_file, write_stdout
+    from kvbench.records.run_record import record_schema_json
 
     if output is None:
         write_stdout(record_schema_json())

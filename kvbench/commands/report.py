@@ -23,8 +23,7 @@ def main(argv: list[str]) -> int:
     Raises `RecordError` when a path does not exist, no run is usable, or the output cannot be written.
     """
     arguments = _parser().parse_args(argv)
-    from kvbench.report.inputs import Stream
-    from kvbench.report.outputs import say
+    from kvbench.commands.result_files import Stream, say
     from kvbench.report.page.html import build
 
     stream = Stream(arguments.paths)

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     Raises `RecordError` when the path does not exist or holds no usable run.
     """
     arguments = _parser().parse_args(argv)
-    from kvbench.report.inputs import gather
+    from kvbench.commands.result_files import gather
 
     found = gather([arguments.path])
     records = [run.record for run in found.runs]
@@ -56,16 +56,16 @@ def _is_run(path: Path) -> bool:
 
 
 def _print_json(records: Sequence[RunRecord], *, alone: bool) -> None:
+    from kvbench.commands.result_files import write_stdout
     from kvbench.report.exports.formats import record_json
-    from kvbench.report.outputs import write_stdout
 
     plain = [record.model_dump(mode="json") for record in records]
     write_stdout(record_json(plain[0] if alone else plain))
 
 
 def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
+    from kvbench.commands.result_files import say, write_stdout
     from kvbench.report.exports.formats import record_json
-    from kvbench.report.outputs import say, write_stdout
 
     if len(records) != 1:
         raise RecordError(f"--shapes is about one run and there are {len(records)}: name one run folder")
@@ -77,7 +77,7 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from kvbench.report.console.run import shapes_table
+    from kvbench.report.console import shapes_table
 
     console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
@@ -89,10 +89,9 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
 def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
-    from kvbench.report.console.run import comparison_table, verdict_panel
-    from kvbench.report.console.runs import run_row, runs_table
+    from kvbench.commands.result_files import say
+    from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
     from kvbench.report.names import run_name
-    from kvbench.report.outputs import say
 
     console = Console(highlight=False, markup=False, emoji=False)
     # Captured, then written in one go: rich would answer a closed pipe by ending the process with an error.

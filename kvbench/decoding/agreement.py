@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from kvbench.decoding.batches import make_batch
+from kvbench.decoding.forward import make_batch
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import Logits, largest_difference, rounding_noise
 from kvbench.decoding.sampling import Forced

@@ -17,11 +17,11 @@ from transformers import (
 
 from kvbench.capabilities import CACHES
 from kvbench.decoding.caches import quantiser_arguments
-from kvbench.decoding.chunks import WHOLE, Chunks
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.models.signature import library_cache, returned_cache
+from kvbench.passes import WHOLE, Chunks
 
 
 class Generate:

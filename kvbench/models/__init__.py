@@ -6,8 +6,7 @@ Importing this package makes transformers' `AutoConfig`, `AutoModelForCausalLM` 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from kvbench.models.yuan import YuanForCausalLM
-from kvbench.models.yuan_config import YuanConfig
-from kvbench.models.yuan_tokenizer import YuanTokenizer
+from kvbench.models.yuan_config import YuanConfig, YuanTokenizer
 
 AutoConfig.register("yuan", YuanConfig)
 AutoModelForCausalLM.register(YuanConfig, YuanForCausalLM)

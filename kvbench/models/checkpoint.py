@@ -11,11 +11,9 @@ from transformers import AutoConfig
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.hub_cache import commit_of
+from kvbench.model_folder import commit_of, instead_of_download, require_complete, weight_files
 from kvbench.models.hub import hub_config_folder, hub_folder
 from kvbench.models.sizing import WeightSize, predicted_weight_size
-from kvbench.offline_advice import instead_of_download
-from kvbench.weight_files import require_complete, weight_files
 
 DTYPES = {
     "float64": torch.float64,

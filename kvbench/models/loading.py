@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, facts_from_config
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.model_folder import SAFETENSORS, folder_format, instead_of_download
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
-from kvbench.models.devices import require_dtype
-from kvbench.models.fitting import check_fit, free_bytes_everywhere, require_fit
-from kvbench.models.hub_errors import explained
+from kvbench.models.devices import check_fit, free_bytes_everywhere, require_dtype, require_fit
+from kvbench.models.hub import explained
 from kvbench.models.quantization import quantization_config, require_computing, require_quantization
-from kvbench.models.quiet import quietly
 from kvbench.models.random_weights import random_model
 from kvbench.models.sizing import weight_parts, weight_size
-from kvbench.offline_advice import instead_of_download
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.evidence import RunWarning
-from kvbench.weight_files import SAFETENSORS, folder_format
+
+# Loading without chatter: progress bars and log lines of the libraries would tear the live display.
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Errors only, and no bars, from transformers and the hub's client; both are put back as they were."""
+    levels = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    transformers_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(levels[0])
+        hub_logging.set_verbosity(levels[1])
+        if bars[0]:
+            transformers_logging.enable_progress_bar()
+        if bars[1]:
+            enable_progress_bars()
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import require_dtype
-from kvbench.models.loading import LoadedModel
+from kvbench.models.loading import LoadedModel, quietly
 from kvbench.models.own import OwnCausalLM
-from kvbench.models.own_text import FoldedBytes, own_text
-from kvbench.models.quiet import quietly
 from kvbench.models.sizing import weight_size
+from kvbench.models.tokenizers import FoldedBytes, own_text
 from kvbench.records.evidence import RunWarning
 
 T = TypeVar("T")

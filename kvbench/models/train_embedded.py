@@ -30,7 +30,7 @@ from kvbench.models.embedded_pieces import STOP, Piece
 from kvbench.models.embedded_sums import sum_pieces
 from kvbench.models.embedded_text import document, documents
 from kvbench.models.embedded_tokenizer import POSITIONS, train_tokenizer
-from kvbench.models.quiet import quietly
+from kvbench.models.loading import quietly
 
 FOLDER = Path(__file__).with_name("embedded")
 WARM_UP_STEPS = 100

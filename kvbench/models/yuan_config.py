@@ -1,11 +1,11 @@
-"""The configuration of Yuan 2.0 models, read from the config.json that was published with them."""
+"""The configuration of Yuan 2.0 models, and their tokenizer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import LlamaTokenizer, PreTrainedConfig
 
 
 @strict
@@ -69,3 +69,14 @@ class YuanConfig(PreTrainedConfig):
             )
         if not self.causal_mask:
             raise ValueError("causal_mask=false: only causal models are built")
+
+
+# The tokenizer of Yuan 2.0's own folder: LLaMA's sentencepiece kind with other special tokens.
+
+
+class YuanTokenizer(LlamaTokenizer):
+    """What config.json names as "YuanTokenizer": nothing is added to a text, and `<eod>` ends a document."""
+
+    def __init__(self, vocab: Any = None, merges: Any = None, **named: Any) -> None:
+        own = {"eos_token": "<eod>", "add_bos_token": False, "add_eos_token": False}
+        super().__init__(vocab, merges, **{**own, **named})

@@ -16,10 +16,15 @@ from typing import Any
 import kvbench
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ConfigError, ModelUnavailable, PromptError
-from kvbench.hub_cache import cache_location, cached_folder, is_offline
-from kvbench.offline_advice import instead_of_download
+from kvbench.model_folder import (
+    cache_location,
+    cached_folder,
+    instead_of_download,
+    is_complete,
+    is_offline,
+    require_complete,
+)
 from kvbench.plan import Plan
-from kvbench.weight_files import is_complete, require_complete
 
 EMBEDDED = Path(kvbench.__file__).parent / "models" / "embedded"
 # Names that transformers takes for the context of every architecture that states them: others may be something else.

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from kvbench.quantities import Unit
+from kvbench.text import Unit
 
 Better = Literal["lower", "higher", "none"]
 Group = Literal["speed", "first visit", "single steps", "memory", "proof", "energy", "limit"]  # in the tables' order

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kvbench.quantities import format_interval
 from kvbench.records.meaning import figure, unit_of
+from kvbench.text import format_interval
 
 NOT_KNOWN = "not known"  # a defect: every null has its sentence, and a test looks for this one
 # Beside the fields in an object's dictionary, since they are no part of the record.

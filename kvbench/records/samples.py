@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvbench.interruptions import NONE, Interruptions
+from kvbench.passes import NONE, Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import HostChecks, HostSample, Phase, RunWarning, Stopping
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried

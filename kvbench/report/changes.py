@@ -9,11 +9,10 @@ from pathlib import Path
 
 from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
 from kvbench.arm import arm_names
-from kvbench.printable import printable
-from kvbench.quantities import UNKNOWN, format_interval, format_value
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
+from kvbench.text import UNKNOWN, format_interval, format_value, printable
 
 HEAD = ("run", "prompt", "new", "batch", "arm", "before", "after", "after ÷ before", "processes", "verdict")
 FEW = "too few runs for a verdict"

@@ -1,11 +1,12 @@
-"""Numbers with their intervals, as people read them; single ones are `kvbench.quantities`."""
+"""Numbers with their intervals as people read them, and why a value is unknown."""
 
 from __future__ import annotations
 
 import math
 
-from kvbench.quantities import UNKNOWN, Unit, format_interval, format_value, scale
 from kvbench.records.part import Estimate, Speedup
+from kvbench.records.run_record import RunRecord
+from kvbench.text import UNKNOWN, Unit, format_interval, format_value, printable, scale
 
 __all__ = [
     "UNKNOWN",
@@ -39,3 +40,22 @@ def axis_scale(values: list[float], unit: Unit) -> tuple[float, str]:
     """What to divide by, and the unit's name, so that the largest of the values reads well on an axis."""
     factor, suffix = scale(max(values, default=1.0), unit)
     return factor, suffix.strip()
+
+
+# Why a value of a record is unknown.
+
+
+NOT_GIVEN = "the record gives no reason"
+
+
+def null_reason(record: RunRecord, pointer: str) -> str:
+    """The reason for the null at a JSON pointer such as `/arms/0/energy/joules_per_token`.
+
+    A reason given for an estimate's `value`, or for the part that the pointer lies in, counts too; the nearest wins.
+    """
+    reasons = record.null_reasons
+    candidates = [pointer, f"{pointer}/value"]
+    while "/" in pointer.strip("/"):
+        pointer = pointer.rpartition("/")[0]
+        candidates.append(pointer)
+    return printable(next((reasons[candidate] for candidate in candidates if candidate in reasons), NOT_GIVEN))

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kvbench.arm import arm_names
-from kvbench.printable import printable
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.scaling import BreakEven
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, format_value
-from kvbench.report.frontier import frontier_sentences
-from kvbench.report.growth import growth_sentences
+from kvbench.report.lengths import frontier_sentences, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.verdicts import pairs
+from kvbench.text import printable
 
 Kind = Literal["sizes", "break-even", "turns", "speed-up", "one arm"]
 

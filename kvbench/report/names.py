@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvbench.arm import arm_names
-from kvbench.printable import printable
 from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import UNKNOWN
+from kvbench.text import printable
 
 
 def run_name(record: RunRecord) -> str:

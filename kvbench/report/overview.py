@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from kvbench.arm import arm_names
-from kvbench.printable import printable
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
-from kvbench.report.frontier import frontier_of
+from kvbench.report.lengths import frontier_of
 from kvbench.report.names import Aspects, run_aspects, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
+from kvbench.text import printable
 
 MOST_NAMED = 6  # devices or verdicts in a sentence
 

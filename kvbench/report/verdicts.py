@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvbench.arm import arm_names
-from kvbench.printable import printable
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
-from kvbench.report.formatting import UNKNOWN, format_estimate, format_level
-from kvbench.report.nulls import null_reason
+from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, null_reason
+from kvbench.text import printable
 
 VALID = "VALID"
 MOST_SENTENCES = 3  # pairs of arms; more are easier to read as rows of a table

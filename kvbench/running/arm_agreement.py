@@ -25,10 +25,10 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
-from kvbench.decoding.setting import TorchSetting
-from kvbench.interruptions import Interruptions
+from kvbench.decoding.settings import TorchSetting
 from kvbench.models.checkpoint import DTYPES
-from kvbench.models.fitting import free_bytes
+from kvbench.models.devices import free_bytes
+from kvbench.passes import Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.untimed import UntimedPass
 from kvbench.running.model_on_device import ModelOnDevice

@@ -9,23 +9,19 @@ import torch
 
 from kvbench.arm import Arm
 from kvbench.capabilities import EAGER, MODES, habits_of
-from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
-from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.engines.compiled import Compiled
-from kvbench.decoding.engines.eager import EAGER as PLAIN
+from kvbench.decoding.engines.engine import EAGER as PLAIN
+from kvbench.decoding.engines.engine import Engine, is_repeatable
 from kvbench.decoding.engines.graph import Graph
-from kvbench.decoding.engines.protocol import Engine
-from kvbench.decoding.engines.repeating import is_repeatable
 from kvbench.decoding.generate import Generate, compiles
-from kvbench.decoding.habits import Habits
-from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
+from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.errors import ModelUnavailable
-from kvbench.interruptions import Interruptions
+from kvbench.passes import Buckets, Chunks, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
 
@@ -39,7 +35,7 @@ def engine_of(arm: Arm, device: torch.device) -> Engine:
         case "graph":
             return Graph(device)
         case "fused":
-            from kvbench.decoding.engines.fused.engine import Fused  # Triton is there on a GPU alone
+            from kvbench.decoding.engines.fused.step import Fused  # Triton is there on a GPU alone
 
             return Fused(device)
         case _:

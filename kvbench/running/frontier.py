@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvbench.errors import RunFailed
-from kvbench.memory_budget import Decoding, largest
-from kvbench.model_costs import facts_from_mapping
+from kvbench.model_costs import Decoding, facts_from_mapping, largest
 from kvbench.plan import Attempt, Plan
 from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried

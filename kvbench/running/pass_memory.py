@@ -12,17 +12,15 @@ import psutil
 import torch
 
 from kvbench.arm import Arm
-from kvbench.cache_sizes import MESSAGES, predicted_bytes, unknown_reason
-from kvbench.decoding.cache_bytes import host_bytes, logical_bytes, storage_bytes
-from kvbench.decoding.own_witness import witness_of
-from kvbench.decoding.proof import passes_by_token, together
+from kvbench.decoding.caches import host_bytes, logical_bytes, storage_bytes
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch, Unobserved
-from kvbench.decoding.witness import Witness
+from kvbench.decoding.recorder import Witness, witness_of
 from kvbench.errors import DeviceUnavailable
-from kvbench.interruptions import Interruptions
 from kvbench.measuring import memory
-from kvbench.models.fitting import GIB, free_bytes
-from kvbench.models.no_tokenizer import NoTokenizer
+from kvbench.model_costs import MESSAGES, predicted_bytes, unknown_reason
+from kvbench.models.devices import GIB, free_bytes
+from kvbench.models.tokenizers import NoTokenizer
+from kvbench.passes import Interruptions, passes_by_token, together
 from kvbench.plan import Attempt
 from kvbench.records.evidence import Reconciliation
 from kvbench.records.scaling import Capacity

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 
 from kvbench.arm import Arm, device_conflict, too_short
-from kvbench.cache_sizes import predicted_bytes, quantised_conflict
 from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
-from kvbench.interruptions import NONE, Interruptions
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
+from kvbench.model_costs import predicted_bytes, quantised_conflict
 from kvbench.model_facts import DTYPE_BYTES, ModelFacts
-from kvbench.models.fitting import free_bytes, require_fit
+from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
+from kvbench.passes import NONE, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
 

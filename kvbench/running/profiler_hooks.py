@@ -20,7 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from kvbench.measuring.probes import launch_rounds_s
-from kvbench.quantities import format_value
+from kvbench.text import format_value
 
 TEARDOWN = "TEARDOWN_CUPTI"
 NO_LAZY_START = "DISABLE_CUPTI_LAZY_REINIT"  # with it kineto attaches CUPTI again as soon as it is detached

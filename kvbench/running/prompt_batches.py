@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, overload
 
 from kvbench.errors import ConfigError, PromptError
-from kvbench.interruptions import Interruptions
+from kvbench.passes import Interruptions
 from kvbench.plan import Plan, Prompts
 
 PROFILED_BATCHES = 8  # of many, spread over them

@@ -12,20 +12,17 @@ from itertools import chain
 from typing import Any
 
 from kvbench.arm import Arm
-from kvbench.cache_sizes import cache_bytes
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
-from kvbench.decoding.buckets import Buckets
-from kvbench.decoding.chunks import Chunks
-from kvbench.decoding.proof import passes_by_token, together
 from kvbench.decoding.protocol import Decoded, Observer, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
-from kvbench.interruptions import Interruptions
 from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
 from kvbench.measuring.environment import base_environment, neighbours
 from kvbench.measuring.scripted_device import ScriptedSensors
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
+from kvbench.model_costs import cache_bytes
 from kvbench.model_facts import ModelFacts, facts_from_config
+from kvbench.passes import Buckets, Chunks, Interruptions, passes_by_token, together
 from kvbench.plan import Attempt, Plan
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.evidence import HostCheck

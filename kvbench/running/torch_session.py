@@ -6,14 +6,14 @@ from dataclasses import asdict
 from functools import partial
 
 from kvbench.capabilities import attention_conflict, takes_masks
-from kvbench.decoding.batches import make_batch
+from kvbench.decoding.forward import make_batch
 from kvbench.decoding.protocol import Unobserved
 from kvbench.errors import KvbenchError
-from kvbench.interruptions import Interruptions
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import torch_environment
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
+from kvbench.passes import Interruptions
 from kvbench.plan import Plan
 from kvbench.records.samples import Prepared
 from kvbench.running import preconditions

@@ -10,12 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from kvbench.capabilities import MODES
-from kvbench.decoding.buckets import Buckets
-from kvbench.decoding.chunks import Chunks
-from kvbench.decoding.proof import Promise, prove
 from kvbench.decoding.protocol import Pass
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import OtherCores
+from kvbench.passes import Buckets, Chunks, Promise, prove
 from kvbench.records.evidence import LengthProbe
 from kvbench.records.samples import Watching
 from kvbench.records.timings import (

@@ -21,7 +21,7 @@ import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import kvbench.commands.single  # noqa: F401 - before the processes are forked
+import kvbench.commands.runs  # noqa: F401 - before the processes are forked
 from kvbench.__main__ import main as kvbench_main
 
 TOY = """
@@ -55,7 +55,7 @@ from pathlib import Path
 import torch
 
 import kvbench
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.store import RunFolder
 from toy import build
 

@@ -10,7 +10,7 @@ import torch
 
 import kvbench
 from kvbench.errors import ConfigError
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="wants a CUDA device")]
 

@@ -62,14 +62,13 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
     import torch
 
     from kvbench.decoding.agreement import follow
-    from kvbench.decoding.batches import make_batch
-    from kvbench.decoding.buckets import Buckets
     from kvbench.decoding.caches import CacheMaker
-    from kvbench.decoding.engines.eager import EAGER
-    from kvbench.decoding.forward import Forward
+    from kvbench.decoding.engines.engine import EAGER
+    from kvbench.decoding.forward import Forward, make_batch
     from kvbench.decoding.loops import CachedLoop, NoCacheLoop
     from kvbench.decoding.sampling import Forced
-    from kvbench.decoding.setting import TorchSetting
+    from kvbench.decoding.settings import TorchSetting
+    from kvbench.passes import Buckets
 
     dice = torch.Generator().manual_seed(1)
     ids = [torch.randint(1, 499, (length,), generator=dice).tolist() for length in prompts]
@@ -99,7 +98,7 @@ def apart(first, second):
 @pytest.mark.parametrize("prompts", PROMPTS)
 @pytest.mark.parametrize(("architecture", "changes"), FAMILIES)
 def test_the_fused_step_computes_what_the_model_computes(cuda, architecture, changes, prompts):
-    from kvbench.decoding.engines.fused.engine import Fused
+    from kvbench.decoding.engines.fused.step import Fused
 
     model = build(architecture, changes, cuda)
     right = logits(model, "cached", cuda, PROMPTS[prompts])
@@ -147,7 +146,7 @@ def test_grouped_attention_computes_what_sdpa_computes(cuda, prompts):
 
 
 def test_a_model_that_the_kernels_only_seem_to_know_is_refused(cuda):
-    from kvbench.decoding.engines.fused.engine import Fused
+    from kvbench.decoding.engines.fused.step import Fused
     from kvbench.errors import ModelUnavailable
 
     model = build(*FAMILIES[1], cuda)

@@ -11,18 +11,15 @@ from host_waits import FIRST, LAST, host_waits
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.buckets import Buckets
 from kvbench.decoding.caches import CacheMaker
-from kvbench.decoding.chunks import Chunks
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.graph import Graph
-from kvbench.decoding.forward import Forward
-from kvbench.decoding.habits import Habits
-from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
+from kvbench.decoding.forward import Forward, make_batch
+from kvbench.decoding.loops import CachedLoop, Habits, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
+from kvbench.passes import Buckets, Chunks
 
 pytestmark = [
     pytest.mark.gpu,
@@ -64,7 +61,7 @@ def compiled() -> Compiled:
 
 
 def fused() -> Any:
-    from kvbench.decoding.engines.fused.engine import Fused  # Triton is there on a GPU alone
+    from kvbench.decoding.engines.fused.step import Fused  # Triton is there on a GPU alone
 
     return Fused(torch.device("cuda"))
 

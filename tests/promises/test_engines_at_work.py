@@ -11,10 +11,10 @@ import torch
 from compiling import plainly
 from transformers import DynamicCache, StaticCache
 
-from kvbench.decoding.engines import repeating
+from kvbench.decoding.engines import engine
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.generate import compiles
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.errors import ModelUnavailable
 from kvbench.records.store import find_runs
 
@@ -47,7 +47,7 @@ def test_an_engine_that_steps_go_past_is_refused(
     run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Compiled, "_prepared", plainly)
-    monkeypatch.setattr(repeating, "_is_prefill", lambda *_: True)
+    monkeypatch.setattr(engine, "_is_prefill", lambda *_: True)
     code, _, _ = run_kvbench("mode=cached", "cache=static", "engine=compiled", *QUICK, *SHORT)
     (ended,) = find_runs([tmp_path / "results"]).runs
     reason = "engine=compiled: 3 of 3 passes of GemmaForCausalLM went past it: use engine=eager"

@@ -14,10 +14,6 @@ from typing import Any
 import pytest
 
 # pytester forgets what an inner session imported, and numpy cannot be imported twice: all of it is here before.
-import kvbench.running.scripted
-import kvbench.testing.experiment
-import kvbench.testing.rounds
-import kvbench.testing.session  # noqa: F401
 from kvbench.records.store import RECORD, find_runs
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,9 @@ import jsonschema
 import pytest
 
 from kvbench.commands.display import Display
-from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
-from kvbench.records.json_schema import record_schema
-from kvbench.records.run_record import RunRecord
+from kvbench.point import measure_point
+from kvbench.records.run_record import RunRecord, record_schema
 from kvbench.records.store import BLOCKS, CONFIG, LOG, PROMPTS, RECORD, REPORT, STEPS, StoredRun, find_runs, read_steps
 from kvbench.running.supervisor import InlineRunner
 

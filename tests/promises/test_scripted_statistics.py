@@ -23,10 +23,10 @@ from shares import too_few, too_many
 from kvbench.analysis.comparison import speedup, verdict_of
 from kvbench.analysis.estimates import block_figures
 from kvbench.commands.display import Display
-from kvbench.commands.point import measure_point
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
 from kvbench.plan import make_plan
+from kvbench.point import measure_point
 from kvbench.records.run_record import Speedup
 from kvbench.records.timings import Block
 from kvbench.running.job import run_job

@@ -209,6 +209,6 @@ class TestTheExitCode:
 
 
 def test_ids_of_many_points_of_one_second_do_not_meet() -> None:
-    from kvbench.commands.point import new_run_id
+    from kvbench.point import new_run_id
 
     assert 2000 == len({new_run_id() for _ in range(2000)})

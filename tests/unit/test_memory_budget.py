@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten
 from transformers import DynamicCache
 
 from kvbench.arm import Arm
-from kvbench.memory_budget import Decoding, largest, peak_bytes
+from kvbench.model_costs import Decoding, largest, peak_bytes
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
 from kvbench.models.sizing import weight_size

@@ -12,7 +12,7 @@ from kvbench.config.compose import load_config, sources
 from kvbench.config.conf_files import conf_folder
 from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
 from kvbench.model_facts import ModelFacts, facts_from_config
-from kvbench.models.quiet import quietly
+from kvbench.models.loading import quietly
 from kvbench.models.signature import library_cache
 from kvbench.models.sizing import predicted_weight_parts, weight_parts, weight_size
 

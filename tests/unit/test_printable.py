@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from kvbench.printable import printable
+from kvbench.text import printable
 
 EVERY_CHARACTER = [chr(code) for code in range(0x110000)]
 

@@ -10,7 +10,7 @@ from own_models import nano
 
 import kvbench
 from kvbench.errors import BadInput, ConfigError, KvbenchError
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.run_record import RunRecord
 from kvbench.report.formatting import format_estimate
 from kvbench.running.job import Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm, percent
 from kvbench.analysis.diagnosis.surcharges import VISIBLE_PADDING
 from kvbench.capabilities import CACHES
-from kvbench.quantities import fixed, format_value
 from kvbench.records.evidence import Sentence
+from kvbench.text import fixed, format_value
 
 NEAR = 0.75  # of the read bandwidth; what compilers make of a step stays below, kernels written for it come here
 BEYOND = 1.1  # a share that no ceiling allows: the working set came from a cache that the ceiling did not

@@ -5,10 +5,10 @@ from __future__ import annotations
 from kvbench.analysis.diagnosis.pair import Citing, Pair, both, keeps_past, of_arm, two_digits
 from kvbench.arm import arm_conflict, device_conflict
 from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE
-from kvbench.quantities import fixed, format_value
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import ArmRecord
 from kvbench.records.scaling import BreakEven
+from kvbench.text import fixed, format_value
 
 REPEATED_CACHE = "static"  # the kind whose steps all have one shape
 REPLACEABLE = (NO_CACHE, "dynamic", REPEATED_CACHE)  # in which keys and values are the same and in the same place

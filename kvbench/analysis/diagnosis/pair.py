@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from kvbench.arm import in_words
-from kvbench.quantities import Unit, fixed, format_value
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
+from kvbench.text import Unit, fixed, format_value
 
 CLOSE = 0.05  # relative: two figures that one number stands for in a sentence
 Shown = Unit | Callable[[Any], object]

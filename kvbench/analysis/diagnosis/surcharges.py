@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from kvbench.analysis.diagnosis.pair import Citing, Pair, close, differing, keeps_past, of_arm, percent, two_digits
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.capabilities import ENGINES, HABITS, MODES, habits_of
-from kvbench.quantities import decimals, fixed, scale
 from kvbench.records.evidence import LengthProbe, Sentence
 from kvbench.records.run_record import ArmRecord
 from kvbench.records.untimed import is_cudnn_attention
+from kvbench.text import decimals, fixed, scale
 
 NOTEWORTHY = 1.5  # times a second visit
 CHEAP = 1.25  # times its own second visit: an attention that pays nothing the first time

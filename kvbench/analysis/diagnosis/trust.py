@@ -11,9 +11,9 @@ from kvbench.analysis.comparison import MIN_BLOCKS
 from kvbench.analysis.diagnosis.pair import Citing, Pair, keeps_past, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_kept, unlike_text
-from kvbench.quantities import fixed
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
+from kvbench.text import fixed
 
 LEAST = "measure.blocks=8"
 MOST_BLOCKS = 200  # beyond that a quieter machine is the better advice

@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from kvbench.decoding.engines.rehearsal import CacheState
-from kvbench.decoding.engines.repeating import Repeat, Repeating
+from kvbench.decoding.engines.engine import CacheState, Repeat, Repeating
 from kvbench.errors import ModelUnavailable, reason_of
 
 REHEARSALS = 2  # after the first: one warms up what a CUDA graph is recorded from, one records it

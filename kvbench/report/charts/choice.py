@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvbench.records.run_record import RunRecord
-from kvbench.report.charts.agreement import agreement
-from kvbench.report.charts.device import device_timeline
-from kvbench.report.charts.figures import Chart
-from kvbench.report.charts.frontier import frontier
-from kvbench.report.charts.growth import cumulative_by_law, latency_by_law
-from kvbench.report.charts.limits import roofline, step_time
-from kvbench.report.charts.memory import cache_by_context, memory_over_run, memory_stack
-from kvbench.report.charts.overview import speed_by_run, speedup_by_prompt
-from kvbench.report.charts.palette import Look
+from kvbench.report.charts.agreement_charts import agreement
+from kvbench.report.charts.device_charts import device_timeline
+from kvbench.report.charts.figures import Chart, Look
+from kvbench.report.charts.length_charts import cumulative_by_law, frontier, latency_by_law
+from kvbench.report.charts.limit_charts import roofline, step_time
+from kvbench.report.charts.memory_charts import cache_by_context, memory_over_run, memory_stack
+from kvbench.report.charts.overview_charts import speed_by_run, speedup_by_prompt
 from kvbench.report.charts.series import StepSeries, block_series
-from kvbench.report.charts.speed import speed, speedup
-from kvbench.report.charts.steps import cumulative_time, latency_by_context, step_distribution
+from kvbench.report.charts.speed_charts import speed, speedup
+from kvbench.report.charts.step_charts import cumulative_time, latency_by_context, step_distribution
 from kvbench.report.names import prompt_series, run_labels
 from kvbench.report.overview import Summary
 

@@ -1,20 +1,149 @@
-"""A chart as the page takes it: a figure for plotly.js as plain data, and one sentence that says what it shows.
-
-Plain, because a page over thousands of runs has no time for plotly's own objects: the tests have plotly check them.
-Text and grid colours are left to the page, which sets them for its light and its dark theme.
-"""
+"""A chart as the page takes it: a figure for plotly.js as plain data, and one sentence."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import count
 from typing import Any
 
 from kvbench.records.part import Estimate, Speedup
-from kvbench.report.charts.palette import NEUTRAL, Look
-from kvbench.report.shortening import shortened
+
+# One colour, dash and marker per arm, the same in every chart of a page.
+
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers (https://jfly.uni-koeln.de/color/), without those
+# that have less than 3:1 contrast on the white or on the dark page; the last three fill up in the same range.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A6761D", "#7B6FD0", "#5F8A99")
+NEUTRAL = "#7F8790"
+# Dash and marker repeat what the colour says, for a print in grey. Each list is run through by itself, and the numbers
+# of their items have no common divisor: of 42 arms no two share colour and dash, colour and marker, or dash and marker.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+MARKERS = (
+    *("circle", "square", "diamond", "triangle-up", "x", "cross", "star"),
+    *("hexagon", "triangle-down", "pentagon", "hourglass"),
+)
+
+# Parts of memory, which are no arms: dark and light in turn, so that neighbours stay apart in grey too.
+PARTS = {
+    "weights": "#3B6EA8",
+    "KV cache": "#E08A3C",
+    "step peak": "#4F8F63",
+    "allocator slack": "#A9B4C0",
+    "device context": "#8064A8",
+    "kernels": "#CF9CC2",
+    "elsewhere": "#6F7882",
+    "rest of the process": "#A9B4C0",
+    "unexplained": "#C0392B",
+}
+WARNING = "#D55E00"
+
+# A mode looks the same in every report.
+OF_MODE = {"cached": 0, "nocache": 1, "generate": 2, "nocache_naive": 3, "generate_nocache": 4}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one arm is drawn."""
+
+    colour: str
+    dash: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page, as report.css has them: for pictures, which no stylesheet reaches."""
+
+    page: str
+    text: str
+    line: str
+
+
+LIGHT = Theme("#ffffff", "#1b1f24", "#dde1e6")
+DARK = Theme("#14171c", "#e4e7eb", "#323842")
+THEMES = {"light": LIGHT, "dark": DARK}
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look per arm name. The first arm of a mode gets its mode's, further ones what is free."""
+    given: dict[str, int] = {}
+    for name in names:
+        if name not in given:
+            own = OF_MODE.get(name.split(" ")[0])
+            taken = set(given.values())
+            free = (index for index in count() if index not in taken and index not in OF_MODE.values())
+            given[name] = own if own is not None and own not in taken else next(free)
+    return {name: _look(index) for name, index in given.items()}
+
+
+def _look(index: int) -> Look:
+    return Look(*(each[index % len(each)] for each in (COLOURS, DASHES, MARKERS)))
+
+
+# Names cut to the room there is, such that what tells them apart stays.
+
+
+LEAD = 4  # characters shown before the first one that differs
+MOST_ROUNDS = 8  # of looking for the next difference; names that need more are numbered
+
+
+def middle_cut(text: str, most: int) -> str:
+    """The text without its middle where it is longer than `most`."""
+    if len(text) <= most:
+        return text
+    end = most // 2
+    return f"{text[: most - end - 1]}…{text[-end:]}"
+
+
+def shortened(names: Sequence[str], most: int) -> tuple[str, ...]:
+    """Every name in at most `most` characters; different names stay different.
+
+    A name loses its middle. Where that makes two alike, their beginning is followed by the place at which they part.
+    """
+    found = {name: middle_cut(name, most) for name in names}
+    for _ in range(MOST_ROUNDS):
+        alike = _alike(found)
+        for group in alike:
+            parting = _parting(group)
+            found |= {name: _window(name, parting, most) for name in group}
+        if not alike:
+            break
+    for group in _alike(found):
+        for number, name in enumerate(group, start=1):
+            mark = f" #{number}"
+            found[name] = f"{found[name][: most - len(mark)]}{mark}"
+    return tuple(found[name] for name in names)
+
+
+def _alike(found: dict[str, str]) -> list[list[str]]:
+    counts = Counter(found.values())
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, short in found.items():
+        if counts[short] > 1:
+            groups[short].append(name)
+    return list(groups.values())
+
+
+def _parting(group: Sequence[str]) -> int:
+    """How many characters all of a group begin with."""
+    parted = (place for place, characters in enumerate(zip(*group, strict=False)) if len(set(characters)) > 1)
+    return next(parted, min(map(len, group)))
+
+
+def _window(name: str, parting: int, most: int) -> str:
+    """The beginning of a name, and what stands around the place where it parts from another."""
+    begin = max(0, parting - LEAD)
+    head = min(begin, most // 3)
+    if begin <= head:
+        return f"{name[: most - 1]}…"
+    room = most - head - 1
+    rest = name[begin:]
+    return f"{name[:head]}…{rest if len(rest) <= room else f'{rest[: room - 1]}…'}"
+
 
 CHART_HEIGHT_PX = 330
 LABEL_CHARACTERS = 44

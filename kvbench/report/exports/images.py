@@ -14,8 +14,7 @@ from kvbench.errors import BadInput, RecordError
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
 from kvbench.report.charts.choice import overview_charts, run_charts
-from kvbench.report.charts.figures import Chart
-from kvbench.report.charts.palette import THEMES, Theme, looks
+from kvbench.report.charts.figures import THEMES, Chart, Theme, looks
 from kvbench.report.charts.series import step_series
 from kvbench.report.exports.formats import escaped
 from kvbench.report.names import run_labels, run_name

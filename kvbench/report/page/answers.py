@@ -8,11 +8,19 @@ from itertools import groupby
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.formatting import UNKNOWN, format_value
-from kvbench.report.frontier import TITLES, frontier_limit, frontier_rows, frontier_sentences
-from kvbench.report.growth import BEYOND, CAPTION, growth_arms, growth_rows, growth_sentences
-from kvbench.report.nulls import null_reason
-from kvbench.report.preparations import preparations
+from kvbench.report.formatting import UNKNOWN, format_value, null_reason
+from kvbench.report.lengths import (
+    BEYOND,
+    CAPTION,
+    TITLES,
+    frontier_limit,
+    frontier_rows,
+    frontier_sentences,
+    growth_arms,
+    growth_rows,
+    growth_sentences,
+)
+from kvbench.report.run_facts import preparations
 from kvbench.report.verdicts import extra_memory_bytes, pairs
 
 

@@ -2,40 +2,103 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
-from kvbench.printable import printable
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
 from kvbench.report.changes import HEAD as CHANGES_HEAD
 from kvbench.report.changes import Changes, Sides
 from kvbench.report.charts.choice import overview_charts, run_charts
-from kvbench.report.charts.figures import Chart
-from kvbench.report.charts.palette import Look, looks
+from kvbench.report.charts.figures import Chart, Look, looks
 from kvbench.report.charts.series import StepSeries, step_series
 from kvbench.report.names import run_labels
 from kvbench.report.overview import Summary, overview_sentences, summary
-from kvbench.report.page.scripts import content_policy, scripts
 from kvbench.report.page.sections import Section, section
-from kvbench.report.page.selection import MOST_SECTIONS, selected
 from kvbench.report.page.table import overview_table
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text
+from kvbench.text import printable
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+# The scripts of a page, and the policy that lets a browser run these and load nothing.
+
+
+OURS = ("charts.js", "clipboard.js", "table.js", "confidence.js", "page.js")
+
+
+def scripts() -> tuple[Markup, ...]:
+    """Plotly's own code, then ours in the order in which one builds on the other."""
+    templates = files("kvbench.report.page") / "templates"
+    ours = [(templates / name).read_text(encoding="utf-8") for name in OURS]
+    return tuple(Markup(each) for each in (get_plotlyjs(), *ours))  # noqa: S704 - code, not a string of a run's
+
+
+def content_policy(allowed: Sequence[str]) -> str:
+    """Scripts by their digest alone, no eval, nothing loaded from or sent to anywhere.
+
+    Styles may be inline: plotly writes style attributes and rules, which a digest cannot cover.
+    """
+    digests = " ".join(f"'sha256-{_digest(script)}'" for script in allowed)
+    return (
+        f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'none';"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+# Which runs of a page get a section of their own when there are more than anyone opens.
+
+
+MOST_SECTIONS = 50  # a section weighs about 100 KiB
+MOST_OF_A_KIND = 4
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Positions of the runs that are drawn; `note` says which those are, empty when they are all."""
+
+    runs: tuple[int, ...]
+    note: str
+
+
+def selected(runs: Sequence[Summary]) -> Selection:
+    """All of them up to `MOST_SECTIONS`; else those at the ends of the speed-ups, and the first that are not VALID."""
+    if len(runs) <= MOST_SECTIONS:
+        return Selection(tuple(range(len(runs))), "")
+    known = sorted((best, number) for number, run in enumerate(runs) if (best := run.best) is not None and run.valid)
+    slowest, fastest = known[:MOST_OF_A_KIND], known[-MOST_OF_A_KIND:]
+    not_valid = [number for number, run in enumerate(runs) if not run.valid][:MOST_OF_A_KIND]
+    alone = [number for number, run in enumerate(runs) if run.valid and run.best is None][:MOST_OF_A_KIND]
+    chosen = sorted({number for _, number in (*slowest, *fastest)} | set(not_valid) | set(alone))
+    return Selection(
+        tuple(chosen),
+        f"{len(chosen)} of {len(runs):,} runs are drawn here: those with the {MOST_OF_A_KIND} smallest and the"
+        f" {MOST_OF_A_KIND} largest speed-ups, and the first {MOST_OF_A_KIND} each of those without one and of those"
+        " that are not VALID. All of them are in the table; python -m kvbench report RUN_FOLDER draws any other.",
+    )
+
 
 # JSON inside a script element must not end it, open a comment, or break a line of JavaScript.
 SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})

@@ -1,13 +1,21 @@
-"""The prompts of a run and what each arm wrote after them."""
+"""What each arm wrote after the prompts of a run, and how sure the model was of its tokens."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from kvbench.arm import arm_names
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import PROMPTS, StoredRun
+from kvbench.report.formatting import UNKNOWN
+
+if TYPE_CHECKING:
+    import pyarrow
+
 
 MAX_PROMPTS = 12  # enough to see what the model does; the rest is in the run folder
 MAX_CHARACTERS = 1500  # of one text; a long prompt is cut in the middle, where it says least
@@ -52,7 +60,7 @@ def produced_texts(run: StoredRun) -> Produced:
         )
         for index in range(min(count, MAX_PROMPTS))
     )
-    return Produced(exchanges, _note(run, count))
+    return Produced(exchanges, _text_note(run, count))
 
 
 def _completions(run: StoredRun, index: int) -> tuple[Completion, ...]:
@@ -64,7 +72,7 @@ def _completions(run: StoredRun, index: int) -> tuple[Completion, ...]:
     return tuple(Completion(", ".join(names), _shortened(text), finish) for (text, finish), names in writers.items())
 
 
-def _note(run: StoredRun, count: int) -> str:
+def _text_note(run: StoredRun, count: int) -> str:
     arms = run.record.arms
     parts = []
     if len(arms) > 1:
@@ -89,3 +97,232 @@ def _shortened(text: str) -> str:
         return text
     half = MAX_CHARACTERS // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
+
+
+# Token confidence of a run: the text of each traced arm as a heat map, and the tokens it was least sure of.
+
+
+MAX_MAPPED_PROMPTS = 6  # with a heat map; the rest is in steps.parquet
+MAX_TOKENS = 256  # of one heat map: a page of text
+MAX_PAGE_TOKENS = 6000  # of all heat maps of a page together: one weighs about half a kilobyte
+LEAST_CONFIDENT = 12
+CONTEXT_CHARACTERS = 24  # shown before a token of the table
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a heat map; `share` is its probability in whole percent, for its colour; None: not known."""
+
+    text: str
+    share: int | None
+    first_choice: bool
+    title: str
+    stands_in: bool  # the text names a token that has none of its own, such as an end token
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One sequence, and the arms that wrote exactly these tokens."""
+
+    arms: str
+    tokens: tuple[Token, ...]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class TracedPrompt:
+    """One prompt with its heat maps."""
+
+    number: int
+    prompt: str | None
+    maps: tuple[HeatMap, ...]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One of the tokens that an arm was least sure of."""
+
+    arms: str
+    prompt: int
+    step: int
+    before: str
+    token: str
+    probability: str
+    rank: str
+    entropy: str
+    alternatives: str
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What the page says of a trace; `note` what is left out and how far the arms differ."""
+
+    prompts: tuple[TracedPrompt, ...]
+    doubts: tuple[Doubt, ...]
+    note: str
+
+
+def confidence(record: RunRecord, trace: pyarrow.Table, prompts: Sequence[str], *, of: int = 1) -> Confidence | None:
+    """From the rows of the trace lane (see `records.steps`); None when there are none. `of` runs share the page."""
+    if not trace.num_rows:
+        return None
+    names = arm_names(record.arms)
+    count = max(trace["prompt"].to_pylist()) + 1
+    shown = _rows_of_prompts(trace, min(count, MAX_MAPPED_PROMPTS))
+    budget = MAX_PAGE_TOKENS // of
+    maps: list[TracedPrompt] = []
+    for prompt, sequences in shown.items():
+        groups = _equal_sequences(sequences)
+        room = min(MAX_TOKENS, budget // len(groups))
+        if room == 0:
+            break
+        drawn = tuple(
+            HeatMap(
+                arms=", ".join(names[arm] for arm in arms),
+                tokens=tuple(_token(row) for row in sequences[arms[0]][:room]),
+                left_out=max(0, len(sequences[arms[0]]) - room),
+            )
+            for arms in groups
+        )
+        budget -= sum(len(heat_map.tokens) for heat_map in drawn)
+        maps.append(TracedPrompt(prompt + 1, prompts[prompt] if prompt < len(prompts) else None, drawn))
+    return Confidence(tuple(maps), _doubts(trace, names), _map_note(len(maps), count, shown))
+
+
+def _rows_of_prompts(trace: pyarrow.Table, count: int) -> dict[int, dict[int, list[Row]]]:
+    """Prompt to arm to rows in the order of the steps, of the first prompts."""
+    import pyarrow.compute
+
+    first = trace.filter(pyarrow.compute.less(trace["prompt"], count))
+    found: dict[int, dict[int, list[Row]]] = {}
+    for row in first.sort_by([("prompt", "ascending"), ("arm", "ascending"), ("step", "ascending")]).to_pylist():
+        found.setdefault(row["prompt"], {}).setdefault(row["arm"], []).append(row)
+    return found
+
+
+def _equal_sequences(sequences: Mapping[int, Sequence[Row]]) -> list[list[int]]:
+    """The arms in groups that wrote the same tokens."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for arm, rows in sequences.items():
+        groups.setdefault(tuple(row["token_id"] for row in rows), []).append(arm)
+    return list(groups.values())
+
+
+def _token(row: Row) -> Token:
+    probability = row["probability"]
+    text = row["token_text"]
+    return Token(
+        # A line's end gets a sign, or its colour would be seen on nothing.
+        text=text.replace("\n", "⏎\n") or _name(row),
+        share=None if probability is None else round(probability * 100),
+        first_choice=row["rank"] == 1,
+        title=f"{_quoted(text or _name(row))}: probability {_share(probability)}, rank {row['rank']:,},"
+        f" entropy {_nats(row['entropy_nats'])}\nlikeliest: {_alternatives(row)}",
+        stands_in=not text,
+    )
+
+
+def _name(row: Row) -> str:
+    """What to call a token without a text: a part of a character, an end token."""
+    known = (other["token_text"] for other in row["alternatives"] if other["token_id"] == row["token_id"])
+    return next(known, "") or f"#{row['token_id']}"
+
+
+def _doubts(trace: pyarrow.Table, names: Sequence[str]) -> tuple[Doubt, ...]:
+    """The least probable tokens of all prompts, each with all the arms that chose it there."""
+    import pyarrow.compute
+
+    known = trace.filter(pyarrow.compute.is_valid(trace["probability"]))
+    if not known.num_rows:
+        return ()  # pyarrow before 26 cannot pick from nothing
+    # Arms that agree share a row of the table, so as many times more are looked at.
+    wanted = min(LEAST_CONFIDENT * len(names), known.num_rows)
+    picked = known.take(pyarrow.compute.select_k_unstable(known, wanted, [("probability", "ascending")]))
+    together: dict[tuple[int, int, int], list[Row]] = {}
+    for row in sorted(picked.to_pylist(), key=lambda row: (row["probability"], row["prompt"], row["step"], row["arm"])):
+        together.setdefault((row["prompt"], row["step"], row["token_id"]), []).append(row)
+    return tuple(_doubt(trace, rows, names) for rows in list(together.values())[:LEAST_CONFIDENT])
+
+
+def _doubt(trace: pyarrow.Table, rows: Sequence[Row], names: Sequence[str]) -> Doubt:
+    row = rows[0]
+    return Doubt(
+        arms="all"
+        if len(rows) == len(names)
+        else ", ".join(names[arm] for arm in sorted(each["arm"] for each in rows)),
+        prompt=row["prompt"] + 1,
+        step=row["step"],
+        before=_text_before(trace, row),
+        token=_in_one_line(row["token_text"] or _name(row)),
+        probability=_share(row["probability"]),
+        rank=f"{row['rank']:,}",
+        entropy=_nats(row["entropy_nats"]),
+        alternatives=_alternatives(row),
+    )
+
+
+def _text_before(trace: pyarrow.Table, row: Row) -> str:
+    from pyarrow.compute import and_, equal, less
+
+    same = and_(equal(trace["arm"], row["arm"]), equal(trace["prompt"], row["prompt"]))
+    before = trace.filter(and_(same, less(trace["step"], row["step"]))).sort_by("step")
+    text = _in_one_line("".join(before["token_text"].to_pylist()))
+    return text if len(text) <= CONTEXT_CHARACTERS else f"…{text[-CONTEXT_CHARACTERS:]}"
+
+
+def _map_note(drawn: int, count: int, shown: Mapping[int, Mapping[int, Sequence[Row]]]) -> str:
+    parts = [
+        "How probable the model itself found each token it wrote, by its raw logits, before temperature or any other"
+        " sampling setting; from an untimed pass of its own. The stronger the colour, the less sure it was; a dotted"
+        " line marks a token that was not its first choice."
+    ]
+    if difference := _largest_difference(shown):
+        parts.append(
+            f"Arms that wrote the same tokens share a map; their probabilities differ by at most {difference}."
+        )
+    if drawn < count:
+        parts.append(f"The first {drawn} of {count} prompts; the rest is in steps.parquet.")
+    return " ".join(parts)
+
+
+def _largest_difference(shown: Mapping[int, Mapping[int, Sequence[Row]]]) -> str | None:
+    """Between the probabilities of arms that wrote the same tokens; None when no two did."""
+    differences = [
+        abs(one["probability"] - other["probability"])
+        for sequences in shown.values()
+        for first, *others in _equal_sequences(sequences)
+        for arm in others
+        for one, other in zip(sequences[first], sequences[arm], strict=True)
+        if one["probability"] is not None and other["probability"] is not None
+    ]
+    return f"{max(differences):.1g}" if differences else None
+
+
+def _alternatives(row: Row) -> str:
+    return ", ".join(f"{_quoted(other['token_text'])} {_share(other['probability'])}" for other in row["alternatives"])
+
+
+def _quoted(text: str) -> str:
+    return f"“{_in_one_line(text)}”"
+
+
+def _in_one_line(text: str) -> str:
+    return text.replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _share(probability: float | None) -> str:
+    """A probability as people read it: not 100 % unless it is, and small ones with a digit that says something."""
+    if probability is None:
+        return UNKNOWN
+    percent = probability * 100
+    if percent == 0 or 1 <= percent <= 99:
+        return f"{percent:.1f}\u00a0%"
+    if percent < 1:
+        return f"{percent:.2g}\u00a0%"
+    return "100\u00a0%" if percent == 100 else f"{min(percent, 99.999):.3f}\u00a0%"
+
+
+def _nats(entropy: float | None) -> str:
+    return UNKNOWN if entropy is None else f"{entropy:.3f} nats"

@@ -12,12 +12,11 @@ from transformers import DynamicCache
 from kvbench.analysis.agreement_verdict import judge
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare, follow
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.models.signature import library_cache
 from kvbench.records.agreement_figures import Agreement
 

@@ -23,9 +23,9 @@ from agreement_pairs import (
 from kvbench.analysis.agreement_verdict import RESOLUTION, judge, tolerance
 from kvbench.decoding import rounding
 from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, divergences, step_figures
-from kvbench.decoding.batches import make_batch
+from kvbench.decoding.forward import make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
-from kvbench.interruptions import NONE
+from kvbench.passes import NONE
 from kvbench.records.agreement_figures import AgreementFigures, AgreementStep, NoiseWay
 from kvbench.running.arm_agreement import reference_distances, widened
 

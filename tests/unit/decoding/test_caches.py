@@ -10,20 +10,18 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, cache_utils
 
 from kvbench.analysis.agreement_verdict import judge
-from kvbench.cache_sizes import cache_bytes, quantised_conflict
 from kvbench.capabilities import CACHES, group_size
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.cache_bytes import host_bytes, logical_bytes
-from kvbench.decoding.caches import CacheMaker, repeatable_cache, require_cache_classes
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.caches import CacheMaker, host_bytes, logical_bytes, repeatable_cache, require_cache_classes
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Loop
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.errors import ModelUnavailable
+from kvbench.model_costs import cache_bytes, quantised_conflict
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
 from kvbench.records.agreement_figures import Agreement

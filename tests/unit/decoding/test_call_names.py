@@ -14,15 +14,14 @@ from transformers.utils import logging as transformers_logging
 
 from kvbench import library_versions
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.batches import make_batch
 from kvbench.decoding.engines.compiled import Compiled
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Unobserved
+from kvbench.decoding.recorder import Witness
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.setting import TorchSetting
-from kvbench.decoding.witness import Witness
+from kvbench.decoding.settings import TorchSetting
 from kvbench.errors import ModelUnavailable
 from kvbench.models.signature import library_cache, returned_cache, signature_of
 

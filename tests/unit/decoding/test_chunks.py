@@ -10,19 +10,16 @@ import torch
 
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import follow, largest_logit
-from kvbench.decoding.batches import make_batch
 from kvbench.decoding.caches import CacheMaker
-from kvbench.decoding.chunks import WHOLE, Chunks
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop
-from kvbench.decoding.proof import prove
 from kvbench.decoding.protocol import Decoder, Pass, Unobserved
+from kvbench.decoding.recorder import Witness
 from kvbench.decoding.rounding import largest_difference
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
-from kvbench.decoding.setting import TorchSetting
-from kvbench.decoding.witness import Witness
-from kvbench.interruptions import NONE, Interruptions
+from kvbench.decoding.settings import TorchSetting
+from kvbench.passes import NONE, WHOLE, Chunks, Interruptions, prove
 
 CPU = torch.device("cpu")
 PROMPTS = {

@@ -12,21 +12,17 @@ from transformers import DynamicCache, StaticCache, cache_utils
 
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding import caches
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.buckets import EXACT, Buckets
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.engines.compiled import Compiled
-from kvbench.decoding.engines.rehearsal import CacheState
-from kvbench.decoding.engines.repeating import Repeat, Repeating
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.engines.engine import CacheState, Repeat, Repeating
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
-from kvbench.decoding.masks import causal_without_mask, nothing_packed
-from kvbench.decoding.proof import prove
 from kvbench.decoding.protocol import Decoded, Unobserved
+from kvbench.decoding.recorder import Witness
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.setting import TorchSetting
-from kvbench.decoding.witness import Witness
+from kvbench.decoding.settings import TorchSetting, causal_without_mask, nothing_packed
 from kvbench.models.signature import library_cache
+from kvbench.passes import EXACT, Buckets, prove
 
 pytestmark = pytest.mark.versions
 

@@ -12,14 +12,12 @@ from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
 
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import follow, largest_logit
-from kvbench.decoding.batches import make_batch
 from kvbench.decoding.caches import CacheMaker
-from kvbench.decoding.forward import Forward
-from kvbench.decoding.grouped_attention import GROUPED, grouped_attention
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop
 from kvbench.decoding.rounding import largest_difference
 from kvbench.decoding.sampling import Forced, Sampler
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import GROUPED, TorchSetting, grouped_attention
 
 PROMPTS = {"equal": [[5, 6, 7, 8, 9, 10]], "unequal": [[5, 6, 7, 8, 9, 10], [12], [13, 14, 15]]}
 PATH = [21, 22, 23, 24, 25]

@@ -10,13 +10,11 @@ import torch
 
 from kvbench.capabilities import HABITS, habits_of
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.forward import Forward
-from kvbench.decoding.habits import Habits
-from kvbench.decoding.loops import CachedLoop, NoCacheLoop
+from kvbench.decoding.forward import Forward, make_batch
+from kvbench.decoding.loops import CachedLoop, Habits, NoCacheLoop
 from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.models.signature import returned_cache
 
 pytestmark = pytest.mark.versions

@@ -9,15 +9,13 @@ import pytest
 import torch
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
-from kvbench.decoding.proof import prove
 from kvbench.decoding.protocol import Decoded, Pass, Unobserved
+from kvbench.decoding.recorder import Witness
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.setting import TorchSetting
-from kvbench.decoding.witness import Witness
-from kvbench.interruptions import Interruptions, default_steps
+from kvbench.decoding.settings import TorchSetting
+from kvbench.passes import Interruptions, default_steps, prove
 
 pytestmark = pytest.mark.versions
 

@@ -10,16 +10,14 @@ import torch
 
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
-from kvbench.decoding.habits import Habits
-from kvbench.decoding.loops import CachedLoop, NoCacheLoop
-from kvbench.decoding.proof import prove
+from kvbench.decoding.loops import CachedLoop, Habits, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, Unobserved
+from kvbench.decoding.recorder import Witness
 from kvbench.decoding.sampling import Sampler, generate_arguments
-from kvbench.decoding.setting import TorchSetting
-from kvbench.decoding.witness import Witness
+from kvbench.decoding.settings import TorchSetting
+from kvbench.passes import prove
 
 pytestmark = pytest.mark.versions
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from own_models import ALL_AGAIN, nano
 
-from kvbench.decoding.own_witness import NO_LENGTH, NOTHING_SEEN, OwnWitness
-from kvbench.decoding.proof import prove
 from kvbench.decoding.protocol import Pass
+from kvbench.decoding.recorder import NO_LENGTH, NOTHING_SEEN, OwnWitness
 from kvbench.models.own import OwnCausalLM, OwnPast
+from kvbench.passes import prove
 
 pytestmark = pytest.mark.versions
 

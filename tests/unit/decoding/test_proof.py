@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvbench.decoding.proof import prove, together
 from kvbench.decoding.protocol import Pass
+from kvbench.passes import prove, together
 from kvbench.records.untimed import Proof
 
 RECOMPUTE = [Pass(5, None, None), Pass(6, None, None), Pass(7, None, None)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.errors import ModelUnavailable
 
 

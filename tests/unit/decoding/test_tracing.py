@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Unobserved
 from kvbench.decoding.sampling import Sampler, generate_arguments
-from kvbench.decoding.setting import TorchSetting
+from kvbench.decoding.settings import TorchSetting
 from kvbench.decoding.tracing import Trace, Traced, TracedDecoder, TracingChooser, WatchedDecoder
 
 LOOPS = {"nocache": NoCacheLoop, "cached": CachedLoop}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from kvbench.models.byte_tokenizer import byte_tokenizer
-from kvbench.models.quiet import quietly
+from kvbench.models.loading import quietly
+from kvbench.models.tokenizers import byte_tokenizer
 
 SHAPE = {
     "vocab_size": 320,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvbench.errors import ModelUnavailable
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from kvbench.models.embedded_pieces import EOS, LINE_BREAK, Piece
 from kvbench.models.embedded_sums import is_held_out, sum_pieces, summands
 from kvbench.models.embedded_text import document, documents
 from kvbench.models.train_embedded import FOLDER
-from kvbench.workloads.prompts import bundled_prompts, long_text
+from kvbench.prompts import bundled_prompts, long_text
 
 ANSWERS = {
     "37+48=": "85",

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kvbench.errors import Infeasible
-from kvbench.models import fitting
-from kvbench.models.fitting import GIB, check_fit, free_bytes
+from kvbench.models import devices
+from kvbench.models.devices import GIB, check_fit, free_bytes
 
 CPU = torch.device("cpu")
 
@@ -21,7 +21,7 @@ def host(monkeypatch, tmp_path):
 
     def describe(available, limit=None, used=0, page_cache=0):
         monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available))
-        monkeypatch.setattr(fitting, "CGROUP", tmp_path)
+        monkeypatch.setattr(devices, "CGROUP", tmp_path)
         if limit is not None:
             (tmp_path / "memory.max").write_text(f"{limit}\n")
             (tmp_path / "memory.current").write_text(f"{used}\n")

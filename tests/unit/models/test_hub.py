@@ -12,8 +12,7 @@ from hub_on_localhost import COMMIT, Repository, serve
 
 from kvbench.errors import ModelUnavailable
 from kvbench.models import hub
-from kvbench.models.hub import hub_config_folder, hub_folder
-from kvbench.models.hub_errors import explained
+from kvbench.models.hub import explained, hub_config_folder, hub_folder
 
 ID = "some-org/some-model"
 

@@ -9,8 +9,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import Infeasible, ModelUnavailable
-from kvbench.models.hub_errors import explained, explanation
-from kvbench.offline_advice import instead_of_download
+from kvbench.model_folder import instead_of_download
+from kvbench.models.hub import explained, explanation
 
 
 @pytest.mark.parametrize(

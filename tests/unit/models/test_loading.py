@@ -12,7 +12,7 @@ import torch
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import DeviceUnavailable, Infeasible, ModelUnavailable
-from kvbench.models import checkpoint, fitting
+from kvbench.models import checkpoint, devices
 from kvbench.models.loading import adopt, load
 
 CPU = torch.device("cpu")
@@ -253,7 +253,7 @@ class TestWhatDoesNotFitIsRefusedBeforeItIsBuilt:
             at_random(architecture=huge)
 
     def test_stored_weights(self, saved_llama, monkeypatch):
-        monkeypatch.setattr(fitting, "free_bytes", lambda device: 2**10)
+        monkeypatch.setattr(devices, "free_bytes", lambda device: 2**10)
         with pytest.raises(Infeasible, match="predicted not to fit"):
             load(ModelConfig(name="path", weights="path", path=str(saved_llama)), CPU)
 

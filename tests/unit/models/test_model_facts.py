@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from kvbench.decoding.cache_bytes import logical_bytes
+from kvbench.decoding.caches import logical_bytes
 from kvbench.model_facts import facts_from_config, kv_cache_bytes
 from kvbench.models.signature import library_cache
 from kvbench.models.yuan_config import YuanConfig

@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import load
 from kvbench.models.quantization import BUILDERS, quantization_config, require_quantization
 from kvbench.models.sizing import predicted_weight_size
+from kvbench.models.tokenizers import byte_tokenizer
 
 CPU = torch.device("cpu")
 SHAPE: dict[str, Any] = {

@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, StaticCache
 from yuan_models import EOD, small_yuan
 
-from kvbench.decoding.cache_bytes import logical_bytes
+from kvbench.decoding.caches import logical_bytes
 from kvbench.models.signature import library_cache
 
 pytestmark = pytest.mark.versions

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 import kvbench.models  # noqa: F401 - registers the tokenizer
-from kvbench.models.hub_errors import explained
+from kvbench.models.hub import explained
 
 TEXT = "The cache keeps keys and values.\n请问目前最先进的机器学习算法有哪些？\nx = [i + 1 for i in range(10)]\n"
 SETTINGS = {"add_bos_token": False, "add_eos_token": False, "eos_token": "<eod>", "bos_token": "<BOS>"}

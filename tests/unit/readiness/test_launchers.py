@@ -41,7 +41,7 @@ def test_the_command_line_python_and_pytest_ask(
     run_kvbench: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import kvbench
-    from kvbench.testing.experiment import run_experiment
+    from kvbench.testing import run_experiment
 
     for name, value in SEVERAL[0].items():
         monkeypatch.setenv(name, value)

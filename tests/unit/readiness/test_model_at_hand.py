@@ -12,7 +12,7 @@ import pytest
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import BadInput, ModelUnavailable
-from kvbench.hub_cache import cached_commit
+from kvbench.model_folder import cached_commit
 from kvbench.readiness.machine import ready_plan
 from kvbench.readiness.model_files import found_folder, require_target, stated_context
 

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from kvbench.errors import RecordError
-from kvbench.records.json_schema import record_schema
+from kvbench.records.run_record import record_schema
 from kvbench.records.store import RECORD, find_runs, read_record
 
 Run = Callable[..., tuple[int, str, str]]

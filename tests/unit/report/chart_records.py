@@ -3,7 +3,7 @@
 import json
 
 from kvbench.records.run_record import RunRecord
-from kvbench.report.charts.palette import looks
+from kvbench.report.charts.figures import looks
 from kvbench.report.charts.series import StepSeries, block_series
 
 from .records import MEBIBYTE, SPEEDUP, comparison, estimate, two_arms

@@ -1,7 +1,7 @@
 import pytest
 
 from kvbench.arm import arm_names
-from kvbench.report.charts.palette import COLOURS, looks
+from kvbench.report.charts.figures import COLOURS, looks
 from kvbench.report.names import prompt_series, run_aspects, run_labels
 
 from .records import arm, failed, one_arm, two_arms

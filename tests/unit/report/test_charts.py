@@ -7,10 +7,9 @@ import pytest
 
 from kvbench.arm import arm_names
 from kvbench.report.charts.choice import run_charts
-from kvbench.report.charts.figures import label, log_axis, rule, stacked
-from kvbench.report.charts.frontier import frontier
-from kvbench.report.charts.palette import DARK, LIGHT, looks
-from kvbench.report.charts.speed import speed
+from kvbench.report.charts.figures import DARK, LIGHT, label, log_axis, looks, rule, stacked
+from kvbench.report.charts.length_charts import frontier
+from kvbench.report.charts.speed_charts import speed
 
 from .chart_records import (
     LOOKS,

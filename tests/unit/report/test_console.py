@@ -3,8 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kvbench.report.console.run import comparison_table, verdict_panel
-from kvbench.report.console.runs import run_row, runs_table
+from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
 
 from .records import (
     HOSTILE,

@@ -1,5 +1,5 @@
-from kvbench.report.charts.device import device_timeline
-from kvbench.report.charts.palette import NEUTRAL, WARNING
+from kvbench.report.charts.device_charts import device_timeline
+from kvbench.report.charts.figures import NEUTRAL, WARNING
 from kvbench.report.charts.series import block_series
 
 from .chart_records import block, reading

@@ -1,7 +1,7 @@
 import pytest
 
-from kvbench.report.charts.growth import cumulative_by_law, latency_by_law, total_s
-from kvbench.report.growth import growth_sentences, law_s
+from kvbench.report.charts.length_charts import cumulative_by_law, latency_by_law, total_s
+from kvbench.report.lengths import growth_sentences, law_s
 
 from .chart_records import BREAK_EVEN, LOOKS, changed, grown, law, traces
 

@@ -11,7 +11,7 @@ from kvbench.records.arm_figures import Turn
 from kvbench.records.part import Estimate
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, Frontier, FrontierEdge, FrontierTry
-from kvbench.report.console.run import comparison_table, outcome_lines
+from kvbench.report.console import comparison_table, outcome_lines
 from kvbench.report.exports.formats import markdown
 from kvbench.report.headline import headlines, run_kind
 from kvbench.report.page.html import build

@@ -5,8 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kvbench.errors import RecordError
-from kvbench.report.page.html import build
-from kvbench.report.page.scripts import OURS
+from kvbench.report.page.html import OURS, build
 from kvbench.report.page.texts import MAX_CHARACTERS, produced_texts
 
 from .records import (

@@ -1,6 +1,6 @@
 import pytest
 
-from kvbench.report.charts.limits import roofline, step_time
+from kvbench.report.charts.limit_charts import roofline, step_time
 
 from .chart_records import LOOKS, changed, hollow, traces, under_a_roof
 from .records import two_arms

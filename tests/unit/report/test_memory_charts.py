@@ -1,6 +1,6 @@
 import pytest
 
-from kvbench.report.charts.memory import memory_parts, memory_stack
+from kvbench.report.charts.memory_charts import memory_parts, memory_stack
 
 from .chart_records import RECONCILIATION, changed
 from .records import MEBIBYTE, two_arms

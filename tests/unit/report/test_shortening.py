@@ -2,8 +2,7 @@
 
 import pytest
 
-from kvbench.report.charts.palette import looks
-from kvbench.report.shortening import shortened
+from kvbench.report.charts.figures import looks, shortened
 
 ARM = "cached (static, {}, flash, cache of 4096 tokens, its habits: all_logits and grad)"
 

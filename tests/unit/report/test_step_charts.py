@@ -1,6 +1,6 @@
 import pytest
 
-from kvbench.report.charts.steps import cumulative_time, latency_by_context
+from kvbench.report.charts.step_charts import cumulative_time, latency_by_context
 
 from .chart_records import LOOKS, changed, hollow, series
 from .records import estimate, two_arms

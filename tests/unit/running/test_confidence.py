@@ -14,8 +14,8 @@ from kvbench.config.rules import check
 from kvbench.config.schema import Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
 from kvbench.decoding.tracing import Traced
 from kvbench.measuring.sensors import NullSensors
-from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.samples import RunSamples
 from kvbench.records.untimed import TracedPass

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kvbench.decoding.batches import make_batch
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.forward import Forward, make_batch
 from kvbench.model_costs import pass_cost
 from kvbench.model_facts import facts_from_config
 from kvbench.models.sizing import weight_parts, weight_size

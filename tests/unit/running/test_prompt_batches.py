@@ -6,8 +6,8 @@ from functools import partial
 
 import torch
 
-from kvbench.decoding.batches import make_batch
-from kvbench.interruptions import NONE
+from kvbench.decoding.forward import make_batch
+from kvbench.passes import NONE
 from kvbench.running.prompt_batches import PromptBatches
 
 

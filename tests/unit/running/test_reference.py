@@ -10,7 +10,7 @@ import torch
 
 import kvbench
 from kvbench.errors import ConfigError
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.run_record import RunRecord
 from kvbench.records.untimed import UntimedPass
 
@@ -60,8 +60,8 @@ def test_quantised_weights_are_refused(narrow: Any, monkeypatch: pytest.MonkeyPa
 
 def test_a_copy_that_does_not_fit_beside_the_model_is_refused(narrow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from kvbench.errors import Infeasible
-    from kvbench.models import fitting
+    from kvbench.models import devices
 
-    monkeypatch.setattr(fitting, "_host_free_bytes", lambda: 100_000)
+    monkeypatch.setattr(devices, "_host_free_bytes", lambda: 100_000)
     with pytest.raises(Infeasible, match=r"the model in float32 beside itself \(check.reference\): 0.00 GiB needed"):
         measured(narrow, modes=["nocache"], reference="float32")

@@ -11,8 +11,8 @@ import torch
 from kvbench.arm import Arm
 from kvbench.config.schema import Config, MeasureConfig, ModelConfig, WorkloadConfig
 from kvbench.measuring.sensors import NullSensors
-from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import Prompts, make_plan
 from kvbench.running.model_on_device import SPREAD
 from kvbench.running.torch_backend import TorchBackend

@@ -17,8 +17,8 @@ from kvbench.config.rules import check
 from kvbench.config.schema import Config, ModelConfig, WorkloadConfig
 from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.sensors import NullSensors
-from kvbench.models.byte_tokenizer import byte_tokenizer
 from kvbench.models.loading import adopt
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.timings import ColdEvidence, ColdVisit, Visit
 from kvbench.running.torch_backend import TorchBackend

@@ -13,7 +13,7 @@ import pytest
 
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import ModelUnavailable
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import make_plan
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import Prepared

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring.environment import found_compiler
-from kvbench.models.byte_tokenizer import byte_tokenizer
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import Plan, make_plan
 from kvbench.records.evidence import RunWarning
 from kvbench.records.samples import Prepared, UntimedPass

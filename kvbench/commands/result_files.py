@@ -1,0 +1,110 @@
+"""The runs that a command is pointed at, with everything unusable named, and where its result goes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kvbench.errors import RecordError
+from kvbench.records.store import (
+    Found,
+    StoredRun,
+    Unreadable,
+    find_runs,
+    read_runs,
+    record_paths,
+    replace_file,
+    unfinished_runs,
+)
+from kvbench.text import printable
+
+# The runs that a command is pointed at, with everything unusable named on the way.
+
+
+def gather(paths: Sequence[Path]) -> Found:
+    """Every usable run under `paths`; corrupt and unfinished ones are named on stderr, a line each.
+
+    Raises `RecordError` when a path does not exist, or when no usable run is found.
+    """
+    found = find_runs(paths)
+    for run in found.unreadable:
+        _warn(f"skipped {run}")
+    for run in found.unfinished:
+        _warn(f"unfinished {run}")
+    if not found.runs:
+        raise _nothing_in(paths)
+    return found
+
+
+class Stream:
+    """The same one run at a time, for a reader that lets each go before the next.
+
+    `unreadable` and `unfinished` are known once the runs are read. Raises `RecordError` as `gather` does.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._records = record_paths(paths)
+        self.unreadable: list[Unreadable] = []
+        self.unfinished: list[Unreadable] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def runs(self) -> Iterator[StoredRun]:
+        """Every usable run, in the order of the folders."""
+        usable = 0
+        for each in read_runs(self._records):
+            if isinstance(each, StoredRun):
+                usable += 1
+                yield each
+            else:
+                self._skip(each)
+        unfinished, broken = unfinished_runs(self._paths)
+        for each in broken:
+            self._skip(each)
+        for each in unfinished:
+            _warn(f"unfinished {each}")
+            self.unfinished.append(each)
+        if not usable:
+            raise _nothing_in(self._paths)
+
+    def notes(self) -> Iterator[str]:
+        """A line for each run that is not among them."""
+        yield from (f"left out: {run}" for run in self.unreadable)
+        yield from (f"unfinished: {run}" for run in self.unfinished)
+
+    def _skip(self, run: Unreadable) -> None:
+        _warn(f"skipped {run}")
+        self.unreadable.append(run)
+
+
+def _nothing_in(paths: Sequence[Path]) -> RecordError:
+    return RecordError(f"{printable(', '.join(map(str, paths)))}: no usable run")
+
+
+def _warn(line: str) -> None:
+    sys.stderr.write(f"kvbench: {printable(line)}\n")
+
+
+# Where a command's result goes: standard output, or a file.
+
+
+def write_file(output: Path, content: bytes) -> None:
+    """Write a file in one step. Raises `RecordError` when it cannot be written."""
+    if output.is_dir():
+        raise RecordError(f"{printable(str(output))}: is a folder; name a file")
+    replace_file(output, content)
+
+
+def write_stdout(content: bytes) -> None:
+    """Write to standard output, all of it now: a closed pipe shows here as `BrokenPipeError`, not at exit."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+
+
+def say(text: str) -> None:
+    """Write text to standard output in its encoding; what that lacks is replaced rather than an error."""
+    write_stdout(text.encode(sys.stdout.encoding or "utf-8", errors="replace"))

@@ -1,0 +1,172 @@
+"""How many tokens a pass submits, where its past is lost, and whether it submitted what its mode promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import TypedDict
+
+from kvbench.decoding.protocol import Pass
+from kvbench.records.untimed import Proof
+
+# Where a decode is interrupted: the cache is lost there, or a message is inserted, or both. No torch.
+
+
+@dataclass(frozen=True)
+class Interruptions:
+    """The passes that follow an interruption, and what was inserted before them.
+
+    `steps` are indices of new tokens, ascending: the prefill makes token 0, so the first step that can be interrupted
+    is 1. `message_ids` are inserted at each of them, after the tokens so far; empty when the cache is merely lost.
+    """
+
+    steps: tuple[int, ...] = ()
+    message_ids: tuple[int, ...] = ()
+
+    def context(self, prompt: int, index: int) -> int:
+        """Tokens visible to the pass that makes new token `index` after a prompt of `prompt` tokens."""
+        return prompt + index + len(self.message_ids) * sum(step <= index for step in self.steps)
+
+
+NONE = Interruptions()
+
+
+def default_steps(new_tokens: int) -> tuple[int, ...]:
+    """After a quarter, a half and three quarters of the new tokens, as far as these differ."""
+    return tuple(sorted({max(1, new_tokens * quarter // 4) for quarter in (1, 2, 3)}))
+
+
+# Lengths to which passes without a cache are padded, so that few shapes are compiled or captured.
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Multiples of `size` tokens, but never more than `most`, the model's longest context."""
+
+    size: int = 1
+    most: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is ever padded."""
+        return self.size == 1
+
+    def padded(self, tokens: int) -> int:
+        """The tokens that are submitted for a context of so many."""
+        bucket = -(-tokens // self.size) * self.size
+        return bucket if self.most is None else max(tokens, min(bucket, self.most))
+
+
+EXACT = Buckets()
+
+
+# Pieces in which tokens are handed to a cache: a long prompt need not go through the model in one pass.
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Pieces of `size` tokens, of which the last one may be smaller; None: everything at once."""
+
+    size: int | None = None
+
+    def spans(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """First token and end of every piece of the tokens from `begin` up to `end`."""
+        size = self.size or max(1, end - begin)
+        for start in range(begin, end, size):
+            yield start, min(start + size, end)
+
+
+WHOLE = Chunks()
+
+
+# Whether every forward pass submitted what its mode promises.
+
+
+def prove(
+    passes: Sequence[Pass],
+    prompt: int,
+    keeps_past: bool,
+    interruptions: Interruptions = NONE,
+    *,
+    loses_past: bool = False,
+    buckets: Buckets = EXACT,
+    chunks: Chunks = WHOLE,
+) -> Proof:
+    """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
+
+    Recompute submits the whole context with no past, filled up to its bucket. Cached submits what the past lacks, in
+    `chunks`: the prompt, then one token and what was inserted before it, and the past grows by exactly that. A mode
+    that `loses_past` submits everything to an empty past at each interruption.
+    """
+    by_token = passes_by_token(
+        len(passes), prompt, keeps_past, interruptions, loses_past=loses_past, buckets=buckets, chunks=chunks
+    )
+    prefill = len(by_token[0]) if by_token else 0
+    pairs = list(zip(passes, chain.from_iterable(by_token), strict=False))  # at most as many tokens as passes
+    broken = [index for index, (made, right) in enumerate(pairs) if made != right]
+    resubmitted = sum(
+        keeps_past and pairs[index][0].submitted == pairs[index][1].past_after for index in broken if index >= prefill
+    )
+    first = _in_words(pairs, broken[0], prefill) if broken else None
+    return Proof(len(passes), len(broken), first, resubmitted)
+
+
+def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int, prefill: int) -> str:
+    """The first violation, and what it means where all of them mean one thing."""
+    made, right = pairs[first]
+    text = f"pass {first}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}"
+    steps = [(step, promise) for step, promise in pairs[prefill:] if promise.past_before]
+    if steps and all(step.submitted >= (promise.past_after or 0) for step, promise in steps):
+        return f"Your cached loop submitted all tokens at every step: the cache is not used ({text})"
+    if made.submitted == right.submitted and right.past_after is not None:
+        return f"{text}, where a past of {right.past_after} tokens belongs"
+    return text
+
+
+class Promise(TypedDict, total=False):
+    """How an arm hands its tokens over; see `prove`."""
+
+    loses_past: bool
+    buckets: Buckets
+    chunks: Chunks
+
+
+@lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
+def passes_by_token(
+    new_tokens: int,
+    prompt: int,
+    keeps_past: bool,
+    interruptions: Interruptions,
+    *,
+    loses_past: bool,
+    buckets: Buckets = EXACT,
+    chunks: Chunks = WHOLE,
+) -> tuple[tuple[Pass, ...], ...]:
+    """What a mode promises to submit for each new token, of which the last pass makes it; see `prove`."""
+    contexts = [interruptions.context(prompt, index) for index in range(new_tokens)]
+    if not keeps_past:
+        return tuple((Pass(buckets.padded(context), None, None),) for context in contexts)
+    pasts = [0, *contexts]
+    return tuple(
+        tuple(
+            Pass(end - begin, begin, end)
+            for begin, end in chunks.spans(
+                0 if loses_past and index in interruptions.steps else pasts[index], contexts[index]
+            )
+        )
+        for index in range(new_tokens)
+    )
+
+
+def together(proofs: Sequence[Proof]) -> Proof:
+    """Several proofs as one."""
+    first = next((proof.first_violation for proof in proofs if proof.first_violation), None)
+    return Proof(
+        sum(proof.steps_checked for proof in proofs),
+        sum(proof.violations for proof in proofs),
+        first,
+        sum(proof.resubmitted for proof in proofs),
+        tuple(dict.fromkeys(unseen for proof in proofs for unseen in proof.unseen)),
+    )

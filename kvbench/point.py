@@ -1,0 +1,179 @@
+"""One run from its configuration to its folder: the use case behind the command line, sweeps and tests."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from kvbench.analysis.assemble import assemble
+from kvbench.analysis.keys import resume_key
+from kvbench.config.compose import to_yaml
+from kvbench.config.schema import Config
+from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
+from kvbench.plan import Plan, make_plan
+from kvbench.readiness.machine import ready_plan
+from kvbench.records.run_record import RunRecord, Status
+from kvbench.records.samples import Prepared, RunSamples
+from kvbench.records.step_table import step_table
+from kvbench.records.store import LOG, RECORD, RunFolder, StoredRun, finished_runs, read_record
+from kvbench.records.timings import Block
+from kvbench.running.faults import uninterrupted
+from kvbench.running.frontier import search_frontier
+from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
+
+
+class Watcher(Protocol):
+    """Who is shown a run while it goes on."""
+
+    def showing(self, plan: Plan, log: Path) -> AbstractContextManager[None]:
+        """For the time of one run, which also writes to this log."""
+
+    def hear(self, message: Message) -> None:
+        """A message of the measurement."""
+
+    def outcome(self, record: RunRecord) -> None:
+        """The run has ended with this record."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has its record, and the error that ended it early, if one did."""
+
+    record: RunRecord
+    folder: RunFolder
+    error: BaseException | None
+
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether bad input ended the run before anything was known; then there is nothing to keep."""
+        return isinstance(self.error, BadInput) and self.record.model is None
+
+    def require_something(self) -> None:
+        """Raise the error, with no folder left behind, when nothing was measured."""
+        if self.measured_nothing:
+            assert self.error is not None
+            self.folder.discard()
+            raise self.error
+
+
+def open_runner(config: Config) -> Runner:
+    """A worker process, or this one, as `launch` says."""
+    return InlineRunner() if config.launch == "inline" else Supervisor()
+
+
+def new_run_id() -> str:
+    """Sorts by time; the tail keeps two runs of one second apart."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def measure_point(
+    config: Config, runner: Runner, results_dir: Path, watcher: Watcher, repeats: RunRecord | None = None
+) -> Ended:
+    """Measure one configuration and write its whole folder but the report.
+
+    `repeats` is an earlier run of the same configuration, which the new record is held against.
+    A run that ends early leaves its record too, with the finished blocks. Raises `BadInput`, with nothing left
+    behind, when this machine lacks something (see `readiness`) or the prompts or the folder are unusable, and
+    `RunFailed` when the record cannot be written.
+    """
+    plan = ready_plan(config)
+    run_id, created_at = new_run_id(), datetime.now(UTC).isoformat()
+    folder = RunFolder(results_dir, plan.name, run_id)
+    samples = RunSamples()
+    with watcher.showing(plan, folder.path / LOG):
+        error = _measure(plan, runner, folder, samples, watcher)
+        with uninterrupted():  # a second Ctrl-C must not cost the record
+            record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error), repeats=repeats)
+            try:
+                _write(folder, plan, samples, record)
+            except RecordError as full:
+                raise RunFailed(f"{full}; {len(samples.all_blocks)} finished blocks are in {folder.path}") from full
+        ended = Ended(record, folder, error)
+        if not ended.measured_nothing:
+            watcher.outcome(ended.record)
+    return ended
+
+
+def _measure(
+    plan: Plan, runner: Runner, folder: RunFolder, samples: RunSamples, watcher: Watcher
+) -> BaseException | None:
+    def listen(message: Message) -> None:
+        watcher.hear(message)
+        if isinstance(message, Prepared):
+            folder.write_config(to_yaml(plan.config))
+            folder.write_prompts(message.prompts)
+        if isinstance(message, Block):
+            with uninterrupted():  # a block counts when it is on the disk, and only then
+                folder.append_block(message)
+                samples.add(message)
+        else:
+            samples.add(message)
+
+    try:
+        if plan.config.frontier.axes is None:
+            runner.measure(plan, folder.path / LOG, listen)
+        else:
+            search_frontier(plan, runner, folder.path / LOG, listen)
+    except (KvbenchError, KeyboardInterrupt) as error:
+        return error
+    return None
+
+
+def _ended(error: BaseException | None) -> tuple[Status, str] | None:
+    if error is None:
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "stopped by Ctrl-C; the finished blocks are kept"
+    if isinstance(error, BadInput) and not isinstance(error, RecordError):
+        return "refused", str(error)
+    status: Status = error.status if isinstance(error, RunFailed) else "failed"  # type: ignore[assignment]
+    return status, str(error)
+
+
+def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
+    prepared = samples.prepared
+    if prepared is None:  # else it was written then
+        folder.write_config(to_yaml(plan.config))
+    timed_steps = plan.config.measure.step_lane and samples.all_blocks
+    if prepared is not None and (timed_steps or samples.traced):
+        folder.write_steps(step_table(samples.all_blocks, prepared, samples.traced))
+    folder.write_record(record)
+
+
+class Finished:
+    """The runs below a folder that came to their end, as they were when first asked for, by `resume_key`."""
+
+    def __init__(self, results_dir: Path, runner: Runner) -> None:
+        self._results_dir = results_dir
+        self._runner = runner
+        self._environments: dict[tuple[bool, str, int | None], dict[str, Any]] = {}
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        # Once: what this very sweep measures is not measured before it.
+        return finished_runs(self._results_dir)
+
+    def run_of(self, config: Config) -> StoredRun | None:
+        """The finished run of this very configuration, code and environment; None when it is to be measured."""
+        if config.resume is False or not self._folders:
+            return None
+        try:
+            plan = make_plan(config)
+        except BadInput:
+            return None  # refused in its turn
+        place = (config.model.weights == "scripted", config.device, config.threads)
+        if place not in self._environments:
+            self._environments[place] = self._runner.survey(plan)
+        environment = self._environments[place]
+        folder = self._folders.get(resume_key(plan, environment)) if environment else None
+        if folder is None:
+            return None
+        try:
+            return StoredRun(read_record(folder / RECORD), folder)
+        except RecordError:
+            return None  # damaged since: measured again

@@ -1,0 +1,383 @@
+"""Charts of what depends on the length: which sizes fit, and the laws by which a step grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kvbench.arm import arm_names
+from kvbench.records.run_record import RunRecord
+from kvbench.records.scaling import Axis, BreakEven, FrontierEdge, Growth, Law
+from kvbench.report.charts.figures import (
+    AXES_HEIGHT_PX,
+    ROW_HEIGHT_PX,
+    Chart,
+    Look,
+    Trace,
+    band,
+    count_ticks,
+    dots,
+    figure,
+    figures_of,
+    interval,
+    label,
+    line,
+    log_axis,
+    note,
+    rule,
+    scaled,
+    stacked,
+)
+from kvbench.report.charts.series import thinned
+from kvbench.report.formatting import axis_scale, format_estimate, format_value
+from kvbench.report.lengths import by_law, law_s, law_text
+from kvbench.text import printable
+
+# The chart of what fits: the largest context and batch of every arm, predicted and found.
+
+
+EDGE = 1.6  # of the axis beyond what is drawn
+
+WORDS: dict[Axis, tuple[str, str]] = {
+    "context": ("largest context that fits (tokens, logarithmic)", "tokens of context"),
+    "batch": ("largest batch that fits (sequences, logarithmic)", "sequences"),
+}
+
+
+def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
+    """Predicted and found edges by axis; None where the run looked for none."""
+    if record.frontier is None or not record.frontier.edges:
+        return None
+    key, title = "frontier", "What fits"
+    names, edges = arm_names(record.arms), record.frontier.edges
+    said = " ".join(_edge_said(edge, names) for edge in edges)
+    panels = [
+        (axis, mine)
+        for axis in WORDS
+        if (mine := [edge for edge in edges if edge.axis == axis and (edge.found or edge.predicted)])
+    ]
+    if not panels:
+        return Chart(key, title, said)
+    traces: list[Trace] = []
+    layout: dict[str, Any] = {"annotations": []}
+    most = max(len(mine) for _, mine in panels)
+    for row, ((axis, mine), domain) in enumerate(zip(panels, stacked(len(panels), 0.26), strict=True)):
+        number = "" if row == 0 else str(row + 1)
+        for place, edge in enumerate(mine):
+            traces += _of_edge(edge, place, label(names[edge.arm], names), looks[names[edge.arm]], number)
+            layout["annotations"].append(
+                note(
+                    f"<b>{label(names[edge.arm], names)}</b>  {_short(edge)}",
+                    xref="paper",
+                    x=0,
+                    xanchor="left",
+                    yref=f"y{number}",
+                    y=place - 0.2,
+                    yanchor="bottom",
+                )
+            )
+        layout[f"xaxis{number}"] = {
+            "title": {"text": WORDS[axis][0]},
+            "anchor": f"y{number}",
+            **_axis(mine),
+        }
+        layout[f"yaxis{number}"] = {
+            "domain": domain,
+            "anchor": f"x{number}",
+            "range": [len(mine) - 0.6, -0.78],
+            "showticklabels": False,
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+        }
+    return Chart(
+        key,
+        title,
+        f"{said} Filled: found by trying; hollow: predicted; cross: the smallest size tried that did not fit.",
+        figure(traces, showlegend=False, margin={"l": 12, "r": 16, "t": 12, "b": 52}, **layout),
+        height_px=AXES_HEIGHT_PX * len(panels) + ROW_HEIGHT_PX * most * len(panels),
+    )
+
+
+def _of_edge(edge: FrontierEdge, place: int, name: str, look: Look, number: str) -> list[Trace]:
+    axes: Trace = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+    known = [size for size in (edge.found, edge.predicted, edge.found_above) if size]
+    traces: list[Trace] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [min(known), max(known)],
+            "y": [place, place],
+            "line": {"color": look.colour, "width": 2},
+            "hoverinfo": "skip",
+            **axes,
+        }
+    ]
+    for size, word, own in (
+        (edge.found_above, "does not fit", {"symbol": "x-thin-open", "size": 10, "line": {"width": 2}}),
+        (edge.predicted, "predicted", {"symbol": f"{look.marker}-open", "size": 14, "line": {"width": 1.5}}),
+        (edge.found, "found", {"size": 10}),
+    ):
+        if size:
+            hover = f"{name}, {word}: %{{x:,}}<extra></extra>"
+            traces.append(dots(look, x=[size], y=[place], marker=own, hovertemplate=hover, **axes))
+    return traces
+
+
+def _short(edge: FrontierEdge) -> str:
+    found = "nothing found" if edge.found is None else f"{edge.found:,}"
+    return found if edge.predicted is None else f"{found} (predicted {edge.predicted:,})"
+
+
+def _axis(edges: list[FrontierEdge]) -> dict[str, Any]:
+    sizes = [size for edge in edges for size in (edge.found, edge.predicted, edge.found_above) if size]
+    return log_axis(min(sizes) / EDGE, max(sizes) * EDGE)
+
+
+def _edge_said(edge: FrontierEdge, names: tuple[str, ...]) -> str:
+    other = f"{edge.fixed:,} tokens of context" if edge.axis == "batch" else f"a batch of {edge.fixed:,}"
+    if edge.found is None:
+        return f"{names[edge.arm]}, {edge.axis}: {printable(edge.detail)}."
+    said = f"{names[edge.arm]} fits {edge.found:,} {WORDS[edge.axis][1]} at {other}"
+    if edge.predicted is not None:
+        error = "" if edge.error is None else f", {'+' if edge.error > 0 else ''}{format_value(edge.error, 'ratio')}"
+        said += f" (predicted {edge.predicted:,}{error})"
+    return f"{said}."
+
+
+# Charts of a run over several lengths: the laws by which a step grows, where they cross, and what they add up to.
+
+
+LINE_POINTS = 80
+MAX_DECODE_POINTS = 200
+HEADROOM = 1.15
+LAW_NOTE = "Lines: the fitted laws, over the range measured; markers: median over blocks with its interval."
+
+
+def total_s(law: Law, prompt_tokens: int, new_tokens: int) -> float:
+    """Seconds of the steps after the first token, by a law: at contexts prompt + 1 to prompt + new tokens - 1."""
+    return float(by_law(law, prompt_tokens + np.arange(1, new_tokens, dtype=float)).sum())
+
+
+def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> Chart:
+    """ITL at every length with its interval, the fitted laws, and a real decode's steps on top."""
+    names = arm_names(record.arms)
+    values = [value for point in growth.points for value in figures_of(point.itl_s) if value is not None]
+    title = "Decode step latency against context length, with its law"
+    if not values:
+        return Chart("latency", title, "No latency at any length: the run ended before its second block.")
+    seconds = [each for decode in growth.decodes for each in (*decode.first_step_s, *decode.second_step_s)]
+    ceiling_s = HEADROOM * max(max(values), *np.quantile(seconds, [0.95]) if seconds else (0.0,))
+    scale, unit = axis_scale([ceiling_s], "s")
+    traces: list[Trace] = []
+    for arm, name in enumerate(names):
+        traces += _of_arm(growth, arm, label(name, names), looks[name], scale, unit)
+    return Chart(
+        "latency",
+        title,
+        " ".join(
+            [
+                *(_law_said(law, names[law.arm], growth) for law in growth.laws),
+                *(f"{names[each.candidate_arm]}: {printable(each.detail)}." for each in growth.break_evens),
+                LAW_NOTE,
+                *(
+                    ["Small: a real decode's steps, hollow the first time, filled the second."]
+                    if growth.decodes
+                    else []
+                ),
+            ]
+        ),
+        figure(
+            traces,
+            xaxis={"title": {"text": "context length (tokens)"}, "rangemode": "tozero"},
+            yaxis={"title": {"text": f"decode step ({unit})"}, "range": [0, ceiling_s / scale]},
+            showlegend=True,
+            **break_even_marks(growth.break_evens, growth.shortest, growth.longest),
+        ),
+        height_px=380,
+    )
+
+
+def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> Chart | None:
+    """Seconds of N new tokens from the shortest prompt, by the laws; None where no total was computed."""
+    workload = record.workload
+    values = [value for total in growth.totals for value in figures_of(total.seconds) if value is not None]
+    if workload is None or not values:
+        return None
+    prompt = min(workload.prompt_tokens)
+    names = arm_names(record.arms)
+    scale, unit = axis_scale([max(values)], "s")
+    traces: list[Trace] = []
+    for law in growth.laws:
+        look, totals = looks[names[law.arm]], [total for total in growth.totals if total.arm == law.arm]
+        shared: Trace = {"name": label(names[law.arm], names), "legendgroup": str(law.arm)}
+        first, last = (choose(total.new_tokens for total in totals) for choose in (min, max))
+        counts = sorted({round(each) for each in np.geomspace(first, last, LINE_POINTS)})
+        sums = [(count, total_s(law, prompt, count)) for count in counts]
+        drawn = [(count, each) for count, each in sums if each > 0]
+        traces.append(
+            line(
+                look,
+                x=[count for count, _ in drawn],
+                y=scaled((each for _, each in drawn), scale),
+                hoverinfo="skip",
+                **shared,
+            )
+        )
+        for beyond in (False, True):
+            some = [total for total in totals if total.beyond_range is beyond and total.seconds.value is not None]
+            if some:
+                traces.append(
+                    dots(
+                        look,
+                        hollow=beyond,
+                        x=[total.new_tokens for total in some],
+                        y=scaled((float(total.seconds.value or 0.0) for total in some), scale),
+                        error_y=interval([figures_of(total.seconds, scale) for total in some]),
+                        customdata=[format_estimate(total.seconds, "s") for total in some],
+                        hovertemplate="%{x:,} new tokens: %{customdata}",
+                        showlegend=False,
+                        **shared,
+                    )
+                )
+    most = max(total.new_tokens for total in growth.totals)
+    ends = "; ".join(
+        f"{names[total.arm]} {format_estimate(total.seconds, 's')}"
+        for total in growth.totals
+        if total.new_tokens == most
+    )
+    beyond = any(total.beyond_range for total in growth.totals)
+    overtaken = {
+        each.candidate_arm: _overtakes(growth, each.baseline_arm, each.candidate_arm, prompt, most)
+        for each in growth.break_evens
+    }
+    return Chart(
+        "cumulative",
+        "Time that so many new tokens take",
+        f"After a prompt of {prompt:,} tokens, {most:,} new tokens take by the laws: {ends}."
+        f"{_overtaking(overtaken, names, most)} The steps after the first token, whiskers are the interval"
+        + ("; hollow: asks the law about longer contexts than were measured." if beyond else "."),
+        figure(
+            traces,
+            xaxis={
+                "title": {"text": "new tokens (logarithmic)"},
+                **count_ticks(total.new_tokens for total in growth.totals),
+            },
+            shapes=[rule(x=count, dash="dash") for count in overtaken.values() if count is not None and count > 2],
+            yaxis={
+                "title": {"text": f"time ({unit}, logarithmic)"},
+                **log_axis(min(values) / HEADROOM / scale, max(values) * HEADROOM / scale),
+            },
+            showlegend=True,
+        ),
+    )
+
+
+def _overtakes(growth: Growth, baseline: int, candidate: int, prompt_tokens: int, most: int) -> int | None:
+    """From which new token on a candidate has taken less time than the baseline, by the laws, and does up to `most`.
+
+    2 is the first token that a decode step makes; None where it has not at the end.
+    """
+    contexts = prompt_tokens + np.arange(1, most, dtype=float)
+    spent = {}
+    for law in growth.laws:
+        if law.arm in (baseline, candidate):
+            spent[law.arm] = np.cumsum(by_law(law, contexts))
+    if len(spent) < 2:
+        return None
+    behind = np.flatnonzero(spent[candidate] >= spent[baseline])
+    if not len(behind):
+        return 2
+    return None if behind[-1] == len(contexts) - 1 else int(behind[-1]) + 3
+
+
+def _overtaking(overtaken: Mapping[int, int | None], names: Sequence[str], most: int) -> str:
+    said = []
+    for arm, count in overtaken.items():
+        if count is None:
+            said.append(f" {names[arm]} has not taken less time than {names[0]} by new token {most:,}.")
+        elif count == 2:
+            said.append(f" {names[arm]} has taken less time than {names[0]} from the first step on.")
+        else:
+            said.append(f" {names[arm]} has taken less time than {names[0]} from new token {count:,} on.")
+    return "".join(said)
+
+
+def break_even_marks(found: Sequence[BreakEven], shortest: float, longest: float) -> dict[str, Any]:
+    """A line where a candidate's step becomes the faster one, and a shade over its interval; an open end is drawn
+    to the end of what was measured."""
+    shapes, notes = [], []
+    for each in found:
+        if each.context_length is None:
+            continue
+        low = shortest if each.ci_low is None else each.ci_low
+        high = longest if each.ci_high is None else each.ci_high
+        shapes += [band(low, high), rule(x=each.context_length, dash="dash")]
+        notes.append(
+            note(
+                f"break-even {each.context_length:,.0f}",
+                x=each.context_length,
+                yref="paper",
+                y=1,
+                yanchor="top",
+                xanchor="left" if each.context_length < (shortest + longest) / 2 else "right",
+            )
+        )
+    return {"shapes": shapes, "annotations": notes}
+
+
+def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit: str) -> list[Trace]:
+    shared: Trace = {"name": name, "legendgroup": str(arm)}
+    traces: list[Trace] = []
+    for decode in growth.decodes:
+        if decode.arm == arm:
+            for seconds, hollow in ((decode.first_step_s, True), (decode.second_step_s, False)):
+                kept = thinned(len(seconds), MAX_DECODE_POINTS)
+                traces.append(
+                    dots(
+                        look,
+                        hollow=hollow,
+                        x=[decode.prompt_tokens + 1 + index for index in kept],
+                        y=scaled((seconds[index] for index in kept), scale),
+                        marker={"size": 4, "opacity": 0.45, "line": {"width": 1 if hollow else 0}},
+                        hovertemplate=f"real decode, {'first' if hollow else 'second'} time: %{{y:.4g}} {unit}",
+                        showlegend=False,
+                        **shared,
+                    )
+                )
+    for law in growth.laws:
+        lengths = [float(each) for each in np.linspace(growth.shortest, growth.longest, LINE_POINTS)]
+        if law.arm == arm:
+            traces.append(
+                line(
+                    look,
+                    x=scaled(lengths, 1),
+                    y=scaled((law_s(law, length) for length in lengths), scale),
+                    hoverinfo="skip",
+                    **shared,
+                )
+            )
+    points = [point for point in growth.points if point.arm == arm and point.itl_s.value is not None]
+    traces.append(
+        dots(
+            look,
+            x=[point.context_length for point in points],
+            y=scaled((float(point.itl_s.value or 0.0) for point in points), scale),
+            error_y=interval([figures_of(point.itl_s, scale) for point in points]),
+            customdata=[format_estimate(point.itl_s, "s") for point in points],
+            hovertemplate="%{customdata} at %{x:,} tokens",
+            showlegend=False,
+            **shared,
+        )
+    )
+    return traces
+
+
+def _law_said(law: Law, name: str, growth: Growth) -> str:
+    """How one arm grows: from the shortest to the longest length, and the law's own figures."""
+    grown = format_estimate(law.growth, "times")
+    return (
+        f"{name}: {law_text(law)}; {grown} from {growth.shortest:,.0f} to {growth.longest:,.0f} tokens ({law.order})."
+    )

@@ -1,0 +1,173 @@
+"""Charts over many runs. Each point names its rows of the overview's table, so that the page's filters apply to it.
+
+A trace's `meta` holds `rows`, one entry per point: a row's number or a list of them. The layout's `meta` says what the
+page may do with them: `runs`, where position n of the vertical axis is run n of these names, and `grouped`, where
+points of one length may be drawn as their median.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kvbench.records.part import Estimate, Speedup
+from kvbench.report.charts.figures import (
+    AXES_HEIGHT_PX,
+    DASHES,
+    MARKERS,
+    Chart,
+    Look,
+    Trace,
+    bars,
+    figure,
+    interval,
+    label,
+    labels_of,
+    line,
+    rule,
+    scaled,
+)
+from kvbench.report.formatting import format_estimate, format_value
+from kvbench.report.overview import Summary
+
+BAR_HEIGHT_PX = 22
+BARS_SHARE = 0.8  # of a row
+MOST_BARS = 40  # runs beside each other, in the order of the table
+MOST_SERIES = 8  # lines told apart by more than their arm; of more, one line per arm holds them all
+MOST_TICKS = 10
+
+Point = tuple[int, Speedup, int]  # prompt tokens, speed-up, row
+
+
+def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
+    """Decode tokens/s of every arm of every valid run."""
+    title = "Decode speed by run and mode"
+    drawn: dict[str, list[tuple[int, Estimate, list[int]]]] = {}
+    row = 0
+    for position, run in enumerate(runs):
+        for name, rate in run.rates if run.valid else ():
+            rows = [row + offset for offset, each in enumerate(run.rows) if name in (each.arm, each.baseline)]
+            if rate.value is not None:
+                drawn.setdefault(name, []).append((position, rate, rows))
+        row += len(run.rows)
+    if not drawn:
+        return Chart("speed-by-run", title, "No valid run has a rate to show.")
+    rates = [
+        bars(
+            looks[name],
+            width=BARS_SHARE / len(drawn),
+            name=label(name, tuple(drawn)),
+            y=[position for position, _, _ in mine],
+            x=scaled((rate.value or 0.0 for _, rate, _ in mine), 1),
+            error_x=_whiskers([rate for _, rate, _ in mine]),
+            customdata=[format_estimate(rate, "tokens/s") for _, rate, _ in mine],
+            hovertemplate="%{customdata}",
+            meta={"rows": [rows[0] if len(rows) == 1 else rows for _, _, rows in mine]},
+        )
+        for name, mine in sorted(drawn.items(), key=lambda item: list(looks).index(item[0]))
+    ]
+    valid = sum(run.valid for run in runs)
+    left_out = len(runs) - valid
+    shown = min(valid, MOST_BARS)
+    return Chart(
+        "speed-by-run",
+        title,
+        f"Longer is faster. Median over blocks, whiskers are its interval, {valid:,} valid runs"
+        + (f"; {left_out:,} that are not valid are left out." if left_out else "."),
+        figure(
+            rates,
+            xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
+            yaxis=_rows(labels[:MOST_BARS]),
+            showlegend=True,
+            meta={"runs": labels_of(labels), "most": MOST_BARS, "row_height": BAR_HEIGHT_PX},
+        ),
+        height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * max(shown * (len(rates) + 1), 6),
+    )
+
+
+def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Mapping[str, Look]) -> Chart | None:
+    """Speed-up against prompt tokens over the valid runs; None when the prompt length does not vary.
+
+    `series` holds one name per run for what else sets it apart: only runs of one series are joined by a line.
+    """
+    together = len(set(series)) > MOST_SERIES
+    points: dict[tuple[str, str], list[Point]] = {}
+    row = -1
+    for run, name in zip(runs, series, strict=True):
+        for each in run.rows:
+            row += 1
+            if each.speedup is not None and each.speedup.value is not None and run.sizes[0] is not None:
+                drawn = points.setdefault(("" if together else name, each.arm), [])
+                drawn.append((run.sizes[0], each.speedup, row))
+    lengths = sorted({length for drawn in points.values() for length, _, _ in drawn})
+    if len(lengths) < 2:
+        return None
+    best_length, best, _ = max((point for drawn in points.values() for point in drawn), key=lambda p: p[1].value or 0.0)
+    return Chart(
+        "speedup-by-prompt",
+        "Speed-up against prompt length",
+        f"The largest speed-up is {format_value(best.value, 'times')}, at {best_length:,} prompt tokens. Above 1 the"
+        " candidate is faster; whiskers are the interval, runs that are not valid are left out."
+        + (" Runs that differ in more than their prompts share a line." if together else ""),
+        figure(
+            _lines(points, looks),
+            xaxis={"title": {"text": "prompt tokens (logarithmic)"}, "type": "log", **_ticks(lengths)},
+            yaxis={"title": {"text": "speed-up (×)"}, "rangemode": "tozero"},
+            showlegend=True,
+            shapes=[rule(y=1)],
+            meta={"grouped": True},
+        ),
+    )
+
+
+def _lines(points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look]) -> list[Trace]:
+    drawn: Counter[str] = Counter()  # lines of each candidate so far
+    names = {key: " · ".join(filter(None, reversed(key))) for key in points}
+    lines = []
+    for (name, candidate), mine in points.items():
+        shown = label(names[name, candidate], tuple(names.values()))
+        lines.append(_line(shown, mine, _told_apart(looks[candidate], drawn[candidate])))
+        drawn[candidate] += 1
+    return lines
+
+
+def _told_apart(look: Look, number: int) -> Look:
+    """The first line of a candidate has its look, further ones other dashes and markers in its colour."""
+    dash, marker = DASHES.index(look.dash) + number, MARKERS.index(look.marker) + number
+    return Look(look.colour, DASHES[dash % len(DASHES)], MARKERS[marker % len(MARKERS)])
+
+
+def _line(name: str, drawn: Sequence[Point], look: Look) -> Trace:
+    ordered = sorted(drawn, key=lambda point: point[0])
+    return line(
+        look,
+        x=[length for length, _, _ in ordered],
+        y=scaled((ratio.value or 0.0 for _, ratio, _ in ordered), 1),
+        error_y=_whiskers([ratio for _, ratio, _ in ordered]),
+        mode="lines+markers",
+        name=name,
+        hovertemplate="%{y:.4g}× at %{x:,} tokens",
+        meta={"rows": [row for _, _, row in ordered]},
+    )
+
+
+def _rows(names: Sequence[str]) -> dict[str, Any]:
+    """A vertical axis with a row per name, the first at the top; row n is at position n."""
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": labels_of(names),
+        "range": [len(names) - 0.5, -0.5],
+        "showgrid": False,
+        "zeroline": False,
+    }
+
+
+def _whiskers(figures: Sequence[Estimate | Speedup]) -> dict[str, Any]:
+    whiskers = interval([(each.value, each.ci_low, each.ci_high) for each in figures])
+    return whiskers | {side: scaled(whiskers[side], 1) for side in ("array", "arrayminus")}
+
+
+def _ticks(lengths: Sequence[int]) -> dict[str, Any]:
+    return {"tickvals": lengths, "ticktext": [f"{n:,}" for n in lengths]} if len(lengths) <= MOST_TICKS else {}

@@ -1,0 +1,208 @@
+"""A run, or a table of runs, in the terminal. Everything is plain text first; colour only repeats what words say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from kvbench.arm import arm_names
+from kvbench.records.run_record import Check, RunRecord
+from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
+from kvbench.report.formatting import UNKNOWN
+from kvbench.report.headline import headlines, run_kind
+from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
+from kvbench.report.run_facts import shape_rows
+from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
+from kvbench.text import printable
+
+# What pairs of arms say in the terminal, and how far each arm is from a wider type.
+
+
+def statements(shown: Sequence[Pair]) -> list[RenderableType]:
+    """Sentences on every pair; a table of them where they are many, with each reason told once."""
+    if not as_table(shown):
+        return [part for pair in shown for part in (_statement(pair), *_bullets(pair.diagnosis))]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(Text(f"against {shown[0].baseline}"), overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for title in ("decode speed", "end to end"):
+        table.add_column(title, justify="right", overflow="fold")
+    table.add_column("output", overflow="fold")
+    for pair in shown:
+        verdict = Text(pair.verdict, style=STYLES.get(pair.verdict, ""))
+        table.add_row(Text(pair.candidate), verdict, Text(pair.speedup), Text(pair.end_to_end), pair.agreement)
+    told: set[str] = set()
+    why: list[RenderableType] = []
+    for pair in shown:
+        new = [sentence for sentence in pair.diagnosis if sentence not in told]
+        told.update(new)
+        why += [Text(pair.candidate), *_bullets(new)] if new else []
+    return [table, Text(f"decode speed with its {shown[0].interval}\n", style=GREYED), *why]
+
+
+def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
+    """One line a sentence, longer ones indented below their bullet; an empty line ends them."""
+    if not sentences:
+        return []
+    lines = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        lines.add_row("•", Text(sentence))
+    return [lines, Text()]
+
+
+def _statement(pair: Pair) -> Text:
+    end_to_end = f"End to end, prefill included: {pair.end_to_end}."
+    agreement = f"Agreement: {pair.agreement} ({pair.agreement_detail})."
+    if pair.not_a_result is not None:
+        return Text.assemble(
+            (f"\nnot a result: {pair.not_a_result}\n", "bold red"),
+            (f"{pair.measured}\n{agreement}\n", GREYED),
+        )
+    return Text.assemble(
+        ("\n" + pair.verdict, f"bold {STYLES.get(pair.verdict, '')}".strip()),
+        ": ",
+        (pair.sentence, "bold"),
+        f".\n{end_to_end}\n{agreement}\n",
+    )
+
+
+def reference_lines(record: RunRecord) -> list[Text]:
+    """How far each arm is from the same model in a wider type, one line per arm."""
+    names = arm_names(record.arms)
+    lines = []
+    for each in record.references:
+        if each.max_rel_logit_diff is None or each.kl is None:
+            distance = "not known, the logits are not finite numbers"
+        else:
+            distance = (
+                f"{each.max_rel_logit_diff:.1e} of the largest logit, KL up to {each.kl:.1e} nats, the likeliest token"
+                f" differs {each.argmax_flips} times in {each.steps} steps"
+            )
+        lines.append(Text(f"{names[each.arm]} against recompute in {each.dtype}: {distance}", style=GREYED))
+    return lines
+
+
+# A run in the terminal. Everything is plain text first; colour only repeats what words say.
+
+
+def comparison_table(record: RunRecord) -> RenderableType:
+    """One column per arm with its figures, what every pair of arms says, and last what the run was made to find out."""
+    if not record.arms:
+        return Text("nothing was measured", style=GREYED)
+    if record.frontier is not None:
+        return what_fits(record)
+    answers = [*statements(pairs(record)), *reference_lines(record), *growth(record)]
+    return Group(arms_table(record), *arm_notes(record), *turns(record), *answers, *_last_words(record))
+
+
+def _last_words(record: RunRecord) -> list[Text]:
+    """The headlines of a run whose pairs of arms are not what it is about."""
+    if run_kind(record) == "speed-up":
+        return []  # each pair has said its own
+    return [Text(each.sentence, style="bold") for each in headlines(record)]
+
+
+def verdict_panel(record: RunRecord) -> RenderableType:
+    """VALID, INVALID, or how the run ended, with one line per check and per warning."""
+    word = run_word(record)
+    lines = [_check_line(check) for check in record.checks]
+    lines += [
+        Text.assemble(("! ", "yellow"), printable(f"{warning.code}: {warning.detail}")) for warning in record.warnings
+    ]
+    if not record.valid and not any(not check.passed for check in record.checks):
+        # A failed check says why by itself; any other end has only this sentence.
+        lines.insert(0, Text(status_reason(record)))
+    body = Group(*lines) if lines else Text("no checks were made")
+    style = STYLES.get(word, "red")
+    return Panel(body, title=Text(word, style=f"bold {style}"), title_align="left", border_style=style)
+
+
+def outcome_lines(record: RunRecord) -> list[str]:
+    """How the run ended, its headlines a line each, and what a reader should know."""
+    word = run_word(record)
+    if not record.valid:
+        return [f"{word}: {status_reason(record)}"]
+    told = [f"{word}: {each.sentence}" for each in headlines(record)]
+    return [*told, *(f"! {warning.code}" for warning in record.warnings)]
+
+
+def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
+    """What the model returned in one pass."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{title}", style="bold"), title_justify="left")
+    table.add_column("", overflow="fold")
+    for name in ("shape", "dimensions"):
+        table.add_column(name, overflow="fold")
+    table.add_column("type", no_wrap=True)
+    table.add_column("bytes", justify="right", overflow="fold")
+    for row in shape_rows(parts):
+        table.add_row(*map(Text, (row.name, row.shape, printable(row.meaning), row.dtype, row.size)))
+    return table
+
+
+def _check_line(check: Check) -> Text:
+    if check.passed:
+        return Text.assemble(("✓ ", "green"), printable(f"{check.name}: {check.detail}"))
+    advice = f" → {check.advice}" if check.advice else ""
+    return Text.assemble(("✗ ", "bold red"), printable(f"{check.name}: {check.detail}{advice}"))
+
+
+# A table of runs in the terminal, one row each.
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """What a table of runs says of one: a sweep of thousands keeps this instead of the records."""
+
+    name: str
+    modes: str
+    prompt_tokens: str
+    new_tokens: str
+    batch_size: str
+    speedups: Text
+    word: str
+    reason: str  # why it is not VALID
+
+
+def run_row(record: RunRecord) -> RunRow:
+    """What was decoded, the speed-up with its interval, and how it ended."""
+    return RunRow(
+        run_name(record),
+        run_modes(record),
+        prompt_tokens(record),
+        new_tokens(record),
+        batch_size(record),
+        _speedups(record),
+        run_word(record),
+        "" if record.valid else status_reason(record),
+    )
+
+
+def runs_table(rows: Sequence[RunRow]) -> RenderableType:
+    """One row per run."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", overflow="fold", min_width=8)
+    table.add_column("modes", overflow="fold", min_width=len("(dynamic)"))
+    for title in ("prompt", "new", "batch"):
+        table.add_column(title, justify="right", overflow="fold")
+    table.add_column("speed-up", justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for row in rows:
+        told = (row.name, row.modes, row.prompt_tokens, row.new_tokens, row.batch_size)
+        table.add_row(*map(Text, told), row.speedups, Text(row.word, style=STYLES.get(row.word, "red")))
+    reasons = [Text.assemble((f"{row.name} {row.word}: ", "bold"), row.reason) for row in rows if row.reason]
+    return Group(table, *reasons)
+
+
+def _speedups(record: RunRecord) -> Text:
+    lines = [
+        Text(pair.speedup) if pair.not_a_result is None else Text("not a result", style=GREYED)
+        for pair in pairs(record)
+    ]
+    return Text("\n").join(lines) if lines else Text(UNKNOWN)

@@ -1,1 +1,0 @@
-"""A run, or a table of runs, in the terminal."""

@@ -1,1 +1,0 @@
-"""A measurement inside somebody's own test: what the pytest plugin does, without pytest."""

@@ -1,1 +1,0 @@
-"""What is decoded from: prompts out of files, and the bundled texts."""
