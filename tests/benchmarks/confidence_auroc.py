@@ -1,6 +1,6 @@
 """Whether token confidence tells wrong answers from right ones: sums on the embedded model, as an AUROC.
 
-    python tests/benchmarks/confidence_auroc.py [--seed N] [--results DIR]
+    PYTHONPATH=. python tests/benchmarks/confidence_auroc.py [--seed N] [--results DIR]
 
 The score of a sum is the lowest probability that the model gave to a token
 of its answer, the end of the answer included; the AUROC is the chance that a wrong answer has a lower score than a
@@ -25,10 +25,10 @@ import numpy as np
 from scipy.stats import mannwhitneyu, norm
 
 from kvbench.__main__ import main as kvbench
-from kvbench.models.embedded_sums import SHAPES as TRAINED
-from kvbench.models.embedded_sums import is_held_out, summands
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import find_runs, read_steps
+from tools.embedded_model.sums import SHAPES as TRAINED
+from tools.embedded_model.sums import is_held_out, summands
 
 Pair = tuple[int, int]
 

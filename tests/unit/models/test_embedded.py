@@ -15,12 +15,20 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from kvbench.models.embedded_examination import accuracy, answer, held_out_pairs
-from kvbench.models.embedded_pieces import EOS, LINE_BREAK, Piece
-from kvbench.models.embedded_sums import is_held_out, sum_pieces, summands
-from kvbench.models.embedded_text import document, documents
-from kvbench.models.train_embedded import FOLDER
 from kvbench.prompts import bundled_prompts, long_text
+from tools.embedded_model.sums import (
+    EOS,
+    LINE_BREAK,
+    Piece,
+    accuracy,
+    answer,
+    held_out_pairs,
+    is_held_out,
+    sum_pieces,
+    summands,
+)
+from tools.embedded_model.text import document, documents
+from tools.embedded_model.train import FOLDER
 
 ANSWERS = {
     "37+48=": "85",
@@ -200,5 +208,5 @@ class TestHeldOutPairs:
 
 
 def test_the_cards_command_names_this_script() -> None:
-    assert "python -m kvbench.models.train_embedded" in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert "python -m tools.embedded_model.train" in (FOLDER / "README.md").read_text(encoding="utf-8")
     assert Path(FOLDER, "model.safetensors").is_file()

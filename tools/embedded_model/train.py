@@ -1,4 +1,4 @@
-"""Makes the embedded model, from its text to its card: `python -m kvbench.models.train_embedded`."""
+"""Makes the embedded model, from its text to its card: `python -m tools.embedded_model.train`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GemmaConfig, GemmaForCausalLM
 
-from kvbench.models.embedded_card import (
+import kvbench.models
+from kvbench.models.loading import quietly
+from tools.embedded_model.card import (
     EXAMINED_SUMS,
     TEXT_EVERY_STEPS,
     TEXT_SHAPES,
@@ -25,14 +27,11 @@ from kvbench.models.embedded_card import (
     card,
     losses_in_words,
 )
-from kvbench.models.embedded_examination import EXAMPLES, accuracy, answer, held_out_pairs
-from kvbench.models.embedded_pieces import STOP, Piece
-from kvbench.models.embedded_sums import sum_pieces
-from kvbench.models.embedded_text import document, documents
-from kvbench.models.embedded_tokenizer import POSITIONS, train_tokenizer
-from kvbench.models.loading import quietly
+from tools.embedded_model.sums import EXAMPLES, STOP, Piece, accuracy, answer, held_out_pairs, sum_pieces
+from tools.embedded_model.text import document, documents
+from tools.embedded_model.tokenizer import POSITIONS, train_tokenizer
 
-FOLDER = Path(__file__).with_name("embedded")
+FOLDER = Path(kvbench.models.__file__).with_name("embedded")
 WARM_UP_STEPS = 100
 REPORT_EVERY_S = 2.0
 UNLEARNED = -100  # the label that transformers leaves out of the loss
@@ -176,7 +175,7 @@ def train(recipe: Recipe, folder: Path) -> Outcome:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, examine, write."""
-    parser = argparse.ArgumentParser(prog="python -m kvbench.models.train_embedded", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.embedded_model.train", description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder to write (default: the kept one)")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--steps", type=int, default=Recipe.steps)

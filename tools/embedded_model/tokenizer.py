@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from kvbench.models.embedded_pieces import BOS, EOS, PAD
+from tools.embedded_model.sums import BOS, EOS, PAD
 
 POSITIONS = 4096  # of the model; the tokenizer states it too
 VOCABULARY = 1024

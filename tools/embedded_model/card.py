@@ -11,8 +11,8 @@ import tokenizers
 import torch
 import transformers
 
-from kvbench.models.embedded_sums import HELD_OUT_SHARE
-from kvbench.models.embedded_tokenizer import POSITIONS
+from tools.embedded_model.sums import HELD_OUT_SHARE
+from tools.embedded_model.tokenizer import POSITIONS
 
 TEXT_EVERY_STEPS = 2  # sums are harder than text and are learned from at every step
 TEXT_SHAPES = ((8, 256), (2, 1024))  # rows, tokens: taken in turn, so that long contexts stay readable
@@ -85,7 +85,7 @@ What greedy decoding writes, up to its stop token:
 
 Made by
 
-    python -m kvbench.models.train_embedded --seed {recipe.seed} --steps {recipe.steps}
+    python -m tools.embedded_model.train --seed {recipe.seed} --steps {recipe.steps}
 
 with torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}.
 The same command with the same versions on the same kind of CPU makes the same model.

@@ -6,8 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kvbench.models.embedded_pieces import LINE_BREAK, STOP, Piece
-from kvbench.models.embedded_sums import sum_pieces
+from tools.embedded_model.sums import LINE_BREAK, STOP, Piece, sum_pieces
 
 
 @dataclass(frozen=True)
