@@ -1,4 +1,8 @@
-"""What a pass, a cache and a size need in bytes and FLOPs, from the model's facts alone. No torch."""
+"""What a pass, a cache and a size need in bytes and FLOPs, from the model's facts alone. No torch.
+
+Matrix products only, 2 FLOPs for a multiply and an add (Kaplan et al., 2020, table 1, without its factor for training);
+norms, activations, rotations and softmax are left out, as torch's own counter leaves them out.
+"""
 
 from __future__ import annotations
 

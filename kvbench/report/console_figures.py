@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, RunRecord
-from kvbench.report.formatting import UNKNOWN, null_reason
+from kvbench.report.formatting import null_reason
 from kvbench.report.headline import headlines
 from kvbench.report.lengths import (
     BEYOND,
@@ -27,6 +27,7 @@ from kvbench.report.lengths import (
 from kvbench.report.lengths import CAPTION as GROWTH_CAPTION
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.run_facts import CAPTION, preparations, turn_arms, turn_rows
+from kvbench.text import UNKNOWN
 
 # What the parts of the console have in common: colours, which only repeat what words say, and the width.
 

@@ -6,17 +6,7 @@ import math
 
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import RunRecord
-from kvbench.text import UNKNOWN, Unit, format_interval, format_value, printable, scale
-
-__all__ = [
-    "UNKNOWN",
-    "Unit",
-    "axis_scale",
-    "format_estimate",
-    "format_exact",
-    "format_level",
-    "format_value",
-]
+from kvbench.text import UNKNOWN, Unit, format_interval, printable, scale
 
 
 def format_estimate(estimate: Estimate | Speedup, unit: Unit) -> str:

@@ -14,11 +14,11 @@ from kvbench.arm import arm_names
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.scaling import BreakEven
-from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, format_value
+from kvbench.report.formatting import format_estimate, format_level
 from kvbench.report.lengths import frontier_sentences, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.verdicts import pairs
-from kvbench.text import printable
+from kvbench.text import UNKNOWN, format_value, printable
 
 Kind = Literal["sizes", "break-even", "turns", "speed-up", "one arm"]
 

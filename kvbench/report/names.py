@@ -9,8 +9,7 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.formatting import UNKNOWN
-from kvbench.text import printable
+from kvbench.text import UNKNOWN, printable
 
 
 def run_name(record: RunRecord) -> str:

@@ -12,11 +12,11 @@ from kvbench.arm import arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.formatting import UNKNOWN, format_estimate, format_value
+from kvbench.report.formatting import format_estimate
 from kvbench.report.lengths import frontier_of
 from kvbench.report.names import Aspects, run_aspects, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
-from kvbench.text import printable
+from kvbench.text import UNKNOWN, format_value, printable
 
 MOST_NAMED = 6  # devices or verdicts in a sentence
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from kvbench.arm import arm_names
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
-from kvbench.report.formatting import UNKNOWN, format_estimate, format_level, null_reason
-from kvbench.text import printable
+from kvbench.report.formatting import format_estimate, format_level, null_reason
+from kvbench.text import UNKNOWN, printable
 
 VALID = "VALID"
 MOST_SENTENCES = 3  # pairs of arms; more are easier to read as rows of a table

@@ -22,10 +22,9 @@ from kvbench.errors import KvbenchError
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs, read_blocks
 from kvbench.report.charts.series import block_series
-from kvbench.report.formatting import format_value
 from kvbench.report.names import batch_size, device_name, prompt_tokens, run_name
 from kvbench.statistics import ratio_interval
-from kvbench.text import printable
+from kvbench.text import format_value, printable
 
 MODES = ("nocache", "cached")  # the baseline first
 HEAD = ("prompt", "batch", "eager, cached ÷ recompute", "best, cached ÷ recompute", "best recompute", "best cached")

@@ -1,4 +1,8 @@
-"""A chart as the page takes it: a figure for plotly.js as plain data, and one sentence."""
+"""A chart as the page takes it: a figure for plotly.js as plain data, and one sentence that says what it shows.
+
+Plain, because a page over thousands of runs has no time for plotly's own objects: the tests have plotly check them.
+Text and grid colours are left to the page, which sets them for its light and its dark theme.
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from kvbench.report.charts.figures import (
     said_of,
     scaled,
 )
-from kvbench.report.formatting import axis_scale, format_value
-from kvbench.text import printable
+from kvbench.report.formatting import axis_scale
+from kvbench.text import format_value, printable
 
 LONG_PHASE = 0.2  # share of the run from which a phase has room for its name in the chart
 PHASE_CHARACTERS = 18

@@ -28,8 +28,9 @@ from kvbench.report.charts.figures import (
     rule,
     scaled,
 )
-from kvbench.report.formatting import format_estimate, format_value
+from kvbench.report.formatting import format_estimate
 from kvbench.report.overview import Summary
+from kvbench.text import format_value
 
 BAR_HEIGHT_PX = 22
 BARS_SHARE = 0.8  # of a row

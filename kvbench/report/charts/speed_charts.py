@@ -25,9 +25,10 @@ from kvbench.report.charts.figures import (
     said_of,
 )
 from kvbench.report.charts.series import BlockSeries
-from kvbench.report.formatting import format_value, null_reason
+from kvbench.report.formatting import null_reason
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.verdicts import pairs
+from kvbench.text import format_value
 
 WIDE = 10.0  # largest over smallest ratio from which their axis is logarithmic
 EDGE = 1.15  # of a logarithmic axis beyond what is drawn

@@ -10,8 +10,9 @@ from kvbench.capabilities import INTERRUPTED
 from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.figures import Chart, Look, Trace, dots, figure, label, line, log_axis, scaled
 from kvbench.report.charts.series import StepSeries, thinned
-from kvbench.report.formatting import axis_scale, format_value
+from kvbench.report.formatting import axis_scale
 from kvbench.statistics import median
+from kvbench.text import format_value
 
 NO_STEPS = "The single decode steps were not kept (measure.step_lane=false, or the run ended before its first block)."
 HEADROOM = 1.15  # of the axis above the highest line

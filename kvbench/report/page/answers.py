@@ -8,7 +8,7 @@ from itertools import groupby
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.report.formatting import UNKNOWN, format_value, null_reason
+from kvbench.report.formatting import null_reason
 from kvbench.report.lengths import (
     BEYOND,
     CAPTION,
@@ -22,6 +22,7 @@ from kvbench.report.lengths import (
 )
 from kvbench.report.run_facts import preparations
 from kvbench.report.verdicts import extra_memory_bytes, pairs
+from kvbench.text import UNKNOWN, format_value
 
 
 @dataclass(frozen=True)

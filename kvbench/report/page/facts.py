@@ -11,10 +11,9 @@ from typing import Any
 from kvbench.arm import arm_names
 from kvbench.config.conf_files import yaml_text
 from kvbench.records.run_record import RunRecord
-from kvbench.report.formatting import UNKNOWN, format_value
 from kvbench.report.names import device_name
 from kvbench.report.run_facts import shape_rows
-from kvbench.text import printable
+from kvbench.text import UNKNOWN, format_value, printable
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kvbench.records.part import Estimate, Speedup
-from kvbench.report.formatting import UNKNOWN, Unit, format_estimate, format_value
+from kvbench.report.formatting import format_estimate
 from kvbench.report.overview import Row, Summary
+from kvbench.text import UNKNOWN, Unit, format_value
 
 Number = tuple[float | None, str]  # to sort by, to show
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import PROMPTS, StoredRun
-from kvbench.report.formatting import UNKNOWN
+from kvbench.text import UNKNOWN
 
 if TYPE_CHECKING:
     import pyarrow

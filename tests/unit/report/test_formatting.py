@@ -1,7 +1,8 @@
 import pytest
 
 from kvbench.records.part import Estimate
-from kvbench.report.formatting import UNKNOWN, axis_scale, format_estimate, format_exact, format_level, format_value
+from kvbench.report.formatting import axis_scale, format_estimate, format_exact, format_level
+from kvbench.text import UNKNOWN, format_value
 
 
 def estimate(value, low=None, high=None):
