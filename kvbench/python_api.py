@@ -160,7 +160,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
     from kvbench.measuring.environment import device_uuid
     from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
-    from kvbench.models.own_loading import adopt_own
+    from kvbench.models.own import adopt_own
     from kvbench.running.torch_backend import TorchBackend
 
     require_packages(config)

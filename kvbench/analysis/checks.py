@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kvbench.analysis.agreement_verdict import judge
 from kvbench.analysis.audits import audit_checks
-from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.analysis.comparison import MIN_BLOCKS, judge
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement

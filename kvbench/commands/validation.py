@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvbench.config.compose import Sources, load_config, to_yaml
-from kvbench.config.points import Point, load_points, sweep_points
+from kvbench.config.compose import Point, Sources, load_config, load_points, sweep_points, to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, Mistyped
 from kvbench.readiness.machine import ready_plan, require_results_dir

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from kvbench.records.meaning import figure
-from kvbench.records.part import Part, SeriesPoint
+from kvbench.records.part import Part, SeriesPoint, figure
 
 AgreementVerdict = Literal["IDENTICAL", "EQUAL_WITHIN_ROUNDING", "MISMATCH"]
 

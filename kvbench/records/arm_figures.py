@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from kvbench.records.ceilings import NO_CEILINGS
 from kvbench.records.evidence import LengthProbe
-from kvbench.records.meaning import figure
-from kvbench.records.part import Estimate, Measured, Part
+from kvbench.records.part import Estimate, Measured, Part, figure
 from kvbench.records.untimed import KernelShare
 
 

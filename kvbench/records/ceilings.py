@@ -14,8 +14,7 @@ from pydantic import ValidationError
 
 from kvbench.errors import RecordError
 from kvbench.records.evidence import HostCheck
-from kvbench.records.meaning import figure
-from kvbench.records.part import Part
+from kvbench.records.part import Part, figure
 
 # What the figures depend on. On a GPU the host's threads and cores do not matter.
 ON_EVERY_DEVICE = ("device_name", "torch", "cuda", "driver", "power_limit_w")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Literal
 
-from kvbench.records.meaning import figure
-from kvbench.records.part import Part, SeriesPoint, Speedup
+from kvbench.records.part import Part, SeriesPoint, Speedup, figure
 
 SweepVerdict = Literal["SAME", "FASTER", "SLOWER", "AMBIGUOUS"]
 

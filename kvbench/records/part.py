@@ -1,15 +1,50 @@
-"""What every part of a record is: checked where it is made, and able to say why something of it is null."""
+"""What every part of a record is: checked where it is made, able to say why it is null and what its figures mean."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Literal, Self, cast, dataclass_transform
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
-from kvbench.records.meaning import figure, unit_of
-from kvbench.text import format_interval
+from kvbench.text import Unit, format_interval
+
+# What a figure of the record means, said at its field: the exported JSON Schema and every table read it there.
+
+
+Better = Literal["lower", "higher", "none"]
+Group = Literal["speed", "first visit", "single steps", "memory", "proof", "energy", "limit"]  # in the tables' order
+# Those that no table shows come last: "1" has no dimension, a figure's parts have the unit of the field that holds it.
+FigureUnit = Unit | Literal["tokens", "index", "logits", "nats", "MHz", "°C", "1", "of its field", "of its axis"]
+
+
+def figure(
+    title: str,
+    unit: FigureUnit,
+    better: Better,
+    description: str,
+    group: Group | None = None,
+    *,
+    column: str | None = None,
+    default: Any = PydanticUndefined,
+    gt: float | None = None,
+) -> Any:
+    """A field that holds a figure: what it is called, is in, which direction is better, and how it came to be.
+
+    What readers are shown of every arm has a `group`, and a `column` in exports where the field's name would not do.
+    """
+    shown = {name: value for name, value in (("group", group), ("column", column)) if value is not None}
+    meaning: dict[str, Any] = {"unit": unit, "better": better, **shown}
+    return Field(default, title=title, description=description, gt=gt, json_schema_extra=meaning)
+
+
+def unit_of(field: FieldInfo) -> Unit:
+    """The unit in which a figure is shown."""
+    return cast(Unit, cast(dict[str, Any], field.json_schema_extra)["unit"])
+
 
 NOT_KNOWN = "not known"  # a defect: every null has its sentence, and a test looks for this one
 # Beside the fields in an object's dictionary, since they are no part of the record.

@@ -28,8 +28,7 @@ from kvbench.records.evidence import (
     Stopping,
     SweepAudit,
 )
-from kvbench.records.meaning import figure
-from kvbench.records.part import Estimate, Measured, Part, Speedup
+from kvbench.records.part import Estimate, Measured, Part, Speedup, figure
 from kvbench.records.scaling import Frontier, Growth
 from kvbench.records.untimed import Memory, MemoryPoint
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from kvbench.records.meaning import figure
-from kvbench.records.part import Estimate, Measured, Part, Speedup
+from kvbench.records.part import Estimate, Measured, Part, Speedup, figure
 
 Order = Literal["constant", "linear", "quadratic", "growing", "irregular"]
 Form = Literal["sum", "max"]

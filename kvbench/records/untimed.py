@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from kvbench.records.evidence import Reconciliation
-from kvbench.records.meaning import figure
-from kvbench.records.part import Part, SeriesPoint
+from kvbench.records.part import Part, SeriesPoint, figure
 
 ATTENTION_WORDS = ("sdpa", "fmha", "flash", "attention")
 

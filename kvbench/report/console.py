@@ -15,10 +15,9 @@ from rich.text import Text
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
-from kvbench.report.headline import headlines, run_kind
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
+from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
 from kvbench.text import UNKNOWN, printable
 
 # What pairs of arms say in the terminal, and how far each arm is from a wider type.

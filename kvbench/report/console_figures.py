@@ -11,8 +11,6 @@ from rich.text import Text
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, RunRecord
-from kvbench.report.formatting import null_reason
-from kvbench.report.headline import headlines
 from kvbench.report.lengths import (
     BEYOND,
     MIXTURE,
@@ -26,7 +24,9 @@ from kvbench.report.lengths import (
 )
 from kvbench.report.lengths import CAPTION as GROWTH_CAPTION
 from kvbench.report.metrics import BY_KEY, unknown
+from kvbench.report.names import null_reason
 from kvbench.report.run_facts import CAPTION, preparations, turn_arms, turn_rows
+from kvbench.report.verdicts import headlines
 from kvbench.text import UNKNOWN
 
 # What the parts of the console have in common: colours, which only repeat what words say, and the width.

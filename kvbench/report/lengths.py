@@ -13,7 +13,7 @@ from kvbench.capabilities import NO_CACHE
 from kvbench.records.part import Estimate
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, DecodeCheck, FrontierEdge, Growth, Law
-from kvbench.report.formatting import format_estimate
+from kvbench.report.names import format_estimate
 from kvbench.text import UNKNOWN, format_value, printable
 
 # What fits, in rows and in sentences.

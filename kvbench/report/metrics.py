@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast, get_args, get_origin
 
-from kvbench.records.meaning import Better, Group
-from kvbench.records.part import Estimate, Part
+from kvbench.records.part import Better, Estimate, Group, Part
 from kvbench.records.run_record import ArmRecord
-from kvbench.report.formatting import format_estimate, format_exact
+from kvbench.report.names import format_estimate, format_exact
 from kvbench.text import UNKNOWN, Unit, format_value
 
 Figure = Estimate | float | None

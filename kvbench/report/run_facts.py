@@ -11,7 +11,7 @@ from kvbench.arm import arm_names
 from kvbench.capabilities import ENGINES
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import RunRecord
-from kvbench.report.formatting import format_estimate
+from kvbench.report.names import format_estimate
 from kvbench.text import UNKNOWN, format_value
 
 # What the model returned, as rows of text: equal layers of a cache are told once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kvbench.measuring.energy import EnergyMeter
+from kvbench.measuring.sensors import EnergyMeter
 from kvbench.measuring.stopping import stopping_rule
 from kvbench.records.evidence import HostChecks, Phase, Stopping
 from kvbench.records.samples import Sample, Watching

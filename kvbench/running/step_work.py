@@ -14,8 +14,8 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.clocks import Clock
 from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention
-from kvbench.running.profiler_hooks import device_profile
 from kvbench.running.torch_session import TorchSession
+from kvbench.running.worker_state import device_profile
 
 COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
 LARGEST_KERNELS = 3

@@ -14,16 +14,15 @@ from kvbench.measuring.probes import check_host
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
-from kvbench.models.own_loading import load_own
+from kvbench.models.own import load_own
 from kvbench.plan import Plan
 from kvbench.running.arm_agreement import agreement, references
 from kvbench.running.model_on_device import ModelOnDevice
+from kvbench.running.outputs import shapes, show_text, traced_pass
 from kvbench.running.pass_memory import capacity, pass_of, peak_of
 from kvbench.running.preconditions import require_machine
 from kvbench.running.sessions import Untimed
-from kvbench.running.shapes import shapes
 from kvbench.running.step_work import counted_flops, step_work
-from kvbench.running.token_texts import show_text, traced_pass
 from kvbench.running.torch_session import TorchSession, other_attentions
 from kvbench.running.worker_state import WorkerState
 

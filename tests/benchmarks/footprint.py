@@ -22,7 +22,7 @@ import resource, sys
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from kvbench.models.checkpoint import EMBEDDED
-from kvbench.prompts import bundled_prompts
+from kvbench.plan import bundled_prompts
 model = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
 with torch.inference_mode():

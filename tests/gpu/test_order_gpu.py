@@ -26,7 +26,7 @@ def test_the_profiler_s_hooks_are_gone_when_they_are_said_to_be():
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     from kvbench.measuring.probes import launch_rounds_s
-    from kvbench.running.profiler_hooks import device_profile, remove_hooks
+    from kvbench.running.worker_state import device_profile, remove_hooks
 
     device = torch.device("cuda", 0)
     before_s, events = min(launch_rounds_s(device)), []

@@ -12,7 +12,7 @@ import kvbench
 from kvbench.errors import BadInput, ConfigError, KvbenchError
 from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.run_record import RunRecord
-from kvbench.report.formatting import format_estimate
+from kvbench.report.names import format_estimate
 from kvbench.running.job import Progress
 
 

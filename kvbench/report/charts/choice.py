@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvbench.records.run_record import RunRecord
-from kvbench.report.charts.agreement_charts import agreement
+from kvbench.report.charts.comparison_charts import agreement, speed, speedup
 from kvbench.report.charts.device_charts import device_timeline
 from kvbench.report.charts.figures import Chart, Look
 from kvbench.report.charts.length_charts import cumulative_by_law, frontier, latency_by_law
@@ -14,7 +14,6 @@ from kvbench.report.charts.limit_charts import roofline, step_time
 from kvbench.report.charts.memory_charts import cache_by_context, memory_over_run, memory_stack
 from kvbench.report.charts.overview_charts import speed_by_run, speedup_by_prompt
 from kvbench.report.charts.series import StepSeries, block_series
-from kvbench.report.charts.speed_charts import speed, speedup
 from kvbench.report.charts.step_charts import cumulative_time, latency_by_context, step_distribution
 from kvbench.report.names import prompt_series, run_labels
 from kvbench.report.overview import Summary

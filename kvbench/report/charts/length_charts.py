@@ -31,8 +31,8 @@ from kvbench.report.charts.figures import (
     stacked,
 )
 from kvbench.report.charts.series import thinned
-from kvbench.report.formatting import axis_scale, format_estimate
 from kvbench.report.lengths import by_law, law_s, law_text
+from kvbench.report.names import axis_scale, format_estimate
 from kvbench.text import format_value, printable
 
 # The chart of what fits: the largest context and batch of every arm, predicted and found.

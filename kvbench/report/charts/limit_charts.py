@@ -27,7 +27,7 @@ from kvbench.report.charts.figures import (
     said_of,
     scaled,
 )
-from kvbench.report.formatting import axis_scale, format_estimate, null_reason
+from kvbench.report.names import axis_scale, format_estimate, null_reason
 from kvbench.text import format_value
 
 ROOM = 4.0  # by this factor the roofs reach beyond what is drawn under them

@@ -25,7 +25,7 @@ from kvbench.report.charts.figures import (
     said_of,
     scaled,
 )
-from kvbench.report.formatting import axis_scale
+from kvbench.report.names import axis_scale
 from kvbench.text import format_value, printable
 
 LONG_PHASE = 0.2  # share of the run from which a phase has room for its name in the chart

@@ -28,7 +28,7 @@ from kvbench.report.charts.figures import (
     rule,
     scaled,
 )
-from kvbench.report.formatting import format_estimate
+from kvbench.report.names import format_estimate
 from kvbench.report.overview import Summary
 from kvbench.text import format_value
 

@@ -10,7 +10,7 @@ from kvbench.capabilities import INTERRUPTED
 from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.figures import Chart, Look, Trace, dots, figure, label, line, log_axis, scaled
 from kvbench.report.charts.series import StepSeries, thinned
-from kvbench.report.formatting import axis_scale
+from kvbench.report.names import axis_scale
 from kvbench.statistics import median
 from kvbench.text import format_value
 

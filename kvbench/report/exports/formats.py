@@ -15,13 +15,11 @@ from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
-from kvbench.report.formatting import format_level
-from kvbench.report.headline import headlines, run_kind
 from kvbench.report.lengths import CAPTION as GROWTH_CAPTION
 from kvbench.report.lengths import growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
-from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
-from kvbench.report.verdicts import pairs, run_word, status_reason
+from kvbench.report.names import batch_size, format_level, new_tokens, prompt_tokens, run_name
+from kvbench.report.verdicts import headlines, pairs, run_kind, run_word, status_reason
 from kvbench.statistics import LEVEL, Interval
 from kvbench.text import UNKNOWN, format_value, printable
 

@@ -23,13 +23,12 @@ import kvbench
 from kvbench.errors import RecordError
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
-from kvbench.report.changes import HEAD as CHANGES_HEAD
-from kvbench.report.changes import Changes, Sides
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
 from kvbench.report.charts.series import StepSeries, step_series
 from kvbench.report.names import run_labels
-from kvbench.report.overview import Summary, overview_sentences, summary
+from kvbench.report.overview import HEAD as CHANGES_HEAD
+from kvbench.report.overview import Changes, Sides, Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text

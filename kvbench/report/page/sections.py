@@ -14,15 +14,12 @@ from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.charts.figures import Chart
-from kvbench.report.formatting import null_reason
-from kvbench.report.headline import Headline, headlines, run_kind
 from kvbench.report.metrics import METRICS, Metric, unknown
-from kvbench.report.names import batch_size, device_name, new_tokens, prompt_tokens, run_modes, run_name
-from kvbench.report.page.answers import Answer, answers
-from kvbench.report.page.facts import Facts, Repeat, facts, repeat
+from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_modes, run_name
+from kvbench.report.page.facts import Answer, Facts, Repeat, answers, facts, repeat
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts, prompt_texts
 from kvbench.report.run_facts import TurnRow, turn_arms, turn_rows
-from kvbench.report.verdicts import Pair, as_table, pairs, run_word, status_reason
+from kvbench.report.verdicts import Headline, Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
 from kvbench.text import UNKNOWN, printable
 
 if TYPE_CHECKING:

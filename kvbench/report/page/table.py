@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kvbench.records.part import Estimate, Speedup
-from kvbench.report.formatting import format_estimate
+from kvbench.report.names import format_estimate
 from kvbench.report.overview import Row, Summary
 from kvbench.text import UNKNOWN, Unit, format_value
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.config.compose import load_config, sources, to_yaml
+from kvbench.config.compose import load_config, sources, sweep_points, to_yaml
 from kvbench.config.conf_files import conf_folder
-from kvbench.config.points import sweep_points
 from kvbench.errors import ConfigError
 
 REFUSED = [

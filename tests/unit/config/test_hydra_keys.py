@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.config.compose import load_config, sources
-from kvbench.config.points import sweep_points
+from kvbench.config.compose import load_config, sources, sweep_points
 from kvbench.errors import Mistyped
 
 WRITTEN = [

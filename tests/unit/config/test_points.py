@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kvbench.config import points
-from kvbench.config.compose import load_config, sources, to_dict, to_yaml
-from kvbench.config.points import load_points, sweep_points
+from kvbench.config import compose
+from kvbench.config.compose import load_config, load_points, sources, sweep_points, to_dict, to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 
@@ -61,9 +60,9 @@ def test_interpolations_in_a_user_s_file_see_the_point_s_own_values(tmp_path: Pa
 
 def test_values_share_one_composition(monkeypatch: pytest.MonkeyPatch) -> None:
     composed: list[object] = []
-    real = points.compose_config
-    monkeypatch.setattr(points, "compose_config", lambda *asked: composed.append(asked) or real(*asked))
-    monkeypatch.setattr(points, "load_config", lambda *_asked: pytest.fail("composed by itself"))
+    real = compose.compose_config
+    monkeypatch.setattr(compose, "compose_config", lambda *asked: composed.append(asked) or real(*asked))
+    monkeypatch.setattr(compose, "load_config", lambda *_asked: pytest.fail("composed by itself"))
     where = sources()
     every = list(sweep_points(["mode=cached,both", "model.seed=range(0,5)"], where))
     assert 10 == len(list(load_points(every, where)))

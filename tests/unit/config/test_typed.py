@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from kvbench.arm import Arm
-from kvbench.config.compose import load_config, sources
+from kvbench.config.compose import load_config, load_points, sources, sweep_points
 from kvbench.config.overrides import in_grammar, in_hydras_terms
-from kvbench.config.points import load_points, sweep_points
 from kvbench.config.schema import Config
 from kvbench.errors import ConfigError, Mistyped
 from kvbench.plan import make_plan

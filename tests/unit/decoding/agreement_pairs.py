@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from kvbench.analysis.agreement_verdict import judge
+from kvbench.analysis.comparison import judge
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare, follow
 from kvbench.decoding.forward import Forward, make_batch

@@ -20,7 +20,7 @@ from agreement_pairs import (
     WrongPosition,
 )
 
-from kvbench.analysis.agreement_verdict import RESOLUTION, judge, tolerance
+from kvbench.analysis.comparison import RESOLUTION, judge, tolerance
 from kvbench.decoding import rounding
 from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, divergences, step_figures
 from kvbench.decoding.forward import make_batch

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, cache_utils
 
-from kvbench.analysis.agreement_verdict import judge
+from kvbench.analysis.comparison import judge
 from kvbench.capabilities import CACHES, group_size
 from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.agreement import compare

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kvbench.measuring.clocks import ScriptedClock
-from kvbench.measuring.energy import EnergyMeter
+from kvbench.measuring.sensors import EnergyMeter
 from kvbench.records.timings import DeviceReading
 
 IDLE_W, WORKING_W = 50.0, 250.0

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from kvbench.prompts import bundled_prompts, long_text
+from kvbench.plan import bundled_prompts, long_text
 from tools.embedded_model.sums import (
     EOS,
     LINE_BREAK,

@@ -16,8 +16,7 @@ from kvbench.config.schema import ModelConfig
 from kvbench.decoding.caches import logical_bytes
 from kvbench.errors import ModelUnavailable, PromptError
 from kvbench.models.loading import LoadedModel
-from kvbench.models.own import OwnPast
-from kvbench.models.own_loading import adopt_own, load_own
+from kvbench.models.own import OwnPast, adopt_own, load_own
 from kvbench.models.tokenizers import FoldedBytes, OfferedText
 
 BUILD = "def build():\n    "

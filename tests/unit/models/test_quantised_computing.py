@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kvbench.errors import ModelUnavailable
-from kvbench.models.quantization import require_computing
+from kvbench.models.sizing import require_computing
 
 
 def broken(error: Exception) -> Callable[..., None]:

@@ -14,8 +14,7 @@ from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.models.loading import load
-from kvbench.models.quantization import BUILDERS, quantization_config, require_quantization
-from kvbench.models.sizing import predicted_weight_size
+from kvbench.models.sizing import BUILDERS, predicted_weight_size, quantization_config, require_quantization
 from kvbench.models.tokenizers import byte_tokenizer
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from kvbench.models import random_weights
-from kvbench.models.random_weights import random_model
+from kvbench.models import loading
+from kvbench.models.loading import random_model
 
 ARCHITECTURES = ("gemma", "llama", "qwen3", "gpt2", "mistral", "gemma2", "gemma3_text")
 CPU = torch.device("cpu")
@@ -15,8 +15,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def pool_for_small_tensors(monkeypatch):
-    monkeypatch.setattr(random_weights, "SMALLEST_COPIED", 100)
-    monkeypatch.setattr(random_weights, "POOL_NUMBERS", 9973)  # tensors below are up to 10240 numbers: it wraps
+    monkeypatch.setattr(loading, "SMALLEST_COPIED", 100)
+    monkeypatch.setattr(loading, "POOL_NUMBERS", 9973)  # tensors below are up to 10240 numbers: it wraps
 
 
 def build(config, seed=0, dtype=torch.float32):
@@ -86,6 +86,6 @@ class TestCopiesOfOnePoolAreNotCopiesOfEachOther:
 
 
 def test_small_tensors_are_drawn_one_by_one(tiny_config, monkeypatch):
-    monkeypatch.setattr(random_weights, "SMALLEST_COPIED", 1 << 18)
-    monkeypatch.setattr(random_weights, "POOL_NUMBERS", 0)  # a pool would raise
+    monkeypatch.setattr(loading, "SMALLEST_COPIED", 1 << 18)
+    monkeypatch.setattr(loading, "POOL_NUMBERS", 0)  # a pool would raise
     assert build(tiny_config("llama")).lm_head.weight.std().item() == pytest.approx(0.02, rel=0.1)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from kvbench.report.charts.agreement_charts import agreement
+from kvbench.report.charts.comparison_charts import agreement
 
 from .chart_records import LOOKS, agreeing
 from .records import two_arms

@@ -9,7 +9,7 @@ import pytest
 
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.changes import Sides
+from kvbench.report.overview import Sides
 from kvbench.report.page.html import build
 
 from .records import arm, two_arms, write_run

@@ -7,9 +7,9 @@ import pytest
 
 from kvbench.arm import arm_names
 from kvbench.report.charts.choice import run_charts
+from kvbench.report.charts.comparison_charts import speed
 from kvbench.report.charts.figures import DARK, LIGHT, label, log_axis, looks, rule, stacked
 from kvbench.report.charts.length_charts import frontier
-from kvbench.report.charts.speed_charts import speed
 
 from .chart_records import (
     LOOKS,

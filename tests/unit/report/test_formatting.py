@@ -1,7 +1,7 @@
 import pytest
 
 from kvbench.records.part import Estimate
-from kvbench.report.formatting import axis_scale, format_estimate, format_exact, format_level
+from kvbench.report.names import axis_scale, format_estimate, format_exact, format_level
 from kvbench.text import UNKNOWN, format_value
 
 

@@ -13,8 +13,8 @@ from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, Frontier, FrontierEdge, FrontierTry
 from kvbench.report.console import comparison_table, outcome_lines
 from kvbench.report.exports.formats import markdown
-from kvbench.report.headline import headlines, run_kind
 from kvbench.report.page.html import build
+from kvbench.report.verdicts import headlines, run_kind
 
 from .chart_records import grown
 from .records import invalid, one_arm, two_arms, write_run

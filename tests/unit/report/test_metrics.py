@@ -1,5 +1,5 @@
-from kvbench.report.formatting import NOT_GIVEN, null_reason
 from kvbench.report.metrics import BY_KEY, METRICS, unknown
+from kvbench.report.names import NOT_GIVEN, null_reason
 
 from .records import two_arms
 

@@ -1,8 +1,8 @@
 import pytest
 
 from kvbench.arm import arm_names
+from kvbench.report.charts.comparison_charts import speed, speedup
 from kvbench.report.charts.series import block_series
-from kvbench.report.charts.speed_charts import speed, speedup
 
 from .chart_records import LOOKS, NO_BLOCKS, block
 from .records import invalid, one_arm, two_arms

@@ -20,7 +20,7 @@ from kvbench.plan import Prompts, make_plan
 from kvbench.records.samples import RunSamples
 from kvbench.records.untimed import TracedPass
 from kvbench.running.job import run_job
-from kvbench.running.token_texts import TokenTexts, traced_sequences
+from kvbench.running.outputs import TokenTexts, traced_sequences
 from kvbench.running.torch_backend import TorchBackend
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kvbench.running import profiler_hooks
-from kvbench.running.profiler_hooks import NO_LAZY_START, TEARDOWN, device_profile, remove_hooks
+from kvbench.running import worker_state
+from kvbench.running.worker_state import NO_LAZY_START, TEARDOWN, device_profile, remove_hooks
 
 DEVICE = torch.device("cuda", 0)
 CLEAN_S, HOOKED_S = 4e-6, 6e-6
@@ -44,14 +44,14 @@ class Driver:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
     made = Driver()
-    monkeypatch.setattr(profiler_hooks.profile, "__init__", lambda *_, **__: None)
-    monkeypatch.setattr(profiler_hooks.profile, "start", made.start)
-    monkeypatch.setattr(profiler_hooks.profile, "stop", made.stop)
-    monkeypatch.setattr(profiler_hooks, "_call_driver", made.call)
-    monkeypatch.setattr(profiler_hooks, "launch_rounds_s", made.launch_rounds_s)
-    monkeypatch.setattr(profiler_hooks, "BETWEEN_S", 0.0)
+    monkeypatch.setattr(worker_state.profile, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(worker_state.profile, "start", made.start)
+    monkeypatch.setattr(worker_state.profile, "stop", made.stop)
+    monkeypatch.setattr(worker_state, "_call_driver", made.call)
+    monkeypatch.setattr(worker_state, "launch_rounds_s", made.launch_rounds_s)
+    monkeypatch.setattr(worker_state, "BETWEEN_S", 0.0)
     yield made
-    profiler_hooks._launch_before_s.clear()
+    worker_state._launch_before_s.clear()
 
 
 def profiled(times: int) -> None:
@@ -97,4 +97,4 @@ def test_hooks_that_stay_are_told_by_what_they_cost(driver: Driver) -> None:
         "launching a small operation takes 6.00 µs since torch's profiler ran and took 4.00 µs before: its hooks"
         " stay, or the host has become slower"
     ) == remove_hooks()
-    assert ["0", *["1"] * profiler_hooks.TRIES] == driver.ended_with
+    assert ["0", *["1"] * worker_state.TRIES] == driver.ended_with

@@ -15,7 +15,7 @@ from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Habits, NoCacheLoop
 from kvbench.decoding.sampling import Sampler, generate_arguments
 from kvbench.decoding.settings import TorchSetting
-from kvbench.running.shapes import Returned
+from kvbench.running.outputs import Returned
 
 pytestmark = pytest.mark.versions
 

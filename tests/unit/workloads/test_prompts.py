@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.errors import PromptError
-from kvbench.prompts import bundled_prompts, long_text, read_prompts
+from kvbench.plan import bundled_prompts, long_text, read_prompts
 
 
 @pytest.fixture
