@@ -73,6 +73,9 @@ class Habits:
 NO_HABITS = Habits()
 
 
+# The loops: one shape, and what each mode does with its past.
+
+
 class Loop(ABC):
     """Prefill and decode steps around `_next_logits`, which is all that the modes differ in.
 

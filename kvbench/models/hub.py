@@ -211,6 +211,9 @@ def _first_line(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+# A model of the hub as a local folder: downloaded, or from the cache when the hub cannot be reached.
+
+
 # The hub answers within a fraction of a second; a person who is offline should not wait for its client's retries.
 PROBE_S = 3.0
 ERRNO = re.compile(r"\[Errno -?\d+\] ")

@@ -91,6 +91,9 @@ BUILDERS: dict[str, Callable[[torch.dtype], Any]] = {
 }
 
 
+# How large the weights will be: on torch's meta device every shape is there, and no memory is taken.
+
+
 @dataclass(frozen=True)
 class WeightSize:
     """Tied weights are counted once."""
