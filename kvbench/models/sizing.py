@@ -165,13 +165,6 @@ def _part_of(path: str, module: torch.nn.Module, parameter: torch.Tensor) -> str
     return "linear" if parameter.ndim >= 2 else "other"
 
 
-def predicted_weight_parts(config: Any, dtype: torch.dtype) -> dict[str, dict[str, int]]:
-    """The parts that a causal language model of this transformers config will have in `dtype`; see `weight_parts`."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
-    return weight_parts(model)
-
-
 def predicted_weight_size(
     config: Any, dtype: torch.dtype, *, bits: int | None = None, trust_remote_code: bool = False
 ) -> WeightSize:
