@@ -12,6 +12,8 @@ from pathlib import Path
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 
+EMBEDDED = Path(__file__).parent / "models" / "embedded"  # the model that comes with kvbench
+
 # What a person can do who cannot download a model.
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kvbench.decoding.caches import CacheMaker, told_length
-from kvbench.decoding.engines.engine import EAGER, Engine
+from kvbench.decoding.engines.engine import PLAIN, Engine
 from kvbench.decoding.forward import Forward, widened
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
 from kvbench.decoding.settings import TorchSetting
@@ -92,7 +92,7 @@ class Loop(ABC):
         *,
         habits: Habits = NO_HABITS,
         interruptions: Interruptions = NONE,
-        engine: Engine = EAGER,
+        engine: Engine = PLAIN,
     ) -> None:
         self._forward = forward
         self._chooser = chooser
