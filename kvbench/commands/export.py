@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from kvbench.commands import EXIT_PARTLY_UNREADABLE
 from kvbench.commands.arguments import Parser
 
-EXIT_PARTLY_UNREADABLE = 2
 # In the order of their usefulness; kept here so that --help needs no records. `report.exports.formats` writes them.
 FORMATS = ("csv", "json", "parquet", "md", "pytest-benchmark")
 IMAGES = ("svg", "png")  # `report.exports.images` writes them
