@@ -16,7 +16,7 @@ from kvbench.decoding.engines.engine import PLAIN, Engine
 from kvbench.decoding.forward import Forward, widened
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
 from kvbench.decoding.settings import TorchSetting
-from kvbench.passes import EXACT, NONE, WHOLE, Buckets, Chunks, Interruptions
+from kvbench.passes import EXACT, UNINTERRUPTED, WHOLE, Buckets, Chunks, Interruptions
 
 # What hand-written loops do at every step without need, done on purpose so that its cost can be measured.
 # The loop that many people start from has all of them. It also has two that cost no time worth an arm: its top-p
@@ -91,7 +91,7 @@ class Loop(ABC):
         pad_id: int,
         *,
         habits: Habits = NO_HABITS,
-        interruptions: Interruptions = NONE,
+        interruptions: Interruptions = UNINTERRUPTED,
         engine: Engine = PLAIN,
     ) -> None:
         self._forward = forward
