@@ -7,11 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from kvbench.commands import SUBCOMMANDS
+from kvbench.commands import EXIT_INTERRUPTED, SUBCOMMANDS
 from kvbench.errors import KvbenchError
 from kvbench.text import printable
-
-EXIT_INTERRUPTED = 130
 
 Command = Callable[[list[str]], int]
 

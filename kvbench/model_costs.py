@@ -1,8 +1,4 @@
-"""What a pass, a cache and a size need in bytes and FLOPs, from the model's facts alone. No torch.
-
-Matrix products only, 2 FLOPs for a multiply and an add (Kaplan et al., 2020, table 1, without its factor for training);
-norms, activations, rotations and softmax are left out, as torch's own counter leaves them out.
-"""
+"""What a pass, a cache and a size need in bytes and FLOPs, from the model's facts alone. No torch."""
 
 from __future__ import annotations
 
@@ -15,13 +11,15 @@ from kvbench.capabilities import CACHES, RESIDUAL_TOKENS, CacheKind, group_size,
 from kvbench.model_facts import DTYPE_BYTES, YUAN, ModelFacts, kv_cache_bytes
 from kvbench.passes import Interruptions
 
-# The bytes of each kind of cache, from the model's facts and what the cache has seen. No torch.
+# The bytes of each kind of cache, from the model's facts and what the cache has seen.
 # Dynamic caches are `model_facts.kv_cache_bytes`, and an int64 with the window for a layer that has one. What the
 # others hold was read off transformers' layers (5.17 to 5.23):
-# static (batch, kv_heads, length, head_dim) keys and as many values a layer, min(length, window) tokens where a
-# layer has a window; one int64 that counts its tokens quantised the prompt, and of the tokens after it every whole
-# `RESIDUAL_TOKENS`, as codes; each group of codes has a scale and a zero in the model's type; the rest in the
-# model's type fp8 every token in one byte an element; one float32 scale for a layer's keys and one for its values
+#
+#     static      (batch, kv_heads, length, head_dim) keys and as many values a layer, min(length, window) tokens where
+#                 a layer has a window; one int64 that counts its tokens
+#     quantised   the prompt, and of the tokens after it every whole `RESIDUAL_TOKENS`, as codes; each group of codes
+#                 has a scale and a zero in the model's type; the rest in the model's type
+#     fp8         every token in one byte an element; one float32 scale for a layer's keys and one for its values
 
 
 COUNTER_BYTES = 8
@@ -124,7 +122,7 @@ def predicted_bytes(
 ) -> int | None:
     """Bytes after so many passes over prompts of `prompt` tokens; None where they are not known.
 
-    `length` is that of a static cache, where it is known to be another than `needed_length` would make it.
+    `length` is that of a static cache, where it is known to be another than `Arm.static_cache_length` would make it.
     """
     if not arm.keeps_past:
         return 0
@@ -145,6 +143,11 @@ def predicted_bytes(
         length=(length or arm.static_cache_length(interruptions.context(prompt, passes))) if arm.is_static else None,
         windows=arm.has_windows,
     )
+
+
+# What one forward pass must read and compute: the arithmetic behind floors and limits.
+# Matrix products only, 2 FLOPs for a multiply and an add (Kaplan et al., 2020, table 1, without its factor for
+# training); norms, activations, rotations and softmax are left out, as torch's own counter leaves them out.
 
 
 @dataclass(frozen=True)
@@ -254,16 +257,20 @@ def _weight_bytes(facts: ModelFacts, parts: Mapping[str, Mapping[str, int]], tok
     return always + int(parts["experts"]["bytes"] * touched) + rows
 
 
-# How much memory a size needs, and the largest that a budget holds, from the model's facts alone.
+# How much memory a size needs, and the largest that a budget holds.
 # What lives at the same moment was read off transformers' decoders (5.17 to 5.23), tensor by tensor, for T = rows
 # times submitted tokens, "seen" with the past before them, and elements of the model's type:
-# MLP T · (3 · intermediate + 4 · hidden) gate, up and their product; embeddings, the layer's input, the residual
-# after attention, its norm attention T · (3 · hidden + 4 · queries + keys + values) queries while they are rotated
-# repeats 2 · rows · seen · queries of grouped keys and values, on a past and so under a mask scores 3 · rows ·
-# heads · submitted · seen where attention is written out (eager, math) mask submitted · seen bytes, and as many
-# elements, beyond a sliding window or a chunk logits rows · vocabulary of the positions asked for; of every one
-# with the habit all_logits cache as `kv_cache_bytes`; a step also holds one layer's old keys beside the new ones
-# GEMM T · intermediate on the CPU: what its library packs and keeps
+#
+#     MLP        T · (3 · intermediate + 4 · hidden)    gate, up and their product; embeddings, the layer's input, the
+#                                                       residual after attention, its norm
+#     attention  T · (3 · hidden + 4 · queries + keys + values)    queries while they are rotated
+#     repeats    2 · rows · seen · queries              of grouped keys and values, on a past and so under a mask
+#     scores     3 · rows · heads · submitted · seen    where attention is written out (eager, math)
+#     mask       submitted · seen                       bytes, and as many elements, beyond a sliding window or a chunk
+#     logits     rows · vocabulary                      of the positions asked for; with the habit all_logits of all
+#     cache      as `kv_cache_bytes`; a step also holds one layer's old keys beside the new ones
+#     GEMM       T · intermediate                       on the CPU: what its library packs and keeps
+#
 # Weights and cache stay; of the rest the largest moment counts. Left out: the allocator's slack, plans and
 # workspaces of a GPU's libraries, activations that are written out in several operations (GPT-2's), the routing of
 # experts.

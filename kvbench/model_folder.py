@@ -12,6 +12,8 @@ from pathlib import Path
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 
+EMBEDDED = Path(__file__).parent / "models" / "embedded"  # the model that comes with kvbench
+
 # What a person can do who cannot download a model.
 
 
@@ -110,7 +112,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def folder_format(folder: Path) -> Format | None:
-    """See `weight_format`."""
+    """The format of the weights in a folder; None where there are none, or no folder."""
     return weight_format({file.name for file in folder.iterdir()}) if folder.is_dir() else None
 
 

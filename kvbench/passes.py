@@ -11,7 +11,7 @@ from typing import TypedDict
 from kvbench.decoding.protocol import Pass
 from kvbench.records.untimed import Proof
 
-# Where a decode is interrupted: the cache is lost there, or a message is inserted, or both. No torch.
+# Where a decode is interrupted: the cache is lost there, or a message is inserted, or both.
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Interruptions:
         return prompt + index + len(self.message_ids) * sum(step <= index for step in self.steps)
 
 
-NONE = Interruptions()
+UNINTERRUPTED = Interruptions()
 
 
 def default_steps(new_tokens: int) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ def prove(
     passes: Sequence[Pass],
     prompt: int,
     keeps_past: bool,
-    interruptions: Interruptions = NONE,
+    interruptions: Interruptions = UNINTERRUPTED,
     *,
     loses_past: bool = False,
     buckets: Buckets = EXACT,

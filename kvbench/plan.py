@@ -64,6 +64,9 @@ def _prompt_of(path: Path, number: int, line: str) -> str:
     return prompt
 
 
+# What a run is decided to be.
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Texts to decode from; with `lengths`, one text, cut or repeated to each of them for each of `copies`.

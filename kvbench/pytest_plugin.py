@@ -62,9 +62,8 @@ class Experiments:
                 gate.judge(runs)
         except (NotMeasured, Regressed, KvbenchError) as error:
             failure = "\n".join(f"kvbench: {printable(line)}" for line in str(error).splitlines())
-        if (
-            failure is not None
-        ):  # out here: pytest would show what led to an error that is raised while another is handled
+        # Out here: pytest would show what led to an error that is raised while another is handled.
+        if failure is not None:
             pytest.fail(failure, pytrace=False)
         records = tuple(run.record for run in runs)
         return records[0] if processes is None else records

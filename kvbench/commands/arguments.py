@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from kvbench.commands import SUBCOMMANDS
-from kvbench.config.spelling import is_hub_id, stray_word
+from kvbench.config.spelling import NEAR, is_hub_id, stray_word
 from kvbench.errors import ConfigError
 
 # Options of Hydra's own command line that kvbench does not obey. By destination: as it is written, and what to do
@@ -24,7 +24,6 @@ ELSEWHERE = {
 }
 CONFIGS = ("job", "hydra", "all")
 RUNS = ("bench", "benchmark", "measure", "run", "start", "test")  # what other programs call a run
-NEAR = 0.7  # of difflib's ratio
 
 
 class Parser(argparse.ArgumentParser):

@@ -31,6 +31,9 @@ from kvbench.text import printable
 
 Item = TypeVar("Item")
 
+REFRESHES_PER_S = 2  # of the bar: ten of them, the default, take more of a core than everything else here
+SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
+
 
 class _PatientConsole(Console):
     """Goes on in silence when its reader has left, as `| head` does: the measurement and its record go on."""
@@ -38,10 +41,6 @@ class _PatientConsole(Console):
     def on_broken_pipe(self) -> None:
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-REFRESHES_PER_S = 2  # of the bar: ten of them, the default, take more of a core than everything else here
-SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
 
 
 class Display:

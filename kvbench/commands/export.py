@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from kvbench.commands import EXIT_PARTLY_UNREADABLE
 from kvbench.commands.arguments import Parser
 
-EXIT_PARTLY_UNREADABLE = 2
-# In the order of their usefulness; kept here so that --help needs no records. `report.exports` holds their writers.
+# In the order of their usefulness; kept here so that --help needs no records. `report.exports.formats` writes them.
 FORMATS = ("csv", "json", "parquet", "md", "pytest-benchmark")
-IMAGES = ("svg", "png")  # `report.images` writes them
+IMAGES = ("svg", "png")  # `report.exports.images` writes them
 
 DESCRIPTION = """Writes every run under the given paths in another format. csv and parquet: one row per run and arm;
 json: the list of records; md: a table; pytest-benchmark: a file for `pytest-benchmark compare`; svg and png: every

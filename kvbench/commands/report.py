@@ -7,9 +7,9 @@ import sys
 import threading
 from pathlib import Path
 
+from kvbench.commands import EXIT_PARTLY_UNREADABLE
 from kvbench.commands.arguments import Parser
 
-EXIT_PARTLY_UNREADABLE = 2
 PATIENCE_S = 2.0  # a person waits so long without being told what for
 
 DESCRIPTION = """Builds one HTML page over every run under the given paths: verdict, charts, texts, figures,

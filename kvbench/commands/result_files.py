@@ -19,8 +19,6 @@ from kvbench.records.store import (
 )
 from kvbench.text import printable
 
-# The runs that a command is pointed at, with everything unusable named on the way.
-
 
 def gather(paths: Sequence[Path]) -> Found:
     """Every usable run under `paths`; corrupt and unfinished ones are named on stderr, a line each.

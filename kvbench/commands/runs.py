@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kvbench.analysis.assemble import refused as refused_record
+from kvbench.commands import EXIT_INTERRUPTED
 from kvbench.commands.display import Display
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
@@ -18,7 +19,7 @@ from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in
 from kvbench.report.console import RunRow, run_row
 from kvbench.running.supervisor import Runner
 
-EXIT_OK, EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 0, 1, 3, 130  # by the command table
+EXIT_OK, EXIT_FAILED, EXIT_INVALID = 0, 1, 3  # by the command table
 MOST_TOLD = 20  # points that are told with tables and texts; of more, a line each is what anyone reads
 
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvbench.commands import EXIT_PARTLY_UNREADABLE
 from kvbench.commands.arguments import Parser
 from kvbench.errors import RecordError
 
 if TYPE_CHECKING:
     from kvbench.records.run_record import RunRecord
-
-EXIT_PARTLY_UNREADABLE = 2
 
 DESCRIPTION = """Shows one run with its figures and its verdict, or a folder of runs as a table with a row for each."""
 

@@ -194,7 +194,7 @@ GROUPS = {field.name for field in fields(Config) if is_dataclass(getattr(Config(
 ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
 
 
-def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[tuple[str, ...]]:
+def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[Point]:
     """The points of a sweep, each a tuple of overrides, in the order of Hydra's own sweeper.
 
     Raises `ConfigError` when an override is not in Hydra's grammar or is a setting of Hydra's without effect here.

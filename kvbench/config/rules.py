@@ -13,7 +13,7 @@ from typing import Any
 
 from kvbench.arm import Arm, arm_conflict, device_conflict, too_short
 from kvbench.capabilities import INTERRUPTED, MODES, habits_of, quantization_conflict
-from kvbench.config.schema import AXES, OWN_MODEL, Config, ModelConfig
+from kvbench.config.schema import AXES, Config, ModelConfig
 from kvbench.config.spelling import unknown_value
 from kvbench.errors import ConfigError, Mistyped
 from kvbench.options import settings
@@ -206,7 +206,7 @@ def _conflict_with_run(arm: Arm, config: Config) -> str | None:
 def _check_own_model(config: Config) -> None:
     """Raise `ConfigError` for what only transformers' models can do, and for a target that is none."""
     model = config.model
-    if model.weights != OWN_MODEL:
+    if model.weights != "python":
         return
     _check_target(model)
     for arm in config.every_arm:

@@ -12,8 +12,7 @@ from kvbench.config.script import LARGEST_SEED, ScriptConfig
 from kvbench.options import setting
 
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
-OWN_MODEL = "python"  # the source of a model of one's own
-SOURCES = ("hub", "path", "random", "embedded", OWN_MODEL, "scripted")
+SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")  # python: a model of one's own
 AXES = ("context", "batch")
 MOST_THREADS = 4096  # torch starts as many as it is told, and dies of it
 MOST_SEQUENCES = 65_536  # each is a prompt of its own, made before anything is predicted
@@ -342,7 +341,7 @@ class Config:
     @property
     def every_arm(self) -> tuple[Arm, ...]:
         """The arms of the run, listed or by the shorthand keys, each whole."""
-        own_model = self.model.weights == OWN_MODEL
+        own_model = self.model.weights == "python"
         return tuple(
             arm.whole(own_model=own_model) for arm in (self._by_shorthand() if self.arms is None else self.arms)
         )

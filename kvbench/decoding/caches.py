@@ -185,6 +185,9 @@ def _inside(value: Any) -> Iterator[torch.Tensor]:
             yield from _inside(item)
 
 
+# Cache objects of transformers, made for a run or kept from run to run.
+
+
 class CacheMaker:
     """Makes the caches of one arm.
 

@@ -46,6 +46,9 @@ def make_batch(index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, 
     return PromptBatch(index, input_ids.to(device), positions.to(device), mask, lengths)
 
 
+# One forward pass, whatever the signature of the model.
+
+
 class Forward:
     """Calls a model with the arguments that its `forward` knows.
 

@@ -28,9 +28,8 @@ class Generate:
     """`generate(use_cache=…)`. Its stopping criteria are where it can be observed after every token.
 
     `arguments` are the sampling settings as `generate` names them; `forced`, when given, chooses every token instead.
-    Only with a cache can a prompt go in `chunks`.
-    `cache` is a kind of cache; `generate` makes it. With `compile_mode` it compiles its step, which it does beside a
-    static cache on a GPU.
+    `cache` is a kind of cache; `generate` makes it. Only with one can a prompt go in `chunks`. With `compile_mode` it
+    compiles its step, which it does beside a static cache on a GPU.
     """
 
     def __init__(

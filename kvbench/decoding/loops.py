@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from kvbench.decoding.caches import CacheMaker, told_length
-from kvbench.decoding.engines.engine import EAGER, Engine
+from kvbench.decoding.engines.engine import PLAIN, Engine
 from kvbench.decoding.forward import Forward, widened
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
 from kvbench.decoding.settings import TorchSetting
-from kvbench.passes import EXACT, NONE, WHOLE, Buckets, Chunks, Interruptions
+from kvbench.passes import EXACT, UNINTERRUPTED, WHOLE, Buckets, Chunks, Interruptions
 
 # What hand-written loops do at every step without need, done on purpose so that its cost can be measured.
 # The loop that many people start from has all of them. It also has two that cost no time worth an arm: its top-p
@@ -73,6 +73,9 @@ class Habits:
 NO_HABITS = Habits()
 
 
+# The loops: one shape, and what each mode does with its past.
+
+
 class Loop(ABC):
     """Prefill and decode steps around `_next_logits`, which is all that the modes differ in.
 
@@ -88,8 +91,8 @@ class Loop(ABC):
         pad_id: int,
         *,
         habits: Habits = NO_HABITS,
-        interruptions: Interruptions = NONE,
-        engine: Engine = EAGER,
+        interruptions: Interruptions = UNINTERRUPTED,
+        engine: Engine = PLAIN,
     ) -> None:
         self._forward = forward
         self._chooser = chooser

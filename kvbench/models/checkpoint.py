@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.model_folder import commit_of, instead_of_download, require_complete, weight_files
+from kvbench.model_folder import EMBEDDED, commit_of, instead_of_download, require_complete, weight_files
 from kvbench.models.hub import hub_config_folder, hub_folder
 from kvbench.models.sizing import WeightSize, predicted_weight_size
 
@@ -21,7 +21,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-EMBEDDED = Path(__file__).parent / "embedded"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Checkpoint:
 def open_checkpoint(spec: ModelConfig) -> Checkpoint:
     """Find what `spec` names, downloading it if need be; loads no weights.
 
-    Raises `ModelUnavailable` for what is missing, and the libraries' own errors (see `hub_errors`).
+    Raises `ModelUnavailable` for what is missing, and the libraries' own errors (see `hub.explained`).
     """
     match spec.weights:
         case "random":

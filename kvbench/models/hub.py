@@ -211,6 +211,9 @@ def _first_line(error: BaseException) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+# A model of the hub as a local folder: downloaded, or from the cache when the hub cannot be reached.
+
+
 # The hub answers within a fraction of a second; a person who is offline should not wait for its client's retries.
 PROBE_S = 3.0
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
@@ -226,7 +229,7 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: st
     `code` also fetches the repository's Python files; `instead` is the advice where it cannot be reached. A pinned
     commit that is in the cache needs no connection. Raises `ModelUnavailable` when the hub cannot be reached within
     about 3 s and the cache has no whole copy, or when the repository has no weights that are loaded. Other refusals are
-    the hub client's own errors (see `hub_errors`).
+    the hub client's own errors (see `explained`).
     """
     cached = cached_folder(id, revision)
     if cached is not None and not is_complete(cached):

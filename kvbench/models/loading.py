@@ -139,6 +139,9 @@ def quietly() -> Iterator[None]:
             enable_progress_bars()
 
 
+# A model ready to decode, stored, random or a caller's own, and what is known about it.
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """From `load`: `model` is in eval mode and wants no gradients; `load_s` starts with the first look at the hub."""

@@ -91,6 +91,9 @@ BUILDERS: dict[str, Callable[[torch.dtype], Any]] = {
 }
 
 
+# How large the weights will be: on torch's meta device every shape is there, and no memory is taken.
+
+
 @dataclass(frozen=True)
 class WeightSize:
     """Tied weights are counted once."""
@@ -160,13 +163,6 @@ def _part_of(path: str, module: torch.nn.Module, parameter: torch.Tensor) -> str
     if type(module).__name__.endswith("Experts") or re.search(r"\bexperts\.\d+\b", path):
         return "experts"
     return "linear" if parameter.ndim >= 2 else "other"
-
-
-def predicted_weight_parts(config: Any, dtype: torch.dtype) -> dict[str, dict[str, int]]:
-    """The parts that a causal language model of this transformers config will have in `dtype`; see `weight_parts`."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
-    return weight_parts(model)
 
 
 def predicted_weight_size(

@@ -17,6 +17,7 @@ from kvbench.records.evidence import RunWarning
 # A tokenizer for models that never had one: one token per byte of UTF-8.
 
 
+BYTES = 256
 SPECIAL = ("<bos>", "<eos>", "<pad>")  # ids 256, 257 and 258, after the bytes
 
 
@@ -29,7 +30,7 @@ def byte_tokenizer(vocab_size: int, end: tuple[str, int] | None = None) -> PreTr
     their number, such as `<4711>`. Bytes that are not UTF-8 decode to U+FFFD. Raises `ModelUnavailable` when the
     vocabulary has no room for all bytes.
     """
-    smallest = 256 + len(SPECIAL)
+    smallest = BYTES + len(SPECIAL)
     if vocab_size < smallest:
         raise ModelUnavailable(
             f"vocab_size={vocab_size}: random weights come with a tokenizer of bytes, which needs at least {smallest}"
@@ -57,13 +58,10 @@ def _byte_letters() -> list[str]:
     """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     moved = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(moved)) for byte in range(256)]
+    return [chr(byte if byte in printable else next(moved)) for byte in range(BYTES)]
 
 
 # Text for a model of the user's own: through its own `encode` and `decode`, or as bytes.
-
-
-BYTES = 256
 
 
 class OwnTokenizer(ABC):

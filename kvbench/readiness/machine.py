@@ -1,7 +1,4 @@
-"""What a run needs of this machine, as far as it can be told without torch: asked before anything is loaded.
-
-Nothing is refused here that would have worked: where a look from outside cannot be sure, the worker decides.
-"""
+"""What a run needs of this machine: one process, packages, a device, a folder to write to, and a plan that fits."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-import kvbench
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ConfigError, ModelUnavailable, PromptError
 from kvbench.model_folder import (
+    EMBEDDED,
     cache_location,
     cached_folder,
     instead_of_download,
@@ -26,7 +26,6 @@ from kvbench.model_folder import (
 )
 from kvbench.plan import Plan
 
-EMBEDDED = Path(kvbench.__file__).parent / "models" / "embedded"
 # Names that transformers takes for the context of every architecture that states them: others may be something else.
 STATED = ("max_position_embeddings", "n_positions")
 LARGEST_TOKENIZER_BYTES = 8_000_000  # more takes longer to read than a person waits for a refusal

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvbench.passes import NONE, Interruptions
+from kvbench.passes import UNINTERRUPTED, Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import HostChecks, HostSample, Phase, RunWarning, Stopping
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
@@ -27,7 +27,7 @@ class Prepared:
     prompts: tuple[dict[str, Any], ...]  # {"text", "token_ids"}
     batches: tuple[tuple[int, ...], ...]  # indices into prompts
     load_s: float
-    interruptions: Interruptions = NONE
+    interruptions: Interruptions = UNINTERRUPTED
     unused_tensors: tuple[str, ...] = ()  # of the checkpoint, which the architecture has no place for
     remarks: tuple[RunWarning, ...] = ()
 

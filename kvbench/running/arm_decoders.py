@@ -11,8 +11,7 @@ from kvbench.arm import Arm
 from kvbench.capabilities import EAGER, MODES, habits_of
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.engines.compiled import Compiled
-from kvbench.decoding.engines.engine import EAGER as PLAIN
-from kvbench.decoding.engines.engine import Engine, is_repeatable
+from kvbench.decoding.engines.engine import PLAIN, Engine, is_repeatable
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.generate import Generate, compiles
 from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop

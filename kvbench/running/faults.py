@@ -19,7 +19,6 @@ BY_NAME: dict[str, type[KvbenchError]] = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, KvbenchError)
 }
 
-
 # What allocators say where torch raises a plain RuntimeError.
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 

@@ -168,6 +168,9 @@ class _Frontier:
         return how if search.found is not None else f"nothing fits: {how}"
 
 
+# The search for one edge, which knows of sizes alone.
+
+
 LEAST_STRIDE = 0.05  # relative; of a search to the unit too, whose first strides would be single tokens
 MOST_STRIDE = 3.0  # four times the size: failing far beyond the edge is slow where nothing refuses memory
 MOST_TRIES = 48  # enough for any edge up to a million from any start (tests/unit/running/test_edge_search.py)

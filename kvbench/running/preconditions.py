@@ -22,7 +22,7 @@ from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
-from kvbench.passes import NONE, Interruptions
+from kvbench.passes import UNINTERRUPTED, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
 
@@ -206,7 +206,7 @@ def _require_cache_memory(
         needed = 0
         for batch in batches:
             prompt, total = batch.input_ids.shape[1], batch.positions.shape[1]
-            found = predicted_bytes(facts, arm, len(batch.lengths), prompt, total - prompt + 1, NONE)
+            found = predicted_bytes(facts, arm, len(batch.lengths), prompt, total - prompt + 1, UNINTERRUPTED)
             needed = max(needed, found or 0)
         waits_on_host = arm.cache in CACHES and CACHES[arm.cache].offloaded
         require_fit(needed, torch.device("cpu") if waits_on_host else device, "the KV cache")

@@ -28,7 +28,6 @@ from kvbench.running.worker_state import WorkerState
 
 DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit those of the point before
 
-
 UNTIMED = Untimed(
     show_text=show_text,
     shapes=shapes,

@@ -179,6 +179,9 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
     )
 
 
+# The audit of the instrument.
+
+
 CONDITIONS = ("repeat", "again", "fresh", "unwatched")
 SETTLE_S = 0.02  # for the parent to hear that it shall not look
 
@@ -206,13 +209,15 @@ def audit_blocks(session: Session, index: int, emit: Callable[[Watching], None])
         yield AuditBlock(index, arm, ttft_s, decode_s)
 
 
+# What a first visit paid for.
+
+
 NOTEWORTHY = 1.5  # times a warm visit; less is what caches and clocks do
 PROBE_STEPS = 4
 NO_LENGTH = (
     "not looked into: no context length is left that this model has not seen, a stop token ends every probe, the run is"
     " interrupted, or the mode is not a loop of ours"
 )
-
 PREPARED = "the engine compiles or captures every shape at its first visit: compile_s tells what that took"
 
 

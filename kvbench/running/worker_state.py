@@ -112,6 +112,9 @@ def _set(name: str, value: str | None) -> Iterator[None]:
             os.environ[name] = before
 
 
+# The state of the process and of the loaded model, put back after a run and looked at again.
+
+
 KEPT_BYTES = 2**28  # of device memory beyond the weights: what libraries take for themselves, once in a process
 MOST_NAMED = 4  # differences in one sentence
 

@@ -21,7 +21,7 @@ BARE_LOOP = """
 import resource, sys
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from kvbench.models.checkpoint import EMBEDDED
+from kvbench.model_folder import EMBEDDED
 from kvbench.plan import bundled_prompts
 model = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).eval()
 tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)

@@ -63,7 +63,7 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
 
     from kvbench.decoding.agreement import follow
     from kvbench.decoding.caches import CacheMaker
-    from kvbench.decoding.engines.engine import EAGER
+    from kvbench.decoding.engines.engine import PLAIN
     from kvbench.decoding.forward import Forward, make_batch
     from kvbench.decoding.loops import CachedLoop, NoCacheLoop
     from kvbench.decoding.sampling import Forced
@@ -82,9 +82,9 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
     batch = make_batch(0, ids, 20, device)
     forward = Forward(model)
     arguments = (forward, forced, TorchSetting(attention, "sdpa", 0), 0)
-    engine = engine or EAGER
+    engine = engine or PLAIN
     if mode == "cached":
-        caches = CacheMaker(forward, kind, kept=engine is not EAGER)
+        caches = CacheMaker(forward, kind, kept=engine is not PLAIN)
         loop = CachedLoop(*arguments, engine=engine, caches=caches)
     else:
         loop = NoCacheLoop(*arguments, engine=engine, buckets=Buckets(bucket))

@@ -43,7 +43,7 @@ def test_extra_tensors_are_a_warning(run_kvbench: Run, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from kvbench.models.checkpoint import EMBEDDED
+    from kvbench.model_folder import EMBEDDED
 
     place = Path(shutil.copytree(EMBEDDED, tmp_path / "extra"))
     tensors = load_file(place / "model.safetensors")

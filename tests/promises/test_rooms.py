@@ -37,7 +37,8 @@ def room(module: str) -> str | None:
     _, *way = module.split(".")
     if way[:1] != ["report"]:
         return None
-    return way[1] if way[1:2] and way[1] in ROOMS_OF_THE_REPORT else "words"
+    name = way[1].partition("_")[0] if way[1:] else ""  # the terminal has console and console_figures
+    return name if name in ROOMS_OF_THE_REPORT else "words"
 
 
 def test_no_module_is_imported_by_what_it_imports() -> None:

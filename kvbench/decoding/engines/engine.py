@@ -55,7 +55,7 @@ class Eager:
         """See `Engine.release`; it holds nothing."""
 
 
-EAGER = Eager()
+PLAIN = Eager()
 
 
 # Passes made for practice beside a real cache, which must not show them afterwards.

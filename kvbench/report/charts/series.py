@@ -40,7 +40,7 @@ class StepSeries:
 
 
 def step_series(table: pyarrow.Table, arms: int) -> tuple[StepSeries, ...]:
-    """One series per arm that has steps in the table (columns: see `records.steps`)."""
+    """One series per arm that has steps in the table (columns: see `records.step_table`)."""
     arm_of = table["arm"].to_numpy()
     context_of = table["context_length"].to_numpy()
     latency_of = table["latency_s"].to_numpy()

@@ -165,7 +165,7 @@ class Confidence:
 
 
 def confidence(record: RunRecord, trace: pyarrow.Table, prompts: Sequence[str], *, of: int = 1) -> Confidence | None:
-    """From the rows of the trace lane (see `records.steps`); None when there are none. `of` runs share the page."""
+    """From the rows of the trace lane (`records.step_table`); None when there are none. `of` runs share the page."""
     if not trace.num_rows:
         return None
     names = arm_names(record.arms)

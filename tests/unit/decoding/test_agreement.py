@@ -25,7 +25,7 @@ from kvbench.decoding import rounding
 from kvbench.decoding.agreement import FEW_STEPS, Divergence, common_path, compare, divergences, step_figures
 from kvbench.decoding.forward import make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
-from kvbench.passes import NONE
+from kvbench.passes import UNINTERRUPTED
 from kvbench.records.agreement_figures import AgreementFigures, AgreementStep, NoiseWay
 from kvbench.running.arm_agreement import reference_distances, widened
 
@@ -72,7 +72,9 @@ def test_a_broken_cache_is_a_mismatch_in_bfloat16_where_it_does_more_than_roundi
     pairs = [Pair(model, loop) for loop in (broken, CachedLoop)]
     _, path = common_path(pairs[0], pairs[0].tokens(0), None, None)
     wide = widened(model, torch.float64, torch.device("cpu"))
-    effect, sound = (reference_distances(pair, wide, [1], 0, path, NONE)[0].max_rel_logit_diff for pair in pairs)
+    effect, sound = (
+        reference_distances(pair, wide, [1], 0, path, UNINTERRUPTED)[0].max_rel_logit_diff for pair in pairs
+    )
     assert effect is not None
     assert sound is not None
     if effect < CLEAR * sound:
@@ -256,7 +258,7 @@ class TestAReference:
         pair = Pair(model, CachedLoop)
         _, path = common_path(pair, pair.tokens(0), None, None)
         baseline, cached = reference_distances(
-            pair, widened(model, torch.float32, torch.device("cpu")), [0, 1], 0, path, NONE
+            pair, widened(model, torch.float32, torch.device("cpu")), [0, 1], 0, path, UNINTERRUPTED
         )
         assert ("float32", "cpu", NEW_TOKENS, 0) == (baseline.dtype, baseline.device, baseline.steps, baseline.arm)
         assert baseline.max_rel_logit_diff is not None
@@ -269,7 +271,7 @@ class TestAReference:
         pair = Pair(model, CachedLoop)
         _, path = common_path(pair, pair.tokens(0), None, None)
         same = widened(model, torch.float32, torch.device("cpu"))
-        (baseline,) = reference_distances(pair, same, [0], 0, path, NONE)
+        (baseline,) = reference_distances(pair, same, [0], 0, path, UNINTERRUPTED)
         assert baseline.max_rel_logit_diff is not None
         assert baseline.max_rel_logit_diff < 1e-6
         assert 0 == baseline.argmax_flips

@@ -19,7 +19,7 @@ from kvbench.decoding.recorder import Witness
 from kvbench.decoding.rounding import largest_difference
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import TorchSetting
-from kvbench.passes import NONE, WHOLE, Chunks, Interruptions, prove
+from kvbench.passes import UNINTERRUPTED, WHOLE, Chunks, Interruptions, prove
 
 CPU = torch.device("cpu")
 PROMPTS = {
@@ -44,7 +44,7 @@ def loop(
     *,
     cache: str = "dynamic",
     chooser: Any = None,
-    interruptions: Interruptions = NONE,
+    interruptions: Interruptions = UNINTERRUPTED,
     kind: type[CachedLoop] = CachedLoop,
 ) -> Loop:
     forward, setting = Forward(model), TorchSetting("auto", model.config._attn_implementation, 0)
