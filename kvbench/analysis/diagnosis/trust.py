@@ -8,14 +8,14 @@ from collections.abc import Callable
 from scipy.special import stdtrit
 
 from kvbench.analysis.audits import HostChange, moved, moved_text, unlike_kept, unlike_text
-from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.analysis.comparison import LEAST_BLOCKS
 from kvbench.analysis.diagnosis.pair import Citing, Pair, keeps_past, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
 from kvbench.text import fixed
 
-LEAST = "measure.blocks=8"
+ENOUGH = "measure.blocks=8"
 MOST_BLOCKS = 200  # beyond that a quieter machine is the better advice
 
 
@@ -96,7 +96,9 @@ def few_blocks(pair: Pair) -> Sentence | None:
     """Fewer blocks than an interval needs."""
     cite = pair.citing()
     count = cite.value(pair.at("speedup/n_blocks"))
-    text = f"An interval over {count} {'block' if count == 1 else 'blocks'} does not cover what it says: {LEAST} would."
+    text = (
+        f"An interval over {count} {'block' if count == 1 else 'blocks'} does not cover what it says: {ENOUGH} would."
+    )
     return cite.sentence("few_blocks", text)
 
 
@@ -126,7 +128,7 @@ def ambiguous(pair: Pair) -> Sentence | None:
     """An interval that says neither, what makes it wide, and about how many blocks would settle it."""
     ratio = pair.comparison.speedup
     unknown = ratio.ci_low is None or ratio.ci_high is None or not ratio.value
-    if pair.comparison.verdict != "AMBIGUOUS" or unknown or ratio.n_blocks < MIN_BLOCKS:
+    if pair.comparison.verdict != "AMBIGUOUS" or unknown or ratio.n_blocks < LEAST_BLOCKS:
         return None
     cite = pair.citing()
     value, low, high, n = (
@@ -163,7 +165,7 @@ def partly_throttled(pair: Pair) -> Sentence | None:
 
 def _blocks_needed(spread: float, target: float) -> int | None:
     """The fewest blocks whose interval is no wider than `target` to either side; None beyond `MOST_BLOCKS`."""
-    for n in range(MIN_BLOCKS, MOST_BLOCKS + 1):
+    for n in range(LEAST_BLOCKS, MOST_BLOCKS + 1):
         if _quantile(n) * spread / math.sqrt(n) <= target:
             return n
     return None

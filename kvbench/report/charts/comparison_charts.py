@@ -172,7 +172,7 @@ def _blocks(count: int) -> str:
 # The chart of whether two arms compute the same: the difference of their logits at every step of one token path.
 
 
-MAX_STEPS = 600
+MOST_STEPS = 600
 BELOW = 10.0  # how far under everything else an exact zero is drawn
 
 
@@ -280,7 +280,7 @@ def _of_pair(steps: Sequence[AgreementStep], look: Look, name: str, zero: float)
 
 def _kept(steps: Sequence[AgreementStep]) -> list[AgreementStep]:
     """Evenly thinned, and every flip and the largest difference whatever the thinning."""
-    indices = set(thinned(len(steps), MAX_STEPS))
+    indices = set(thinned(len(steps), MOST_STEPS))
     indices |= {index for index, step in enumerate(steps) if step.flips}
     indices.add(max(range(len(steps)), key=lambda index: steps[index].max_rel_logit_diff or 0.0))
     return [steps[index] for index in sorted(indices)]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 # More than a chart has pixels for; a page over fifty runs stays a few MB with these.
-MAX_LINE_POINTS = 400
-MAX_FAINT_POINTS = 600
+MOST_LINE_POINTS = 400
+MOST_FAINT_POINTS = 600
 QUANTILES = 200
 
 
@@ -24,7 +24,7 @@ class StepSeries:
     """Decode steps of one arm, seconds.
 
     `median_s` is the median over blocks and batches at each of `context_length`, `elapsed_s` the sum of the medians up
-    to there; `point_*` are single steps, at most `MAX_FAINT_POINTS` of them evenly spaced; a share `quantile` of all
+    to there; `point_*` are single steps, at most `MOST_FAINT_POINTS` of them evenly spaced; a share `quantile` of all
     steps took at most `quantile_s`.
     """
 
@@ -40,7 +40,7 @@ class StepSeries:
 
 
 def step_series(table: pyarrow.Table, arms: int) -> tuple[StepSeries, ...]:
-    """One series per arm that has steps in the table (columns: see `records.steps`)."""
+    """One series per arm that has steps in the table (columns: see `records.step_table`)."""
     arm_of = table["arm"].to_numpy()
     context_of = table["context_length"].to_numpy()
     latency_of = table["latency_s"].to_numpy()
@@ -141,8 +141,8 @@ def _series(arm: int, context: np.ndarray, latency: np.ndarray) -> StepSeries:
     order = np.argsort(group, kind="stable")
     medians = _medians(latency[order], np.bincount(group))
     elapsed = np.cumsum(medians)
-    line = thinned(len(lengths), MAX_LINE_POINTS)
-    points = thinned(len(latency), MAX_FAINT_POINTS)
+    line = thinned(len(lengths), MOST_LINE_POINTS)
+    points = thinned(len(latency), MOST_FAINT_POINTS)
     shares = np.linspace(0, 1, min(QUANTILES, len(latency)) + 1)
     return StepSeries(
         arm=arm,
