@@ -15,7 +15,7 @@
         └── TimedOut                           the run took longer than it was given
 
 Third-party errors become one of these in one place each: Hydra's in `config.compose`, the hub's in
-`models.hub_errors`, torch's in `running.faults`.
+`models.hub`, torch's in `running.faults`.
 """
 
 LONGEST_REASON = 200  # characters of another program's words within one of our lines

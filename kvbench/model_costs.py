@@ -124,7 +124,7 @@ def predicted_bytes(
 ) -> int | None:
     """Bytes after so many passes over prompts of `prompt` tokens; None where they are not known.
 
-    `length` is that of a static cache, where it is known to be another than `needed_length` would make it.
+    `length` is that of a static cache, where it is known to be another than `static_cache_length` would make it.
     """
     if not arm.keeps_past:
         return 0

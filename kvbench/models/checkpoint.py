@@ -61,7 +61,7 @@ class Checkpoint:
 def open_checkpoint(spec: ModelConfig) -> Checkpoint:
     """Find what `spec` names, downloading it if need be; loads no weights.
 
-    Raises `ModelUnavailable` for what is missing, and the libraries' own errors (see `hub_errors`).
+    Raises `ModelUnavailable` for what is missing, and the libraries' own errors (see `hub.explained`).
     """
     match spec.weights:
         case "random":

@@ -226,7 +226,7 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: st
     `code` also fetches the repository's Python files; `instead` is the advice where it cannot be reached. A pinned
     commit that is in the cache needs no connection. Raises `ModelUnavailable` when the hub cannot be reached within
     about 3 s and the cache has no whole copy, or when the repository has no weights that are loaded. Other refusals are
-    the hub client's own errors (see `hub_errors`).
+    the hub client's own errors (see `explained`).
     """
     cached = cached_folder(id, revision)
     if cached is not None and not is_complete(cached):

@@ -97,7 +97,7 @@ class OwnOutput:
 
 
 class OwnCausalLM(torch.nn.Module):
-    """An own model behind the signature of a transformers causal language model. Made by `own_loading.adapted`."""
+    """An own model behind the signature of a transformers causal language model. Made by `adapted`."""
 
     def __init__(self, own: Any, where: str) -> None:
         super().__init__()
