@@ -27,8 +27,7 @@ from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
 from kvbench.report.charts.series import StepSeries, step_series
 from kvbench.report.names import run_labels
-from kvbench.report.overview import HEAD as CHANGES_HEAD
-from kvbench.report.overview import Changes, Sides, Summary, overview_sentences, summary
+from kvbench.report.overview import CHANGES_HEAD, Changes, Sides, Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text
