@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from kvbench.analysis.audits import HostChange, moved, moved_text, unlike_kept, unlike_text
 from kvbench.analysis.comparison import LEAST_BLOCKS
-from kvbench.analysis.diagnosis.pair import Citing, Pair, keeps_past, of_arm, percent
+from kvbench.analysis.diagnosis.pair import Citing, Pair, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
@@ -37,7 +37,7 @@ def unused_cache(pair: Pair) -> Sentence | None:
     cite = pair.citing()
     for arm in reversed(pair.arms):
         record = pair.record.arms[arm]
-        if keeps_past(record) and record.proof.resubmitted_steps:
+        if record.keeps_past and record.proof.resubmitted_steps:
             again, steps = cite.value(of_arm(arm, "proof/resubmitted_steps")), _steps(pair, cite, arm)
             where = "at every step" if again == steps else f"at {again:,} of {steps:,} steps"
             text = f"The {pair.name(arm)} loop submitted all tokens again {where}: its cache is not used."
@@ -199,7 +199,7 @@ def explaining(pair: Pair) -> HostChange | None:
 def unlike_engines(pair: Pair) -> Sentence | None:
     """A ratio that is of the engine as well as of the cache, and what it is between arms of one engine."""
     baseline, candidate = pair.baseline, pair.candidate
-    if baseline.engine == candidate.engine or keeps_past(baseline) == keeps_past(candidate):
+    if baseline.engine == candidate.engine or baseline.keeps_past == candidate.keeps_past:
         return None
     cite = pair.citing()
     cite.rest_on(*(of_arm(arm, "engine") for arm in pair.arms))
