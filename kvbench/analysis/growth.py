@@ -160,9 +160,7 @@ def growth_reason(plan: Plan, samples: RunSamples) -> str | None:
 
 
 def _at_point(fit: Fit, index: int) -> Estimate:
-    few_blocks = dict.fromkeys(
-        ("ci_low", "ci_high", "level"), "an interval needs at least 2 blocks, that of a median 6"
-    )
+    few_blocks = dict.fromkeys(("ci_low", "ci_high", "level"), FEW_BLOCKS)
     return estimate(floats(fit.times[:, index])).because(few_blocks)
 
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import torch
 
 
-# The variable that names one, and what is looked for where it is not set.
-HOST = ("CXX", ("g++", "clang++"))  # torch.compile on the CPU
-DEVICE = ("CC", ("gcc", "clang", "cc"))  # Triton's launchers
+# A compiler: the variable that names it, and what is looked for where that is not set.
+HOST_COMPILER = ("CXX", ("g++", "clang++"))  # torch.compile on the CPU
+DEVICE_COMPILER = ("CC", ("gcc", "clang", "cc"))  # Triton's launchers
 
 
 def found_compiler(device_type: str) -> str | None:
     """The compiler that a compiled step on a device of this type needs; None when there is none."""
-    variable, usual = DEVICE if device_type == "cuda" else HOST
+    variable, usual = DEVICE_COMPILER if device_type == "cuda" else HOST_COMPILER
     stated = os.environ.get(variable)
     return next((name for name in ((stated,) if stated else usual) if shutil.which(name)), None)
 
