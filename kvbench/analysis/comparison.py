@@ -192,6 +192,9 @@ def _cause(figures: AgreementFigures, verdict: AgreementVerdict, limit: float) -
     return "a near-tie of the scores after the penalty" if figures.penalised else "a near-tie"
 
 
+# How fast a candidate arm is beside the baseline, and the verdict on that.
+
+
 RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"
 LEAST_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
 PEAK = "peak_allocated_bytes"

@@ -92,6 +92,9 @@ def frontier_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     )
 
 
+# How a step grows: the law of every arm, where two of them cross, and what steps add up to.
+
+
 MEAN = "mean over blocks, Student-t interval"
 TOTALS = (16, 64, 256, 1024, 4096)  # new tokens
 FARTHEST = 4  # times the longest length, up to which a total is told

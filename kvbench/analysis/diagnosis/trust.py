@@ -19,6 +19,9 @@ ENOUGH = "measure.blocks=8"
 MOST_BLOCKS = 200  # beyond that a quieter machine is the better advice
 
 
+# Why it is no result.
+
+
 def invalidity(pair: Pair) -> list[Sentence]:
     """Why it is no result: a sentence for every check that failed, in the checks' order; none for a run that ended
     before them. Nothing here, or beside it, explains a speed-up that was not validly measured.
@@ -122,6 +125,9 @@ SPECIAL: dict[str, Callable[[Pair], Sentence | None]] = {
     "throttling": throttled,
     "blocks": few_blocks,
 }
+
+
+# What bears on all else that is said.
 
 
 def ambiguous(pair: Pair) -> Sentence | None:
@@ -244,6 +250,9 @@ def _against_the_first(pair: Pair, arm: int) -> str | None:
         if (each.baseline_arm, each.candidate_arm) == (0, arm):
             return None if each.speedup.value is None else f"/comparisons/{number}/speedup/value"
     return None
+
+
+# What is not known.
 
 
 def random_weights(pair: Pair) -> Sentence | None:

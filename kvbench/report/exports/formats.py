@@ -175,6 +175,9 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(printable(text).split()))
 
 
+# The gate's answer.
+
+
 def gate_markdown(rows: Sequence[GateRow]) -> str:
     """One row per arm; a reason follows the verdict where there is one."""
     return _table([GATE_HEAD, GATE_ALIGNMENT, *map(_gate_line, rows)])

@@ -98,6 +98,9 @@ def selected(runs: Sequence[Summary]) -> Selection:
     )
 
 
+# The page.
+
+
 # JSON inside a script element must not end it, open a comment, or break a line of JavaScript.
 SCRIPT_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
