@@ -13,6 +13,7 @@ from kvbench.analysis.diagnosis.pair import Citing, Pair, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
+from kvbench.statistics import LEVEL
 from kvbench.text import fixed
 
 ENOUGH = "measure.blocks=8"
@@ -178,7 +179,7 @@ def _blocks_needed(spread: float, target: float) -> int | None:
 
 
 def _quantile(n: int) -> float:
-    return float(stdtrit(n - 1, 0.975))
+    return float(stdtrit(n - 1, 0.5 + LEVEL / 2))
 
 
 def host_speed(pair: Pair) -> Sentence | None:
