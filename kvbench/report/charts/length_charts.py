@@ -30,7 +30,7 @@ from kvbench.report.charts.figures import (
     scaled,
     stacked,
 )
-from kvbench.report.charts.series import thinned
+from kvbench.report.charts.series import evenly
 from kvbench.report.lengths import by_law, law_s, law_text
 from kvbench.report.names import axis_scale, format_estimate
 from kvbench.text import format_value, printable
@@ -334,7 +334,7 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
     for decode in growth.decodes:
         if decode.arm == arm:
             for seconds, hollow in ((decode.first_step_s, True), (decode.second_step_s, False)):
-                kept = thinned(len(seconds), MOST_DECODE_POINTS)
+                kept = evenly(len(seconds), MOST_DECODE_POINTS)
                 traces.append(
                     dots(
                         look,

@@ -9,7 +9,7 @@ from kvbench.arm import arm_names
 from kvbench.capabilities import INTERRUPTED
 from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.figures import Chart, Look, Trace, dots, figure, label, line, log_axis, scaled
-from kvbench.report.charts.series import StepSeries, thinned
+from kvbench.report.charts.series import StepSeries, evenly
 from kvbench.report.names import axis_scale
 from kvbench.statistics import median
 from kvbench.text import format_value
@@ -57,7 +57,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
                 **shared,
             )
         )
-        points = [cold[series.arm][index] for index in thinned(len(cold[series.arm]), MOST_COLD_POINTS)]
+        points = [cold[series.arm][index] for index in evenly(len(cold[series.arm]), MOST_COLD_POINTS)]
         if points:
             traces.append(
                 dots(
@@ -131,7 +131,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
         traces.append(line(look, x=tokens, y=scaled(seconds, scale), name=label(names[arm], names), **shared))
         tokens, seconds = first[arm]
         if tokens:
-            kept = thinned(len(tokens), MOST_COLD_POINTS // 10)
+            kept = evenly(len(tokens), MOST_COLD_POINTS // 10)
             traces.append(
                 dots(
                     look,

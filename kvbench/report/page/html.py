@@ -21,11 +21,10 @@ from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
-from kvbench.records.step_table import lane_rows
 from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
-from kvbench.report.charts.series import StepSeries, step_series
+from kvbench.report.charts.series import step_series
 from kvbench.report.names import run_labels
 from kvbench.report.overview import CHANGES_HEAD, Changes, Sides, Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
@@ -216,7 +215,7 @@ class _Page:
 
     def _section(self, run: StoredRun, number: int, label: str, names: Mapping[str, Look], *, of: int) -> Section:
         table = self._step_table(run)
-        charts = run_charts(run.record, _steps(run, table), names, read_blocks(run.folder))
+        charts = run_charts(run.record, step_series(table, len(run.record.arms)), names, read_blocks(run.folder))
         return section(run, number + 1, label, charts, table, of=of)
 
     def _step_table(self, run: StoredRun) -> pyarrow.Table | None:
@@ -246,10 +245,6 @@ def _environment() -> Environment:
 def _shown(value: Any) -> Any:
     """Every string on the page is made harmless to read before it is escaped; markup of our own stays."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _steps(run: StoredRun, table: pyarrow.Table | None) -> tuple[StepSeries, ...]:
-    return () if table is None else step_series(lane_rows(table, "steps"), len(run.record.arms))
 
 
 def _title(runs: Sequence[Summary]) -> str:

@@ -1,7 +1,7 @@
 import pyarrow
 import pytest
 
-from kvbench.report.charts.series import MOST_FAINT_POINTS, MOST_LINE_POINTS, step_series, thinned
+from kvbench.report.charts.series import MOST_FAINT_POINTS, MOST_LINE_POINTS, evenly, step_series
 
 
 def table(rows):
@@ -29,6 +29,6 @@ def test_arms_without_steps_have_no_series():
     assert [series.arm for series in step_series(table([(1, 10, 1.0)]), 3)] == [1]
 
 
-def test_thinning_keeps_both_ends():
-    assert thinned(3, 5) == [0, 1, 2]
-    assert (thinned(1000, 7)[0], thinned(1000, 7)[-1]) == (0, 999)
+def test_evenly_spaced_places_hold_both_ends():
+    assert evenly(3, 5) == [0, 1, 2]
+    assert (evenly(1000, 7)[0], evenly(1000, 7)[-1]) == (0, 999)
