@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +23,7 @@ from kvbench.records.part import null_reasons
 from kvbench.records.run_record import Comparison, Keys, RunRecord, Status, Workload
 from kvbench.records.samples import RunSamples
 from kvbench.records.scaling import Growth
+from kvbench.records.timings import tokens_sha256
 
 EXPLAIN_THEMSELVES = ("config", "null_reasons")  # no null of theirs needs a reason
 
@@ -164,7 +163,7 @@ def _workload(plan: Plan, samples: RunSamples) -> Workload | None:
         prompt_tokens=tuple(map(len, ids)),
         new_tokens=plan.config.workload.new_tokens,
         batch_size=plan.config.workload.batch_size,
-        prompt_sha256=hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+        prompt_sha256=tokens_sha256(ids),
     )
 
 

@@ -130,14 +130,15 @@ def _largest(changes: Iterator[HostChange]) -> HostChange | None:
     return max(large, key=lambda change: abs(math.log(change.ratio)), default=None)
 
 
+# What the audits of one run say, and which of them can fail.
+
+
 NO_TIME = {"value": "a visit took no time"}
 ADVICE = {
     "timed_tokens": "timing changes what is decoded: the times are of another computation",
     "same_arm_twice": "this machine calls equal things different just now: quieten it, or raise measure.blocks",
     "fresh_prompts": "something is kept from one visit to the next: a repeated prompt is not decoded anew",
 }
-OF_TIMES: dict[Place, SweepVerdict] = {"above": "SLOWER", "below": "FASTER", "inside": "SAME", "across": "AMBIGUOUS"}
-CONSEQUENCE = "times of its points cannot be compared with one another, speed-ups within a point can"
 
 
 def audits(plan: Plan, samples: RunSamples) -> tuple[Audit, ...]:
@@ -246,6 +247,13 @@ def arms_with_other_tokens(samples: RunSamples) -> dict[int, int]:
         if visit.arm in expected and expected[visit.arm][visit.batch] != visit.tokens_sha256
     )
     return dict(differing)
+
+
+# Whether a sweep held still: its first point, measured again at its end.
+
+
+OF_TIMES: dict[Place, SweepVerdict] = {"above": "SLOWER", "below": "FASTER", "inside": "SAME", "across": "AMBIGUOUS"}
+CONSEQUENCE = "times of its points cannot be compared with one another, speed-ups within a point can"
 
 
 def audited(again: RunRecord, first: RunRecord) -> RunRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.analysis.audits import audit_checks
-from kvbench.analysis.comparison import MIN_BLOCKS, judge
+from kvbench.analysis.comparison import LEAST_BLOCKS, judge
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement
@@ -83,9 +83,9 @@ def _enough_blocks(samples: RunSamples) -> Check:
     count = len(samples.blocks)
     return Check(
         name="blocks",
-        passed=count >= MIN_BLOCKS,
-        detail=f"{count} blocks measured, a verdict needs {MIN_BLOCKS}",
-        advice="" if count >= MIN_BLOCKS else f"raise measure.blocks to {MIN_BLOCKS} or more (the default is 8)",
+        passed=count >= LEAST_BLOCKS,
+        detail=f"{count} blocks measured, a verdict needs {LEAST_BLOCKS}",
+        advice="" if count >= LEAST_BLOCKS else f"raise measure.blocks to {LEAST_BLOCKS} or more (the default is 8)",
     )
 
 

@@ -192,8 +192,11 @@ def _cause(figures: AgreementFigures, verdict: AgreementVerdict, limit: float) -
     return "a near-tie of the scores after the penalty" if figures.penalised else "a near-tie"
 
 
+# How fast a candidate arm is beside the baseline, and the verdict on that.
+
+
 RATIO = "geometric mean of per-block ratios, Student-t interval on their logs"
-MIN_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
+LEAST_BLOCKS = 5  # from here on the interval's coverage is what it says, for block noise as seen on real machines
 PEAK = "peak_allocated_bytes"
 
 Place = Literal["above", "below", "inside", "across"]  # of an interval, beside the band in which a difference is none
@@ -243,7 +246,7 @@ def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None])
 def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> SpeedVerdict:
     """Five words, never a yes or no: the whole interval must lie beyond the band, or inside it, to say something."""
     low, high = ratio.ci_low, ratio.ci_high
-    if low is None or high is None or ratio.n_blocks < MIN_BLOCKS:
+    if low is None or high is None or ratio.n_blocks < LEAST_BLOCKS:
         return "INVALID"
     return OF_SPEEDS[place(low, high, relevance)]
 

@@ -14,7 +14,7 @@ from kvbench.records.timings import Block, Visit
 from kvbench.statistics import Interval, median, median_interval, trend
 
 Point = TypeVar("Point")
-MAX_POINTS = 400  # of a series: a chart has no pixels for more
+MOST_POINTS = 400  # of a series: a chart has no pixels for more
 
 MEDIAN = "median over blocks, exact order-statistic interval"
 
@@ -23,9 +23,9 @@ MEDIAN = "median over blocks, exact order-statistic interval"
 PERCENTILE_SAMPLES = {"p50": 1, "p90": 64, "p95": 130, "p99": 662}
 
 OUTLIER_SCORE = 3.5
-FEWEST_FOR_OUTLIERS = 5
+LEAST_FOR_OUTLIERS = 5
 
-FEWEST_FOR_DRIFT = 8  # the default; with 5 blocks even a perfect trend is a matter of chance (p = 0.017)
+LEAST_FOR_DRIFT = 8  # the default; with 5 blocks even a perfect trend is a matter of chance (p = 0.017)
 SIGNIFICANCE = 0.01  # of Kendall's test: one steady arm in a hundred is called drifting
 RELEVANCE = 0.01  # within one session, smaller differences are nothing to act upon
 
@@ -86,7 +86,7 @@ def outliers(samples: Sequence[float]) -> tuple[int, ...]:
 
     0.6745 |x - median| / MAD; none when fewer than 5 samples or half of them are equal, for then the MAD is 0.
     """
-    if len(samples) < FEWEST_FOR_OUTLIERS:
+    if len(samples) < LEAST_FOR_OUTLIERS:
         return ()
     values = np.asarray(samples, dtype=float)
     distances = np.abs(values - np.median(values))
@@ -139,7 +139,7 @@ def drift(samples: Sequence[float]) -> Drift | None:
     Kendall's rank correlation with the block's number (two-sided) must be significant, and the change relevant. It
     sees steady drift, not a single jump of one block.
     """
-    if len(samples) < FEWEST_FOR_DRIFT:
+    if len(samples) < LEAST_FOR_DRIFT:
         return None
     test = trend(samples)
     if test is None or test.p > SIGNIFICANCE:
@@ -152,8 +152,8 @@ def drift(samples: Sequence[float]) -> Drift | None:
 
 
 def thinned(points: Sequence[Point], kept: Iterable[int] = ()) -> list[Point]:
-    """At most `MAX_POINTS` of a series and its last one, evenly spaced, and those whose indices are to be `kept`."""
-    stride = -(-len(points) // MAX_POINTS) or 1
+    """At most `MOST_POINTS` of a series and its last one, evenly spaced, and those whose indices are to be `kept`."""
+    stride = -(-len(points) // MOST_POINTS) or 1
     if stride == 1:
         return list(points)
     return [points[index] for index in sorted({*range(0, len(points), stride), len(points) - 1, *kept})]

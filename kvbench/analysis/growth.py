@@ -92,13 +92,16 @@ def frontier_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     )
 
 
+# How a step grows: the law of every arm, where two of them cross, and what steps add up to.
+
+
 MEAN = "mean over blocks, Student-t interval"
 TOTALS = (16, 64, 256, 1024, 4096)  # new tokens
 FARTHEST = 4  # times the longest length, up to which a total is told
 VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyone acts upon
 BENT = 0.1  # of the longest step: a term that takes off more than this stands for a bend, not for growth
 MISSED = 0.05  # of a step: a law that is off by more is not the law
-LEAST_BLOCKS = 2
+LEAST_FOR_LAW = 2
 ONE_ABOVE = "one length lies above the knee: two would tell a line from a square"
 
 
@@ -150,8 +153,8 @@ def growth_reason(plan: Plan, samples: RunSamples) -> str | None:
     """Why a run has no growth; None when it has one."""
     if plan.config.scaling.lengths is None:
         return "context lengths were not varied within this run: experiment=scaling does"
-    if len(samples.blocks) < LEAST_BLOCKS:
-        return f"a law with intervals needs at least {LEAST_BLOCKS} blocks"
+    if len(samples.blocks) < LEAST_FOR_LAW:
+        return f"a law with intervals needs at least {LEAST_FOR_LAW} blocks"
     timed = [visit for block in samples.blocks for visit in block.visits if visit.lane == "throughput"]
     if not all(visit.steps and visit.decode_s > 0 for visit in timed):
         return "a visit has no decode step, or took no time"
@@ -159,9 +162,7 @@ def growth_reason(plan: Plan, samples: RunSamples) -> str | None:
 
 
 def _at_point(fit: Fit, index: int) -> Estimate:
-    few_blocks = dict.fromkeys(
-        ("ci_low", "ci_high", "level"), "an interval needs at least 2 blocks, that of a median 6"
-    )
+    few_blocks = dict.fromkeys(("ci_low", "ci_high", "level"), FEW_BLOCKS)
     return estimate(floats(fit.times[:, index])).because(few_blocks)
 
 

@@ -134,6 +134,9 @@ def floats(values: Matrix) -> list[float]:
     return [float(value) for value in values]
 
 
+# Where two laws cross.
+
+
 GRID = 400  # lengths at which two laws are compared, evenly spaced on a logarithmic axis
 NOTHING = 1e-4  # of a step: less is rounding, of the clock and of the fit
 

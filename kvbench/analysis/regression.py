@@ -16,6 +16,9 @@ from kvbench.analysis.comparison import OF_SPEEDS, place
 from kvbench.records.run_record import ArmRecord, RunRecord, SpeedVerdict
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
+# Which runs may be compared, and in what others differ.
+
+
 REVISION = "model.revision"
 
 
@@ -65,6 +68,9 @@ def _arm(arm: ArmRecord) -> str:
 def _entries(run: RunRecord, group: str) -> dict[str, Any]:
     values = run.config.get(group)
     return {f"{group}.{key}": value for key, value in values.items()} if isinstance(values, dict) else {}
+
+
+# The verdict.
 
 
 LEAST_PROCESSES = 5

@@ -33,6 +33,9 @@ def found_compiler(device_type: str) -> str | None:
     return next((name for name in ((stated,) if stated else usual) if shutil.which(name)), None)
 
 
+# Cores that other programs keep busy.
+
+
 SHORTEST_S = 0.05  # the system counts CPU time in hundredths of a second: below five of them it says nothing
 
 
@@ -59,9 +62,10 @@ class OtherCores:
         return self._clock.now_ns() * 1e-9, all_s, process.user + process.system
 
 
+# The environment as a record holds it.
+
+
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-
-
 # What must be equal for a finished run to count as this one, and is known before a model is loaded.
 STABLE = ("python", "torch", "transformers", "cuda", "driver", "device_name", "cpu", "threads")
 ALL_DEVICES = "device_names"  # must be equal too for a model that is spread over them

@@ -18,6 +18,9 @@ from kvbench.measuring.environment import device_uuid
 from kvbench.measuring.sensors import DeviceSensors, open_sensors
 from kvbench.records.evidence import Reconciliation
 
+# What the process holds.
+
+
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # see proc(5)
@@ -40,6 +43,9 @@ def peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+# What torch's allocator and the device hold.
 
 
 NO_ALLOCATOR = "torch keeps no allocator statistics on {device}"

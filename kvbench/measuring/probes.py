@@ -14,6 +14,9 @@ from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint
 from kvbench.records.evidence import HostCheck
 from kvbench.statistics import median
 
+# The host just now.
+
+
 ROUNDS = 5  # whose median counts: neither the luckiest round nor one that was interrupted
 # Launching changes its speed within a second on shared hosts: over rounds spread over a tenth of a second, two checks
 # differed by over 20 % in 19 % of pairs, and in 44 % with seven rounds at once (one NVIDIA H200, docs/log.md).
@@ -70,6 +73,9 @@ def _rounds_s(work: Callable[[], Any], rounds: int, device: torch.device | None 
             _wait(device)
             time.sleep(BETWEEN_S)
     return taken[1:]
+
+
+# What the machine can do at most.
 
 
 CEILING_ROUNDS = 5  # of which the best counts: a ceiling is what was reached at all

@@ -32,7 +32,7 @@ class NVMLError_GpuIsLost(NVMLError):  # noqa: N801 - NVML's name
 class ScriptedNvml:
     """The part of pynvml that `NvmlSensors` asks, for one device that lives in a scripted clock's time.
 
-    `script` is one of `config.schema.SENSORS`: "steady" answers well, "throttled" is too hot in every block and
+    `script` is one of `config.script.SENSORS`: "steady" answers well, "throttled" is too hot in every block and
     "throttled_once" in one, "stalled" has an energy counter that stands still, "zero" answers zero to everything,
     "vanishing" falls off the bus in the middle of the run, "host_pids" lists process ids that are none of ours.
     """

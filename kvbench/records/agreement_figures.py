@@ -59,7 +59,7 @@ class TriedWay(NoiseWay):
 
 
 class RoundTripFigures(Part):
-    """An arm with a quantised cache, held against a plain cache whose keys and values went through its quantiser."""
+    """What a `RoundTrip` rests on, as the worker measured it."""
 
     WHY_NULL = MappingProxyType({"*": "the logits, or what came back, are not finite numbers"})
 

@@ -53,7 +53,7 @@ def throttles(limits: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def tokens_sha256(ids: list[list[int]]) -> str:
-    """A digest of the new ids of one batch: equal digests, equal tokens."""
+    """A digest of ids, such as the new ones of one batch: equal digests, equal tokens."""
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 

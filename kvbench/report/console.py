@@ -87,7 +87,7 @@ def reference_lines(record: RunRecord) -> list[Text]:
     return lines
 
 
-# A run in the terminal. Everything is plain text first; colour only repeats what words say.
+# One run: its figures, what it says, how it ended, and what the model returned.
 
 
 def comparison_table(record: RunRecord) -> RenderableType:

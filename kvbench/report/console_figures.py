@@ -13,8 +13,9 @@ from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.lengths import (
     BEYOND,
+    FRONTIER_TITLES,
+    GROWTH_CAPTION,
     MIXTURE,
-    TITLES,
     frontier_limit,
     frontier_rows,
     growth_arms,
@@ -22,10 +23,9 @@ from kvbench.report.lengths import (
     growth_sentences,
     law_text,
 )
-from kvbench.report.lengths import CAPTION as GROWTH_CAPTION
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import null_reason
-from kvbench.report.run_facts import CAPTION, preparations, turn_arms, turn_rows
+from kvbench.report.run_facts import TURNS_CAPTION, preparations, turn_arms, turn_rows
 from kvbench.report.verdicts import headlines
 from kvbench.text import UNKNOWN
 
@@ -167,7 +167,7 @@ def what_fits(record: RunRecord) -> RenderableType:
     """What fits; such a run has nothing else to show."""
     title = Text(f"what fits {frontier_limit(record)}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
-    for name in TITLES:
+    for name in FRONTIER_TITLES:
         table.add_column(name, justify="right" if name in ("predicted", "found", "error") else "left", overflow="fold")
     for row in frontier_rows(record):
         table.add_row(*map(Text, astuple(row)))
@@ -202,7 +202,9 @@ def turns(record: RunRecord) -> list[RenderableType]:
     names = turn_arms(record)
     if not names:
         return []
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{CAPTION}"), title_justify="left", title_style="")
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{TURNS_CAPTION}"), title_justify="left", title_style=""
+    )
     for title in ("at new token", "context"):
         table.add_column(title, justify="right", overflow="fold")
     for name in names:

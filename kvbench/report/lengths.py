@@ -19,7 +19,7 @@ from kvbench.text import UNKNOWN, format_value, printable
 # What fits, in rows and in sentences.
 
 
-TITLES = ("", "at", "predicted", "found", "error", "next that failed")
+FRONTIER_TITLES = ("", "at", "predicted", "found", "error", "next that failed")
 UNITS = {"context": "tokens of context", "batch": "sequences"}
 OF_MEMORY = ("oom", "infeasible")
 OUTCOMES = {"fits": "fits", "oom": "out of memory", "infeasible": "refused for its memory"}
@@ -27,7 +27,7 @@ OUTCOMES = {"fits": "fits", "oom": "out of memory", "infeasible": "refused for i
 
 @dataclass(frozen=True)
 class EdgeRow:
-    """One arm along one axis, as text, in the order of `TITLES`."""
+    """One arm along one axis, as text, in the order of `FRONTIER_TITLES`."""
 
     arm: str
     held: str
@@ -142,16 +142,9 @@ def _count(value: int | None) -> str:
 # How a step grows with the context, in sentences and as the rows of one table: the console, the page and exports.
 
 
-CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"
+GROWTH_CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"
 MIXTURE = "TTFT, ITL, rates and the speed-up are over all lengths together; what holds at each stands further down"
 BEYOND = "* asks the law about longer contexts than were measured"
-ORDERS = {
-    "constant": "constant",
-    "linear": "linear",
-    "quadratic": "quadratic",
-    "growing": "growing",
-    "irregular": "irregular",
-}
 POWERS = ("", "·L", "·L²")
 PER = 1000  # tokens, for what a step gains
 
@@ -234,7 +227,7 @@ def _laws(grown: Growth) -> Iterator[GrowthRow]:
     yield GrowthRow("law", ends, tuple(format_estimate(law.growth, "times") for law in grown.laws))
     exponents = tuple(UNKNOWN if law.exponent is None else f"{law.exponent:z.2f}" for law in grown.laws)
     yield GrowthRow("law", "as a power of L", exponents)
-    yield GrowthRow("law", "growth", tuple(ORDERS[law.order] for law in grown.laws))
+    yield GrowthRow("law", "growth", tuple(law.order for law in grown.laws))
     yield GrowthRow("law", "misses at most", tuple(format_value(law.worst_error, "ratio") for law in grown.laws))
 
 
@@ -248,7 +241,7 @@ def _totals(grown: Growth) -> Iterator[GrowthRow]:
 
 def _growth_sentence(grown: Growth, names: tuple[str, ...]) -> str:
     grows = [
-        f"a step of {names[law.arm]} takes {format_estimate(law.growth, 'times')} as long ({ORDERS[law.order]})"
+        f"a step of {names[law.arm]} takes {format_estimate(law.growth, 'times')} as long ({law.order})"
         for law in grown.laws
     ]
     return f"From {_tokens(grown.shortest)} to {_tokens(grown.longest)} tokens of context {', '.join(grows)}."
@@ -270,11 +263,11 @@ def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, 
     if without.order == "constant":
         return f"{claim} does not show at these lengths: a step of {baseline} does not grow either."
     if cached.order == "constant":
-        return f"{claim} holds at these lengths: {baseline} is {ORDERS[without.order]}, {candidate} constant."
+        return f"{claim} holds at these lengths: {baseline} is {without.order}, {candidate} constant."
     gained = format_value(_gained_s(grown, cached), "s")
     beside = format_value(_gained_s(grown, without), "s")
     return (
-        f"{claim} does not hold to the letter: {candidate} is {ORDERS[cached.order]} too, but gains {gained} a step for"
+        f"{claim} does not hold to the letter: {candidate} is {cached.order} too, but gains {gained} a step for"
         f" every {PER:,} tokens where {baseline} gains {beside}."
     )
 

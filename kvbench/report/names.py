@@ -13,7 +13,7 @@ from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import RunRecord
 from kvbench.text import UNKNOWN, Unit, format_interval, printable, scale
 
-# Numbers with their intervals as people read them, and why a value is unknown.
+# Numbers with their intervals as people read them.
 
 
 def format_estimate(estimate: Estimate | Speedup, unit: Unit) -> str:
@@ -56,6 +56,9 @@ def null_reason(record: RunRecord, pointer: str) -> str:
         pointer = pointer.rpartition("/")[0]
         candidates.append(pointer)
     return printable(next((reasons[candidate] for candidate in candidates if candidate in reasons), NOT_GIVEN))
+
+
+# What a run is called, and what sets it apart from others.
 
 
 def run_name(record: RunRecord) -> str:
@@ -134,6 +137,9 @@ def _told_apart(labels: Sequence[str], details: Sequence[str]) -> list[str]:
 def _joined(*aspects: Sequence[str]) -> list[str]:
     varying = [values for values in aspects if len(set(values)) > 1]
     return [" · ".join(filter(None, values)) for values in zip(*varying, strict=True)] or [""] * len(aspects[0])
+
+
+# How its workload reads.
 
 
 def device_name(record: RunRecord) -> str:

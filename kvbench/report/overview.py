@@ -175,7 +175,7 @@ def _counted(counts: Counter[str], noun: str) -> str:
 # What changed between the folders that a report is over: the first one against each other one, as `compare` judges.
 
 
-HEAD = ("run", "prompt", "new", "batch", "arm", "before", "after", "after ÷ before", "processes", "verdict")
+CHANGES_HEAD = ("run", "prompt", "new", "batch", "arm", "before", "after", "after ÷ before", "processes", "verdict")
 FEW = "too few runs for a verdict"
 ORDER = ("SLOWER", "AMBIGUOUS", "not comparable", FEW, "FASTER", "SAME")  # what a reader must not miss comes first
 HEAVY_OF_RUN = {"memory_timeline": (), "phases": (), "shapes": None, "growth": None, "references": (), "audits": ()}

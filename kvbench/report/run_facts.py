@@ -98,7 +98,7 @@ def _repeated(name: str, tensors: Sequence[Mapping[str, Any]]) -> Iterator[Shape
 # What happened at each interruption, as the rows of one table: the console and the page show it.
 
 
-CAPTION = "Interruptions: tokens submitted by the pass after each, and the time to its token"
+TURNS_CAPTION = "Interruptions: tokens submitted by the pass after each, and the time to its token"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kvbench.analysis.comparison import MIN_BLOCKS
+from kvbench.analysis.comparison import LEAST_BLOCKS
 from kvbench.arm import arm_names
 from kvbench.commands.result_files import say
 from kvbench.errors import KvbenchError
@@ -110,8 +110,8 @@ def _speedup(run: StoredRun, arms: Sequence[int | None]) -> str:
     if baseline is None or candidate is None:
         return "the run lacks such arms"
     ratios = block_series(read_blocks(run.folder), [(baseline, candidate)]).ratios[baseline, candidate]
-    if len(ratios) < MIN_BLOCKS:
-        return f"{len(ratios)} blocks, an interval needs {MIN_BLOCKS}"
+    if len(ratios) < LEAST_BLOCKS:
+        return f"{len(ratios)} blocks, an interval needs {LEAST_BLOCKS}"
     found = ratio_interval(ratios)
     return f"{found.value:.2f}× [{found.low:.2f}, {found.high:.2f}]"
 

@@ -17,7 +17,13 @@ MODULES = {
 del MODULES["kvbench"]  # the door: it gives `measure` to who asks, and the version to the rooms
 
 # The rooms of the report beside its words, which all of them use, and which other ones each may use.
-ROOMS_OF_THE_REPORT = {"console": set(), "charts": set(), "page": {"charts"}, "exports": {"charts"}}
+ROOMS_OF_THE_REPORT = {
+    "console": {"console_figures"},
+    "console_figures": set(),
+    "charts": set(),
+    "page": {"charts"},
+    "exports": {"charts"},
+}
 
 
 def imported(module: str) -> Iterator[str]:

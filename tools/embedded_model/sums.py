@@ -46,6 +46,9 @@ def sum_pieces(dice: random.Random) -> list[Piece]:
     return [Piece(f"{a}+{b}=", learned=False), Piece(str(a + b))]
 
 
+# The examination.
+
+
 EXAMPLES = ("37+48=", "263+589=", "The cache keeps", "Why is recomputing slow?", "缓存保存", "重新计算")
 LONGEST_ANSWER = 64  # tokens
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.pair import Pair, keeps_past, of_arm, percent
+from kvbench.analysis.diagnosis.pair import Pair, of_arm, percent
 from kvbench.analysis.diagnosis.surcharges import VISIBLE_PADDING
 from kvbench.capabilities import CACHES
 from kvbench.records.evidence import Sentence
@@ -41,7 +41,7 @@ def reading(pair: Pair) -> Sentence | None:
     """How long a step that keeps a past must read for, and how long it takes."""
     limit, arm = pair.candidate.limit, pair.arms[1]
     known = None not in (limit.weight_bytes, limit.kv_bytes, pair.candidate.itl_s.value)
-    if not keeps_past(pair.candidate) or not known or not limit.memory_s or limit.mbu is None or limit.mbu > BEYOND:
+    if not pair.candidate.keeps_past or not known or not limit.memory_s or limit.mbu is None or limit.mbu > BEYOND:
         return None
     if limit.compute_s is not None and limit.compute_s > limit.memory_s:
         return None

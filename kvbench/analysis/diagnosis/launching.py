@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.pair import Citing, Pair, both, keeps_past, of_arm, two_digits
+from kvbench.analysis.diagnosis.pair import Citing, Pair, both, of_arm, two_digits
 from kvbench.arm import arm_conflict, device_conflict
 from kvbench.capabilities import EAGER, ENGINES, NO_CACHE, OWN_CACHE
 from kvbench.records.evidence import Sentence
@@ -172,18 +172,18 @@ def _keys(pair: Pair, bound: list[int], engine: str) -> str | None:
     if listed:
         told = list(dict.fromkeys(map(_written, wanted)))
         return f"the arm{'s' if len(told) > 1 else ''} {' and '.join(told)}"
-    return f"engine={engine}" + (f" cache={REPEATED_CACHE}" if any(map(keeps_past, wanted)) else "")
+    return f"engine={engine}" + (f" cache={REPEATED_CACHE}" if any(arm.keeps_past for arm in wanted) else "")
 
 
 def _with_engine(arm: ArmRecord, engine: str) -> ArmRecord:
-    cache = REPEATED_CACHE if keeps_past(arm) else arm.cache
+    cache = REPEATED_CACHE if arm.keeps_past else arm.cache
     return arm.model_copy(update={"engine": engine, "cache": cache})
 
 
 def _written(arm: ArmRecord) -> str:
     """An arm as it stands in a list of arms."""
     parts = [("mode", arm.mode), ("engine", arm.engine)]
-    parts += [("cache", arm.cache)] if keeps_past(arm) else []
+    parts += [("cache", arm.cache)] if arm.keeps_past else []
     parts += [("attention", arm.attention)] if arm.attention != "auto" else []
     return "{" + ", ".join(f"{name}: {value}" for name, value in parts) + "}"
 

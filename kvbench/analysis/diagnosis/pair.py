@@ -83,7 +83,7 @@ class Pair:
     @property
     def adds_a_cache(self) -> bool:
         """Whether the candidate keeps a past and the baseline none: what a speed-up is then about."""
-        return not keeps_past(self.baseline) and keeps_past(self.candidate)
+        return not self.baseline.keeps_past and self.candidate.keeps_past
 
     @property
     def mean_context(self) -> float | None:
@@ -111,11 +111,6 @@ class Pair:
 
 
 Finding = Callable[[Pair], Sentence | None]
-
-
-def keeps_past(arm: ArmRecord) -> bool:
-    """Whether a step of this arm relies on what earlier steps left behind."""
-    return arm.cache != "none"
 
 
 def differing(arm: ArmRecord, other: ArmRecord) -> list[str]:
@@ -156,7 +151,7 @@ def _name(arm: ArmRecord, other: ArmRecord) -> str:
     words = arm.unusual
     details = []
     for part in differing(arm, other):
-        if part in ("engine", "attention") or (part == "cache" and keeps_past(arm) and keeps_past(other)):
+        if part in ("engine", "attention") or (part == "cache" and arm.keeps_past and other.keeps_past):
             details.append(in_words(part, getattr(arm, part)))
         elif part not in ("mode", "cache", "habit") and part in words:
             details.append(words[part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvbench.analysis.diagnosis.pair import Citing, Pair, close, differing, keeps_past, of_arm, percent, two_digits
+from kvbench.analysis.diagnosis.pair import Citing, Pair, close, differing, of_arm, percent, two_digits
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.capabilities import ENGINES, HABITS, MODES, habits_of
 from kvbench.records.evidence import LengthProbe, Sentence
@@ -152,7 +152,7 @@ def all_logits(pair: Pair) -> Sentence | None:
         record = pair.record.arms[arm]
         chosen = "all_logits" in _habits(record)
         built_in = bool((pair.record.model or {}).get("computes_all_logits"))
-        if keeps_past(record) or not (chosen or built_in) or _differ_in_habits(pair):
+        if record.keeps_past or not (chosen or built_in) or _differ_in_habits(pair):
             continue
         cite = pair.citing()
         share = (_measured_share(pair, cite, arm) if chosen else None) or _predicted_share(pair, cite, arm)
@@ -170,7 +170,7 @@ def _habits(arm: ArmRecord) -> frozenset[str]:
 
 def _differ_in_habits(pair: Pair) -> bool:
     """Whether the habits themselves are what is compared, which has a sentence of its own."""
-    if keeps_past(pair.baseline) != keeps_past(pair.candidate):
+    if pair.baseline.keeps_past != pair.candidate.keeps_past:
         return False
     return _habits(pair.baseline) != _habits(pair.candidate)
 

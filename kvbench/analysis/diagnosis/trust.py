@@ -8,15 +8,19 @@ from collections.abc import Callable
 from scipy.special import stdtrit
 
 from kvbench.analysis.audits import HostChange, moved, moved_text, unlike_kept, unlike_text
-from kvbench.analysis.comparison import MIN_BLOCKS
-from kvbench.analysis.diagnosis.pair import Citing, Pair, keeps_past, of_arm, percent
+from kvbench.analysis.comparison import LEAST_BLOCKS
+from kvbench.analysis.diagnosis.pair import Citing, Pair, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
+from kvbench.statistics import LEVEL
 from kvbench.text import fixed
 
-LEAST = "measure.blocks=8"
+ENOUGH = "measure.blocks=8"
 MOST_BLOCKS = 200  # beyond that a quieter machine is the better advice
+
+
+# Why it is no result.
 
 
 def invalidity(pair: Pair) -> list[Sentence]:
@@ -37,7 +41,7 @@ def unused_cache(pair: Pair) -> Sentence | None:
     cite = pair.citing()
     for arm in reversed(pair.arms):
         record = pair.record.arms[arm]
-        if keeps_past(record) and record.proof.resubmitted_steps:
+        if record.keeps_past and record.proof.resubmitted_steps:
             again, steps = cite.value(of_arm(arm, "proof/resubmitted_steps")), _steps(pair, cite, arm)
             where = "at every step" if again == steps else f"at {again:,} of {steps:,} steps"
             text = f"The {pair.name(arm)} loop submitted all tokens again {where}: its cache is not used."
@@ -96,7 +100,9 @@ def few_blocks(pair: Pair) -> Sentence | None:
     """Fewer blocks than an interval needs."""
     cite = pair.citing()
     count = cite.value(pair.at("speedup/n_blocks"))
-    text = f"An interval over {count} {'block' if count == 1 else 'blocks'} does not cover what it says: {LEAST} would."
+    text = (
+        f"An interval over {count} {'block' if count == 1 else 'blocks'} does not cover what it says: {ENOUGH} would."
+    )
     return cite.sentence("few_blocks", text)
 
 
@@ -122,11 +128,14 @@ SPECIAL: dict[str, Callable[[Pair], Sentence | None]] = {
 }
 
 
+# What bears on all else that is said.
+
+
 def ambiguous(pair: Pair) -> Sentence | None:
     """An interval that says neither, what makes it wide, and about how many blocks would settle it."""
     ratio = pair.comparison.speedup
     unknown = ratio.ci_low is None or ratio.ci_high is None or not ratio.value
-    if pair.comparison.verdict != "AMBIGUOUS" or unknown or ratio.n_blocks < MIN_BLOCKS:
+    if pair.comparison.verdict != "AMBIGUOUS" or unknown or ratio.n_blocks < LEAST_BLOCKS:
         return None
     cite = pair.citing()
     value, low, high, n = (
@@ -163,14 +172,14 @@ def partly_throttled(pair: Pair) -> Sentence | None:
 
 def _blocks_needed(spread: float, target: float) -> int | None:
     """The fewest blocks whose interval is no wider than `target` to either side; None beyond `MOST_BLOCKS`."""
-    for n in range(MIN_BLOCKS, MOST_BLOCKS + 1):
+    for n in range(LEAST_BLOCKS, MOST_BLOCKS + 1):
         if _quantile(n) * spread / math.sqrt(n) <= target:
             return n
     return None
 
 
 def _quantile(n: int) -> float:
-    return float(stdtrit(n - 1, 0.975))
+    return float(stdtrit(n - 1, 0.5 + LEVEL / 2))
 
 
 def host_speed(pair: Pair) -> Sentence | None:
@@ -197,7 +206,7 @@ def explaining(pair: Pair) -> HostChange | None:
 def unlike_engines(pair: Pair) -> Sentence | None:
     """A ratio that is of the engine as well as of the cache, and what it is between arms of one engine."""
     baseline, candidate = pair.baseline, pair.candidate
-    if baseline.engine == candidate.engine or keeps_past(baseline) == keeps_past(candidate):
+    if baseline.engine == candidate.engine or baseline.keeps_past == candidate.keeps_past:
         return None
     cite = pair.citing()
     cite.rest_on(*(of_arm(arm, "engine") for arm in pair.arms))
@@ -242,6 +251,9 @@ def _against_the_first(pair: Pair, arm: int) -> str | None:
         if (each.baseline_arm, each.candidate_arm) == (0, arm):
             return None if each.speedup.value is None else f"/comparisons/{number}/speedup/value"
     return None
+
+
+# What is not known.
 
 
 def random_weights(pair: Pair) -> Sentence | None:

@@ -31,7 +31,7 @@ from kvbench.report.charts.figures import (
     rule,
     said_of,
 )
-from kvbench.report.charts.series import BlockSeries, thinned
+from kvbench.report.charts.series import BlockSeries, evenly
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import null_reason
 from kvbench.report.verdicts import pairs
@@ -172,7 +172,7 @@ def _blocks(count: int) -> str:
 # The chart of whether two arms compute the same: the difference of their logits at every step of one token path.
 
 
-MAX_STEPS = 600
+MOST_STEPS = 600
 BELOW = 10.0  # how far under everything else an exact zero is drawn
 
 
@@ -279,8 +279,8 @@ def _of_pair(steps: Sequence[AgreementStep], look: Look, name: str, zero: float)
 
 
 def _kept(steps: Sequence[AgreementStep]) -> list[AgreementStep]:
-    """Evenly thinned, and every flip and the largest difference whatever the thinning."""
-    indices = set(thinned(len(steps), MAX_STEPS))
+    """Evenly spaced ones, and every flip and the largest difference wherever they are."""
+    indices = set(evenly(len(steps), MOST_STEPS))
     indices |= {index for index, step in enumerate(steps) if step.flips}
     indices.add(max(range(len(steps)), key=lambda index: steps[index].max_rel_logit_diff or 0.0))
     return [steps[index] for index in sorted(indices)]

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvbench.report.charts.figures import NEUTRAL, WARNING, Chart, Trace, figure, note, scaled, stacked
-from kvbench.report.charts.series import BlockSeries, DevicePoint, thinned
+from kvbench.report.charts.series import BlockSeries, DevicePoint, evenly
 from kvbench.text import printable
 
 PANEL_HEIGHT_PX = 132
-MAX_POINTS = 400
+MOST_POINTS = 400
 SENSORS = (
     ("sm_clock_mhz", "SM clock", "MHz"),
     ("power_w", "power", "W"),
@@ -37,7 +37,7 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
     layout: dict[str, Any] = {"annotations": []}
     for row, ((sensor, unit, known), domain) in enumerate(zip(panels, stacked(len(panels), 0.12), strict=True)):
         number = "" if row == 0 else str(row + 1)
-        kept = thinned(len(known), MAX_POINTS)
+        kept = evenly(len(known), MOST_POINTS)
         traces.append(
             {
                 "type": "scatter",

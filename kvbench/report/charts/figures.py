@@ -149,6 +149,9 @@ def _window(name: str, parting: int, most: int) -> str:
     return f"{name[:head]}…{rest if len(rest) <= room else f'{rest[: room - 1]}…'}"
 
 
+# The chart and the parts that figures are put together from.
+
+
 CHART_HEIGHT_PX = 330
 LABEL_CHARACTERS = 44
 ROW_HEIGHT_PX = 58  # a name above its bar

@@ -30,7 +30,7 @@ from kvbench.report.charts.figures import (
     scaled,
     stacked,
 )
-from kvbench.report.charts.series import thinned
+from kvbench.report.charts.series import evenly
 from kvbench.report.lengths import by_law, law_s, law_text
 from kvbench.report.names import axis_scale, format_estimate
 from kvbench.text import format_value, printable
@@ -151,7 +151,7 @@ def _edge_said(edge: FrontierEdge, names: tuple[str, ...]) -> str:
 
 
 LINE_POINTS = 80
-MAX_DECODE_POINTS = 200
+MOST_DECODE_POINTS = 200
 HEADROOM = 1.15
 LAW_NOTE = "Lines: the fitted laws, over the range measured; markers: median over blocks with its interval."
 
@@ -334,7 +334,7 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
     for decode in growth.decodes:
         if decode.arm == arm:
             for seconds, hollow in ((decode.first_step_s, True), (decode.second_step_s, False)):
-                kept = thinned(len(seconds), MAX_DECODE_POINTS)
+                kept = evenly(len(seconds), MOST_DECODE_POINTS)
                 traces.append(
                     dots(
                         look,

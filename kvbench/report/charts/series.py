@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kvbench.records.step_table import lane_rows
 from kvbench.records.timings import DeviceReading, limits_between
 
 if TYPE_CHECKING:
     import pyarrow
 
 # More than a chart has pixels for; a page over fifty runs stays a few MB with these.
-MAX_LINE_POINTS = 400
-MAX_FAINT_POINTS = 600
+MOST_LINE_POINTS = 400
+MOST_FAINT_POINTS = 600
 QUANTILES = 200
 
 
@@ -24,7 +25,7 @@ class StepSeries:
     """Decode steps of one arm, seconds.
 
     `median_s` is the median over blocks and batches at each of `context_length`, `elapsed_s` the sum of the medians up
-    to there; `point_*` are single steps, at most `MAX_FAINT_POINTS` of them evenly spaced; a share `quantile` of all
+    to there; `point_*` are single steps, at most `MOST_FAINT_POINTS` of them evenly spaced; a share `quantile` of all
     steps took at most `quantile_s`.
     """
 
@@ -39,8 +40,11 @@ class StepSeries:
     quantile_s: list[float]
 
 
-def step_series(table: pyarrow.Table, arms: int) -> tuple[StepSeries, ...]:
-    """One series per arm that has steps in the table (columns: see `records.step_table`)."""
+def step_series(table: pyarrow.Table | None, arms: int) -> tuple[StepSeries, ...]:
+    """One series per arm that has steps in a run's per-step table (see `records.step_table`); none without a table."""
+    if table is None:
+        return ()
+    table = lane_rows(table, "steps")
     arm_of = table["arm"].to_numpy()
     context_of = table["context_length"].to_numpy()
     latency_of = table["latency_s"].to_numpy()
@@ -129,7 +133,7 @@ def _reading(reading: Mapping[str, Any] | None) -> DeviceReading | None:
     )
 
 
-def thinned(count: int, most: int) -> list[int]:
+def evenly(count: int, most: int) -> list[int]:
     """At most `most` of the indices 0 … count - 1, evenly spaced, both ends included."""
     if count <= most:
         return list(range(count))
@@ -141,8 +145,8 @@ def _series(arm: int, context: np.ndarray, latency: np.ndarray) -> StepSeries:
     order = np.argsort(group, kind="stable")
     medians = _medians(latency[order], np.bincount(group))
     elapsed = np.cumsum(medians)
-    line = thinned(len(lengths), MAX_LINE_POINTS)
-    points = thinned(len(latency), MAX_FAINT_POINTS)
+    line = evenly(len(lengths), MOST_LINE_POINTS)
+    points = evenly(len(latency), MOST_FAINT_POINTS)
     shares = np.linspace(0, 1, min(QUANTILES, len(latency)) + 1)
     return StepSeries(
         arm=arm,

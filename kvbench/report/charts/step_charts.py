@@ -9,7 +9,7 @@ from kvbench.arm import arm_names
 from kvbench.capabilities import INTERRUPTED
 from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.figures import Chart, Look, Trace, dots, figure, label, line, log_axis, scaled
-from kvbench.report.charts.series import StepSeries, thinned
+from kvbench.report.charts.series import StepSeries, evenly
 from kvbench.report.names import axis_scale
 from kvbench.statistics import median
 from kvbench.text import format_value
@@ -17,7 +17,7 @@ from kvbench.text import format_value
 NO_STEPS = "The single decode steps were not kept (measure.step_lane=false, or the run ended before its first block)."
 HEADROOM = 1.15  # of the axis above the highest line
 EDGE = 1.05  # of a logarithmic axis beyond what is drawn
-MAX_COLD_POINTS = 200
+MOST_COLD_POINTS = 200
 TALL = 3.0  # first visits that take so many times a warm step need a logarithmic axis
 
 
@@ -57,7 +57,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
                 **shared,
             )
         )
-        points = [cold[series.arm][index] for index in thinned(len(cold[series.arm]), MAX_COLD_POINTS)]
+        points = [cold[series.arm][index] for index in evenly(len(cold[series.arm]), MOST_COLD_POINTS)]
         if points:
             traces.append(
                 dots(
@@ -131,7 +131,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
         traces.append(line(look, x=tokens, y=scaled(seconds, scale), name=label(names[arm], names), **shared))
         tokens, seconds = first[arm]
         if tokens:
-            kept = thinned(len(tokens), MAX_COLD_POINTS // 10)
+            kept = evenly(len(tokens), MOST_COLD_POINTS // 10)
             traces.append(
                 dots(
                     look,

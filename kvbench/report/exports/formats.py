@@ -15,8 +15,7 @@ from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
-from kvbench.report.lengths import CAPTION as GROWTH_CAPTION
-from kvbench.report.lengths import growth_arms, growth_rows, growth_sentences
+from kvbench.report.lengths import GROWTH_CAPTION, growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import batch_size, format_level, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import headlines, pairs, run_kind, run_word, status_reason
@@ -176,10 +175,12 @@ def escaped(text: str) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(printable(text).split()))
 
 
+# The gate's answer.
+
+
 def gate_markdown(rows: Sequence[GateRow]) -> str:
     """One row per arm; a reason follows the verdict where there is one."""
-    lines = [GATE_HEAD, GATE_ALIGNMENT, *map(_gate_line, rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return _table([GATE_HEAD, GATE_ALIGNMENT, *map(_gate_line, rows)])
 
 
 def gate_summary(rows: Sequence[GateRow], relevance: float) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kvbench.errors import BadInput, RecordError
-from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import THEMES, Chart, Theme, looks
@@ -106,8 +105,7 @@ def _pictures(runs: Sequence[StoredRun]) -> Iterator[Picture]:
     if len(runs) > 1:
         yield from (Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, names) if chart.figure)
     for number, (run, said) in enumerate(zip(runs, labels, strict=True), start=1):
-        table = read_steps(run.folder)
-        steps = () if table is None else step_series(lane_rows(table, "steps"), len(run.record.arms))
+        steps = step_series(read_steps(run.folder), len(run.record.arms))
         heading, place = (said, f"run-{number}/") if len(runs) > 1 else (run_name(run.record), "")
         for chart in run_charts(run.record, steps, names, read_blocks(run.folder)):
             if chart.figure:

@@ -165,6 +165,9 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+# The benchmarks of pytest-benchmark.
+
+
 def pytest_benchmark(runs: Sequence[StoredRun]) -> dict[str, Any]:
     """The document. Machine and commit are those of the newest run; runs that are not valid are left out."""
     valid = [run for run in runs if run.record.valid]

@@ -14,8 +14,8 @@ from kvbench.config.conf_files import yaml_text
 from kvbench.records.run_record import RunRecord
 from kvbench.report.lengths import (
     BEYOND,
-    CAPTION,
-    TITLES,
+    FRONTIER_TITLES,
+    GROWTH_CAPTION,
     frontier_limit,
     frontier_rows,
     frontier_sentences,
@@ -184,13 +184,13 @@ def _growth_table(record: RunRecord) -> Table | None:
     rows = growth_rows(record)
     groups = tuple(tuple((row.title, *row.cells) for row in part) for _, part in groupby(rows, lambda row: row.section))
     beyond = record.growth is not None and any(total.beyond_range for total in record.growth.totals)
-    caption = f"{CAPTION}. {BEYOND}" if beyond else CAPTION
+    caption = f"{GROWTH_CAPTION}. {BEYOND}" if beyond else GROWTH_CAPTION
     return Table(caption, ("", *growth_arms(record)), groups) if rows else None
 
 
 def _frontier_table(record: RunRecord) -> Table | None:
     rows = tuple(astuple(row) for row in frontier_rows(record))
-    return Table(f"what fits {frontier_limit(record)}", TITLES, (rows,)) if rows else None
+    return Table(f"what fits {frontier_limit(record)}", FRONTIER_TITLES, (rows,)) if rows else None
 
 
 def _diagnosis(record: RunRecord) -> Iterator[str]:

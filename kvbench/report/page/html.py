@@ -21,14 +21,12 @@ from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
-from kvbench.records.step_table import lane_rows
 from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
-from kvbench.report.charts.series import StepSeries, step_series
+from kvbench.report.charts.series import step_series
 from kvbench.report.names import run_labels
-from kvbench.report.overview import HEAD as CHANGES_HEAD
-from kvbench.report.overview import Changes, Sides, Summary, overview_sentences, summary
+from kvbench.report.overview import CHANGES_HEAD, Changes, Sides, Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text
@@ -97,6 +95,9 @@ def selected(runs: Sequence[Summary]) -> Selection:
         f" {MOST_OF_A_KIND} largest speed-ups, and the first {MOST_OF_A_KIND} each of those without one and of those"
         " that are not VALID. All of them are in the table; python -m kvbench report RUN_FOLDER draws any other.",
     )
+
+
+# The page.
 
 
 # JSON inside a script element must not end it, open a comment, or break a line of JavaScript.
@@ -214,7 +215,7 @@ class _Page:
 
     def _section(self, run: StoredRun, number: int, label: str, names: Mapping[str, Look], *, of: int) -> Section:
         table = self._step_table(run)
-        charts = run_charts(run.record, _steps(run, table), names, read_blocks(run.folder))
+        charts = run_charts(run.record, step_series(table, len(run.record.arms)), names, read_blocks(run.folder))
         return section(run, number + 1, label, charts, table, of=of)
 
     def _step_table(self, run: StoredRun) -> pyarrow.Table | None:
@@ -244,10 +245,6 @@ def _environment() -> Environment:
 def _shown(value: Any) -> Any:
     """Every string on the page is made harmless to read before it is escaped; markup of our own stays."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _steps(run: StoredRun, table: pyarrow.Table | None) -> tuple[StepSeries, ...]:
-    return () if table is None else step_series(lane_rows(table, "steps"), len(run.record.arms))
 
 
 def _title(runs: Sequence[Summary]) -> str:

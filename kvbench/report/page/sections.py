@@ -34,7 +34,7 @@ AT_A_GLANCE = (
     "kv_cache_bytes",
     "process_rss_bytes",
 )
-MAX_INLINE_RECORDS_BYTES = 2**20  # of all records of a page; what is larger lies in the run folders anyway
+MOST_INLINE_RECORDS_BYTES = 2**20  # of all records of a page; what is larger lies in the run folders anyway
 BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "none": ""}
 
 
@@ -137,7 +137,7 @@ def section(
         metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
         facts=facts(record),
         repeat=repeat(record),
-        record_uri=_record_uri(record, MAX_INLINE_RECORDS_BYTES // of),
+        record_uri=_record_uri(record, MOST_INLINE_RECORDS_BYTES // of),
         figure=f"{told[0].figure} {told[0].interval}".strip() if told else "",
     )
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-MAX_PROMPTS = 12  # enough to see what the model does; the rest is in the run folder
-MAX_CHARACTERS = 1500  # of one text; a long prompt is cut in the middle, where it says least
+MOST_PROMPTS = 12  # enough to see what the model does; the rest is in the run folder
+MOST_CHARACTERS = 1500  # of one text; a long prompt is cut in the middle, where it says least
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def produced_texts(run: StoredRun) -> Produced:
             prompt=prompts[index] if index < len(prompts) else None,
             completions=_completions(run, index),
         )
-        for index in range(min(count, MAX_PROMPTS))
+        for index in range(min(count, MOST_PROMPTS))
     )
     return Produced(exchanges, _text_note(run, count))
 
@@ -78,8 +78,8 @@ def _text_note(run: StoredRun, count: int) -> str:
     if len(arms) > 1:
         same = all(arm.texts == arms[0].texts for arm in arms)
         parts.append("All arms wrote the same text." if same else "The arms wrote different texts.")
-    if count > MAX_PROMPTS:
-        parts.append(f"The first {MAX_PROMPTS} of {count} prompts.")
+    if count > MOST_PROMPTS:
+        parts.append(f"The first {MOST_PROMPTS} of {count} prompts.")
     return " ".join([*parts, "From an untimed generation of the whole length."])
 
 
@@ -87,24 +87,24 @@ def prompt_texts(run: StoredRun) -> list[str]:
     """The first prompts as the page shows them; none where the run folder does not hold them."""
     try:
         with (run.folder / PROMPTS).open(encoding="utf-8", errors="replace") as lines:
-            return [_shortened(str(json.loads(line)["text"])) for line in islice(lines, MAX_PROMPTS)]
+            return [_shortened(str(json.loads(line)["text"])) for line in islice(lines, MOST_PROMPTS)]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # a report without its prompts is better than none
 
 
 def _shortened(text: str) -> str:
-    if len(text) <= MAX_CHARACTERS:
+    if len(text) <= MOST_CHARACTERS:
         return text
-    half = MAX_CHARACTERS // 2
+    half = MOST_CHARACTERS // 2
     return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
 
 
 # Token confidence of a run: the text of each traced arm as a heat map, and the tokens it was least sure of.
 
 
-MAX_MAPPED_PROMPTS = 6  # with a heat map; the rest is in steps.parquet
-MAX_TOKENS = 256  # of one heat map: a page of text
-MAX_PAGE_TOKENS = 6000  # of all heat maps of a page together: one weighs about half a kilobyte
+MOST_MAPPED_PROMPTS = 6  # with a heat map; the rest is in steps.parquet
+MOST_TOKENS = 256  # of one heat map: a page of text
+MOST_PAGE_TOKENS = 6000  # of all heat maps of a page together: one weighs about half a kilobyte
 LEAST_CONFIDENT = 12
 CONTEXT_CHARACTERS = 24  # shown before a token of the table
 
@@ -170,12 +170,12 @@ def confidence(record: RunRecord, trace: pyarrow.Table, prompts: Sequence[str], 
         return None
     names = arm_names(record.arms)
     count = max(trace["prompt"].to_pylist()) + 1
-    shown = _rows_of_prompts(trace, min(count, MAX_MAPPED_PROMPTS))
-    budget = MAX_PAGE_TOKENS // of
+    shown = _rows_of_prompts(trace, min(count, MOST_MAPPED_PROMPTS))
+    budget = MOST_PAGE_TOKENS // of
     maps: list[TracedPrompt] = []
     for prompt, sequences in shown.items():
         groups = _equal_sequences(sequences)
-        room = min(MAX_TOKENS, budget // len(groups))
+        room = min(MOST_TOKENS, budget // len(groups))
         if room == 0:
             break
         drawn = tuple(

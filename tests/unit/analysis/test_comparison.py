@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kvbench.analysis.comparison import MIN_BLOCKS, compare_arms, speedup, verdict_of
+from kvbench.analysis.comparison import LEAST_BLOCKS, compare_arms, speedup, verdict_of
 from kvbench.analysis.estimates import RELEVANCE
 from kvbench.records.run_record import ArmRecord, Speedup
 from kvbench.records.untimed import Memory
@@ -15,7 +15,7 @@ HIGH = 1 + RELEVANCE
 LOW = 1 / (1 + RELEVANCE)
 
 
-def ratio(low: float | None, high: float | None, blocks: int = MIN_BLOCKS) -> Speedup:
+def ratio(low: float | None, high: float | None, blocks: int = LEAST_BLOCKS) -> Speedup:
     return Speedup(estimator="", value=low, ci_low=low, ci_high=high, level=0.95, n_blocks=blocks)
 
 
@@ -53,9 +53,9 @@ class TestAVerdict:
         for low, high in ((1.02, 1.5), (0.7, 0.8), (0.995, 1.005), (0.9, 1.1), (1.011, 1.012), (1.0, 1.05)):
             assert mirror[verdict_of(ratio(low, high))] == verdict_of(ratio(1 / high, 1 / low))
 
-    @pytest.mark.parametrize("blocks", range(MIN_BLOCKS + 2))
+    @pytest.mark.parametrize("blocks", range(LEAST_BLOCKS + 2))
     def test_needs_its_blocks(self, blocks: int) -> None:
-        assert (blocks < MIN_BLOCKS) == (verdict_of(ratio(2.0, 3.0, blocks)) == "INVALID")
+        assert (blocks < LEAST_BLOCKS) == (verdict_of(ratio(2.0, 3.0, blocks)) == "INVALID")
 
     @pytest.mark.parametrize(("low", "high"), [(None, None), (2.0, None), (None, 0.5)])
     def test_needs_an_interval(self, low: float | None, high: float | None) -> None:

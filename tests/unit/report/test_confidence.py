@@ -6,7 +6,7 @@ from kvbench.records.samples import Prepared
 from kvbench.records.step_table import step_table
 from kvbench.records.untimed import TracedPass, TracedToken
 from kvbench.report.page.html import build
-from kvbench.report.page.texts import LEAST_CONFIDENT, MAX_MAPPED_PROMPTS, MAX_TOKENS, confidence
+from kvbench.report.page.texts import LEAST_CONFIDENT, MOST_MAPPED_PROMPTS, MOST_TOKENS, confidence
 
 from .records import HOSTILE, arm, one_arm, two_arms, write_run
 from .test_html import Page
@@ -90,7 +90,7 @@ def test_arms_of_different_tokens_have_a_map_each():
 
 
 def test_the_least_confident_tokens_come_from_all_prompts_lowest_first():
-    count = MAX_MAPPED_PROMPTS + 10
+    count = MOST_MAPPED_PROMPTS + 10
     sequences = [[token("12", 1.0), token(f"t{n}", 0.9 - n / 100)] for n in range(count)]
     said = confidence(one_arm(), table(sequences, prompts=count), [])
     assert LEAST_CONFIDENT == len(said.doubts)
@@ -104,12 +104,12 @@ def test_the_least_confident_tokens_come_from_all_prompts_lowest_first():
 
 
 def test_what_is_left_out_is_said():
-    long = [token("x")] * (MAX_TOKENS + 5)
-    said = confidence(one_arm(), table([long] * (MAX_MAPPED_PROMPTS + 2), prompts=MAX_MAPPED_PROMPTS + 2), [])
-    assert MAX_MAPPED_PROMPTS == len(said.prompts)
-    assert f"The first {MAX_MAPPED_PROMPTS} of {MAX_MAPPED_PROMPTS + 2} prompts" in said.note
+    long = [token("x")] * (MOST_TOKENS + 5)
+    said = confidence(one_arm(), table([long] * (MOST_MAPPED_PROMPTS + 2), prompts=MOST_MAPPED_PROMPTS + 2), [])
+    assert MOST_MAPPED_PROMPTS == len(said.prompts)
+    assert f"The first {MOST_MAPPED_PROMPTS} of {MOST_MAPPED_PROMPTS + 2} prompts" in said.note
     (drawn,) = said.prompts[0].maps
-    assert (MAX_TOKENS, 5) == (len(drawn.tokens), drawn.left_out)
+    assert (MOST_TOKENS, 5) == (len(drawn.tokens), drawn.left_out)
 
 
 def test_a_page_of_many_runs_draws_fewer_tokens_of_each():

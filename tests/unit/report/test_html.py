@@ -6,7 +6,7 @@ import pytest
 
 from kvbench.errors import RecordError
 from kvbench.report.page.html import OURS, build
-from kvbench.report.page.texts import MAX_CHARACTERS, produced_texts
+from kvbench.report.page.texts import MOST_CHARACTERS, produced_texts
 
 from .records import (
     HOSTILE,
@@ -236,7 +236,7 @@ def test_long_texts_are_cut_in_the_middle_and_a_missing_prompt_is_left_out(tmp_p
     (run.folder / "prompts.jsonl").write_text("not json\n")
     (exchange,) = produced_texts(run).exchanges
     assert exchange.prompt is None
-    assert f"{5000 - MAX_CHARACTERS:,} characters left out" in exchange.completions[0].text
+    assert f"{5000 - MOST_CHARACTERS:,} characters left out" in exchange.completions[0].text
 
 
 def test_every_pair_of_a_run_with_many_arms_is_in_the_overview(page):

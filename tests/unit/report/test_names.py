@@ -1,3 +1,5 @@
+"""What arms and runs are called, and how arms look, whatever stands beside them."""
+
 import pytest
 
 from kvbench.arm import arm_names
