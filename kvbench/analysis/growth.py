@@ -102,6 +102,7 @@ VISIBLE = 0.02  # of the longest step: a smaller term changes nothing that anyon
 BENT = 0.1  # of the longest step: a term that takes off more than this stands for a bend, not for growth
 MISSED = 0.05  # of a step: a law that is off by more is not the law
 LEAST_FOR_LAW = 2
+FEW_BLOCKS = "an interval needs at least 2 blocks, that of a median 6"
 ONE_ABOVE = "one length lies above the knee: two would tell a line from a square"
 
 
