@@ -18,12 +18,12 @@ import pytest
 if TYPE_CHECKING:
     from kvbench.records.run_record import RunRecord
     from kvbench.records.store import StoredRun
-    from kvbench.testing import GateSession
+    from kvbench.testing import RegressionSession
 
 FIXTURE = "kvbench"
 RELEVANCE = 0.05
 
-_GATE: pytest.StashKey[GateSession] = pytest.StashKey()
+_GATE: pytest.StashKey[RegressionSession] = pytest.StashKey()
 
 
 class Experiments:
@@ -152,14 +152,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if results is not None and (_inside(results, path) or _inside(path, results)):
         raise pytest.UsageError(f"--kvbench-results {results}: shares a folder with --kvbench-baseline {path}")
     from kvbench.errors import RecordError
-    from kvbench.testing import Baseline, GateSession
+    from kvbench.testing import Baseline, RegressionSession
     from kvbench.text import printable
 
     try:
         baseline = Baseline.read(path, config.getoption("kvbench_relevance"))
     except RecordError as error:
         raise pytest.UsageError(f"--kvbench-baseline {printable(str(error))}") from error
-    config.stash[_GATE] = GateSession(baseline)
+    config.stash[_GATE] = RegressionSession(baseline)
 
 
 def _inside(path: Path, folder: Path) -> bool:

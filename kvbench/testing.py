@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
+from kvbench.analysis.regression import LEAST_PROCESSES, RegressionRow, gate, kind_of
 from kvbench.arm import arm_names
 from kvbench.commands.display import Display
 from kvbench.config.compose import load_config, sources
@@ -18,7 +18,7 @@ from kvbench.point import Ended, Watcher, measure_point, open_runner
 from kvbench.readiness.machine import require_one_process
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs
-from kvbench.report.exports.formats import gate_markdown, gate_summary
+from kvbench.report.exports.formats import regression_markdown, regression_summary
 from kvbench.report.exports.rows import BENCHMARK_GROUP, step_rounds
 from kvbench.report.metrics import METRICS
 from kvbench.statistics import median
@@ -104,12 +104,12 @@ class Baseline:
 
 
 @dataclass
-class GateSession:
+class RegressionSession:
     """Judges each call of a test against the baseline, and keeps the rows for the table at the end."""
 
     baseline: Baseline
     tests: int = 1  # that measure in this session: each is a chance of a false alarm
-    rows: list[GateRow] = field(default_factory=list)
+    rows: list[RegressionRow] = field(default_factory=list)
 
     def judge(self, runs: Sequence[StoredRun]) -> None:
         """Raise `Regressed` unless every arm is known to be no slower than in the baseline."""
@@ -129,18 +129,18 @@ class GateSession:
     def table(self) -> str:
         """The rows of all tests as Markdown, the verdict over them, and what of the baseline was not measured."""
         missing = {kind_of(run) for run in self.baseline.runs} - {kind_of(row.example) for row in self.rows}
-        text = f"{gate_markdown(self.rows)}\n{gate_summary(self.rows, self.baseline.relevance)}\n"
+        text = f"{regression_markdown(self.rows)}\n{regression_summary(self.rows, self.baseline.relevance)}\n"
         return text + (f"Not measured in this session: {len(missing)} kind(s) of the baseline.\n" if missing else "")
 
-    def _told(self, row: GateRow) -> str:
+    def _told(self, row: RegressionRow) -> str:
         arm = "all arms" if row.arm is None else arm_names(row.example.arms)[row.arm]
         ratio = row.ratio and f" {row.ratio.value:.3f}× [{row.ratio.low:.3f}, {row.ratio.high:.3f}] as fast as before"
         reason = f": {row.reason}" if row.reason else ""
         where = printable(str(self.baseline.path))
-        return f"{arm}: {row.verdict}{ratio or ''} against {where}{reason}{_gate_remedy(row)}"
+        return f"{arm}: {row.verdict}{ratio or ''} against {where}{reason}{_regression_remedy(row)}"
 
 
-def _gate_remedy(row: GateRow) -> str:
+def _regression_remedy(row: RegressionRow) -> str:
     if row.verdict == "INVALID":
         return "; measure the baseline again on this machine with --kvbench-results, in a new folder"
     if row.verdict == "AMBIGUOUS":

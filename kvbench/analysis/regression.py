@@ -80,7 +80,7 @@ Process = tuple[object, object]  # the worker's pid and the time of its start
 
 
 @dataclass(frozen=True)
-class GateRow:
+class RegressionRow:
     """One arm of one kind of run, before and after. Rates are decode tokens/s, geometric means over processes."""
 
     example: RunRecord  # a run of this kind, for its names
@@ -106,7 +106,7 @@ def gate(
     *,
     among: int = 0,
     any_revision: bool = False,
-) -> tuple[GateRow, ...]:
+) -> tuple[RegressionRow, ...]:
     """A row per arm and `compare_key`, in the order in which the keys first occur.
 
     Of BASE the VALID runs count. A run in NEW that is not VALID makes its kind INVALID: it may be the very change.
@@ -117,9 +117,9 @@ def gate(
     old_by_key, new_by_key = _by_key(base, any_revision), _by_key(new, any_revision)
     pairs = [_pair(key, old_by_key, new_by_key) for key in dict.fromkeys([*old_by_key, *new_by_key])]
     family = max(among, 1, sum(len(pair.new[0].arms) for pair in pairs if isinstance(pair, _Pair)))
-    rows: list[GateRow] = []
+    rows: list[RegressionRow] = []
     for pair in pairs:
-        rows += [pair] if isinstance(pair, GateRow) else pair.rows(relevance, family)
+        rows += [pair] if isinstance(pair, RegressionRow) else pair.rows(relevance, family)
     return tuple(rows)
 
 
@@ -130,10 +130,10 @@ class _Pair:
     old: list[RunRecord]
     new: list[RunRecord]
 
-    def rows(self, relevance: float, family: int) -> list[GateRow]:
+    def rows(self, relevance: float, family: int) -> list[RegressionRow]:
         return [self._row(arm, relevance, family) for arm in range(len(self.new[0].arms))]
 
-    def _row(self, arm: int, relevance: float, family: int) -> GateRow:
+    def _row(self, arm: int, relevance: float, family: int) -> RegressionRow:
         before, after = _per_process(self.old, arm), _per_process(self.new, arm)
         verdict: SpeedVerdict = "AMBIGUOUS"
         ratio, reason = None, ""
@@ -145,7 +145,7 @@ class _Pair:
             # Bonferroni's correction, against "nothing has changed": docs/decisions/0022.
             apart = independent_ratio_interval(before, after, 1 - (1 - LEVEL) / family)
             verdict, reason = _judged(ratio, apart, relevance, family)
-        return GateRow(
+        return RegressionRow(
             example=self.new[0],
             arm=arm,
             base_processes=len(before),
@@ -165,7 +165,9 @@ def _by_key(runs: Sequence[RunRecord], any_revision: bool) -> dict[str, list[Run
     return dict(found)
 
 
-def _pair(key: str, old_by_key: dict[str, list[RunRecord]], new_by_key: dict[str, list[RunRecord]]) -> _Pair | GateRow:
+def _pair(
+    key: str, old_by_key: dict[str, list[RunRecord]], new_by_key: dict[str, list[RunRecord]]
+) -> _Pair | RegressionRow:
     """The runs of one kind, or a row that tells why they cannot be compared."""
     every_old, new = old_by_key.get(key, []), new_by_key.get(key, [])
     old = [run for run in every_old if run.valid]
@@ -203,8 +205,8 @@ def _nearest(run: RunRecord, others: dict[str, list[RunRecord]]) -> str:
     return f"; the nearest differs in {nearest[0]}{remedy}"
 
 
-def _unpaired(example: RunRecord, reason: str) -> GateRow:
-    return GateRow(example, None, 0, 0, None, None, None, "INVALID", reason)
+def _unpaired(example: RunRecord, reason: str) -> RegressionRow:
+    return RegressionRow(example, None, 0, 0, None, None, None, "INVALID", reason)
 
 
 def process_of(run: RunRecord) -> Process:
@@ -232,7 +234,7 @@ def _judged(ratio: Interval, apart: Interval, relevance: float, family: int) -> 
     return verdict, ""
 
 
-def worst(rows: Sequence[GateRow]) -> SpeedVerdict:
+def worst(rows: Sequence[RegressionRow]) -> SpeedVerdict:
     """The verdict over all rows: known to be slower, then not to be compared, then unclear, then the best of the rest.
 
     No rows are INVALID.

@@ -18,7 +18,7 @@ from kvbench.statistics import median
 
 MOST_NAMES = 3  # of tensors in a warning
 NOISE = 0.05  # of the median, robust standard deviation from block to block: eight such blocks know it to 4 %
-OTHER_CORES = 0.5  # kept busy by others on average: more than a desktop does at rest
+FOREIGN_CORES = 0.5  # kept busy by others on average: more than a desktop does at rest
 RANDOM_WEIGHTS = (
     "the weights are random: times and bytes are those of the real shape, but such a model hardly looks at its context,"
     " so the agreement verdict would hardly notice a broken cache"
@@ -142,7 +142,7 @@ def _host(samples: RunSamples) -> list[RunWarning]:
         ),
         (
             "host_busy",
-            others_cores > OTHER_CORES,
+            others_cores > FOREIGN_CORES,
             f"other processes kept {others_cores:.1f} CPU cores busy during the blocks: they take time"
             " from the host's side of every step",
         ),

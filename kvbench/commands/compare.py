@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         parser.error(f"--relevance {arguments.relevance:g}: must be between 0 and 1, such as 0.05 for 5 %")
     from kvbench.analysis.regression import gate, worst
     from kvbench.commands.result_files import gather, say, write_stdout
-    from kvbench.report.exports.formats import gate_data, gate_markdown, gate_summary
+    from kvbench.report.exports.formats import regression_data, regression_markdown, regression_summary
 
     base, new = gather([arguments.base]), gather([arguments.new])
     rows = gate(
@@ -50,9 +50,9 @@ def main(argv: list[str]) -> int:
     if arguments.json:
         from kvbench.report.exports.formats import record_json
 
-        write_stdout(record_json({"relevance": arguments.relevance, "exit_code": code, "rows": gate_data(rows)}))
+        write_stdout(record_json({"relevance": arguments.relevance, "exit_code": code, "rows": regression_data(rows)}))
     else:
-        say(f"{gate_markdown(rows)}\n{gate_summary(rows, arguments.relevance)} Exit code {code}.\n")
+        say(f"{regression_markdown(rows)}\n{regression_summary(rows, arguments.relevance)} Exit code {code}.\n")
     return code
 
 

@@ -138,7 +138,7 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     import torch
 
     from kvbench.measuring.clocks import HostClock
-    from kvbench.measuring.environment import OtherCores
+    from kvbench.measuring.environment import ForeignCpuLoad
     from kvbench.measuring.probes import measure_ceilings
     from kvbench.models.devices import free_bytes, resolve
     from kvbench.records.ceilings import keep_ceilings
@@ -150,7 +150,7 @@ def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) ->
     device = resolve(device_name)
     if threads is not None:
         torch.set_num_threads(threads)
-    others = OtherCores(HostClock())
+    others = ForeignCpuLoad(HostClock())
     found = measure_ceilings(device, _environment_of(device), free_bytes(device), tell)
     lines = [*_ceiling_lines(found), *_disturbed(others.busy())]
     return [*lines, Finding("ceilings kept", True, str(keep_ceilings(found)))]

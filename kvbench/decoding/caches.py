@@ -288,7 +288,7 @@ def require_cache_classes(kinds: Iterable[str]) -> None:
         )
 
 
-def told_length(cache: Any, expected: int) -> int:
+def length_without_sync(cache: Any, expected: int) -> int:
     """Tokens that a cache says it holds, or `expected` where asking would be a look at the device."""
     length = cache.get_seq_length()
     return length if isinstance(length, int) else expected

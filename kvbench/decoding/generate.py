@@ -19,7 +19,7 @@ from kvbench.capabilities import CACHES
 from kvbench.decoding.caches import quantiser_arguments
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.models.signature import library_cache, returned_cache
 from kvbench.passes import WHOLE, Chunks
 
@@ -36,7 +36,7 @@ class Generate:
         self,
         model: Any,
         arguments: dict[str, Any],
-        setting: TorchSetting,
+        setting: SessionSettings,
         pad_id: int,
         *,
         use_cache: bool,
@@ -62,7 +62,7 @@ class Generate:
         self._setting.apply(self._model)
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """See `Decoder.run`. No passes are handed back: what `generate` submits is seen by a `Witness` alone."""
+        """See `Decoder.run`. No passes are handed back: what `generate` submits is seen by a `PassRecorder` alone."""
         prompt = batch.input_ids.shape[1]
         mask = batch.mask[:, :prompt] if batch.mask is not None else torch.ones_like(batch.input_ids)
         config = GenerationConfig(

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from kvbench.decoding.caches import CacheMaker, told_length
+from kvbench.decoding.caches import CacheMaker, length_without_sync
 from kvbench.decoding.engines.engine import PLAIN, Engine
 from kvbench.decoding.forward import Forward, widened
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import EXACT, UNINTERRUPTED, WHOLE, Buckets, Chunks, Interruptions
 
 # What hand-written loops do at every step without need, done on purpose so that its cost can be measured.
@@ -87,7 +87,7 @@ class Loop(ABC):
         self,
         forward: Forward,
         chooser: Chooser,
-        setting: TorchSetting,
+        setting: SessionSettings,
         pad_id: int,
         *,
         habits: Habits = NO_HABITS,
@@ -243,7 +243,7 @@ class CachedLoop(Loop):
             logits = self._forward.last_logits(
                 newest, batch, end, cache=cache, use_cache=True, all_logits=self._habits.all_logits
             )
-            self._past = told_length(cache, before + newest.shape[1])
+            self._past = length_without_sync(cache, before + newest.shape[1])
             passes.append(Pass(newest.shape[1], before, self._past))
         return logits, passes
 

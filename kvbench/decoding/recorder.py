@@ -19,7 +19,7 @@ from kvbench.models.signature import handed_cache
 # An independent eye on what really reaches a model, for untimed passes of every decoder, `generate` included.
 
 
-class Witness:
+class PassRecorder:
     """A context in which every forward pass of `model` is written down.
 
     `passes` holds what was submitted; `kv_bytes` the bytes of the cache that was handed in, after each pass (0: none);
@@ -79,8 +79,8 @@ NO_LENGTH = "the cache tells no length (length or len()), so its growth was not 
 NOTHING_SEEN = "no embedding or product with weights was seen in the model: whether it computes all again is not known"
 
 
-class OwnWitness(Witness):
-    """A `Witness` whose passes hold what the model computed and what the cache says, instead of what they were told.
+class CustomModelProbe(PassRecorder):
+    """A `PassRecorder` whose passes hold what the model computed and what the cache says, not what they were told.
 
     A cached pass counts as submitting the positions of its middle product when those repeat more than half of the
     past: a model may project a kept state anew, or pad a little, and still use its cache. A pass without a past counts
@@ -101,7 +101,7 @@ class OwnWitness(Witness):
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """See `Witness.unseen`."""
+        """See `PassRecorder.unseen`."""
         return tuple(sorted(self._told))
 
     def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -132,9 +132,9 @@ class OwnWitness(Witness):
         )
 
 
-def witness_of(model: Any, allocated_bytes: Callable[[], int | None]) -> Witness:
+def recorder_of(model: Any, allocated_bytes: Callable[[], int | None]) -> PassRecorder:
     """The witness for a model: of one's own, its inside is looked at too."""
-    return (OwnWitness if isinstance(model, OwnCausalLM) else Witness)(model, allocated_bytes)
+    return (CustomModelProbe if isinstance(model, OwnCausalLM) else PassRecorder)(model, allocated_bytes)
 
 
 def _stated(cache: OwnPast | None) -> int | None:

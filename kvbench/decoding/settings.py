@@ -150,7 +150,7 @@ COMPILER_ERROR = "InductorError"  # by name: its module takes seconds to import
 
 
 @dataclass(frozen=True)
-class TorchSetting:
+class SessionSettings:
     """How an arm wants torch to be: `attention` as in the configuration; `own_attention` is the model's own choice."""
 
     attention: str

@@ -39,7 +39,7 @@ def found_compiler(device_type: str) -> str | None:
 SHORTEST_S = 0.05  # the system counts CPU time in hundredths of a second: below five of them it says nothing
 
 
-class OtherCores:
+class ForeignCpuLoad:
     """CPU time of the whole machine less that of this process, from its making on."""
 
     def __init__(self, clock: Clock) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kvbench.analysis.regression import LEAST_PROCESSES, GateRow, gate, kind_of
+from kvbench.analysis.regression import LEAST_PROCESSES, RegressionRow, gate, kind_of
 from kvbench.arm import arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, RunRecord
@@ -233,20 +233,20 @@ def _name(folder: Path, other: Path) -> str:
     return printable(str(folder) if folder.resolve().name == other.resolve().name else folder.resolve().name)
 
 
-def _summary(rows: Sequence[GateRow]) -> str:
+def _summary(rows: Sequence[RegressionRow]) -> str:
     """Each verdict with its arms' ratios, and the least and the largest where they are many."""
     counts = Counter(_verdict(row) for row in rows)
     return "; ".join(f"{word}: {_of(word, rows, counts[word])}" for word in ORDER if counts[word])
 
 
-def _of(word: str, rows: Sequence[GateRow], count: int) -> str:
+def _of(word: str, rows: Sequence[RegressionRow], count: int) -> str:
     chosen = sorted((row for row in rows if _verdict(row) == word), key=lambda row: _ratio(row) or 0.0)
     if count <= 2:
         return ", ".join(f"{_arm(row)} {_told(row)}" for row in chosen)
     return f"in {count} rows, {_told(chosen[0])} to {_told(chosen[-1])}"
 
 
-def _verdict(row: GateRow) -> str:
+def _verdict(row: RegressionRow) -> str:
     """The word of the row; too few processes are no ambiguity but no verdict yet."""
     if row.verdict == "INVALID":
         return "not comparable"
@@ -254,21 +254,21 @@ def _verdict(row: GateRow) -> str:
     return FEW if few else row.verdict
 
 
-def _ratio(row: GateRow) -> float | None:
+def _ratio(row: RegressionRow) -> float | None:
     return row.new_rate / row.base_rate if row.new_rate and row.base_rate else None
 
 
-def _told(row: GateRow) -> str:
+def _told(row: RegressionRow) -> str:
     if row.ratio is None:
         return format_value(_ratio(row), "times")
     return format_interval(row.ratio.value, row.ratio.low, row.ratio.high, "times")
 
 
-def _arm(row: GateRow) -> str:
+def _arm(row: RegressionRow) -> str:
     return "all arms" if row.arm is None else arm_names(row.example.arms)[row.arm]
 
 
-def _cells(row: GateRow) -> tuple[str, ...]:
+def _cells(row: RegressionRow) -> tuple[str, ...]:
     verdict = _verdict(row)
     return (
         run_name(row.example),

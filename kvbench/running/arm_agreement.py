@@ -25,7 +25,7 @@ from kvbench.decoding.forward import Forward
 from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
 from kvbench.passes import Interruptions
@@ -135,7 +135,7 @@ def reference_distances(
     attention = str(model.config._attn_implementation)
     if attention != "sdpa":  # other kernels may not exist in a wide type, eager attention does
         attention = "eager"
-    setting = TorchSetting("auto", attention, 0)
+    setting = SessionSettings("auto", attention, 0)
     loop = NoCacheLoop(Forward(model), forced, setting, 0, interruptions=interruptions)
     reference = follow(loop, forced, _moved(batch, device))
     return [_distance(run, arm, batch, path, reference, model, device) for arm in arms]

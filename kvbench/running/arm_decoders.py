@@ -17,7 +17,7 @@ from kvbench.decoding.generate import Generate, compiles
 from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.errors import ModelUnavailable
 from kvbench.passes import Buckets, Chunks, Interruptions
@@ -150,7 +150,7 @@ class ArmDecoders:
     ) -> Decoder:
         """A decoder of `spec`, with what is kept for an arm of the run, or with nothing kept."""
         config, forward = self._plan.config, self._model.forward
-        setting = TorchSetting(attention or spec.attention, self._model.own_attention, config.sampling.seed)
+        setting = SessionSettings(attention or spec.attention, self._model.own_attention, config.sampling.seed)
         chunks = Chunks(config.workload.prefill_chunk)
         if MODES[spec.mode].ours:
             if caches is None:

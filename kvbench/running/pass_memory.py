@@ -14,7 +14,7 @@ import torch
 from kvbench.arm import Arm
 from kvbench.decoding.caches import host_bytes, logical_bytes, storage_bytes
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch, Unobserved
-from kvbench.decoding.recorder import Witness, witness_of
+from kvbench.decoding.recorder import PassRecorder, recorder_of
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring import memory
 from kvbench.model_costs import MESSAGES, predicted_bytes, unknown_reason
@@ -45,14 +45,14 @@ def pass_of(session: TorchSession, arm: int) -> UntimedPass:
     for batch in session.batches:
         decoder = session.decoders.plain(arm)
         decoder.prepare(None)
-        with witness_of(loaded.model, session.meter.allocated_bytes) as witness:
+        with recorder_of(loaded.model, session.meter.allocated_bytes) as recorder:
             decoded = decoder.run(batch, new_tokens, Unobserved(), stop_ids)
         ids = decoded.sequences(stop_ids)
         tokens += ids
         digests.append(tokens_sha256(ids))
-        proofs.append(replace(proof_of(session, arm, batch, witness.passes), unseen=witness.unseen))
+        proofs.append(replace(proof_of(session, arm, batch, recorder.passes), unseen=recorder.unseen))
         if batch is largest:
-            held = _held(session, arm, batch, decoded, witness)
+            held = _held(session, arm, batch, decoded, recorder)
         del decoded  # its cache must not be counted for the next batch
     return UntimedPass(
         arm=arm,
@@ -90,7 +90,7 @@ class _Held:
     by_step: tuple[MemoryPoint, ...]
 
 
-def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded, witness: Witness) -> _Held:
+def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded, recorder: PassRecorder) -> _Held:
     """What is in use now that a batch is decoded; `decoded` must still have its cache."""
     device, spec, cache = session.model.device, session.plan.arms[arm], decoded.cache
     cache_bytes = _cache_bytes(session, batch, decoded, spec)
@@ -102,7 +102,7 @@ def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded,
     promised = passes_by_token(
         decoded.new_ids.shape[1], batch.longest, spec.keeps_past, interruptions, **promise_of(session, arm)
     )
-    by_step = _by_step(batch, witness, promised, interruptions)
+    by_step = _by_step(batch, recorder, promised, interruptions)
     return _Held(cache_bytes, waiting, _unknown(session, spec), in_use, reconciliation, by_step)
 
 
@@ -142,7 +142,7 @@ def _reconciliation(session: TorchSession, storage_bytes: int | None) -> Reconci
 
 
 def _by_step(
-    batch: PromptBatch, witness: Witness, promised: Sequence[Sequence[Pass]], interruptions: Interruptions
+    batch: PromptBatch, recorder: PassRecorder, promised: Sequence[Sequence[Pass]], interruptions: Interruptions
 ) -> tuple[MemoryPoint, ...]:
     """After each pass that made a token: the pieces of a prompt before the last one make none.
 
@@ -152,11 +152,11 @@ def _by_step(
     return tuple(
         MemoryPoint(
             context_length=interruptions.context(batch.longest, index),
-            kv_cache_bytes=witness.kv_bytes[place],
-            allocated_bytes=witness.allocated[place],
+            kv_cache_bytes=recorder.kv_bytes[place],
+            allocated_bytes=recorder.allocated[place],
         )
         for index, place in enumerate(made_by)
-        if place < len(witness.kv_bytes)
+        if place < len(recorder.kv_bytes)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from kvbench.capabilities import MODES
 from kvbench.decoding.protocol import Pass
 from kvbench.measuring.clocks import Clock
-from kvbench.measuring.environment import OtherCores
+from kvbench.measuring.environment import ForeignCpuLoad
 from kvbench.passes import Buckets, Chunks, Promise, prove
 from kvbench.records.evidence import LengthProbe
 from kvbench.records.samples import Watching
@@ -156,7 +156,7 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
         lanes.append("trace")
     order = plan.visiting_order(index)
     started_at = datetime.now(UTC).isoformat()
-    others = OtherCores(session.clock)
+    others = ForeignCpuLoad(session.clock)
     device_before = session.sensors.reading()
     # The block begins after the readings and ends before them: they cost it nothing.
     began_ns = session.clock.now_ns()

@@ -67,7 +67,7 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
     from kvbench.decoding.forward import Forward, make_batch
     from kvbench.decoding.loops import CachedLoop, NoCacheLoop
     from kvbench.decoding.sampling import Forced
-    from kvbench.decoding.settings import TorchSetting
+    from kvbench.decoding.settings import SessionSettings
     from kvbench.passes import Buckets
 
     dice = torch.Generator().manual_seed(1)
@@ -81,7 +81,7 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
     forced = Forced(path.to(device))
     batch = make_batch(0, ids, 20, device)
     forward = Forward(model)
-    arguments = (forward, forced, TorchSetting(attention, "sdpa", 0), 0)
+    arguments = (forward, forced, SessionSettings(attention, "sdpa", 0), 0)
     engine = engine or PLAIN
     if mode == "cached":
         caches = CacheMaker(forward, kind, kept=engine is not PLAIN)

@@ -18,7 +18,7 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Habits, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import Buckets, Chunks
 
 pytestmark = [
@@ -48,7 +48,7 @@ def recompute(size: int, **named: Any) -> Make:
 
 
 def parts(forward: Forward) -> tuple[Any, ...]:
-    setting = TorchSetting("auto", forward.model.config._attn_implementation, 0)
+    setting = SessionSettings("auto", forward.model.config._attn_implementation, 0)
     return forward, Sampler(SamplingConfig()), setting, 0
 
 

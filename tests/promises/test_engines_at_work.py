@@ -14,7 +14,7 @@ from transformers import DynamicCache, StaticCache
 from kvbench.decoding.engines import engine
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.generate import compiles
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable
 from kvbench.records.store import find_runs
 
@@ -81,11 +81,11 @@ def test_generate_on_a_gpu_is_known_to_compile_beside_a_static_cache_alone(
 )
 def test_an_attention_without_a_kernel_is_named_in_one_line(attention: str, error: Exception, words: str) -> None:
     told = pytest.raises(ModelUnavailable, match=f"^attention={attention}: .*: use attention=sdpa$")
-    with told as caught, TorchSetting(attention, "sdpa", 0).pinned_backend():
+    with told as caught, SessionSettings(attention, "sdpa", 0).pinned_backend():
         raise error
     assert words in str(caught.value)
 
 
 def test_any_other_error_under_a_pinned_attention_stays_what_it_is() -> None:
-    with pytest.raises(RuntimeError, match=r"^shapes differ$"), TorchSetting("math", "sdpa", 0).pinned_backend():
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), SessionSettings("math", "sdpa", 0).pinned_backend():
         raise RuntimeError("shapes differ")

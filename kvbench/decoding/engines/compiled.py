@@ -10,7 +10,7 @@ import torch
 from kvbench.decoding.engines.engine import CacheState, Repeat, Repeating
 from kvbench.errors import ModelUnavailable, reason_of
 
-REHEARSALS = 2  # after the first: one warms up what a CUDA graph is recorded from, one records it
+WARM_UPS = 2  # after the first: one warms up what a CUDA graph is recorded from, one records it
 SHAPES = 1024  # far beyond what a run has: torch would silently go on uncompiled after 8
 
 
@@ -45,7 +45,7 @@ class Compiled(Repeating):
             with torch._dynamo.config.patch(limits):
                 repeat(tensors)  # compiles
                 before.restore()
-                for _ in range(REHEARSALS):
+                for _ in range(WARM_UPS):
                     with self._noting_memory():
                         repeat(tensors)
                     before.restore()

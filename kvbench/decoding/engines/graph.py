@@ -11,7 +11,7 @@ import torch
 from kvbench.decoding.engines.engine import CacheState, Repeat, Repeating
 from kvbench.errors import ModelUnavailable, reason_of
 
-REHEARSALS = 2  # libraries take their workspaces, and plans are built, outside of the capture
+WARM_UPS = 2  # libraries take their workspaces, and plans are built, outside of the capture
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Graph(Repeating):
         side = torch.cuda.Stream(self._device)
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(side):
-            for _ in range(REHEARSALS):
+            for _ in range(WARM_UPS):
                 logits()
                 before.restore()
         torch.cuda.current_stream(self._device).wait_stream(side)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kvbench.analysis.regression import GateRow, worst
+from kvbench.analysis.regression import RegressionRow, worst
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
@@ -28,7 +28,7 @@ METRIC_COLUMNS = ("ttft_s", "itl_s", "decode_tokens_per_s", "kv_cache_bytes")
 LIMIT_COLUMNS = ("mbu", "mfu")  # where some arm has them
 # Whatever Markdown or the HTML inside it could read as markup.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#&~!])")
-GATE_HEAD = (
+REGRESSION_HEAD = (
     "run",
     "prompt",
     "new",
@@ -40,7 +40,7 @@ GATE_HEAD = (
     "processes",
     "verdict",
 )
-GATE_ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
+REGRESSION_ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
 
 
 def export(runs: Sequence[StoredRun], format: str) -> bytes:
@@ -178,12 +178,12 @@ def escaped(text: str) -> str:
 # The gate's answer.
 
 
-def gate_markdown(rows: Sequence[GateRow]) -> str:
+def regression_markdown(rows: Sequence[RegressionRow]) -> str:
     """One row per arm; a reason follows the verdict where there is one."""
-    return _table([GATE_HEAD, GATE_ALIGNMENT, *map(_gate_line, rows)])
+    return _table([REGRESSION_HEAD, REGRESSION_ALIGNMENT, *map(_regression_line, rows)])
 
 
-def gate_summary(rows: Sequence[GateRow], relevance: float) -> str:
+def regression_summary(rows: Sequence[RegressionRow], relevance: float) -> str:
     """One line under the table: the verdict over all rows, and what its figures are."""
     counts = Counter(row.verdict for row in rows)
     low, high = 1 / (1 + relevance), 1 + relevance
@@ -194,7 +194,7 @@ def gate_summary(rows: Sequence[GateRow], relevance: float) -> str:
     )
 
 
-def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:
+def regression_data(rows: Sequence[RegressionRow]) -> list[dict[str, Any]]:
     """The same as plain data for `--json`."""
     return [
         {
@@ -203,7 +203,7 @@ def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:
             "prompt_tokens": prompt_tokens(row.example),
             "new_tokens": new_tokens(row.example),
             "batch_size": batch_size(row.example),
-            "arm": _gate_arm(row),
+            "arm": _regression_arm(row),
             "base_processes": row.base_processes,
             "new_processes": row.new_processes,
             "base_decode_tokens_per_s": row.base_rate,
@@ -219,24 +219,24 @@ def gate_data(rows: Sequence[GateRow]) -> list[dict[str, Any]]:
     ]
 
 
-def _gate_line(row: GateRow) -> tuple[str, ...]:
+def _regression_line(row: RegressionRow) -> tuple[str, ...]:
     said = f"**{row.verdict}**" + (f": {escaped(row.reason)}" if row.reason else "")
     return (
         escaped(run_name(row.example)),
         prompt_tokens(row.example),
         new_tokens(row.example),
         batch_size(row.example),
-        escaped(_gate_arm(row) or "all"),
+        escaped(_regression_arm(row) or "all"),
         *(UNKNOWN if rate is None else format_value(rate, "tokens/s") for rate in (row.base_rate, row.new_rate)),
-        _gate_ratio(row.ratio),
+        _regression_ratio(row.ratio),
         f"{row.base_processes}, {row.new_processes}" if row.arm is not None else UNKNOWN,
         said,
     )
 
 
-def _gate_arm(row: GateRow) -> str | None:
+def _regression_arm(row: RegressionRow) -> str | None:
     return None if row.arm is None else arm_names(row.example.arms)[row.arm]
 
 
-def _gate_ratio(ratio: Interval | None) -> str:
+def _regression_ratio(ratio: Interval | None) -> str:
     return UNKNOWN if ratio is None else f"{ratio.value:.3f}× [{ratio.low:.3f}, {ratio.high:.3f}]"

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from shares import too_few, too_many
 
-from kvbench.analysis.regression import GateRow, gate
+from kvbench.analysis.regression import RegressionRow, gate
 from kvbench.statistics import independent_ratio_interval
 
 RUNS = 4000
@@ -84,7 +84,7 @@ def side(logs: NDArray[np.float64], first_pid: int) -> list[Any]:
 
 def judged(
     dice: np.random.Generator, *, noise: float, arms: int = 1, processes: int = 5, slower: float = 0.0, **options: Any
-) -> tuple[GateRow, ...]:
+) -> tuple[RegressionRow, ...]:
     """The gate over two sides of normal noise per process; NEW takes `slower` more time in every arm."""
     base = dice.normal(0, noise, (processes, arms))
     new = dice.normal(-math.log1p(slower), noise, (processes, arms))

@@ -16,7 +16,7 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.models.signature import library_cache
 from kvbench.records.agreement_figures import Agreement
 
@@ -45,7 +45,7 @@ class Pair:
     def decoder(
         self, arm: int, forced: Forced | None = None, *, attention: str | None = None, exact: bool = False
     ) -> Decoder:
-        setting = TorchSetting(attention or "auto", self._own_attention, 0)
+        setting = SessionSettings(attention or "auto", self._own_attention, 0)
         return self._loops[arm](Forward(self._model), forced or Sampler(SamplingConfig()), setting, 0)
 
     unprepared = decoder  # there are no engines here

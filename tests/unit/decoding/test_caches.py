@@ -19,7 +19,7 @@ from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Loop
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable
 from kvbench.model_costs import cache_bytes, quantised_conflict
 from kvbench.model_facts import ModelFacts, facts_from_config
@@ -59,7 +59,7 @@ def facts_of(config: Any, dtype: str = "float32") -> ModelFacts:
 
 def decoded(model: Any, kind: str, prompts: list[list[int]] = PROMPTS, new_tokens: int = NEW_TOKENS) -> Decoded:
     forward = Forward(model)
-    setting = TorchSetting("auto", str(model.config._attn_implementation), 0)
+    setting = SessionSettings("auto", str(model.config._attn_implementation), 0)
     loop = CachedLoop(forward, Sampler(SamplingConfig()), setting, 0, caches=CacheMaker(forward, kind))
     loop.prepare(None)
     with torch.inference_mode():
@@ -128,7 +128,7 @@ class TestOutputs:
     def test_generate_writes_what_the_loop_writes_with_the_same_cache(self, kind: str) -> None:
         require(kind)
         model = tiny(LlamaConfig(**SHAPE))
-        setting = TorchSetting("auto", "sdpa", 0)
+        setting = SessionSettings("auto", "sdpa", 0)
         batch = make_batch(0, PROMPTS, NEW_TOKENS, CPU)
         generate = Generate(model, {"do_sample": False}, setting, 0, use_cache=True, cache=kind)
         long = make_batch(0, [PROMPTS[0] * 3], NEW_TOKENS, CPU)
@@ -164,7 +164,7 @@ class TestKeptForAnEngine:
         """A static cache as long as the few steps that are compared was another step than the one that is timed."""
         forward = Forward(tiny(LlamaConfig(**SHAPE)))
         caches = CacheMaker(forward, "static", kept=True)
-        loop = CachedLoop(forward, Sampler(SamplingConfig()), TorchSetting("auto", "sdpa", 0), 0, caches=caches)
+        loop = CachedLoop(forward, Sampler(SamplingConfig()), SessionSettings("auto", "sdpa", 0), 0, caches=caches)
         batch = make_batch(0, PROMPTS, 100, torch.device("cpu"))
         short, whole = (loop.run(batch, tokens, Unobserved()) for tokens in (3, 100))
         assert short.cache is whole.cache
@@ -204,7 +204,7 @@ class QuantisedPair(Pair):
             return None
         forward = Forward(self._model)
         caches = CacheMaker(forward, self._kind, round_trip=True)
-        loop: Decoder = CachedLoop(forward, forced, TorchSetting("auto", self._own_attention, 0), 0, caches=caches)
+        loop: Decoder = CachedLoop(forward, forced, SessionSettings("auto", self._own_attention, 0), 0, caches=caches)
         return loop, lambda found: found.cache.worst_steps()
 
     def judged(self) -> Agreement:

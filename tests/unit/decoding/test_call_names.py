@@ -19,9 +19,9 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Unobserved
-from kvbench.decoding.recorder import Witness
+from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable
 from kvbench.models.signature import library_cache, returned_cache, signature_of
 
@@ -78,7 +78,7 @@ class Swallowing(ByOlderName):
 
 
 def loop(kind: type[Loop], model: Any, **named: Any) -> Loop:
-    setting = TorchSetting("auto", model.config._attn_implementation, 0)
+    setting = SessionSettings("auto", model.config._attn_implementation, 0)
     return kind(Forward(model), Sampler(SamplingConfig()), setting, 0, **named)
 
 
@@ -122,11 +122,11 @@ class TestEveryWayOfCalling:
             decoder = loop(CachedLoop, model, engine=Compiled(CPU, "default"), caches=caches)
         else:
             decoder = loop(CachedLoop, model)
-        with Witness(model, lambda: None) as witness:
+        with PassRecorder(model, lambda: None) as recorder:
             found = write(decoder)
         assert torch.equal(expected, found.new_ids)
         assert [(3, 0, 3), (1, 3, 4), (1, 4, 5), (1, 5, 6), (1, 6, 7)] == [
-            (made.submitted, made.past_before, made.past_after) for made in witness.passes
+            (made.submitted, made.past_before, made.past_after) for made in recorder.passes
         ]
 
     @pytest.mark.parametrize("architecture", ["gemma", "llama", "gpt2", "qwen3", "yuan"])
@@ -135,7 +135,7 @@ class TestEveryWayOfCalling:
     ) -> None:
         """Warnings are errors in these tests, which holds the arguments; an output's alias only logs."""
         model = tiny_model(architecture)
-        setting = TorchSetting("auto", model.config._attn_implementation, 0)
+        setting = SessionSettings("auto", model.config._attn_implementation, 0)
         with transformers_log(caplog) as said:
             for kind in (NoCacheLoop, CachedLoop):
                 write(loop(kind, model))

@@ -15,10 +15,10 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop
 from kvbench.decoding.protocol import Decoder, Pass, Unobserved
-from kvbench.decoding.recorder import Witness
+from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.rounding import largest_difference
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import UNINTERRUPTED, WHOLE, Chunks, Interruptions, prove
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def loop(
     interruptions: Interruptions = UNINTERRUPTED,
     kind: type[CachedLoop] = CachedLoop,
 ) -> Loop:
-    forward, setting = Forward(model), TorchSetting("auto", model.config._attn_implementation, 0)
+    forward, setting = Forward(model), SessionSettings("auto", model.config._attn_implementation, 0)
     chooser = chooser or Sampler(SamplingConfig())
     caches, chunks = CacheMaker(forward, cache), Chunks(chunk)
     return kind(forward, chooser, setting, 0, caches=caches, chunks=chunks, interruptions=interruptions)
@@ -55,7 +55,7 @@ def loop(
 
 def generate(model: Any, chunk: int | None, forced: Forced) -> Decoder:
     arguments = generate_arguments(SamplingConfig())
-    setting = TorchSetting("auto", model.config._attn_implementation, 0)
+    setting = SessionSettings("auto", model.config._attn_implementation, 0)
     return Generate(model, arguments, setting, 0, use_cache=True, forced=forced, chunks=Chunks(chunk))
 
 
@@ -111,22 +111,22 @@ class TestAChunkedPrefill:
         model = tiny_model("llama")
         batch = make_batch(0, prompts, ASKED.context(0, len(PATH)), CPU)
         decoder = loop(model, chunk, interruptions=ASKED, kind=kind)
-        with Witness(model, lambda: None) as witness:
+        with PassRecorder(model, lambda: None) as recorder:
             decoded = decoder.run(batch, len(PATH), Unobserved())
-        assert witness.passes == list(decoded.passes)
+        assert recorder.passes == list(decoded.passes)
         assert (len(prompts), len(PATH)) == tuple(decoded.new_ids.shape)
         loses_past = kind is InterruptedLoop
         proof = prove(decoded.held_passes(), 11, True, ASKED, loses_past=loses_past, chunks=Chunks(chunk))
-        assert (len(witness.passes), 0) == (proof.steps_checked, proof.violations), proof.first_violation
-        assert prove(witness.passes, 11, True, ASKED, loses_past=loses_past).violations > 0
+        assert (len(recorder.passes), 0) == (proof.steps_checked, proof.violations), proof.first_violation
+        assert prove(recorder.passes, 11, True, ASKED, loses_past=loses_past).violations > 0
 
     def test_of_generate_makes_the_same_passes_and_logits(
         self, tiny_model: Callable[..., Any], prompts: list[list[int]], chunk: int
     ) -> None:
         model = tiny_model("llama")
-        with Witness(model, lambda: None) as witness:
+        with PassRecorder(model, lambda: None) as recorder:
             pieces = logits(lambda forced: generate(model, chunk, forced), prompts)
-        assert prove(witness.passes, 11, True, chunks=Chunks(chunk)).violations == 0
+        assert prove(recorder.passes, 11, True, chunks=Chunks(chunk)).violations == 0
         whole = logits(lambda forced: generate(model, None, forced), prompts)
         assert largest_difference(whole, pieces) / largest_logit(whole) < 1e-5
 

@@ -18,9 +18,9 @@ from kvbench.decoding.engines.engine import CacheState, Repeat, Repeating
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Unobserved
-from kvbench.decoding.recorder import Witness
+from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.settings import TorchSetting, causal_without_mask, nothing_packed
+from kvbench.decoding.settings import SessionSettings, causal_without_mask, nothing_packed
 from kvbench.models.signature import library_cache
 from kvbench.passes import EXACT, Buckets, prove
 
@@ -61,7 +61,7 @@ def recompute(model: Any, engine: Any = None, buckets: Buckets = EXACT) -> Loop:
 
 
 def _loop(kind: type[Loop], forward: Forward, engine: Any, **named: Any) -> Loop:
-    setting = TorchSetting("auto", str(forward.model.config._attn_implementation), 0)
+    setting = SessionSettings("auto", str(forward.model.config._attn_implementation), 0)
     if engine is not None:
         named["engine"] = engine
     return kind(forward, Sampler(SamplingConfig()), setting, 0, **named)
@@ -141,11 +141,11 @@ def test_an_exact_pass_asks_for_the_last_position_as_transformers_does(tiny_mode
     assert {"input_ids", "position_ids", "logits_to_keep"} == set(engine.prepared[-1])
 
 
-def test_a_witness_sees_every_pass_and_the_forward_is_put_back(tiny_model: Callable[..., Any]) -> None:
+def test_a_pass_recorder_sees_every_pass_and_the_forward_is_put_back(tiny_model: Callable[..., Any]) -> None:
     model = tiny_model("llama")
-    with Witness(model, lambda: None) as witness:
+    with PassRecorder(model, lambda: None) as recorder:
         decoded = run(cached(model, Noting()))
-    assert list(decoded.held_passes()) == witness.passes
+    assert list(decoded.held_passes()) == recorder.passes
     assert "forward" not in model.__dict__
 
 

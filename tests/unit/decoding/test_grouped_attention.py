@@ -17,7 +17,7 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop
 from kvbench.decoding.rounding import largest_difference
 from kvbench.decoding.sampling import Forced, Sampler
-from kvbench.decoding.settings import GROUPED, TorchSetting, grouped_attention
+from kvbench.decoding.settings import GROUPED, SessionSettings, grouped_attention
 
 PROMPTS = {"equal": [[5, 6, 7, 8, 9, 10]], "unequal": [[5, 6, 7, 8, 9, 10], [12], [13, 14, 15]]}
 PATH = [21, 22, 23, 24, 25]
@@ -27,7 +27,7 @@ BF16_ROUNDING = 0.05  # three layers of matrices as wide as the tiny models'
 
 def logits(model: Any, attention: str, cache: str, prompts: list[list[int]]) -> list[torch.Tensor]:
     forward, forced = Forward(model), Forced(torch.tensor([PATH] * len(prompts)))
-    setting = TorchSetting(attention, model.config._attn_implementation, 0)
+    setting = SessionSettings(attention, model.config._attn_implementation, 0)
     decoder = CachedLoop(forward, forced or Sampler(SamplingConfig()), setting, 0, caches=CacheMaker(forward, cache))
     return follow(decoder, forced, make_batch(0, prompts, len(PATH), torch.device("cpu")))
 

@@ -14,7 +14,7 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Habits, NoCacheLoop
 from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.models.signature import returned_cache
 
 pytestmark = pytest.mark.versions
@@ -31,7 +31,7 @@ class Seen:
         self.outputs: list[Any] = []
         self.texts: list[list[int]] = []
         habits = Habits(habits_of(mode, habit), lambda ids: str(self.texts.append(ids)), interval)
-        setting = TorchSetting("auto", model.config._attn_implementation, 0)
+        setting = SessionSettings("auto", model.config._attn_implementation, 0)
         kind = CachedLoop if mode == "cached" else NoCacheLoop
         loop = kind(Forward(model), Sampler(SamplingConfig()), setting, 0, habits=habits)
         hook = model.register_forward_hook(self._keep, with_kwargs=True)

@@ -12,9 +12,9 @@ from kvbench.config.schema import SamplingConfig
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Pass, Unobserved
-from kvbench.decoding.recorder import Witness
+from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Sampler
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import Interruptions, default_steps, prove
 
 pytestmark = pytest.mark.versions
@@ -27,7 +27,7 @@ ASKED = Interruptions((3, 7), (40, 41, 42))
 
 
 def decode(model: Any, mode: str, prompts: list[list[int]], interruptions: Interruptions, stop: Any = ()) -> Decoded:
-    setting = TorchSetting("auto", model.config._attn_implementation, 0)
+    setting = SessionSettings("auto", model.config._attn_implementation, 0)
     loop = LOOPS[mode](Forward(model), Sampler(SamplingConfig()), setting, 0, interruptions=interruptions)
     batch = make_batch(0, prompts, interruptions.context(0, NEW_TOKENS), torch.device("cpu"))
     loop.prepare(None)
@@ -63,11 +63,11 @@ class TestEveryMode:
     ) -> None:
         model, longest = tiny_model(architecture), max(map(len, prompts))
         for mode in LOOPS:
-            with Witness(model, lambda: None) as witness:
+            with PassRecorder(model, lambda: None) as recorder:
                 decoded = decode(model, mode, prompts, interruptions)
-            proof = prove(witness.passes, longest, mode != "nocache", interruptions, loses_past=mode == "interrupted")
+            proof = prove(recorder.passes, longest, mode != "nocache", interruptions, loses_past=mode == "interrupted")
             assert (NEW_TOKENS, 0) == (proof.steps_checked, proof.violations), (mode, proof.first_violation)
-            assert witness.passes == list(decoded.passes)
+            assert recorder.passes == list(decoded.passes)
 
 
 class TestTheProof:

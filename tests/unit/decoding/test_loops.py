@@ -14,9 +14,9 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Habits, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, Unobserved
-from kvbench.decoding.recorder import Witness
+from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Sampler, generate_arguments
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import prove
 
 pytestmark = pytest.mark.versions
@@ -41,7 +41,7 @@ NEW_TOKENS = 14
 
 def decoders(model: Any, sampling: SamplingConfig) -> dict[str, Decoder]:
     forward = Forward(model)
-    setting = TorchSetting("auto", model.config._attn_implementation, sampling.seed)
+    setting = SessionSettings("auto", model.config._attn_implementation, sampling.seed)
     loops = {"nocache": NoCacheLoop, "nocache_naive": NoCacheLoop, "cached": CachedLoop}
     arguments = generate_arguments(sampling)
     return {
@@ -119,15 +119,15 @@ class TestStopping:
         assert {0} == set(after)
 
 
-class TestTheWitness:
+class TestThePassRecorder:
     @pytest.mark.parametrize("prompts", [EQUAL, UNEQUAL], ids=["one", "unequal batch"])
     def test_sees_every_mode_keep_its_promise(self, tiny_model: Callable[..., Any], prompts: list[list[int]]) -> None:
         model = tiny_model("llama")
         longest = max(map(len, prompts))
         for name, decoder in decoders(model, SamplingConfig()).items():
-            with Witness(model, lambda: None) as witness:
+            with PassRecorder(model, lambda: None) as recorder:
                 write(decoder, prompts)
-            proof = prove(witness.passes, longest, keeps_past=name in ("cached", "generate"))
+            proof = prove(recorder.passes, longest, keeps_past=name in ("cached", "generate"))
             assert (NEW_TOKENS, 0) == (proof.steps_checked, proof.violations), (name, proof.first_violation)
 
     def test_agrees_with_what_the_loops_say_of_themselves(self, tiny_model: Callable[..., Any]) -> None:
@@ -135,13 +135,13 @@ class TestTheWitness:
         for name in ("nocache", "nocache_naive", "cached"):
             decoder = decoders(model, SamplingConfig())[name]
             batch = make_batch(0, EQUAL, NEW_TOKENS, torch.device("cpu"))
-            with Witness(model, lambda: None) as witness:
+            with PassRecorder(model, lambda: None) as recorder:
                 decoded = decoder.run(batch, NEW_TOKENS, Unobserved())
-            assert witness.passes == list(decoded.passes), name
+            assert recorder.passes == list(decoded.passes), name
 
     def test_leaves_no_hook_behind(self, tiny_model: Callable[..., Any]) -> None:
         model = tiny_model("llama")
-        with Witness(model, lambda: None):
+        with PassRecorder(model, lambda: None):
             pass
         assert not model._forward_hooks
         assert not model._forward_pre_hooks

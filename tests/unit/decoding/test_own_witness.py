@@ -10,7 +10,7 @@ import torch
 from own_models import ALL_AGAIN, nano
 
 from kvbench.decoding.protocol import Pass
-from kvbench.decoding.recorder import NO_LENGTH, NOTHING_SEEN, OwnWitness
+from kvbench.decoding.recorder import NO_LENGTH, NOTHING_SEEN, CustomModelProbe
 from kvbench.models.own import OwnCausalLM, OwnPast
 from kvbench.passes import prove
 
@@ -30,16 +30,18 @@ def built(*changes: tuple[str, str]) -> Any:
     return space["Nano"](n_layer=2, n_head=2, width=16)
 
 
-def seen(own: Any, *, cached: bool, rows: int = 2, context: Callable[[], Any] = torch.inference_mode) -> OwnWitness:
+def seen(
+    own: Any, *, cached: bool, rows: int = 2, context: Callable[[], Any] = torch.inference_mode
+) -> CustomModelProbe:
     """The prompt and three steps, by the loops' own rule of what is handed in."""
     model = OwnCausalLM(own, "own")
     ids = torch.arange(rows * (PROMPT + STEPS)).reshape(rows, -1) % 7
     past: OwnPast | None = model.new_cache(rows) if cached else None
-    with context(), OwnWitness(model, lambda: None) as witness:
+    with context(), CustomModelProbe(model, lambda: None) as recorder:
         for length in range(PROMPT, PROMPT + STEPS + 1):
             start = past.get_seq_length() if past is not None else 0
             model(input_ids=ids[:, start:length], cache=past, use_cache=cached)
-    return witness
+    return recorder
 
 
 class Plain:
@@ -77,8 +79,8 @@ def only_newest(ids: torch.Tensor, cache: Any) -> torch.Tensor:
 class TestTheReadmesModel:
     def test_is_seen_to_keep_both_promises(self, rows: int, context: Any) -> None:
         assert RECOMPUTED == seen(built(), cached=False, rows=rows, context=context).passes
-        witness = seen(built(), cached=True, rows=rows, context=context)
-        assert (CACHED, ()) == (witness.passes, witness.unseen)
+        recorder = seen(built(), cached=True, rows=rows, context=context)
+        assert (CACHED, ()) == (recorder.passes, recorder.unseen)
 
     def test_that_runs_all_it_has_kept_is_found_out(self, rows: int, context: Any) -> None:
         passes = seen(built(ALL_AGAIN), cached=True, rows=rows, context=context).passes
@@ -100,8 +102,8 @@ class TestAnObjectThatIsNoModule:
         assert len(RECOMPUTED) == prove(passes, PROMPT, keeps_past=False).violations
 
     def test_in_which_nothing_is_seen_is_said_so_and_believed(self) -> None:
-        witness = seen(lambda ids: ids[..., None].float(), cached=False)
-        assert (RECOMPUTED, (NOTHING_SEEN,)) == (witness.passes, witness.unseen)
+        recorder = seen(lambda ids: ids[..., None].float(), cached=False)
+        assert (RECOMPUTED, (NOTHING_SEEN,)) == (recorder.passes, recorder.unseen)
 
 
 class TestPartOfTheWork:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable
 
 
@@ -16,6 +16,6 @@ def test_a_model_with_one_attention_is_not_measured_under_the_name_of_another(at
     model = GPTNeoForCausalLM(config)
     own = str(model.config._attn_implementation)
     for name in ("auto", "eager"):
-        TorchSetting(name, own, 0).apply(model)
+        SessionSettings(name, own, 0).apply(model)
     with pytest.raises(ModelUnavailable, match=f"attention={attention}: GPTNeoForCausalLM has eager attention alone"):
-        TorchSetting(attention, own, 0).apply(model)
+        SessionSettings(attention, own, 0).apply(model)

@@ -15,7 +15,7 @@ from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Unobserved
 from kvbench.decoding.sampling import Sampler, generate_arguments
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.decoding.tracing import Trace, Traced, TracedDecoder, TracingChooser, WatchedDecoder
 
 LOOPS = {"nocache": NoCacheLoop, "cached": CachedLoop}
@@ -28,7 +28,7 @@ SAMPLED = SamplingConfig(temperature=1.7, top_p=0.9, top_k=40, repetition_penalt
 
 def traced(model: Any, mode: str, prompts: list[list[int]], sampling: SamplingConfig, **run: Any) -> Decoded:
     trace = Trace(top_k=run.pop("top_k", 4))
-    setting = TorchSetting("auto", model.config._attn_implementation, sampling.seed)
+    setting = SessionSettings("auto", model.config._attn_implementation, sampling.seed)
     if mode in LOOPS:
         loop = LOOPS[mode](Forward(model), TracingChooser(Sampler(sampling), trace), setting, pad_id=0)
         decoder = TracedDecoder(loop, trace)
@@ -81,7 +81,7 @@ class TestTheFigures:
         self, tiny_model: Callable[..., Any], mode: str, sampling: SamplingConfig
     ) -> None:
         model = tiny_model("llama")
-        setting = TorchSetting("auto", model.config._attn_implementation, sampling.seed)
+        setting = SessionSettings("auto", model.config._attn_implementation, sampling.seed)
         plain = CachedLoop(Forward(model), Sampler(sampling), setting, pad_id=0)
         plain.prepare(None)
         batch = make_batch(0, UNEQUAL, NEW_TOKENS, torch.device("cpu"))

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from kvbench.measuring.clocks import HostClock, ScriptedClock
-from kvbench.measuring.environment import OtherCores
+from kvbench.measuring.environment import ForeignCpuLoad
 
 
 class FakeMachine:
@@ -38,11 +38,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     return fake
 
 
-def others_on(machine: FakeMachine) -> OtherCores:
+def others_on(machine: FakeMachine) -> ForeignCpuLoad:
     """Begins to watch now."""
     clock: Any = HostClock()
     clock.now_ns = lambda: round(machine.now_s * 1e9)
-    return OtherCores(clock)
+    return ForeignCpuLoad(clock)
 
 
 class TestBusyCores:
@@ -94,14 +94,14 @@ class TestTheAnswer:
 
     def test_is_none_in_virtual_time(self, machine: FakeMachine) -> None:
         clock = ScriptedClock()
-        others = OtherCores(clock)
+        others = ForeignCpuLoad(clock)
         clock.spend(10.0)
         machine.passes(10.0, user=20.0)
         assert others.busy() is None
 
     def test_is_told_by_the_real_system_too(self) -> None:
         clock = HostClock()
-        others = OtherCores(clock)
+        others = ForeignCpuLoad(clock)
         clock.wait(0.06)
         busy = others.busy()
         assert busy is not None

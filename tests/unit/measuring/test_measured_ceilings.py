@@ -64,7 +64,7 @@ def test_doctor_names_a_device_that_is_not_there(run_kvbench: Run) -> None:
 
 def test_doctor_says_so_when_others_kept_the_machine_busy(run_kvbench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "ON_A_CPU", LITTLE)
-    monkeypatch.setattr("kvbench.measuring.environment.OtherCores.busy", lambda _: 1.5)
+    monkeypatch.setattr("kvbench.measuring.environment.ForeignCpuLoad.busy", lambda _: 1.5)
     _, out, _ = run_kvbench("doctor", "--ceilings", "--device", "cpu", "--json")
     told = {finding["name"]: finding for finding in json.loads(out)}["quiet machine"]
     assert (False, "other processes kept 1.5 cores busy: the figures above are too low") == (

@@ -14,7 +14,7 @@ from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, Habits, NoCacheLoop
 from kvbench.decoding.sampling import Sampler, generate_arguments
-from kvbench.decoding.settings import TorchSetting
+from kvbench.decoding.settings import SessionSettings
 from kvbench.running.outputs import Returned
 
 pytestmark = pytest.mark.versions
@@ -23,7 +23,7 @@ PROMPT = [[5, 6, 7, 8, 9], [3, 4, 5, 6, 7]]
 
 
 def returned(model: Any, mode: str, **asked: bool) -> list[dict[str, Any]]:
-    setting = TorchSetting("auto", model.config._attn_implementation, 0)
+    setting = SessionSettings("auto", model.config._attn_implementation, 0)
     sampling = SamplingConfig()
     if mode.startswith("generate"):
         decoder: Any = Generate(model, generate_arguments(sampling), setting, 0, use_cache=mode == "generate")
