@@ -10,9 +10,9 @@ from typing import Any
 
 from kvbench.analysis.regression import LEAST_PROCESSES, RegressionRow, gate, kind_of
 from kvbench.arm import arm_names
-from kvbench.commands.display import Display
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
+from kvbench.display import Display
 from kvbench.errors import ConfigError, RecordError
 from kvbench.point import Ended, Watcher, measure_point, open_runner
 from kvbench.readiness.machine import require_one_process

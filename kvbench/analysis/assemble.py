@@ -7,12 +7,13 @@ from typing import Any
 
 import kvbench
 from kvbench.analysis.arm_record import arm_record
-from kvbench.analysis.audits import audited, audits, host_warnings
+from kvbench.analysis.audits import audited, audits
 from kvbench.analysis.checks import failed, run_checks
 from kvbench.analysis.comparison import compare_arms
 from kvbench.analysis.diagnosis.ranking import diagnosis
 from kvbench.analysis.estimates import block_figures, thinned
 from kvbench.analysis.growth import TIMED, TIMES_NOTHING, frontier, frontier_checks, growth, growth_reason
+from kvbench.analysis.host_speed import host_warnings
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check
 from kvbench.analysis.warnings import device_during, run_warnings

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         from kvbench.commands.validation import validated_points
 
         points = validated_points(options.overrides, where)
-        from kvbench.commands.runs import run_sweep
+        from kvbench.commands.sweep import run_sweep
 
         return run_sweep(points)
     config = load_config(options.overrides, where)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
         ready_plan(config)
         require_results_dir(config.results_dir)
-    from kvbench.commands.runs import run_single
+    from kvbench.commands.sweep import run_single
 
     return run_single(config)
 

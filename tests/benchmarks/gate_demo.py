@@ -21,7 +21,7 @@ import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import kvbench.commands.runs  # noqa: F401 - before the processes are forked
+import kvbench.commands.sweep  # noqa: F401 - before the processes are forked
 from kvbench.__main__ import main as kvbench_main
 
 TOY = """

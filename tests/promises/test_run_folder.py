@@ -13,8 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from kvbench.commands.display import Display
 from kvbench.config.compose import load_config, sources
+from kvbench.display import Display
 from kvbench.point import measure_point
 from kvbench.records.run_record import RunRecord, record_schema
 from kvbench.records.store import BLOCKS, CONFIG, LOG, PROMPTS, RECORD, REPORT, STEPS, StoredRun, find_runs, read_steps

@@ -22,9 +22,9 @@ from shares import too_few, too_many
 
 from kvbench.analysis.comparison import speedup, verdict_of
 from kvbench.analysis.estimates import block_figures
-from kvbench.commands.display import Display
 from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import Config
+from kvbench.display import Display
 from kvbench.plan import make_plan
 from kvbench.point import measure_point
 from kvbench.records.run_record import Speedup

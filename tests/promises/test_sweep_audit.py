@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kvbench.commands import runs as sweep_command
+from kvbench.commands import sweep as sweep_command
 from kvbench.errors import ConfigError
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import find_runs, finished_runs

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from scipy.special import stdtrit
 
-from kvbench.analysis.audits import HostChange, moved, moved_text, unlike_kept, unlike_text
 from kvbench.analysis.comparison import LEAST_BLOCKS
 from kvbench.analysis.diagnosis.pair import Citing, Pair, of_arm, percent
 from kvbench.analysis.estimates import RELEVANCE
+from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_kept, unlike_text
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
 from kvbench.statistics import LEVEL

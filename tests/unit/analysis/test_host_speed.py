@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvbench.analysis.audits import HostChange
+from kvbench.analysis.host_speed import HostChange
 
 
 @pytest.mark.parametrize(("ratio", "large"), [(1.19, False), (1.21, True), (1 / 1.19, False), (1 / 1.21, True)])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from kvbench.analysis.assemble import refused as refused_record
 from kvbench.commands import EXIT_INTERRUPTED
-from kvbench.commands.display import Display
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
+from kvbench.display import Display
 from kvbench.errors import BadInput, ConfigError, RecordError
 from kvbench.point import Finished, measure_point, new_run_id, open_runner
 from kvbench.records.run_record import RunRecord
