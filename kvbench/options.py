@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+RELEVANT_WITHIN_A_RUN = 0.01  # relative: within one session, smaller differences are nothing to act upon
+RELEVANT_ACROSS_RUNS = 0.05  # across sessions, less moves by itself
+
 
 @dataclass(frozen=True)
 class Condition:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pytest
 
+from kvbench.options import RELEVANT_ACROSS_RUNS
+
 if TYPE_CHECKING:
     from kvbench.records.run_record import RunRecord
     from kvbench.records.store import StoredRun
     from kvbench.testing import RegressionSession
 
 FIXTURE = "kvbench"
-RELEVANCE = 0.05
 
 _GATE: pytest.StashKey[RegressionSession] = pytest.StashKey()
 
@@ -121,7 +122,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--kvbench-relevance",
         type=_share,
-        default=RELEVANCE,
+        default=RELEVANT_ACROSS_RUNS,
         metavar="SHARE",
         help="Relative change that counts as none, either way. Default: %(default)s",
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kvbench.analysis.comparison import Place, place, speedup, verdict_of
 from kvbench.analysis.host_speed import host_change_since
-from kvbench.analysis.regression import RELEVANCE
+from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.plan import Plan
 from kvbench.records.evidence import (
     HOST_FIGURES,
@@ -17,7 +17,7 @@ from kvbench.records.evidence import (
     SweepAudit,
     SweepVerdict,
 )
-from kvbench.records.part import Estimate
+from kvbench.records.part import Estimate, Figure
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import AuditBlock, Block
@@ -115,11 +115,10 @@ def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list
     return found
 
 
-def _told(ratio: object) -> str:
-    value, low, high = (getattr(ratio, name) for name in ("value", "ci_low", "ci_high"))
-    if low is None or high is None:
-        return f"{value:.3f}×"
-    return f"{value:.3f}× [{low:.3f}, {high:.3f}]"
+def _told(ratio: Figure) -> str:
+    if ratio.ci_low is None or ratio.ci_high is None:
+        return f"{ratio.value:.3f}×"
+    return f"{ratio.value:.3f}× [{ratio.ci_low:.3f}, {ratio.ci_high:.3f}]"
 
 
 def _whole(block: AuditBlock, condition: str) -> float:
@@ -185,13 +184,14 @@ def _verdict(low: float | None, high: float | None) -> SweepVerdict:
     """As `compare` judges across sessions: the whole interval lies beyond the band, or inside it."""
     if low is None or high is None:
         return "AMBIGUOUS"
-    return OF_TIMES[place(low, high, RELEVANCE)]
+    return OF_TIMES[place(low, high, RELEVANT_ACROSS_RUNS)]
 
 
 def _detail(again: RunRecord, first: RunRecord, arms: tuple[ArmRepeated, ...], *, held_still: bool | None) -> str:
     if held_still:
         told = "; ".join(_sweep_told(again, first, arm) for arm in arms)
-        return f"the sweep held still: its first point, measured again at the end, is within {RELEVANCE:.0%}: {told}"
+        band = f"{RELEVANT_ACROSS_RUNS:.0%}"
+        return f"the sweep held still: its first point, measured again at the end, is within {band}: {told}"
     if held_still is None:
         told = "; ".join(_sweep_told(again, first, arm) for arm in arms if arm.verdict == "AMBIGUOUS")
         unknown = "whether the sweep held still cannot be told: increase measure.blocks, six give an interval"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from kvbench.analysis.estimates import RELEVANCE, BlockFigures, interval_fields, thinned
+from kvbench.analysis.estimates import BlockFigures, interval_fields, thinned
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.agreement_figures import (
     Agreement,
     AgreementFigures,
@@ -243,7 +244,7 @@ def speedup(baseline: Sequence[float | None], candidate: Sequence[float | None])
     return Speedup(estimator=RATIO, **interval_fields(ratio_interval(ratios)), n_blocks=len(ratios))
 
 
-def verdict_of(ratio: Speedup, relevance: float = RELEVANCE) -> SpeedVerdict:
+def verdict_of(ratio: Speedup, relevance: float = RELEVANT_WITHIN_A_RUN) -> SpeedVerdict:
     """Five words, never a yes or no: the whole interval must lie beyond the band, or inside it, to say something."""
     low, high = ratio.ci_low, ratio.ci_high
     if low is None or high is None or ratio.n_blocks < LEAST_BLOCKS:

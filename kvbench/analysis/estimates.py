@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.arm_figures import TokenPercentiles
 from kvbench.records.part import Estimate
 from kvbench.records.timings import Block, Visit
@@ -27,7 +28,6 @@ LEAST_FOR_OUTLIERS = 5
 
 LEAST_FOR_DRIFT = 8  # the default; with 5 blocks even a perfect trend is a matter of chance (p = 0.017)
 SIGNIFICANCE = 0.01  # of Kendall's test: one steady arm in a hundred is called drifting
-RELEVANCE = 0.01  # within one session, smaller differences are nothing to act upon
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def drift(samples: Sequence[float]) -> Drift | None:
         return None
     third = len(samples) // 3
     change = median(samples[-third:]) / median(samples[:third]) - 1
-    if abs(change) <= RELEVANCE:
+    if abs(change) <= RELEVANT_WITHIN_A_RUN:
         return None
     return Drift(change, test.tau, test.p)
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from kvbench.analysis.comparison import RATIO
-from kvbench.analysis.estimates import RELEVANCE, estimate, interval_fields
+from kvbench.analysis.estimates import estimate, interval_fields
 from kvbench.analysis.laws import Fit, break_even, fit_law, floats
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.plan import Plan
 from kvbench.records.part import Estimate, Speedup, shared
 from kvbench.records.run_record import Check
@@ -116,7 +117,7 @@ def growth(plan: Plan, samples: RunSamples) -> Growth | None:
     shortest, longest = float(min(laws[0].lengths)), float(max(laws[0].lengths))
     labels = [arm.label for arm in plan.arms]
     # A law that misses its points says nothing beyond them, and one that fits not much.
-    reach = FARTHEST * longest if max(law.missed() for law in laws) <= RELEVANCE else longest
+    reach = FARTHEST * longest if max(law.missed() for law in laws) <= RELEVANT_WITHIN_A_RUN else longest
     return Growth(
         shortest=shortest,
         longest=longest,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvbench.analysis.estimates import RELEVANCE
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.scaling import BreakEven, Form
 from kvbench.records.timings import Block
 from kvbench.statistics import LEVEL, mean_intervals
@@ -176,7 +176,7 @@ def break_even(baseline: Fit, candidate: Fit, labels: tuple[str, str]) -> BreakE
     """
     shortest, longest = float(min(baseline.lengths)), float(max(baseline.lengths))
     missed = max(baseline.missed(), candidate.missed())
-    if missed <= RELEVANCE:
+    if missed <= RELEVANT_WITHIN_A_RUN:
         grid = np.geomspace(shortest, longest, GRID)
         found, points = _difference(grid, baseline.at(grid), candidate.at(grid), missed), ""
     else:
@@ -202,7 +202,7 @@ def _difference(grid: Matrix, baseline: Matrix, candidate: Matrix, missed: float
     step = np.abs(baseline).mean(axis=0) + np.abs(candidate).mean(axis=0)
     mean, low, high = mean_intervals(baseline - candidate)
     margin = (missed + NOTHING) * step
-    return _Difference(grid, mean, low - margin, high + margin, RELEVANCE * np.abs(candidate).mean(axis=0))
+    return _Difference(grid, mean, low - margin, high + margin, RELEVANT_WITHIN_A_RUN * np.abs(candidate).mean(axis=0))
 
 
 def _found(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvbench.analysis.comparison import OF_SPEEDS, place
+from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.records.run_record import ArmRecord, RunRecord, SpeedVerdict
 from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
 
@@ -74,7 +75,6 @@ def _entries(run: RunRecord, group: str) -> dict[str, Any]:
 
 
 LEAST_PROCESSES = 5
-RELEVANCE = 0.05  # across sessions, less moves by itself
 
 Process = tuple[object, object]  # the worker's pid and the time of its start
 
@@ -102,7 +102,7 @@ class RegressionRow:
 def gate(
     base: Sequence[RunRecord],
     new: Sequence[RunRecord],
-    relevance: float = RELEVANCE,
+    relevance: float = RELEVANT_ACROSS_RUNS,
     *,
     among: int = 0,
     any_revision: bool = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kvbench.commands.arguments import Parser
+from kvbench.options import RELEVANT_ACROSS_RUNS
 
 EXIT_OK, EXIT_SLOWER, EXIT_UNREADABLE, EXIT_NOT_COMPARABLE, EXIT_AMBIGUOUS = 0, 1, 2, 4, 5
 EXIT_CODES = {
@@ -14,7 +15,6 @@ EXIT_CODES = {
     "INVALID": EXIT_NOT_COMPARABLE,
     "AMBIGUOUS": EXIT_AMBIGUOUS,
 }
-DEFAULT_RELEVANCE = 0.05
 
 DESCRIPTION = """Compares the decode speed of every kind of run (compare_key) in NEW with that in BASE, arm by arm, and
 prints a Markdown table. Both are searched recursively; runs of one process count as one sample, and at least five
@@ -63,7 +63,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--relevance",
         type=float,
-        default=DEFAULT_RELEVANCE,
+        default=RELEVANT_ACROSS_RUNS,
         metavar="SHARE",
         help="relative change that counts as none, either way (default: %(default)s)",
     )

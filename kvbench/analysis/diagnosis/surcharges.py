@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvbench.analysis.diagnosis.pair import Citing, Pair, close, differing, of_arm, percent, two_digits
-from kvbench.analysis.estimates import RELEVANCE
 from kvbench.capabilities import ENGINES, HABITS, MODES, habits_of
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.evidence import LengthProbe, Sentence
 from kvbench.records.run_record import ArmRecord
 from kvbench.records.untimed import is_cudnn_attention
@@ -224,7 +224,7 @@ def habit(pair: Pair) -> Sentence | None:
     if verdict == "SLOWER":
         text = f"{_named(added)} {percent(1 - ratio)} of a step [{percent(1 - high)}, {percent(1 - low)}]"
     else:
-        band = f"±{RELEVANCE:.0%}".replace("%", " %")
+        band = f"±{RELEVANT_WITHIN_A_RUN:.0%}".replace("%", " %")
         text = f"{_named(added)} nothing that shows: the whole interval lies within {band}"
     extra, peak = pair.comparison.extra_memory_bytes, pair.baseline.memory.peak_allocated_bytes
     if extra is not None and peak and extra > NOTABLE_MEMORY * peak:

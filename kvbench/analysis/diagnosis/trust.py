@@ -9,8 +9,8 @@ from scipy.special import stdtrit
 
 from kvbench.analysis.comparison import LEAST_BLOCKS
 from kvbench.analysis.diagnosis.pair import Citing, Pair, of_arm, percent
-from kvbench.analysis.estimates import RELEVANCE
 from kvbench.analysis.host_speed import HostChange, moved, moved_text, unlike_kept, unlike_text
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.evidence import Sentence
 from kvbench.records.run_record import Check
 from kvbench.statistics import LEVEL
@@ -147,7 +147,7 @@ def ambiguous(pair: Pair) -> Sentence | None:
         f"The interval spans {fixed(low, 3)} to {fixed(high, 3)} because the ratio varies by {percent(spread)} from"
         " block to block"
     )
-    needed = _blocks_needed(spread, abs(abs(math.log(value)) - math.log1p(RELEVANCE)))
+    needed = _blocks_needed(spread, abs(abs(math.log(value)) - math.log1p(RELEVANT_WITHIN_A_RUN)))
     if needed is None:
         text += "; more blocks alone will hardly settle it: quieten the machine, or decode more tokens a block."
     else:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvbench.analysis.estimates import RELEVANCE
 from kvbench.arm import arm_names
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.agreement_figures import Agreement, AgreementStep
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.charts.figures import (
@@ -96,7 +96,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
     if not known:
         return Chart(key, title, why or "No ratio is known.")
     traces: list[Trace] = []
-    drawn = [1 - RELEVANCE, 1 + RELEVANCE]
+    drawn = [1 - RELEVANT_WITHIN_A_RUN, 1 + RELEVANT_WITHIN_A_RUN]
     for row, (comparison, pair) in enumerate(known):
         look = looks[pair.candidate]
         ratios = blocks.ratios.get((comparison.baseline_arm, comparison.candidate_arm), [])
@@ -146,7 +146,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
                     "; ".join(f"{pair.sentence}: {pair.verdict}, end to end {pair.end_to_end}" for _, pair in known)
                     + ".",
                     f"Faint dots: {_blocks(known[0][0].speedup.n_blocks)} one by one; hollow: with the prefill; grey:"
-                    f" the band of ±{RELEVANCE:.0%} in which a difference counts as none.",
+                    f" the band of ±{RELEVANT_WITHIN_A_RUN:.0%} in which a difference counts as none.",
                     why,
                 ),
             )
@@ -157,7 +157,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
                 "title": {"text": f"speed-up (×{', logarithmic' if wide else ''})"},
                 **(log_axis(min(drawn) / EDGE, max(drawn) * EDGE) if wide else {}),
             },
-            shapes=[band(1 / (1 + RELEVANCE), 1 + RELEVANCE, opacity=0.3), rule(x=1)],
+            shapes=[band(1 / (1 + RELEVANT_WITHIN_A_RUN), 1 + RELEVANT_WITHIN_A_RUN, opacity=0.3), rule(x=1)],
             showlegend=False,
             **named_rows(names, figures),
         ),

@@ -7,12 +7,12 @@ import math
 import pytest
 
 from kvbench.analysis.comparison import LEAST_BLOCKS, compare_arms, speedup, verdict_of
-from kvbench.analysis.estimates import RELEVANCE
+from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.run_record import ArmRecord, Speedup
 from kvbench.records.untimed import Memory
 
-HIGH = 1 + RELEVANCE
-LOW = 1 / (1 + RELEVANCE)
+HIGH = 1 + RELEVANT_WITHIN_A_RUN
+LOW = 1 / (1 + RELEVANT_WITHIN_A_RUN)
 
 
 def ratio(low: float | None, high: float | None, blocks: int = LEAST_BLOCKS) -> Speedup:
