@@ -16,7 +16,7 @@ from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
 from kvbench.plan import Plan, make_plan
-from kvbench.readiness.machine import ready_plan
+from kvbench.readiness import ready_plan
 from kvbench.records.run_record import RunRecord, Status
 from kvbench.records.samples import Prepared, RunSamples
 from kvbench.records.step_table import step_table

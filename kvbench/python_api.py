@@ -22,7 +22,7 @@ from kvbench.config.schema import (
 from kvbench.config.spelling import unknown_arm_key
 from kvbench.errors import ConfigError, KvbenchError
 from kvbench.plan import Prompts, make_plan
-from kvbench.readiness.machine import require_one_process, require_packages
+from kvbench.readiness import require_one_process, require_packages
 from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples

@@ -15,7 +15,7 @@ from kvbench.config.schema import Config
 from kvbench.display import Display
 from kvbench.errors import ConfigError, RecordError
 from kvbench.point import Ended, Watcher, measure_point, open_runner
-from kvbench.readiness.machine import require_one_process
+from kvbench.readiness import require_one_process
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, find_runs
 from kvbench.report.exports.formats import regression_markdown, regression_summary

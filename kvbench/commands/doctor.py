@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from kvbench.commands.arguments import Parser
-from kvbench.readiness.machine import is_installed
+from kvbench.readiness import is_installed
 from kvbench.records.evidence import HOST_FIGURES
 from kvbench.text import format_value
 

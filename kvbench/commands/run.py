@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.commands.arguments import Parser, add_hydra_options, refuse_flags, require_obeyed
-from kvbench.readiness.machine import require_one_process
+from kvbench.readiness import require_one_process
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return run_sweep(points)
     config = load_config(options.overrides, where)
     if not config.resume:  # an earlier run may stand for one that this machine cannot measure any more
-        from kvbench.readiness.machine import ready_plan, require_results_dir
+        from kvbench.readiness import ready_plan, require_results_dir
 
         ready_plan(config)
         require_results_dir(config.results_dir)

@@ -10,7 +10,7 @@ from pathlib import Path
 from kvbench.config.compose import Point, Sources, load_config, load_points, sweep_points, to_yaml
 from kvbench.config.schema import Config
 from kvbench.errors import BadInput, ConfigError, Mistyped
-from kvbench.readiness.machine import ready_plan, require_results_dir
+from kvbench.readiness import ready_plan, require_results_dir
 
 SHOWN_POINTS, SHOWN_REASONS = 3, 10  # of a list that is read in a glance
 COUNTED_FROM = 50  # points: fewer are composed before anyone waits

@@ -22,7 +22,7 @@ from kvbench.capabilities import ATTENTIONS, CACHES, EAGER, ENGINES, MODES, NO_C
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import KvbenchError
 from kvbench.plan import make_plan
-from kvbench.readiness.machine import require_packages
+from kvbench.readiness import require_packages
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of

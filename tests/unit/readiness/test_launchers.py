@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.errors import ConfigError
-from kvbench.readiness.machine import require_one_process
+from kvbench.readiness import require_one_process
 
 SEVERAL = [
     {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "none"},

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from kvbench import readiness
 from kvbench.errors import DeviceUnavailable
-from kvbench.readiness import machine
-from kvbench.readiness.machine import build_without_gpu, most_devices, require_device
+from kvbench.readiness import build_without_gpu, most_devices, require_device
 
 FOR_CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
 FOR_CUDA = "__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n"
@@ -62,14 +62,14 @@ def test_so_many_devices_can_be_seen_at_most(visible: str | None, driver: Any, m
 
 def build(monkeypatch: pytest.MonkeyPatch, text: str, dev: Path) -> None:
     """Has this machine look as if it had such a torch and such device files."""
-    machine._no_cuda.cache_clear()
-    monkeypatch.setattr(machine, "_torch_version_file", lambda: text)
-    monkeypatch.setattr(machine, "DEV", dev)
+    readiness._no_cuda.cache_clear()
+    monkeypatch.setattr(readiness, "_torch_version_file", lambda: text)
+    monkeypatch.setattr(readiness, "DEV", dev)
 
 
 def test_a_driver_s_file_leaves_the_say_to_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     build(monkeypatch, FOR_CUDA, tmp_path)
-    monkeypatch.setattr(machine, "most_devices", lambda environ: 1)
+    monkeypatch.setattr(readiness, "most_devices", lambda environ: 1)
     (tmp_path / "nvidiactl").touch()
     require_device("cuda")
     require_device("cuda:0")
@@ -89,11 +89,11 @@ def test_a_torch_without_gpu_support_refuses_every_gpu(monkeypatch: pytest.Monke
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="device files of Linux")
 def test_neither_files_nor_library_of_a_driver_is_certain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     build(monkeypatch, FOR_CUDA, tmp_path)
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
+    monkeypatch.setattr(readiness.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
     with pytest.raises(DeviceUnavailable, match="no GPU driver on this machine"):
         require_device("cuda")
-    machine._no_cuda.cache_clear()
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: object())
+    readiness._no_cuda.cache_clear()
+    monkeypatch.setattr(readiness.ctypes, "CDLL", lambda name: object())
     require_device("cuda")
 
 
@@ -101,4 +101,4 @@ def test_neither_files_nor_library_of_a_driver_is_certain(monkeypatch: pytest.Mo
 def forget() -> Any:
     """What one test made of this machine must not reach the next."""
     yield
-    machine._no_cuda.cache_clear()
+    readiness._no_cuda.cache_clear()

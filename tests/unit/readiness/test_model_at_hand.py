@@ -13,8 +13,7 @@ from kvbench.config.compose import load_config, sources
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import BadInput, ModelUnavailable
 from kvbench.model_folder import cached_commit
-from kvbench.readiness.machine import ready_plan
-from kvbench.readiness.model_files import found_folder, require_target, stated_context
+from kvbench.readiness import found_folder, ready_plan, require_target, stated_context
 
 COMMIT = "f" * 40
 

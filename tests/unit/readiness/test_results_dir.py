@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.errors import RecordError
-from kvbench.readiness.machine import require_results_dir
+from kvbench.readiness import require_results_dir
 
 
 def test_with_a_file_in_its_way(tmp_path: Path) -> None:
