@@ -149,7 +149,12 @@ class TestStoppingAtAPrecision:
         return hits / runs
 
     @pytest.mark.parametrize(
-        ("blocks", "noise", "runs", "least"), [(8, 0.01, 20_000, 0.935), (5, 0.01, 20_000, 0.92), (8, 0.02, 5000, 0.92)]
+        ("blocks", "noise", "runs", "least"),
+        [
+            pytest.param(8, 0.01, 20_000, 0.935, marks=pytest.mark.slow),
+            pytest.param(5, 0.01, 20_000, 0.92, marks=pytest.mark.slow),
+            (8, 0.02, 5000, 0.92),
+        ],
     )
     def test_costs_little_of_the_coverage(self, blocks: int, noise: float, runs: int, least: float) -> None:
         share = self.coverage(blocks, noise, runs)

@@ -112,7 +112,7 @@ def requests(browser):
     return [url for url in sent if not url.startswith(("data:", "blob:"))]
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_no_string_of_a_record_is_obeyed(opened, tmp_path, count):
     records = [attacked(two_arms(run_id=f"run-{number}", prompt=128 * 2**number)) for number in range(count)]
     browser = opened(*records, prompts=[ATTACK], notes=[ATTACK])
