@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pytest
 
-from kvbench.options import RELEVANT_ACROSS_RUNS
-
 if TYPE_CHECKING:
     from kvbench.records.run_record import RunRecord
     from kvbench.records.store import StoredRun
     from kvbench.testing import RegressionSession
 
 FIXTURE = "kvbench"
+RELEVANCE = 0.05  # `options.RELEVANT_ACROSS_RUNS`, said again: nothing of kvbench is loaded before a test asks
 
 _GATE: pytest.StashKey[RegressionSession] = pytest.StashKey()
 
@@ -122,7 +121,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--kvbench-relevance",
         type=_share,
-        default=RELEVANT_ACROSS_RUNS,
+        default=RELEVANCE,
         metavar="SHARE",
         help="Relative change that counts as none, either way. Default: %(default)s",
     )

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 # pytester forgets what an inner session imported, and numpy cannot be imported twice: all of it is here before.
+import kvbench.pytest_plugin
+from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.records.store import RECORD, find_runs
 
 ROOT = Path(__file__).parents[2]
@@ -268,6 +270,7 @@ class TestThePlugin:
         program += "print(*sorted(set(sys.modules) - old))"
         ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert {"kvbench", "kvbench.pytest_plugin"} == set(ended.stdout.split())
+        assert RELEVANT_ACROSS_RUNS == kvbench.pytest_plugin.RELEVANCE  # said twice for that reason
 
     def test_leaves_other_tests_alone(self, run_pytest: Pytest, pytester: pytest.Pytester) -> None:
         source = "import sys\n\ndef test_other():\n    assert 1\n"
