@@ -43,7 +43,7 @@ class OwnCachedModel(OwnModel, Protocol):
     """A model with a cache."""
 
     def new_cache(self, batch_size: int) -> Any:
-        """An empty cache for so many sequences: any object, which the model itself fills. See `OwnCache`."""
+        """An empty cache for so many sequences: any object, which the model itself fills (`OwnCache`)."""
 
     def __call__(self, ids: torch.Tensor, cache: Any = None) -> torch.Tensor:
         """With a cache, `ids` hold only the tokens that it lacks, and the call adds them to it.

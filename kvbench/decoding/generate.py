@@ -58,11 +58,11 @@ class Generate:
         self._processors = LogitsProcessorList([_Forcing(forced)] if forced else [])
 
     def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
-        """See `Decoder.prepare`."""
+        """Sets the attention and the seed."""
         self._setting.apply(self._model)
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """See `Decoder.run`. No passes are handed back: what `generate` submits is seen by a `PassRecorder` alone."""
+        """One call of `generate`. No passes are handed back: what it submits is seen by a `PassRecorder` alone."""
         prompt = batch.input_ids.shape[1]
         mask = batch.mask[:, :prompt] if batch.mask is not None else torch.ones_like(batch.input_ids)
         config = GenerationConfig(

@@ -103,14 +103,14 @@ class Loop(ABC):
         self._engine = engine
 
     def prepare(self, block: int | None) -> None:  # noqa: ARG002 - a real model does not drift by script
-        """See `Decoder.prepare`."""
+        """Sets the attention and the seed, and has gradients kept where a habit asks for them."""
         self._setting.apply(self._forward.model)
         if self._habits.gradients:
             for parameter in self._forward.model.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """See `Decoder.run`."""
+        """Decodes one pass after another, inside of what the arm sets: habits, a pinned backend, an engine."""
         with self._habits.context(), self._setting.pinned_backend(), self._engine.running(self._forward.model):
             return self._decode(batch, new_tokens, observer, stop_ids)
 

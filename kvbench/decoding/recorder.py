@@ -101,7 +101,7 @@ class CustomModelProbe(PassRecorder):
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """See `PassRecorder.unseen`."""
+        """What could only be told of the passes, and not seen."""
         return tuple(sorted(self._told))
 
     def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:

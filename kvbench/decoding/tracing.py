@@ -89,7 +89,7 @@ class TracingChooser:
     trace: Trace
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """See `Chooser.choose`."""
+        """What the chooser takes, (batch,), seen by the trace on the way."""
         token = self.chooser.choose(ids, logits)
         self.trace.see(logits, token)
         return token
@@ -106,11 +106,11 @@ class TracedDecoder:
     trace: Trace
 
     def prepare(self, block: int | None) -> None:
-        """See `Decoder.prepare`."""
+        """Prepares the decoder that is traced."""
         self.decoder.prepare(block)
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """See `Decoder.run`."""
+        """Decodes as the traced decoder does, and reads the trace at the end."""
         decoded = self.decoder.run(batch, new_tokens, observer, stop_ids)
         return replace(decoded, trace=self.trace.read())
 
@@ -127,11 +127,11 @@ class WatchedDecoder:
     trace: Trace
 
     def prepare(self, block: int | None) -> None:
-        """See `Decoder.prepare`."""
+        """Prepares the decoder that is watched."""
         self.decoder.prepare(block)
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """See `Decoder.run`."""
+        """Decodes as the watched decoder does, with a hook on the model while it lasts."""
         watching = _Watching(observer, self.trace)
         hook = self.model.register_forward_hook(watching.on_forward)
         try:

@@ -97,7 +97,7 @@ class OfferedText(OwnTokenizer):
         self._vocab_size = vocab_size
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:  # noqa: ARG002 - there are none
-        """See `OwnTokenizer.encode`."""
+        """Token ids of a text, by the model's own `encode`."""
         if not text:
             return []
         try:
@@ -113,7 +113,7 @@ class OfferedText(OwnTokenizer):
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:  # noqa: ARG002 - there are none
-        """See `OwnTokenizer.decode`; ids that it cannot write, which an untrained model does choose, by number."""
+        """The text of token ids; ids that it cannot write, which an untrained model does choose, by number."""
         try:
             return str(self._decode(list(ids)))
         except Exception:
@@ -127,11 +127,11 @@ class FoldedBytes(OwnTokenizer):
         self._vocab_size = vocab_size
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:  # noqa: ARG002 - there are none
-        """See `OwnTokenizer.encode`."""
+        """The bytes of a text in UTF-8, as token ids."""
         return [byte % self._vocab_size for byte in text.encode("utf-8", "replace")]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:  # noqa: ARG002 - there are none
-        """See `OwnTokenizer.decode`; ids that stand for no byte by number."""
+        """The text of bytes; ids that stand for no byte by number."""
         whole = self._vocab_size >= BYTES
         written = b"".join(bytes([token]) if whole and token < BYTES else f"<{token}>".encode() for token in ids)
         return written.decode("utf-8", "replace")

@@ -48,11 +48,11 @@ class Eager:
     replayed_bytes = 0
 
     def running(self, model: Any) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing is put in its place
-        """See `Engine.running`."""
+        """A context that changes nothing."""
         return nullcontext()
 
     def release(self) -> None:
-        """See `Engine.release`; it holds nothing."""
+        """Does nothing: it holds nothing."""
 
 
 PLAIN = Eager()
@@ -122,7 +122,7 @@ class Repeating(ABC):
 
     @contextmanager
     def running(self, model: Any) -> Iterator[None]:
-        """See `Engine.running`."""
+        """A context in which `model.forward` repeats what was prepared for a pass of the same shape."""
         instead = model.__dict__.get("forward")  # accelerate puts one there
         # Asked once: reading a signature takes a good part of a small model's step.
         self._signature = self._signature or signature_of(model)
@@ -139,7 +139,7 @@ class Repeating(ABC):
                 model.forward = instead
 
     def release(self) -> None:
-        """See `Engine.release`."""
+        """Gives up what was prepared for every shape."""
         self._repeats.clear()
 
     def _handing(self, cache: Any | None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Graph(Repeating):
         self._pool: Any = None
 
     def release(self) -> None:
-        """See `Engine.release`."""
+        """Gives up the graphs, and the memory pool that they share."""
         super().release()
         self._pool = None
 
