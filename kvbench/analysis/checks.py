@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.analysis.audits import audit_checks
-from kvbench.analysis.comparison import LEAST_BLOCKS, judge
+from kvbench.analysis.comparison import LEAST_BLOCKS
+from kvbench.analysis.output_verdict import judge
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement

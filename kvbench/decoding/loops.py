@@ -135,9 +135,11 @@ class Loop(ABC):
                 ids[:, length : length + len(message)] = message
                 length += len(message)
                 cache = self._after_interruption(cache, ids)
-            logits, made = self._next_logits(ids, batch, length, cache)
-            passes += made
-            token = self._chooser.choose(ids[:, :length], logits)
+            token = self._settled(index)
+            if token is None:
+                logits, made = self._next_logits(ids, batch, length, cache)
+                passes += made
+                token = self._chooser.choose(ids[:, :length], logits)
             if ending is not None:
                 token = ending.apply(token)
             ids[:, length] = token
@@ -167,6 +169,10 @@ class Loop(ABC):
     def _after_interruption(self, cache: Any | None, ids: torch.Tensor) -> Any | None:  # noqa: ARG002 - it stays
         return cache
 
+    def _settled(self, index: int) -> torch.Tensor | None:  # noqa: ARG002 - a cache has to see every token
+        """Token ids (batch,) that need no pass."""
+        return None
+
     @abstractmethod
     def _next_logits(
         self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None
@@ -186,6 +192,9 @@ class NoCacheLoop(Loop):
 
     def _submitted(self, context: int) -> int:
         return self._buckets.padded(context)
+
+    def _settled(self, index: int) -> torch.Tensor | None:
+        return self._chooser.settled(index)  # no pass needs another one
 
     def _begin(self, ids: torch.Tensor) -> None:
         self._places = torch.arange(ids.shape[1], device=ids.device)

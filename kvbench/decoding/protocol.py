@@ -80,6 +80,9 @@ class Chooser(Protocol):
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """`ids` (batch, context) and `logits` (batch, vocabulary) to token ids (batch,)."""
 
+    def settled(self, index: int) -> torch.Tensor | None:
+        """Token ids (batch,) at new token `index` when they stand whatever the logits are; None where logits decide."""
+
 
 class Decoder(Protocol):
     """One way of turning a batch of prompts into new tokens."""

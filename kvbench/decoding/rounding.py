@@ -1,97 +1,121 @@
-"""What rounding alone does to a model's logits: the baseline against itself, summed in other orders."""
+"""The same mathematics rounded otherwise: other shapes, another attention, and every product in another order."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.errors import KvbenchError, reason_of
-from kvbench.records.agreement_figures import TriedWay
 
 NOISE_PADDING = 3  # columns; odd, so that rows are laid out and blocked differently in every kernel
-Logits = list[torch.Tensor]  # one (batch, vocabulary) a step
-
-
-def rounding_noise(
-    follow: Callable[[PromptBatch, torch.Tensor, str | None], Logits],
-    batch: PromptBatch,
-    path: torch.Tensor,
-    reference: Sequence[torch.Tensor],
-    *,
-    takes_masks: bool,
-    second_attention: str | None,
-) -> tuple[TriedWay, ...]:
-    """The baseline's largest difference from itself in each way of summing that could be tried.
-
-    `follow` runs the baseline over a batch along a path (batch, steps), with another attention than its own when one is
-    named. The mathematics is the same in every way, so all that differs is rounding; nothing depends on a candidate.
-    `takes_masks` is whether the baseline's attention can leave padding out, `second_attention` an implementation of it
-    other than its own, None where there is none that fits.
-    """
-    found = []
-    for way in _ways(batch, path, takes_masks, second_attention):
-        try:
-            with way.order:
-                logits = follow(way.batch, way.path, way.attention)
-        except (KvbenchError, RuntimeError, ValueError, ImportError) as error:  # no such kernel, or no memory for it
-            found.append(TriedWay(way=way.name, max_abs=None, skipped=f"{type(error).__name__}: {reason_of(error)}"))
-            continue
-        difference = largest_difference(reference, [step[: len(path)] for step in logits])
-        if math.isfinite(difference):
-            found.append(TriedWay(way=way.name, max_abs=difference))
-        else:
-            found.append(TriedWay(way=way.name, max_abs=None, skipped="it gave logits that are not finite numbers"))
-    return tuple(found)
-
-
-def largest_difference(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> float:
-    """The largest absolute difference over all steps; not a number if any is not."""
-    # torch's max keeps a NaN, Python's would lose it.
-    return float(torch.stack([(a - b).abs().max() for a, b in zip(first, second, strict=True)]).max())
+SHUFFLE_SEED = 7
 
 
 @dataclass(frozen=True)
-class _Way:
+class OtherOrder:
+    """One way of computing what a model computes anyway, summed in another order.
+
+    `batch` turns a batch into the one that is submitted, whose first rows are the original's; `by_product` says that
+    the products themselves are reordered, whatever the shapes.
+    """
+
     name: str
-    batch: PromptBatch
-    path: torch.Tensor
+    batch: Callable[[PromptBatch], PromptBatch] = lambda batch: batch
     attention: str | None = None
-    order: AbstractContextManager[Any] = nullcontext()
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    by_product: bool = False
 
 
-def _ways(batch: PromptBatch, path: torch.Tensor, takes_masks: bool, second_attention: str | None) -> Iterator[_Way]:
-    """Other shapes make kernels split and sum differently, though often not by much; the others surely do."""
-    yield _Way("twice the rows", doubled(batch), path.repeat(2, 1))
+def other_orders(*, takes_masks: bool, second_attention: str | None) -> Iterator[OtherOrder]:
+    """Every way that can be tried: shapes make kernels split and sum differently, reordered products surely do.
+
+    `takes_masks` is whether the attention can leave padding out, `second_attention` an implementation of it other than
+    the arm's own, None where there is none that fits.
+    """
+    yield OtherOrder("sums from the other end", context=lambda: ReorderedProducts(_reversed), by_product=True)
+    yield OtherOrder("sums in a shuffled order", context=lambda: ReorderedProducts(_shuffled), by_product=True)
+    yield OtherOrder("twice the rows", doubled)
     if takes_masks:
-        yield _Way(f"{NOISE_PADDING} columns of padding", padded(batch), path)
+        yield OtherOrder(f"{NOISE_PADDING} columns of padding", padded)
     if second_attention is not None:
-        yield _Way(f"{second_attention} attention", batch, path, second_attention)
-    yield _Way("sums from the other end", batch, path, order=FromTheOtherEnd())
+        yield OtherOrder(f"{second_attention} attention", attention=second_attention)
 
 
-class FromTheOtherEnd(TorchFunctionMode):
-    """Within it every linear layer adds up its products in the opposite order; no weight is changed."""
+class ReorderedProducts(TorchDispatchMode):
+    """Within it every product of matrices and every attention score is summed in another order.
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called by torch for every operation."""
-        if func is functional.linear and _plain(args[:2]):
-            args = (args[0].flip(-1), args[1].flip(-1), *args[2:])
-        elif func is torch.addmm and _plain(args[1:3]):  # GPT-2's layers
-            args = (args[0], args[1].flip(-1), args[2].flip(0), *args[3:])
-        return func(*args, **(kwargs or {}))
+    `order` gives the indices of so many summands in their new order. It acts on torch's operators, so that `x @ W`,
+    `einsum`, a linear layer of any class and a convolution are reordered alike. No weight is changed; the packed
+    tensors of a quantiser are left alone.
+    """
+
+    def __init__(self, order: Callable[[int], torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._order = order
+        self._known: dict[tuple[int, torch.device], torch.Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch for every operator."""
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        if name in _COMPOSED:
+            with self:  # its products come back to this method one by one
+                return func.decompose(*args, **kwargs)
+        place = _PRODUCTS.get(name)
+        if place is not None and _plain(args[place], args[place + 1]):
+            first, second = args[place], args[place + 1]
+            order = self._indices(first.shape[-1], first.device)
+            across = -1 if name == "linear" or second.ndim == 1 else -2
+            moved = (first.index_select(-1, order), second.index_select(second.ndim + across, order))
+            args = (*args[:place], *moved, *args[place + 2 :])
+        elif name.startswith("_scaled_dot_product") and _plain(args[0], args[1]):
+            order = self._indices(args[0].shape[-1], args[0].device)
+            args = (args[0].index_select(-1, order), args[1].index_select(-1, order), *args[2:])
+        elif name == "convolution" and _plain(args[0], args[1]) and args[8] == 1:
+            order = self._indices(args[0].shape[1], args[0].device)
+            args = (args[0].index_select(1, order), args[1].index_select(1, order), *args[2:])
+        return func(*args, **kwargs)
+
+    def _indices(self, count: int, device: torch.device) -> torch.Tensor:
+        key = (count, device)
+        if key not in self._known:
+            self._known[key] = self._order(count).to(device)
+        return self._known[key]
 
 
-def _plain(operands: Sequence[Any]) -> bool:
-    """Two tensors of numbers, not the packed ones of a quantiser."""
-    return len(operands) == 2 and all(type(each) in (torch.Tensor, torch.nn.Parameter) for each in operands)
+# Where the first of the two factors stands among an operator's arguments.
+_PRODUCTS = {
+    "mm": 0, "bmm": 0, "mv": 0, "dot": 0, "linear": 0, "addmm": 1, "baddbmm": 1, "addmv": 1, "_grouped_mm": 0,
+}  # fmt: skip
+# Operators that are made of these; in inference mode they arrive whole.
+_COMPOSED = (
+    "matmul",
+    "einsum",
+    "scaled_dot_product_attention",
+    "conv1d",
+    "conv2d",
+    "bilinear",
+    "tensordot",
+    "chain_matmul",
+)
+
+
+def _reversed(count: int) -> torch.Tensor:
+    return torch.arange(count - 1, -1, -1)
+
+
+def _shuffled(count: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SHUFFLE_SEED + count))
+
+
+def _plain(*operands: Any) -> bool:
+    """Tensors of floating numbers, not the packed ones of a quantiser."""
+    return all(type(each) in (torch.Tensor, torch.nn.Parameter) and each.is_floating_point() for each in operands)
 
 
 def doubled(batch: PromptBatch) -> PromptBatch:

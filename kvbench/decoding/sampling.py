@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,21 +63,40 @@ class Sampler:
             return scores.argmax(dim=-1)
         return torch.multinomial(scores.softmax(dim=-1), num_samples=1).squeeze(1)
 
+    def settled(self, index: int) -> None:
+        """None: every token depends on its scores."""
 
-@dataclass
+
 class Forced:
     """Follows a given path and keeps the logits it was shown: how two arms are compared on the same tokens.
 
-    `path` is (batch, steps); `logits` collects one (batch, vocabulary) tensor a step, in float32 or the wider type.
+    `path` is (batch, new tokens). `logits` collects one (batch, vocabulary) tensor for each of `steps`, the compared
+    indices in ascending order (None: every one), in the model's type.
     """
 
-    path: torch.Tensor
-
-    def __post_init__(self) -> None:
+    def __init__(self, path: torch.Tensor, steps: Sequence[int] | None = None) -> None:
+        self.path = path
+        self.steps = tuple(range(path.shape[1]) if steps is None else steps)
         self.logits: list[torch.Tensor] = []
+        self._next = 0
+
+    @property
+    def length(self) -> int:
+        """New tokens up to and with the last compared one: further than that nobody need follow."""
+        return self.steps[-1] + 1
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - the protocol's shape
         """The path's next token ids (batch,)."""
-        # A copy: an engine that repeats a pass writes the next logits to the same place.
-        self.logits.append(logits.detach().to(torch.promote_types(logits.dtype, torch.float32), copy=True))
-        return self.path[:, len(self.logits) - 1]
+        index = self._next
+        self._next += 1
+        if index in self.steps:
+            # A copy: an engine that repeats a pass writes the next logits to the same place.
+            self.logits.append(logits.detach().to("cpu", copy=True))
+        return self.path[:, index]
+
+    def settled(self, index: int) -> torch.Tensor | None:
+        """The path's token ids (batch,) at an index that is not compared: they stand without any logits."""
+        if index in self.steps:
+            return None
+        self._next = index + 1
+        return self.path[:, index]

@@ -94,6 +94,9 @@ class TracingChooser:
         self.trace.see(logits, token)
         return token
 
+    def settled(self, index: int) -> None:
+        """None: every token is traced."""
+
 
 @dataclass(frozen=True)
 class TracedDecoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Self
 
 from kvbench.records.part import Part, SeriesPoint, figure
 
@@ -21,6 +21,7 @@ class AgreementStep(SeriesPoint):
     WHY_NULL = MappingProxyType({"*": "the logits of such a step are not finite numbers"})
 
     step: int = figure("new token", "index", "none", "Index of the new token; 0 is the prefill's.")
+    batch: int = figure("batch", "index", "none", "Place of the batch in the run's order.", default=0)
     max_abs_logit_diff: float | None = figure(
         "largest difference", "logits", "lower", "Largest absolute difference of two logits."
     )
@@ -37,6 +38,13 @@ class AgreementStep(SeriesPoint):
     top2_margin: float | None = figure(
         "lead", "logits", "none", "The baseline's best logit less its second best, the smallest over the rows."
     )
+    error_ratio: float | None = figure(
+        "error over rounding's",
+        "times",
+        "lower",
+        "Root mean square of the arm's error over that of rounding, the largest over the rows.",
+        default=None,
+    )
 
 
 class NoiseWay(Part):
@@ -51,11 +59,43 @@ class NoiseWay(Part):
     skipped: str = ""
 
 
-class TriedWay(NoiseWay):
-    """The same as it was tried, before it is known what the difference is relative to."""
+class ErrorFigures(Part):
+    """How large an arm's error is, in multiples of the error that rounding makes at the same steps and rows.
 
-    noise_rel: float | None = None
-    max_abs: float | None = None
+    An error is the root mean square, over the vocabulary, of the logits' difference from a reference: the same model
+    recomputed in the type `reference`, or, where that is empty, the first arm itself. Rounding's own error is that of
+    plain recompute, in the usual order of summing and in others. Errors of many steps and rows are put together as the
+    root mean square of their ratios.
+    """
+
+    WHY_NULL = MappingProxyType({"first_arm_ratio": "the first arm is itself what the others are held against"})
+
+    reference: str
+    ratio: float = figure("error over rounding's", "times", "lower", "Over all steps, rows and batches compared.")
+    samples: int = figure("samples", "count", "none", "Steps times rows, over all batches.")
+    first_arm_ratio: float | None = figure("first arm's", "times", "lower", "The same of the first arm.")
+    sequence_ratio: float = figure("worst sequence", "times", "lower", "Over the steps of the worst sequence.")
+    sequence: int = figure("worst sequence", "index", "none", "Place in the list of prompts.")
+    sequence_samples: int = figure("steps of the worst sequence", "count", "none", "Compared steps of it.")
+    step_ratio: float = figure("worst step", "times", "lower", "At the worst step of any sequence.")
+    step: int = figure("worst step", "index", "none", "Index of its new token.")
+    step_sequence: int = figure("worst step's sequence", "index", "none", "Place in the list of prompts.")
+    larger_steps: int = figure(
+        "steps with a larger error", "count", "lower", "Of the samples, those whose error is larger than rounding's."
+    )
+
+
+class RoutingFigures(Part):
+    """Where the routers of a mixture of experts, at near-ties, would have chosen other experts than the reference's.
+
+    Everything compared computes with the experts that the reference chose, so that this is not taken for a fault.
+    """
+
+    choices: int = figure("choices", "count", "none", "Layers times steps and rows at which a router was looked at.")
+    flips: int = figure("other choices", "count", "lower", "Of them, those where the arm's own choice was another.")
+    step: int = figure("first of them", "index", "higher", "New token at which an arm's router first chose others.")
+    layer: int = figure("its layer", "index", "none", "Layer of that router.")
+    sequence: int = figure("its sequence", "index", "none", "Place in the list of prompts.")
 
 
 class RoundTripFigures(Part):
@@ -94,8 +134,8 @@ class RoundTrip(RoundTripFigures):
 class AgreementFigures:
     """Teacher-forced comparison of a candidate arm with the baseline on one token path: what `Agreement` rests on.
 
-    Differences are over the last position's logits of every step checked. `noise_abs` is the baseline's own difference
-    when the same prefixes are summed in other orders, the largest of `noise_ways`: what rounding alone does here.
+    Differences are over the last position's logits of every step compared, over all batches. `noise_rel` is the
+    baseline's own difference when the same prefixes are summed in other orders, the largest of `noise_ways`.
     """
 
     candidate_arm: int
@@ -104,19 +144,26 @@ class AgreementFigures:
     max_rel_logit_diff: float | None
     kl: float | None
     argmax_flips: int
-    noise_abs: float | None
     noise_rel: float | None
-    first_divergence: int | None  # the first new token that differs, of the sequence that decides
-    divergence_sequence: int | None
-    top2_margin: float | None  # baseline's, at that token
+    noise_abs: float | None = None
+    error: ErrorFigures | None = None  # None: rounding's own error could not be measured in this type
+    batches: int = 1
+    first_divergence: int | None = None  # the first new token that differs, of the sequence that decides
+    divergence_sequence: int | None = None
+    top2_margin: float | None = None  # baseline's, at that token
+    # By how much, over the largest logit, a free run contradicts there what the same arm computes on the common path.
+    unexplained_rel: float | None = None
+    drawn_apart: float = 0.0  # the largest chance that one draw tips between the two arms
     dtype: str = "float32"
     sampled: bool = False  # whether the free runs draw their tokens
     penalised: bool = False  # whether they choose by scores other than the logits
-    top2_margin_rel: float | None = None  # over the largest logit of the path
     by_step: tuple[AgreementStep, ...] = ()
     noise_ways: tuple[NoiseWay, ...] = ()
+    routing: RoutingFigures | None = None  # None: no router of either arm chose otherwise
     round_trips: tuple[RoundTripFigures, ...] = ()  # of the two arms those whose caches are quantised
     compared_tokens: int = 0  # steps times rows
+    without_reference: str = ""  # why there is no model in a wider type to hold the arms against, where one was wanted
+    not_finite: tuple[int, ...] = ()  # arms some of whose logits are infinite or no numbers
 
 
 class Agreement(Part):
@@ -139,6 +186,8 @@ class Agreement(Part):
             "verdict": (
                 "agreement was not checked, not judged, or is neither equality nor a fault: its detail says which"
             ),
+            "routing": "no router chose otherwise than the reference's, or there is none",
+            "error": "rounding's own error was not measured: its detail says what the verdict rests on",
             "*": "agreement was not checked, or not judged: its detail says why",
         }
     )
@@ -182,6 +231,9 @@ class Agreement(Part):
     divergence_sequence: int | None = figure(
         "prompt of the divergence", "index", "none", "Place in the list of prompts.", default=None
     )
+    error: ErrorFigures | None = None
+    routing: RoutingFigures | None = None
+    batches: int | None = figure("batches compared", "count", "none", "Of the run's.", default=None)
     differs_by: str = ""  # the cause of a difference that is known, beyond rounding and meant: "quantised cache"
     round_trips: tuple[RoundTrip, ...] = ()
 
@@ -211,6 +263,12 @@ class ReferenceDistance(Part):
     kl: float | None = figure(
         "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
     )
-    argmax_flips: int = figure(
+    argmax_flips: int | None = figure(
         "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one."
     )
+
+    @classmethod
+    def failed(cls, arm: int, dtype: str, device: str, why: str) -> Self:
+        """The distance of an arm from a reference that could not be computed."""
+        unknown = dict.fromkeys(("max_abs_logit_diff", "max_rel_logit_diff", "kl", "argmax_flips"))
+        return cls(arm=arm, dtype=dtype, device=device, steps=0, **unknown).because({"*": why})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,62 +12,82 @@ from typing import Any
 import torch
 
 from kvbench.capabilities import QUANTIZATIONS, takes_masks
-from kvbench.decoding.agreement import (
-    FEW_STEPS,
-    Compared,
-    common_path,
-    compare,
-    divergences,
-    follow,
-    overall,
-    step_figures,
-)
-from kvbench.decoding.forward import Forward
+from kvbench.decoding.agreement import Compared, Logits, compare, distances, follow
+from kvbench.decoding.compared_steps import BLOCK, Edges
+from kvbench.decoding.forward import forward_of
 from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
 from kvbench.decoding.settings import SessionSettings
+from kvbench.errors import reason_of
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
 from kvbench.passes import Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.untimed import UntimedPass
 from kvbench.running.model_on_device import ModelOnDevice
-from kvbench.running.preconditions import reference_device
+from kvbench.running.preconditions import fits_beside_itself, reference_device
 from kvbench.running.torch_session import TorchSession
 
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
+# What rounds less; of quantised weights there is nothing wider.
+WIDER = {"float16": "float32", "bfloat16": "float32", "float32": "float64"}
+CROSSED = ("original_max_position_embeddings", "max_position_embeddings")  # of rotary embeddings that change there
 
 
-def agreement(session: TorchSession, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:
-    """Compare a candidate arm with the first arm on one token path; `passes` are the arms' untimed passes."""
-    baseline, judged = passes[0].tokens, passes[candidate].tokens
-    figures = compare(_compared(session), candidate, baseline, judged, _extent(session))
+def agreements(
+    session: TorchSession, passes: Sequence[UntimedPass], tell: Callable[[int, int], None]
+) -> list[AgreementFigures]:
+    """Every arm but the first compared with the first on its token path; `passes` are the arms' untimed passes."""
+    with _wide_model(session) as wide:
+        found = compare(_compared(session, wide), [each.tokens for each in passes], tell)
     sampling = session.plan.config.sampling
-    return replace(figures, sampled=not is_greedy(sampling), penalised=sampling.repetition_penalty != 1.0)
+    sampled, penalised = not is_greedy(sampling), sampling.repetition_penalty != 1.0
+    return [replace(figures, sampled=sampled, penalised=penalised) for figures in found]
 
 
 def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[ReferenceDistance]:
     """How far every arm is from the same model in the type of `check.reference`.
 
-    There is one path for all arms, the one that shows the first divergence of any.
+    A model that cannot compute in that type fails here alone: what is known of the arms stands without it.
     """
-    wanted, run, model = session.plan.config.check.reference, _compared(session), session.model
-    found = [each for arm in passes[1:] for each in divergences(passes[0].tokens, arm.tokens)]
-    earliest = min(found, key=lambda each: each.step, default=None)
-    number, path = common_path(run, passes[0].tokens, earliest, _extent(session))
+    wanted, model = session.plan.config.check.reference, session.model
     device = reference_device(wanted, model.loaded.facts, model.device)
-    wide = widened(model.loaded.model, DTYPES[wanted], device)
+    arms = range(len(passes))
     try:
-        return reference_distances(run, wide, range(len(passes)), number, path, session.prepared.interruptions)
+        wide = widened(model.loaded.model, DTYPES[wanted], device)
+        run = _compared(session, wide)
+        return distances(run, [each.tokens for each in passes], wanted, device.type)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        why = f"{type(model.loaded.model).__name__} cannot compute in {wanted}: {reason_of(error)}"
+        return [ReferenceDistance.failed(arm, wanted, device.type, why) for arm in arms]
     finally:
-        del wide
+        wide = None
         session.meter.reset()
 
 
-def _compared(session: TorchSession) -> Compared:
+@contextmanager
+def _wide_model(session: TorchSession) -> Iterator[Any | None]:
+    """The model in a type that rounds less, where there is one and room for it; None elsewhere."""
+    model = session.model
+    wanted = WIDER.get(str(model.loaded.model.dtype).removeprefix("torch."))
+    quantised = session.plan.config.model.quantization != "none" or getattr(model.loaded.model, "is_quantized", False)
+    if wanted is None or (wanted == "float64" and model.device.type == "mps"):
+        yield None
+        return
+    if quantised or model.is_spread or not fits_beside_itself(wanted, model):
+        yield None
+        return
+    try:
+        yield widened(model.loaded.model, DTYPES[wanted], model.device)
+    finally:
+        session.meter.reset()
+
+
+def _compared(session: TorchSession, wide: Any | None) -> Compared:
     plan, model, decoders = session.plan, session.model, session.decoders
     arithmetic = QUANTIZATIONS[plan.config.model.quantization].arithmetic
+    interruptions = session.prepared.interruptions
     return Compared(
         batches=session.batches,
         batch_members=session.batches.members,
@@ -74,11 +95,40 @@ def _compared(session: TorchSession) -> Compared:
         caches=[arm.cache for arm in plan.arms],
         # A model of one's own is handed no mask.
         takes_masks=not model.is_own and takes_masks(plan.arms[0].attention, model.device.type),
-        inserts=bool(session.prepared.interruptions.message_ids),
+        vocabulary=model.loaded.facts.vocab_size or 1,
+        edges=_edges(session),
+        whole=plan.config.check.agreement != "few",
+        context=interruptions.context,
         decoder=decoders.plain,
         unprepared=decoders.unprepared,
         round_trip=decoders.round_trip,
         second_attention=partial(_second_attention, model, plan.arms[0].attention),
+        wider=None if wide is None else partial(recomputed, wide, interruptions),
+        wider_dtype="" if wide is None else str(wide.dtype).removeprefix("torch."),
+        models=[each for each in (model.loaded.model, wide) if each is not None],
+        experts=model.loaded.facts.experts or 0,
+        repeats=[arm.repeats for arm in plan.arms],
+        # The passes after an interruption are what an interrupted arm is about.
+        wanted_steps=tuple(later for step in interruptions.steps for later in (step, step + 1)),
+    )
+
+
+def _edges(session: TorchSession) -> Edges:
+    """Where the arms of a run may begin to compute otherwise: windows, changing rotary embeddings, buckets, chunks."""
+    plan, model = session.plan, session.model
+    config = model.loaded.model.config
+    text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rotary = getattr(text_config, "rope_parameters", None) or {}
+    found = [
+        getattr(text_config, name, None) for name in ("sliding_window", "attention_chunk_size", "attention_window_size")
+    ]
+    if isinstance(rotary, dict):
+        found += [getattr(text_config, name, None) for name in CROSSED]
+        found += [rotary.get("original_max_position_embeddings")]
+    sizes = [BLOCK, *(arm.bucket for arm in plan.arms), plan.config.workload.prefill_chunk]
+    return Edges(
+        frozenset(length for length in found if isinstance(length, int) and length > 0),
+        frozenset(size for size in sizes if size and size > 1),
     )
 
 
@@ -91,14 +141,6 @@ def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> s
     scores = rows * (model.loaded.facts.attention_heads or 0) * length**2
     fits = scores * EAGER_BYTES < free_bytes(model.device) / 2
     return "eager" if scores and fits else None
-
-
-def _extent(session: TorchSession) -> int | None:
-    """How many steps are compared; None for all."""
-    if session.plan.config.check.agreement != "few":
-        return None
-    # The passes after an interruption are what an interrupted arm is about.
-    return max(FEW_STEPS, *(step + 2 for step in session.prepared.interruptions.steps), 0)
 
 
 def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
@@ -114,51 +156,21 @@ def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
         made[id(tensor)] = torch.nn.Parameter(wide, requires_grad=False) if is_weight else wide
     wide_model = copy.deepcopy(model, made)  # takes what was made here instead of copying the narrow tensors
     wide_model.config.dtype = dtype
+    if dtype == torch.float64 and hasattr(wide_model, "set_experts_implementation"):
+        wide_model.set_experts_implementation("eager")  # torch has no grouped products in double
     return wide_model
 
 
-def reference_distances(
-    run: Compared,
-    model: Any,
-    arms: Iterable[int],
-    number: int,
-    path: torch.Tensor,
-    interruptions: Interruptions,
-) -> list[ReferenceDistance]:
-    """How far each arm's logits are from those of recomputing with `model`, a `widened` one, along one path.
-
-    `number` is the batch's; `path` is (batch, steps).
-    """
-    batch = run.batches[number]
+def recomputed(model: Any, interruptions: Interruptions, batch: PromptBatch, forced: Forced) -> Logits:
+    """The logits of recomputing with a `widened` model along a path, wherever the model is."""
     device = next(model.parameters()).device
-    forced = Forced(path.to(device))
     attention = str(model.config._attn_implementation)
     if attention != "sdpa":  # other kernels may not exist in a wide type, eager attention does
         attention = "eager"
     setting = SessionSettings("auto", attention, 0)
-    loop = NoCacheLoop(Forward(model), forced, setting, 0, interruptions=interruptions)
-    reference = follow(loop, forced, _moved(batch, device))
-    return [_distance(run, arm, batch, path, reference, model, device) for arm in arms]
-
-
-def _distance(
-    run: Compared,
-    arm: int,
-    batch: PromptBatch,
-    path: torch.Tensor,
-    reference: Sequence[torch.Tensor],
-    model: Any,
-    device: torch.device,
-) -> ReferenceDistance:
-    forced = Forced(path)
-    steps = step_figures(reference, follow(run.decoder(arm, forced), forced, batch))
-    return ReferenceDistance(
-        arm=arm,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=device.type,
-        steps=path.shape[1],
-        **overall(steps),
-    )
+    moved = Forced(forced.path.to(device), forced.steps)
+    loop = NoCacheLoop(forward_of(model), moved, setting, 0, interruptions=interruptions)
+    return follow(loop, moved, _moved(batch, device))
 
 
 def _moved(batch: PromptBatch, device: torch.device) -> PromptBatch:

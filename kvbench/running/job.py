@@ -107,9 +107,10 @@ class _Job:
     def _agreements(self, phase: str) -> None:
         if self.plan.config.check.agreement == "none":
             return
-        for candidate in self.arms[1:]:
-            self.emit(Progress(phase, candidate - 1, len(self.arms) - 1))
-            self.emit(self.untimed.agreement(self.session, candidate, self.passes))
+        if len(self.arms) > 1:
+            tell = lambda done, total: self.emit(Progress(phase, done, total))  # noqa: E731
+            for figures in self.untimed.agreements(self.session, self.passes, tell):
+                self.emit(figures)
         if self.plan.config.check.reference != "none":
             self.emit(Progress("reference", 0, None))
             for distance in self.untimed.references(self.session, self.passes):

@@ -232,6 +232,11 @@ def reference_device(wanted: str, facts: ModelFacts, device: torch.device) -> to
     return device if has_type and _reference_bytes(wanted, facts) <= free_bytes(device) else torch.device("cpu")
 
 
+def fits_beside_itself(wanted: str, model: ModelOnDevice) -> bool:
+    """Whether a copy of the model in a wider type has room on its own device."""
+    return _reference_bytes(wanted, model.loaded.facts) <= free_bytes(model.device)
+
+
 def _reference_bytes(wanted: str, facts: ModelFacts) -> int:
     return int((facts.parameters or 0) * DTYPE_BYTES[wanted] * REFERENCE_ROOM)
 

@@ -324,10 +324,14 @@ def _kv_bytes(session: ScriptedSession, arm: int, tokens: int, rows: int) -> int
     return cache_bytes(session.facts, spec.cache, rows, tokens, prompt=tokens, length=length) or 0
 
 
-def _agreement(session: ScriptedSession, candidate: int, passes: Sequence[UntimedPass]) -> AgreementFigures:  # noqa: ARG001 - as torch's
-    """Both arms read from one script, so their figures are equal by construction."""
+def _agreements(
+    session: ScriptedSession, passes: Sequence[UntimedPass], tell: Callable[[int, int], None]
+) -> list[AgreementFigures]:
+    """All arms read from one script, so their figures are equal by construction."""
+    tell(0, 1)
     steps = min(len(ids) for ids in passes[0].tokens)
-    return AgreementFigures(candidate, steps, 0.0, 0.0, 0.0, 0, 0.0, 0.0, None, None, None)
+    candidates = range(1, len(session.plan.arms))
+    return [AgreementFigures(arm, steps, 0.0, 0.0, 0.0, 0, noise_rel=0.0, noise_abs=0.0) for arm in candidates]
 
 
 def _refused(*_: Any) -> Any:
@@ -383,7 +387,7 @@ UNTIMED = Untimed(
     shapes=lambda _: Shapes({}),  # no tensors, no shapes
     pass_of=_pass_of,
     traced_pass=_refused,
-    agreement=_agreement,
+    agreements=_agreements,
     references=_refused,
     other_attentions=_other_attentions,
     device_state=lambda _: (None, None),

@@ -79,8 +79,9 @@ class Untimed:
     pass_of: Callable[[Any, int], UntimedPass]
     # An arm over every batch, with the confidence of each new token observed instead of its time.
     traced_pass: Callable[[Any, int], TracedPass]
-    # A candidate arm against the first arm on one token path, given the untimed passes of all arms.
-    agreement: Callable[[Any, int, Sequence[UntimedPass]], AgreementFigures]
+    # Every arm but the first against the first on its token path, given the untimed passes of all arms; calls
+    # `tell(done, total)` on the way.
+    agreements: Callable[[Any, Sequence[UntimedPass], Callable[[int, int], None]], Sequence[AgreementFigures]]
     # How far every arm is from the same model in the type of `check.reference`, given their untimed passes.
     references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance]]
     # One attention besides the arm's own that can decode it, or none.

@@ -16,7 +16,7 @@ from kvbench.models.devices import resolve
 from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own import load_own
 from kvbench.plan import Plan
-from kvbench.running.arm_agreement import agreement, references
+from kvbench.running.arm_agreement import agreements, references
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.outputs import shapes, show_text, traced_pass
 from kvbench.running.pass_memory import capacity, pass_of, peak_of
@@ -33,7 +33,7 @@ UNTIMED = Untimed(
     shapes=shapes,
     pass_of=pass_of,
     traced_pass=traced_pass,
-    agreement=agreement,
+    agreements=agreements,
     references=references,
     other_attentions=other_attentions,
     device_state=lambda session: (session.meter.device_allocations(), session.meter.outside_bytes()),

@@ -4,43 +4,77 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
-from kvbench.analysis.comparison import judge
+from kvbench.analysis.output_verdict import judge
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import compare, follow
+from kvbench.decoding.agreement import Compared, compare, follow
+from kvbench.decoding.compared_steps import Edges
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.settings import SessionSettings
+from kvbench.models.checkpoint import DTYPES
 from kvbench.models.signature import library_cache
-from kvbench.records.agreement_figures import Agreement
+from kvbench.passes import UNINTERRUPTED
+from kvbench.records.agreement_figures import Agreement, AgreementFigures
+from kvbench.running.arm_agreement import WIDER, recomputed, widened
 
 NEW_TOKENS = 8
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
 
 
 class Pair:
-    """A recompute loop and a candidate, as a session offers them."""
+    """A recompute loop and a candidate over batches of prompts, as a session offers them."""
 
-    takes_masks = True
-    inserts = False
     caches: Sequence[str] = ("dynamic", "dynamic")
 
-    def __init__(self, model: Any, candidate: Callable[..., Loop], prompts: Sequence[Sequence[int]] = PROMPTS) -> None:
+    def __init__(
+        self,
+        model: Any,
+        candidate: Callable[..., Loop],
+        prompts: Sequence[Sequence[int]] = PROMPTS,
+        *,
+        batch_size: int | None = None,
+        new_tokens: int = NEW_TOKENS,
+        **compared: Any,
+    ) -> None:
         self._model = model
         self._own_attention = str(model.config._attn_implementation)
         self._loops: list[Callable[..., Loop]] = [NoCacheLoop, candidate]
-        self.batch_members = (tuple(range(len(prompts))),)
-        self.batches = (make_batch(0, prompts, NEW_TOKENS, torch.device("cpu")),)
-        self.dtype = str(model.dtype).removeprefix("torch.")
-
-    def second_attention(self, batch: PromptBatch) -> str | None:
-        return "eager" if self._own_attention == "sdpa" else None
+        self._new_tokens = new_tokens
+        size = batch_size or len(prompts)
+        members = [tuple(range(len(prompts)))[begin : begin + size] for begin in range(0, len(prompts), size)]
+        batches = [
+            make_batch(number, [prompts[index] for index in some], new_tokens, torch.device("cpu"))
+            for number, some in enumerate(members)
+        ]
+        dtype = str(model.dtype).removeprefix("torch.")
+        wide = widened(model, DTYPES[WIDER[dtype]], torch.device("cpu")) if dtype in WIDER else None
+        self.compared = Compared(
+            batches=batches,
+            batch_members=members,
+            dtype=dtype,
+            caches=self.caches,
+            takes_masks=True,
+            vocabulary=int(model.config.vocab_size),
+            edges=Edges(),
+            whole=True,
+            context=UNINTERRUPTED.context,
+            decoder=self.decoder,
+            unprepared=self.decoder,  # there are no engines here
+            round_trip=self.round_trip,
+            second_attention=lambda _: "eager" if self._own_attention == "sdpa" else None,
+            wider=None if wide is None else partial(recomputed, wide, UNINTERRUPTED),
+            wider_dtype=WIDER.get(dtype, ""),
+        )
+        self.compared = replace(self.compared, **compared)
 
     def decoder(
         self, arm: int, forced: Forced | None = None, *, attention: str | None = None, exact: bool = False
@@ -48,23 +82,28 @@ class Pair:
         setting = SessionSettings(attention or "auto", self._own_attention, 0)
         return self._loops[arm](Forward(self._model), forced or Sampler(SamplingConfig()), setting, 0)
 
-    unprepared = decoder  # there are no engines here
-
-    def round_trip(self, arm: int, forced: Forced) -> None:
+    def round_trip(self, arm: int, forced: Forced) -> Any:
         return None
 
     def tokens(self, arm: int) -> list[list[int]]:
-        decoder = self.decoder(arm)
-        decoder.prepare(None)
-        ids: list[list[int]] = decoder.run(self.batches[0], NEW_TOKENS, Unobserved()).new_ids.tolist()
+        ids: list[list[int]] = []
+        for batch in self.compared.batches:
+            decoder = self.decoder(arm)
+            decoder.prepare(None)
+            ids += decoder.run(batch, self._new_tokens, Unobserved()).new_ids.tolist()
         return ids
 
+    def figures(self, *tokens: Sequence[Sequence[int]]) -> AgreementFigures:
+        """The comparison of both arms' free runs, or of the tokens that are taken for them."""
+        (found,) = compare(self.compared, tokens or (self.tokens(0), self.tokens(1)), lambda *_: None)
+        return found
+
     def judged(self) -> Agreement:
-        return judge(compare(self, 1, self.tokens(0), self.tokens(1), None))
+        return judge(self.figures())
 
     def logits(self, arm: int, path: torch.Tensor) -> list[torch.Tensor]:
         forced = Forced(path)
-        return follow(self.decoder(arm, forced), forced, self.batches[0])
+        return follow(self.decoder(arm, forced), forced, self.compared.batches[0])
 
 
 class Sabotaged(CachedLoop):

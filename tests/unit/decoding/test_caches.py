@@ -9,10 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, cache_utils
 
-from kvbench.analysis.comparison import judge
 from kvbench.capabilities import CACHES, group_size
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import compare
 from kvbench.decoding.caches import CacheMaker, host_bytes, logical_bytes, repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
@@ -24,7 +22,6 @@ from kvbench.errors import ModelUnavailable
 from kvbench.model_costs import cache_bytes, quantised_conflict
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
-from kvbench.records.agreement_figures import Agreement
 from tests.unit.decoding.agreement_pairs import Pair
 
 pytestmark = pytest.mark.versions
@@ -196,8 +193,8 @@ class QuantisedPair(Pair):
                 made.spoil = spoil
             return made
 
-        super().__init__(model, candidate)
         self.caches = ("none", kind)
+        super().__init__(model, candidate)
 
     def round_trip(self, arm: int, forced: Forced) -> Any:
         if arm == 0:
@@ -206,9 +203,6 @@ class QuantisedPair(Pair):
         caches = CacheMaker(forward, self._kind, round_trip=True)
         loop: Decoder = CachedLoop(forward, forced, SessionSettings("auto", self._own_attention, 0), 0, caches=caches)
         return loop, lambda found: found.cache.worst_steps()
-
-    def judged(self) -> Agreement:
-        return judge(compare(self, 1, self.tokens(0), self.tokens(1), None))
 
 
 class _Spoiled(CachedLoop):

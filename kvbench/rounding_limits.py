@@ -1,0 +1,45 @@
+"""How large a difference of logits rounding can be held responsible for: the numbers that every verdict goes by."""
+
+from __future__ import annotations
+
+import math
+
+# Of one number: the distance from 1 to the next larger one, relative. A logit cannot be told more finely, so rounding
+# is never taken to be less, even where every way tried gave the same bits. float64 models have float32's, because
+# transformers' norms and rotary tables are float32 whatever the rest is; 8-bit activations are 127 steps of a row's
+# largest.
+RESOLUTION = {"float64": 2**-23, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7, "int8": 1 / 127}
+
+# The largest relative difference that a sound computation in such a type was seen to make over 64 steps (7e-6, 4e-3
+# and 3e-2), with room. Another order of summing that lies beyond is another computation: padding that a model takes
+# for text, for instance.
+OUTER_GATE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1, "int8": 1e-1}
+
+# Where the error of rounding is measured against the same model in a wider type, an arm's may be so many times as
+# large: at one step, and over many together. A sound cached step has 0.6 to 1.3 times the error of recompute over a run
+# and up to 2.4 at its worst step, since other kernels round otherwise; a fault of three times rounding's own size makes
+# it 3.2 (tests/benchmarks/judge.py).
+RATIO_OF_MANY = 1.6
+RATIO_OF_ONE = 2.9
+# Without a wider type only the other orders of summing are there to go by. A recurrence that is computed in one scan or
+# step by step differs by up to 8 times what they do.
+UNMEASURED = 4.0
+
+
+def allowed_ratio(samples: int, *, measured: bool = True) -> float:
+    """How many times rounding's own error the root mean square of so many errors may be.
+
+    `measured` is whether both were measured against the same model in a wider type.
+    """
+    allowed = RATIO_OF_MANY + (RATIO_OF_ONE - RATIO_OF_MANY) / math.sqrt(samples)
+    return allowed if measured else UNMEASURED * allowed
+
+
+def resolution(dtype: str) -> float:
+    """The relative distance of two numbers of a type; of an unknown one bfloat16's."""
+    return RESOLUTION.get(dtype, RESOLUTION["bfloat16"])
+
+
+def outer_gate(dtype: str) -> float:
+    """The largest relative difference that is taken for rounding in a type; in an unknown one bfloat16's."""
+    return OUTER_GATE.get(dtype, OUTER_GATE["bfloat16"])
