@@ -28,6 +28,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ TYPES = ("float32", "bfloat16")
 IN_PREFILL = ("everywhere", "first batch", "later batch", "padded rows")
 WITHOUT_ROWS = ("model", "window")  # hooks that change all rows at once
 EXTRA = {"mistral": ("window's edge",), "gemma3_text": ("window's edge",), "llama": ("bucket's edge", "chunk's edge")}
+WINDOWED = ("mistral", "gemma2", "gemma3_text")
 UNPADDED = ("own",)  # models that are handed no mask
 
 Row = dict[str, Any]
@@ -62,9 +64,14 @@ def main() -> int:
         ]
         if options.only:
             tasks = [task for task in tasks if options.only in sound_case(task[1][0], options.seed)["kind"]]
-    rows = list(_done(tasks, options.jobs))
-    if options.rows:
-        options.rows.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    random.Random(options.seed).shuffle(tasks)  # so that a part of them stands for all
+    rows = []
+    with options.rows.open("w", encoding="utf-8") if options.rows else nullcontext() as kept:
+        for row in _done(tasks, options.jobs):
+            rows.append(row)
+            if kept is not None:
+                kept.write(json.dumps(row) + "\n")
+                kept.flush()
     print(*(fault_tables(rows) if options.what == "faults" else sound_tables(rows)), sep="\n")
     print(f"\n{time.perf_counter() - started:.0f} s with {options.jobs} jobs")
     return 0
@@ -141,13 +148,15 @@ def fault_tasks(
 
 def _places(fault: Fault, kind: str, wanted: str, further: int) -> list[str]:
     """Where a fault can act in a model's runs, of the places that are wanted."""
-    can = [place.name for place in PLACES.values() if place.workload == "plain"] + list(EXTRA.get(kind, ()))
+    can = [place.name for place in PLACES.values() if place.workload in ("plain", "long")] + list(EXTRA.get(kind, ()))
     if fault.passes == "prefill":
         can = [name for name in can if name in IN_PREFILL]
     if fault.hook in WITHOUT_ROWS or kind.startswith(UNPADDED):
         can.remove("padded rows")
     if fault.workload != "plain":
         can = [name for name in can if PLACES[name].workload == "plain"]
+    if kind in WINDOWED:
+        can.remove("multiples of 64")
     if fault.hook == "window" or fault.hook not in ("shown", "inputs", "kept", "model"):
         can = [name for name in can if name != "chunk's edge"]
     if wanted == "all":
@@ -167,7 +176,7 @@ def fault_rows(kind: str, dtype: str, workload: str, cases: Sequence[tuple[str, 
     from judge_runs import workload as work_of
 
     shape = Shape(kind, seed)
-    model, work = model_of(shape, dtype), work_of(workload, own=shape.is_own)
+    model, work = model_of(shape, dtype), work_of(workload, own=shape.is_own, windowed=kind in WINDOWED)
     by_name = {each.name: each for each in faults_of(kind)}
     layers = 2 if kind != "embedded" else 4
 
@@ -261,7 +270,7 @@ def fault_tables(rows: Iterable[Row]) -> Iterator[str]:
         took, passes = sum(row[check]["seconds"] for row in asked), sum(row["passes_s"] for row in asked)
         if passes:
             share = took / passes
-            yield f"{check}: {took:.0f} s for {len(asked)} candidates, {share:.2f} of the untimed passes of as many arms"
+            yield f"{check}: {took:.0f} s for {len(asked)} candidates, {share:.2f} of their untimed passes"
 
 
 def _counted(title: str, rows: Sequence[Row], key: Callable[[Row], str]) -> Iterator[str]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-NEW_TOKENS = 46  # of the runs with faults
+NEW_TOKENS = 20  # of the runs with faults, and
+LONG = 46  # of those whose place is late
 WINDOW = 32  # tokens that the models with a window see
-BUCKET = 24  # of recompute's passes, and
+BUCKET = 16  # of recompute's passes, and
 CHUNK = 8  # tokens of a piece of the prompt, in the workloads that have them
 CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -62,8 +63,8 @@ class Place:
 
 
 def _one_percent(moment: Moment) -> bool:
-    """One of the run's 92 steps, and of the rows of one batch, the same in every run."""
-    return (moment.batch, moment.step) == (1, 38)
+    """One of the run's 40 steps, and of the rows of one batch, the same in every run."""
+    return (moment.batch, moment.step) == (1, 11)
 
 
 PLACES = {
@@ -75,8 +76,8 @@ PLACES = {
         Place("padded rows", lambda moment: moment.batch == 1, lambda moment: moment.padding > 0),
         Place("step 1", lambda moment: moment.step == 1),
         Place("from step 17", lambda moment: moment.step >= 17),
-        Place("from step 40", lambda moment: moment.step >= 40),
-        Place("step 40", lambda moment: moment.step == 40),
+        Place("from step 40", lambda moment: moment.step >= 40, workload="long"),
+        Place("step 40", lambda moment: moment.step == 40, workload="long"),
         Place("multiples of 64", lambda moment: moment.context % 64 == 0),
         Place("last step", lambda moment: moment.step == NEW_TOKENS - 1),
         Place("1 % of the steps", _one_percent),
@@ -276,7 +277,8 @@ def _with_fault(injection: Injection, forward: Any, model: Any, cache: Any, name
 
 
 def _change_states(injection: Injection, layer: Any, name: str) -> None:
-    for state in getattr(layer, name, None) or ():
+    states = getattr(layer, name, None) or {}
+    for state in states.values() if isinstance(states, dict) else states:
         if state is not None:
             state.copy_(injection.only_rows(injection.fault.act(state.clone(), injection.moment), state))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from judge_faults import BUCKET, CHUNK, NEW_TOKENS, Injection, injected, installed
+from judge_faults import BUCKET, CHUNK, LONG, NEW_TOKENS, Injection, injected, installed
 from judge_models import VOCABULARY, Shape, build, wider
 
 from kvbench.analysis.comparison import judge
@@ -68,19 +68,20 @@ def prompts(lengths: Sequence[int], seed: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(torch.randint(3, VOCABULARY, (length,), generator=generator).tolist()) for length in lengths)
 
 
-def workload(kind: str, *, own: bool) -> Work:
-    """Of the faults: two batches of two rows, the second one's of two lengths, and 46 new tokens each.
+def workload(kind: str, *, own: bool, windowed: bool) -> Work:
+    """Of the faults: two batches of two rows, the second one's of two lengths.
 
-    So steps 1, 17, 40, contexts of 64, a window of 32 and buckets of 24 all lie in the run.
+    A context of 64 lies in every run, and of those of a model with a window its crossing.
     """
     # A model of one's own is handed no mask.
-    lengths = (20, 20, 27, 27) if own else (20, 20, 27, 21)
+    short, first, second = 46 - windowed * 22, 52 - windowed * 25, 46 - windowed * 25
     changes: dict[str, dict[str, Any]] = {
         "bucket": {"baseline": {"mode": "nocache", "bucket": BUCKET}},
         "chunk": {"chunk": CHUNK},
         "static": {"candidate": {"mode": "cached", "cache": "static"}},
     }
-    return Work(prompts(lengths, 1), NEW_TOKENS, 2, **changes.get(kind, {}))
+    lengths = (short, short, first, first if own else second)
+    return Work(prompts(lengths, 1), LONG if kind == "long" else NEW_TOKENS, 2, **changes.get(kind, {}))
 
 
 # What kvbench says.
