@@ -14,7 +14,8 @@ acts everywhere on each of its models and at `--further` other places on one; `-
 differ is a false alarm, and is printed. `--ratios` also prints how far apart the rounding of recompute and of the arm
 with a cache are.
 
-Every slice of cases is run in a process of its own. `--rows FILE` keeps all of it as JSON lines.
+Every slice of cases is run in a process of its own. `--rows FILE` keeps all of it as JSON lines, as it comes; `--again`
+prints the tables of such a file and runs nothing.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ Row = dict[str, Any]
 def main() -> int:
     options = _options()
     started = time.perf_counter()
+    if options.again:
+        kept_rows = [json.loads(line) for line in options.rows.read_text(encoding="utf-8").splitlines()]
+        print(*(fault_tables(kept_rows) if options.what == "faults" else sound_tables(kept_rows)), sep="\n")
+        return 0
     tasks: list[tuple[Callable[..., list[Row]], tuple[Any, ...]]]
     if options.what == "faults":
         tasks = [
@@ -89,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ratios", action="store_true")
     parser.add_argument("--checks", default="few,full", help="of sound runs: few, full, or both with a comma")
     parser.add_argument("--rows", type=Path, metavar="FILE")
+    parser.add_argument("--again", action="store_true", help="the tables of --rows, without running anything")
     return parser.parse_args()
 
 

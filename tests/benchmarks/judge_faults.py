@@ -464,6 +464,10 @@ def _scaled(which: str, factor: float, *, one: bool = False) -> Callable[..., Pa
 FAULTS += [
     Fault("past keys 1 % too large", ANY, "shown", _scaled("keys", 1.01)),
     Fault("past values 1 % too large", ANY, "shown", _scaled("values", 1.01)),
+    Fault("past keys 3 % too large", ANY, "shown", _scaled("keys", 1.03)),
+    Fault("past values 3 % too large", ANY, "shown", _scaled("values", 1.03)),
+    Fault("past keys 0.0003 % too large", ANY, "shown", _scaled("keys", 1.000003)),
+    Fault("past values 0.0003 % too large", ANY, "shown", _scaled("values", 1.000003)),
     Fault("past keys 0.01 % too large", ANY, "shown", _scaled("keys", 1.0001)),
     Fault("past values 0.01 % too large", ANY, "shown", _scaled("values", 1.0001)),
     Fault("six old values 0.01 % too large", ANY, "shown", _scaled("values", 1.0001, one=True)),
@@ -644,6 +648,8 @@ def _without_bias(model: Any, moment: Moment) -> Iterator[tuple[Any, str, Any]]:
 ROTATED = ("llama", "qwen3")
 FAULTS += [
     Fault("attention's scale 1 % off", ("llama", "qwen3", "gpt2"), "model", _scaling(1.01)),
+    Fault("attention's scale 3 % off", ("llama", "qwen3", "gpt2"), "model", _scaling(1.03)),
+    Fault("attention's scale 0.0003 % off", ("llama", "qwen3", "gpt2"), "model", _scaling(1.000003)),
     Fault("attention's scale 0.01 % off", ("llama", "qwen3", "gpt2"), "model", _scaling(1.0001)),
     Fault("the norms' epsilon 1e-3", ("llama", "qwen3", "gpt2", "own-matmul"), "model", _epsilon(1e-3)),
     Fault("the norms' epsilon 1e-5", ("llama", "qwen3", "own-matmul"), "model", _epsilon(3e-5)),
