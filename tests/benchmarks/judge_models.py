@@ -102,7 +102,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         **TINY, "lru_width": 48, "attention_window_size": WINDOW, "block_types": ["recurrent", "attention"],
     },
     "bart": {
-        "vocab_size": VOCABULARY, "d_model": 48, "decoder_layers": 2, "encoder_layers": 1,
+        "vocab_size": VOCABULARY, "d_model": 48, "decoder_layers": 2, "encoder_layers": 2,
         "decoder_attention_heads": 4, "encoder_attention_heads": 4, "decoder_ffn_dim": 96,
         "max_position_embeddings": 512,
     },
