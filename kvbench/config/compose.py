@@ -86,7 +86,8 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
 @cache
 def _schema() -> DictConfig:
     """Every key with its type and default: an eighth of a composition's time. For all, so not to be changed."""
-    return OmegaConf.structured(Config)
+    schema: DictConfig = OmegaConf.structured(Config)
+    return schema
 
 
 def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
