@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,18 @@ def compose_config(overrides: Sequence[str], where: Sources) -> Config:
     try:
         # As plain data first: a key added with `+` must meet the schema too. What is resolved is not resolved again.
         plain: Any = escaped(OmegaConf.to_container(_composed(overrides, where), resolve=True))
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))  # which copies it
     except REFUSALS as error:
         raise Mistyped(str(in_one_line(error, overrides))) from error
     assert isinstance(config, Config)
     return config
+
+
+@cache
+def _schema() -> DictConfig:
+    """Every key with its type and default: an eighth of a composition's time. For all, so not to be changed."""
+    schema: DictConfig = OmegaConf.structured(Config)
+    return schema
 
 
 def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:

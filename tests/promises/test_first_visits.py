@@ -99,6 +99,7 @@ def test_a_run_with_inserted_messages_is_not_probed_and_goes_on(
     monkeypatch.setattr("kvbench.running.visits.NOTEWORTHY", 0.0)
     code, _, _ = run_kvbench(
         *("arms=[{mode: nocache},{mode: resumed}]", "interrupt.message=Why?", "workload.new_tokens=8"),
+        "workload.prompt_tokens=12",
         *("measure.blocks=5", "launch=inline", "report=false", "device=cpu", "stream.interval=0"),
     )
     (found,) = find_runs([tmp_path / "results"]).runs

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DEMO = Path(__file__).parents[1] / "benchmarks" / "gate_demo.py"
 
 
+@pytest.mark.slow  # the verdicts and their exit codes are test_compare.py's; this is about the demonstration
 def test_ten_percent_is_slower_the_same_commit_is_not_and_five_is_found_at_a_relevance_of_two(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, DEMO, "--scripted"], cwd=tmp_path, capture_output=True, text=True)
     lines = ended.stdout.splitlines()

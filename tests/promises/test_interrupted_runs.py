@@ -105,7 +105,9 @@ class TestAConversation:
 
 
 def test_each_habit_is_an_arm_that_is_compared_with_the_loop_without_it(run_kvbench: Run, tmp_path: Path) -> None:
-    code, said, _ = run_kvbench(*REAL, "experiment=habits", "workload.prompt_tokens=12", "measure.step_lane=false")
+    code, said, _ = run_kvbench(
+        *REAL, "experiment=habits", "workload.prompt_tokens=12", "measure.step_lane=false", "workload.new_tokens=5"
+    )
     run = the_record(tmp_path / "results")
     assert code == 0
     assert ["none", "autograd", "all_logits", "dropped_cache", "python_list", "host_read", "whole_text", "all"] == [

@@ -155,20 +155,15 @@ class TestCtrlC:
         assert len(blocks) * 2 * 4 == table.num_rows  # two arms, four steps
         wait_for(lambda: all(map(gone, processes)))
 
-    def test_without_a_worker_does_the_same(self, start: Callable[..., Started]) -> None:
+    def test_without_a_worker_does_the_same_and_gives_no_verdict_on_what_was_cut_short(
+        self, start: Callable[..., Started]
+    ) -> None:
         run = start(*ENDLESS, "launch=inline")
         run.interrupt()
         assert (130, "") == run.end()[::2]
-        assert ("interrupted", len(read_blocks(run.folder))) == (
-            run.record()["status"],
-            run.record()["comparison"]["speedup"]["n_blocks"],
-        )
-
-    def test_gives_no_verdict_on_what_was_cut_short(self, start: Callable[..., Started]) -> None:
-        run = start(*ENDLESS, "launch=inline")
-        run.interrupt()
-        run.end()
-        comparison = run.record()["comparison"]
+        record = run.record()
+        comparison = record["comparison"]
+        assert ("interrupted", len(read_blocks(run.folder))) == (record["status"], comparison["speedup"]["n_blocks"])
         assert "INVALID" == comparison["verdict"]
         assert "interrupted" in comparison["reasons"][0]
 

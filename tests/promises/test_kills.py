@@ -21,7 +21,7 @@ import pytest
 
 from kvbench.records.store import BLOCKS, RECORD, find_runs, read_blocks
 
-KILLS = [5, pytest.param(50, marks=pytest.mark.slow)]
+KILLS = [3, pytest.param(50, marks=pytest.mark.slow)]
 SEEDS = 4  # points of a sweep
 BLOCKS_A_RUN = 6
 STARTING_S = 1.0  # in which a start is composing, or has begun its worker

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ import pytest
 
 # pytester forgets what an inner session imported, and numpy cannot be imported twice: all of it is here before.
 import kvbench.pytest_plugin
+import kvbench.testing
 from kvbench.options import RELEVANT_ACROSS_RUNS
+from kvbench.records.samples import Prepared
 from kvbench.records.store import RECORD, find_runs
+from kvbench.running.supervisor import InlineRunner
 
 ROOT = Path(__file__).parents[2]
 # Where kvbench is installed with its entry point, the plugin is there already.
@@ -42,7 +47,9 @@ def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Py
 
     def run(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(MEASURE + source)
-        return pytester.runpytest_inprocess(*LOADED, "-p", "no:cacheprovider", "-p", "no:randomly", *options)
+        # Of what else may be installed: hypothesis imports itself, for a second, at the end of every session.
+        left_out = [f"-pno:{plugin}" for plugin in ("cacheprovider", "randomly", "hypothesispytest")]
+        return pytester.runpytest_inprocess(*LOADED, *left_out, *options)
 
     return run
 
@@ -64,6 +71,24 @@ def baseline(pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]) -> B
         capsys.readouterr()
 
     return measure
+
+
+@pytest.fixture
+def processes_in_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process of an experiment is this one under another number: the gate asks for many, and counts them."""
+    pids = itertools.count(1000)
+
+    class Renumbered(InlineRunner):
+        def measure(self, plan: Any, log: Path, listen: Any) -> None:
+            def listen_as_another(sample: Any) -> None:
+                if isinstance(sample, Prepared):
+                    worker = {**sample.environment["worker"], "pid": next(pids)}
+                    sample = replace(sample, environment={**sample.environment, "worker": worker})
+                listen(sample)
+
+            super().measure(plan, log, listen_as_another)
+
+    monkeypatch.setattr(kvbench.testing, "open_runner", lambda config: Renumbered())
 
 
 class TestTheFixture:
@@ -133,6 +158,7 @@ def test_breaks(kvbench):
         result.stdout.fnmatch_lines(["*run these without xdist*"])
 
 
+@pytest.mark.usefixtures("processes_in_name_only")
 class TestTheGate:
     def test_tells_same_slower_and_faster_apart(self, run_pytest: Pytest, baseline: Baseline) -> None:
         baseline(*[0.001] * 5)

@@ -45,7 +45,7 @@ class TestATrace:
             "workload.prompts=p.txt",
             "workload.batch_size=2",
             "workload.stop=tokenizer",
-            "workload.new_tokens=20",
+            "workload.new_tokens=8",
             "sampling.temperature=0.9",
             "measure.blocks=5",
             "measure.warmup=0",

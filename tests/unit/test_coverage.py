@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,15 @@ Bounds = tuple[Array, Array]
 
 RATIO_SIZES = range(2, 101)
 MEDIAN_SIZES = range(6, 101)
+FEW = 20  # sizes up to here one by one; every fifth above it, and all of them where that is asked for (`slow`)
 CHECKS = 2 * (len(RATIO_SIZES) + len(MEDIAN_SIZES))  # each coverage is held against its level from both sides
 SAMPLES = 20_000  # of which one standard error is 0.15 points at 95 %
 BY_THE_FUNCTION = 200  # of them
+
+
+def some_and_all(sizes: Sequence[int]) -> list[Any]:
+    some = [n for n in sizes if n <= FEW or n % 5 == 0]
+    return [pytest.param(some, id="some"), pytest.param(sizes, marks=pytest.mark.slow, id="all")]
 
 
 def logs_of_ratios(n: int) -> Array:
@@ -73,9 +80,10 @@ def require_same(intervals: Sequence[Interval], bounds: Bounds) -> None:
 
 
 class TestTheIntervalOfARatio:
-    def test_holds_the_truth_at_its_level_with_2_to_100_blocks(self) -> None:
+    @pytest.mark.parametrize("sizes", some_and_all(RATIO_SIZES))
+    def test_holds_the_truth_at_its_level_with_2_to_100_blocks(self, sizes: Sequence[int]) -> None:
         wrong = []
-        for n in RATIO_SIZES:
+        for n in sizes:
             logs = logs_of_ratios(n)
             intervals = [ratio_interval(row) for row in np.exp(logs[:BY_THE_FUNCTION]).tolist()]
             bounds = ratio_bounds(logs, student(n))
@@ -99,9 +107,12 @@ class TestTheIntervalOfAMedian:
     def test_does_not_exist_below_6_blocks(self, n: int) -> None:
         assert median_interval([float(number) for number in range(n)]) is None
 
-    def test_holds_the_median_of_a_skewed_law_at_the_level_it_attains_with_6_to_100_blocks(self) -> None:
+    @pytest.mark.parametrize("sizes", some_and_all(MEDIAN_SIZES))
+    def test_holds_the_median_of_a_skewed_law_at_the_level_it_attains_with_6_to_100_blocks(
+        self, sizes: Sequence[int]
+    ) -> None:
         wrong = []
-        for n in MEDIAN_SIZES:
+        for n in sizes:
             times = skewed_times(n)
             intervals = [each for row in times[:BY_THE_FUNCTION].tolist() if (each := median_interval(row))]
             bounds = median_bounds(times, largest_rank(n))
@@ -153,7 +164,8 @@ class TestStoppingAtAPrecision:
         [
             pytest.param(8, 0.01, 20_000, 0.935, marks=pytest.mark.slow),
             pytest.param(5, 0.01, 20_000, 0.92, marks=pytest.mark.slow),
-            (8, 0.02, 5000, 0.92),
+            pytest.param(8, 0.02, 5000, 0.92, marks=pytest.mark.slow),
+            (8, 0.02, 1500, 0.92),
         ],
     )
     def test_costs_little_of_the_coverage(self, blocks: int, noise: float, runs: int, least: float) -> None:
@@ -161,4 +173,4 @@ class TestStoppingAtAPrecision:
         assert share >= least
 
     def test_from_the_second_block_on_would_cost_more_than_that(self) -> None:
-        assert self.coverage(2, 0.01, 5000) < 0.9
+        assert self.coverage(2, 0.01, 2000) < 0.9

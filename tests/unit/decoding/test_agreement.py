@@ -48,6 +48,11 @@ BROKEN = [
     ("yuan", {}, KeptFromBefore),
 ]  # fmt: skip
 BROKEN_IDS = [f"{name}-{loop.__name__}" for name, _, loop in BROKEN]
+# The four faults of any cache are those of a llama's; other architectures repeat them.
+BROKEN_IN_BFLOAT16 = [
+    pytest.param(*each, marks=[pytest.mark.slow] if each[0] in ("gemma", "qwen3", "gpt2") else [], id=name)
+    for each, name in zip(BROKEN, BROKEN_IDS, strict=True)
+]
 SOUND: dict[str, dict[str, Any]] = {
     "llama": {},
     "gemma": {"num_key_value_heads": 1, "head_dim": 16},
@@ -72,7 +77,7 @@ def test_a_broken_cache_is_a_mismatch(
     assert "MISMATCH" == Pair(tiny_model(architecture, **changes), broken).judged().verdict
 
 
-@pytest.mark.parametrize(("architecture", "changes", "broken"), BROKEN, ids=BROKEN_IDS)
+@pytest.mark.parametrize(("architecture", "changes", "broken"), BROKEN_IN_BFLOAT16)
 def test_a_broken_cache_is_a_mismatch_in_bfloat16_where_it_does_more_than_rounding(
     tiny_model: Callable[..., Any], architecture: str, changes: dict[str, Any], broken: type[Loop]
 ) -> None:

@@ -253,10 +253,16 @@ def test_restarting_positions_are_not_looked_for(tiny_model: Callable[..., Any])
     assert "kvbench" not in masking_utils.find_packed_sequence_indices.__module__
 
 
+@pytest.fixture(scope="module")
+def compilers_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of this module alone: the headers are compiled once, which takes as long as a model's pass."""
+    return tmp_path_factory.mktemp("inductor")
+
+
 @pytest.fixture
-def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.compile with a cache of its own."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+def compiler(compilers_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile that has compiled nothing before, in this process."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compilers_cache))
     torch._dynamo.reset()
 
 
@@ -275,18 +281,14 @@ def test_a_compiled_step_writes_what_plain_pytorch_writes(tiny_model: Callable[.
 
 
 @pytest.mark.usefixtures("compiler")
-def test_compiled_padded_passes_write_what_plain_pytorch_writes(tiny_model: Callable[..., Any]) -> None:
+def test_compiled_padded_passes_write_what_plain_pytorch_writes_and_no_engine_shares_what_another_has_compiled(
+    tiny_model: Callable[..., Any],
+) -> None:
     model = tiny_model("llama", num_hidden_layers=1)
-    decoded = run(recompute(model, Compiled(CPU, "default"), Buckets(32)))
-    assert tokens(run(recompute(model))) == tokens(decoded)
-    assert isinstance(run(cached(model, kind="dynamic")).cache, DynamicCache)
-
-
-@pytest.mark.usefixtures("compiler")
-def test_an_engine_does_not_share_what_another_has_compiled(tiny_model: Callable[..., Any]) -> None:
-    model = tiny_model("llama", num_hidden_layers=1)
+    plain = tokens(run(recompute(model)))
     first, second = Compiled(CPU, "default"), Compiled(CPU, "default")
-    run(recompute(model, first, Buckets(32)))
+    assert plain == tokens(run(recompute(model, first, Buckets(32))))
+    assert isinstance(run(cached(model, kind="dynamic")).cache, DynamicCache)
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    run(recompute(model, second, Buckets(32)))
+    assert plain == tokens(run(recompute(model, second, Buckets(32))))
     assert compiled + 1 == torch._dynamo.utils.counters["stats"]["unique_graphs"]

@@ -135,7 +135,7 @@ def test_names_in_charts_are_text_and_not_plotlys_markup(opened):
     assert "<i>slanted</i>" in drawn
 
 
-def test_ordinary_use_breaks_no_rule_of_the_pages_policy(opened, tmp_path):
+def test_ordinary_use_breaks_no_rule_of_the_pages_policy_which_stops_a_script_that_came_later(opened, tmp_path):
     browser = opened(two_arms(), two_arms(prompt=512, run_id="b"), invalid(), hostile())
     everything_done(browser)
     policy = browser.execute_script("return document.querySelector('meta[http-equiv]').content")
@@ -144,10 +144,6 @@ def test_ordinary_use_breaks_no_rule_of_the_pages_policy(opened, tmp_path):
     assert "script-src 'sha256-" in policy
     assert [] == [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
     assert [(tmp_path / "report.html").as_uri()] == requests(browser)
-
-
-def test_a_script_that_was_not_there_when_the_page_was_built_does_not_run(opened):
-    browser = opened(two_arms())
     browser.execute_script(
         "const script = document.createElement('script'); script.textContent = 'window.owned = 1';"
         "document.body.append(script)"
@@ -215,7 +211,13 @@ class TestTheTable:
         assert ["1,024", "128", "512"] == [line[2] for line in lines[1:]]
 
 
-@pytest.mark.parametrize("records", [[two_arms()], [two_arms(), two_arms(prompt=512, run_id="b"), invalid()]])
+@pytest.mark.parametrize(
+    "records",
+    [
+        pytest.param([two_arms()], marks=pytest.mark.slow),
+        [two_arms(), two_arms(prompt=512, run_id="b"), invalid()],
+    ],
+)
 def test_the_page_fits_a_phone(opened, records):
     browser = opened(*records)
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}

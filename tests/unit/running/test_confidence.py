@@ -75,7 +75,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
         model=ModelConfig(name="m", weights="path", path="(loaded)"),
         arms=[Arm(mode="nocache"), Arm(mode="cached"), Arm(mode="generate")],
         workload=WorkloadConfig(**workload),
-        measure=MeasureConfig(blocks=2, warmup=0),
+        measure=MeasureConfig(blocks=1, warmup=0),
         trace=TraceConfig(probabilities=True, top_k=3),
     )
     check(config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +15,6 @@ import pytest
 
 from kvbench.config.compose import load_config, sources
 from kvbench.errors import ModelUnavailable
-from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import make_plan
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import Prepared
@@ -39,13 +40,27 @@ def points(run_kvbench: Run, tmp_path: Path) -> Callable[..., list[RunRecord]]:
     return sweep
 
 
-@pytest.fixture
-def folder(tiny_model: Callable[..., Any], tmp_path: Path) -> str:
-    """A tiny model with a context of 64, as transformers stores one."""
-    place = tmp_path / "tiny"
-    tiny_model("llama", vocab_size=300, max_position_embeddings=64).save_pretrained(place)
-    byte_tokenizer(300).save_pretrained(place)
-    return str(place)
+PROGRAM = """
+import sys
+from kvbench.__main__ import main
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    print(code, sorted({"torch", "transformers"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[RunRecord]]:
+    """A sweep of the embedded model in a process of its own, four points refused: its last line, and the records."""
+    folder = tmp_path_factory.mktemp("real")
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    arguments = ["-m", *COMMON, "report=true", "threads=1", "workload.new_tokens=3"]
+    points = ["workload.prompt_tokens=5,5000,6", "workload.stop=[9999],[298]"]
+    done = subprocess.run(
+        [sys.executable, str(program), *arguments, *points], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1], [found.record for found in find_runs([folder / "results"]).runs]
 
 
 Points = Callable[..., list[RunRecord]]
@@ -68,18 +83,20 @@ class TestARefusedPoint:
         before, after = workers([runs[0], runs[2]])
         assert before == after
 
-    def test_that_does_not_fit_the_model_keeps_worker_and_model(self, points: Points, folder: str) -> None:
-        prompts, stops = "workload.prompt_tokens=5,70,6", "workload.stop=[999],[298]"
-        runs = points(
-            "model=path", f"model.path={folder}", "device=cpu", *COMMON, "workload.new_tokens=4", prompts, stops
-        )
+    def test_that_does_not_fit_the_model_keeps_worker_and_model(self, real: tuple[str, list[RunRecord]]) -> None:
+        runs = real[1]
         assert ["refused", "ok", "refused", "refused", "refused", "ok"] == statuses(runs)
-        assert all("reads at most 64" in str(run.status_reason) for run in runs[2:4])
-        assert all("999 is past the vocabulary of 300 tokens" in str(run.status_reason) for run in (runs[0], runs[4]))
+        assert all("reads at most 4096" in str(run.status_reason) for run in runs[2:4])
+        assert all("9999 is past the vocabulary of" in str(run.status_reason) for run in (runs[0], runs[4]))
         measured = [run for run in runs if run.status == "ok"]
         assert 1 == len(set(workers(measured)))
         # Loading it again would not take the same time to the nanosecond.
         assert 1 == len({run.arms[0].cold.load_s for run in measured})
+
+
+def test_the_parent_of_a_real_model_s_worker_never_imports_torch(real: tuple[str, list[RunRecord]]) -> None:
+    """Not by itself, with the report it draws, and not by what it is sent."""
+    assert "1 []" == real[0]
 
 
 class TestAFailedPoint:
