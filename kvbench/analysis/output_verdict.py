@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kvbench.analysis.estimates import thinned
+from kvbench.analysis.fault_cause import fault_cause
 from kvbench.records.agreement_figures import (
     Agreement,
     AgreementFigures,
@@ -59,11 +60,13 @@ def judge(figures: AgreementFigures | None) -> Agreement:
     round_trips, detail, differs_by = _round_trips(figures), _detail(figures, faults), ""
     if faults and _explained(figures, round_trips):
         verdict, detail, differs_by = None, _loss(figures, round_trips), QUANTISED_CACHE
+    cause = fault_cause(figures.place) if verdict == "MISMATCH" and figures.place is not None else ""
     derived = {"by_step": by_step, "noise_ways": figures.noise_ways, "round_trips": round_trips}
     return Agreement(
         **(shared(Agreement, figures) | derived),
         verdict=verdict,
-        detail=detail,
+        detail=f"{detail}. {cause}" if cause else detail,
+        cause=cause,
         differs_by=differs_by,
         allowed_rel=_allowed(figures),
     )
@@ -111,18 +114,16 @@ def _limit(error: ErrorFigures, samples: int) -> float:
 def _too_far(error: ErrorFigures) -> list[str]:
     """The widest of what is larger than rounding: everything, one sequence, or one step."""
     if error.ratio > _limit(error, error.samples):
-        return [f"its error is {error.ratio:.3g} times rounding's own over all {error.samples} samples"]
+        return [f"its error is {_times(error.ratio)} rounding's own over all {error.samples} samples"]
     if error.sequence_ratio > _limit(error, error.sequence_samples):
-        return [f"its error is {error.sequence_ratio:.3g} times rounding's own in prompt {error.sequence + 1}"]
+        return [f"its error is {_times(error.sequence_ratio)} rounding's own in prompt {error.sequence + 1}"]
     if error.step_ratio > _limit(error, 1):
         return [
-            f"its error is {error.step_ratio:.3g} times rounding's own at new token {error.step} of prompt"
+            f"its error is {_times(error.step_ratio)} rounding's own at new token {error.step} of prompt"
             f" {error.step_sequence + 1}"
         ]
     if error.first_arm_ratio is not None and error.first_arm_ratio > _limit(error, error.samples):
-        return [
-            f"the error of the first arm, which it is held against, is {error.first_arm_ratio:.3g} times rounding's"
-        ]
+        return [f"the error of the first arm, which it is held against, is {_times(error.first_arm_ratio)} rounding's"]
     return []
 
 
@@ -228,8 +229,8 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
 def _measured(error: ErrorFigures) -> str:
     beside = f"the same model in {error.reference}" if error.reference else "the first arm"
     return (
-        f"error {error.ratio:.2f} times rounding's own (allowed {_limit(error, error.samples):.2f}; at the worst step"
-        f" {error.step_ratio:.2f}, allowed {_limit(error, 1):.2f}), against {beside},"
+        f"error {_times(error.ratio)} rounding's own (allowed {_limit(error, error.samples):.2f}; at the worst step"
+        f" {_times(error.step_ratio)}, allowed {_limit(error, 1):.2f}), against {beside},"
     )
 
 
@@ -238,6 +239,10 @@ def _rerouted(routing: RoutingFigures) -> str:
         f"; at near-ties its routers chose other experts {routing.flips} of {routing.choices} times (first at new token"
         f" {routing.step} of prompt {routing.sequence + 1}, layer {routing.layer}), and were given the reference's"
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} times" if ratio < 100 else f"{ratio:,.0f} times"
 
 
 def _largest_way(figures: AgreementFigures) -> str:

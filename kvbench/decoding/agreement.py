@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from kvbench.decoding.compared_steps import Edges, compared_steps
+from kvbench.decoding.fault_place import SinglePass, Suspect, locate
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import OtherOrder, other_orders
 from kvbench.decoding.routing import Flips, Routes
@@ -24,12 +26,13 @@ from kvbench.records.agreement_figures import (
     AgreementFigures,
     AgreementStep,
     ErrorFigures,
+    FaultPlace,
     NoiseWay,
     ReferenceDistance,
     RoundTripFigures,
     RoutingFigures,
 )
-from kvbench.rounding_limits import outer_gate, resolution
+from kvbench.rounding_limits import allowed_ratio, outer_gate, resolution
 
 Logits = list[torch.Tensor]  # one (rows, vocabulary) for each compared step
 MOST_LOGITS = 2**28  # numbers kept of one arm at a time; more steps are compared in several goes
@@ -67,6 +70,8 @@ class Compared:
     without_wider: str = ""  # why there is none, in words
     models: Sequence[Any] = ()  # whose routers choose among `experts`; with none there is nothing to choose
     experts: int = 0
+    single: SinglePass | None = None  # what shows where an arm's cache is wrong; None without it
+    chunk: int | None = None  # tokens in which a prompt is handed over; None: in one pass
     repeats: Sequence[bool] = ()  # of each arm: whether an engine repeats its passes, into which nothing can look
     wanted_steps: tuple[int, ...] = ()  # compared whatever else is
 
@@ -106,7 +111,12 @@ def compare(
             candidate.take(run, go, measured, judged, tokens)
             candidate.see(go, measured.flips, flips)
     run.decoder(0).prepare(None)  # puts the first arm's own attention back
-    return [candidate.figures(run, list(ways.values())) for candidate in comparing.values()]
+    found = []
+    for candidate in comparing.values():
+        figures = candidate.figures(run, list(ways.values()))
+        found.append(replace(figures, place=_place(run, candidate, figures, tokens[0])))
+    run.decoder(0).prepare(None)
+    return found
 
 
 def distances(
@@ -496,6 +506,57 @@ class Reroute(NamedTuple):
     step: int
     layer: int
     sequence: int
+
+
+def _place(
+    run: Compared, candidate: _Candidate, figures: AgreementFigures, tokens: Sequence[Sequence[int]]
+) -> FaultPlace | None:
+    """Where a candidate first differs by more than rounding and what is seen there; None where it does not."""
+    if figures.error is None or run.single is None:
+        return None
+    limit = allowed_ratio(1, measured=bool(figures.error.reference))
+    wrong = sorted(
+        (step, sequence) for sequence, row in candidate.ratios.items() for step, ratio in row if not ratio <= limit
+    )
+    if not wrong:
+        return None
+    step, sequence = wrong[0]
+    number = next(number for number, members in enumerate(run.batch_members) if sequence in members)
+    batch, members = run.batches[number], run.batch_members[number]
+    row = list(members).index(sequence)
+    path = common_path(batch, members, tokens)
+    lengths = {
+        index: batch.lengths[place]
+        for batch, some in zip(run.batches, run.batch_members, strict=True)
+        for place, index in enumerate(some)
+    }
+    longest = {
+        index: batch.longest for batch, some in zip(run.batches, run.batch_members, strict=True) for index in some
+    }
+    guilty = {each for _, each in wrong}
+    padded = {index for index in lengths if lengths[index] < longest[index]}
+    context = run.context(lengths[sequence], step)
+    go = _Go(number, batch, members, path, (step,), (step,), Routes((), 0))
+    baseline = _run(run.unprepared, 0, go, exact=True)
+    later = [ratio for each, ratio in candidate.ratios[sequence] if each >= step]
+    suspect = Suspect(
+        batch=batch,
+        path=path,
+        row=row,
+        sequence=sequence,
+        step=step,
+        context=context,
+        only_padded=bool(padded) and guilty <= padded and guilty != set(lengths),
+        edge=run.edges.name(context) or run.edges.name(batch.longest + step),
+        chunk=run.chunk if step == 0 and run.chunk and run.chunk < context else None,
+        every_step=all(not ratio <= limit for ratio in later),
+        baseline=baseline[0][row],
+        allowed=max(figures.noise_abs or 0.0, resolution(run.dtype) * largest_logit(baseline)) * limit,
+    )
+    try:
+        return locate(suspect, run.dtype, partial(run.decoder, candidate.arm), run.single)
+    except Exception:  # it is a help, without which the verdict stands: a model may refuse any of these passes
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FEW = 24  # steps of one batch besides its edges; a run of fewer new tokens is compared whole
@@ -14,22 +14,32 @@ BLOCK = 64  # kernels split rows and caches grow by this many tokens, or by mult
 
 @dataclass(frozen=True)
 class Edges:
-    """Context lengths, in tokens, behind which a pass computes in another way than before.
+    """Context lengths, in tokens, behind which a pass computes in another way than before, with what lies there.
 
     `lengths` are single ones: a layer's window, the length at which rotary embeddings change. `multiples` are sizes
     whose every multiple is one: buckets, chunks.
     """
 
-    lengths: frozenset[int] = frozenset()
-    multiples: frozenset[int] = field(default_factory=lambda: frozenset({BLOCK}))
+    lengths: Mapping[int, str] = field(default_factory=dict)
+    multiples: Mapping[int, str] = field(default_factory=lambda: {BLOCK: f"a multiple of {BLOCK} tokens"})
 
     def around(self, context: int) -> bool:
         """Whether a pass with so many tokens is the last before an edge or one of the two behind it."""
-        return any(
-            before in self.lengths or any(before % size == 0 for size in self.multiples)
-            for before in (context, context - 1, context - 2)
-            if before > 0
-        )
+        return any(self._at(before) for before in (context, context - 1, context - 2) if before > 0)
+
+    def name(self, context: int) -> str:
+        """What a pass with so many tokens is the first to lie behind, or the last to reach; empty where nothing is."""
+        return self._at(context - 1) or self._at(context)
+
+    def beyond(self, context: int) -> list[str]:
+        """The single edges that a run up to so many tokens does not reach."""
+        return [what for length, what in sorted(self.lengths.items()) if length >= context]
+
+    def _at(self, tokens: int) -> str:
+        if tokens <= 0:
+            return ""
+        named = self.lengths.get(tokens)
+        return named or next((what for size, what in self.multiples.items() if tokens % size == 0), "")
 
 
 def compared_steps(

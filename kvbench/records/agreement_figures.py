@@ -98,6 +98,53 @@ class RoutingFigures(Part):
     sequence: int = figure("its sequence", "index", "none", "Place in the list of prompts.")
 
 
+class CacheDifference(Part):
+    """The first layer whose cache differs beyond rounding from the one that a single pass over all tokens builds."""
+
+    WHY_NULL = MappingProxyType({"*": "this state has no tokens side by side"})
+
+    layer: int = figure("layer", "index", "none", "Of the cache.")
+    part: str  # "keys", "values", "keys and values", or the name of another tensor
+    first_position: int | None = figure("first position", "index", "none", "First token that differs.", default=None)
+    last_position: int | None = figure("last position", "index", "none", "Last token that differs.", default=None)
+    positions: int | None = figure("positions", "count", "none", "Tokens that differ.", default=None)
+    tokens: int | None = figure("tokens", "count", "none", "Tokens that there are.", default=None)
+    held: str  # the type in which they are held
+    kind: str  # what they look like, in words; empty where they look like nothing known
+
+
+FaultKind = Literal["step", "cache", "rotary_length", "looks_ahead", "window", "random"]
+
+
+class FaultPlace(Part):
+    """Where a candidate first differs by more than rounding, and what was seen there.
+
+    `kind` is `random` where the arm does not compute the same twice; `rotary_length` and `looks_ahead` where one more
+    token changes the keys or values of those before it, in layer 0 or later, so that no cache can hold them; `cache`
+    where what the cache holds is not what a single pass builds; `window` where a cache that keeps all tokens agrees;
+    `step` where what is kept is right and the step itself computes otherwise.
+    """
+
+    WHY_NULL = MappingProxyType(
+        {
+            "cache": "what the cache holds is right, or could not be looked at",
+            "window": "no window is to blame",
+            "chunk": "the prompt went in one pass, or the difference begins after it",
+        }
+    )
+
+    sequence: int = figure("prompt", "index", "none", "Place in the list of prompts.")
+    step: int = figure("new token", "index", "none", "The first one that differs; 0 is the prefill's.")
+    context: int = figure("context", "tokens", "none", "Tokens behind it, without padding.")
+    only_padded_rows: bool
+    edge: str  # what lies there, in words: a window, a bucket, a chunk; empty where nothing does
+    every_step: bool
+    kind: FaultKind
+    chunk: int | None = figure("chunk", "tokens", "none", "In which the prompt was handed over.", default=None)
+    cache: CacheDifference | None = None
+    window: int | None = figure("window", "tokens", "none", "Of the cache's shortest sliding layer.", default=None)
+
+
 class RoundTripFigures(Part):
     """What a `RoundTrip` rests on, as the worker measured it."""
 
@@ -163,6 +210,7 @@ class AgreementFigures:
     round_trips: tuple[RoundTripFigures, ...] = ()  # of the two arms those whose caches are quantised
     compared_tokens: int = 0  # steps times rows
     without_reference: str = ""  # why there is no model in a wider type to hold the arms against, where one was wanted
+    place: FaultPlace | None = None  # None: nothing differs by more than rounding, or it could not be looked at
     not_finite: tuple[int, ...] = ()  # arms some of whose logits are infinite or no numbers
 
 
@@ -186,6 +234,7 @@ class Agreement(Part):
             "verdict": (
                 "agreement was not checked, not judged, or is neither equality nor a fault: its detail says which"
             ),
+            "place": "nothing differs by more than rounding, or its place could not be looked at",
             "routing": "no router chose otherwise than the reference's, or there is none",
             "error": "rounding's own error was not measured: its detail says what the verdict rests on",
             "*": "agreement was not checked, or not judged: its detail says why",
@@ -233,6 +282,8 @@ class Agreement(Part):
     )
     error: ErrorFigures | None = None
     routing: RoutingFigures | None = None
+    place: FaultPlace | None = None
+    cause: str = ""  # of a MISMATCH: where it begins and what may be behind it, in words
     batches: int | None = figure("batches compared", "count", "none", "Of the run's.", default=None)
     differs_by: str = ""  # the cause of a difference that is known, beyond rounding and meant: "quantised cache"
     round_trips: tuple[RoundTrip, ...] = ()

@@ -10,16 +10,19 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from kvbench.capabilities import QUANTIZATIONS, takes_masks
 from kvbench.decoding.agreement import Compared, Logits, compare, distances, follow
+from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.compared_steps import BLOCK, Edges
+from kvbench.decoding.fault_place import SinglePass
 from kvbench.decoding.forward import forward_of
 from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
 from kvbench.decoding.settings import SessionSettings
-from kvbench.errors import reason_of
+from kvbench.errors import ModelUnavailable, reason_of
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
 from kvbench.passes import Interruptions
@@ -32,7 +35,8 @@ from kvbench.running.torch_session import TorchSession
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
 # What rounds less; of quantised weights there is nothing wider.
 WIDER = {"float16": "float32", "bfloat16": "float32", "float32": "float64"}
-CROSSED = ("original_max_position_embeddings", "max_position_embeddings")  # of rotary embeddings that change there
+WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
+ORIGINAL = "original_max_position_embeddings"
 
 
 def agreements(
@@ -108,6 +112,8 @@ def _compared(session: TorchSession, wide: Any | None) -> Compared:
         models=[each for each in (model.loaded.model, wide) if each is not None],
         experts=model.loaded.facts.experts or 0,
         repeats=[arm.repeats for arm in plan.arms],
+        single=_single_pass(model),
+        chunk=plan.config.workload.prefill_chunk,
         # The passes after an interruption are what an interrupted arm is about.
         wanted_steps=tuple(later for step in interruptions.steps for later in (step, step + 1)),
     )
@@ -115,21 +121,34 @@ def _compared(session: TorchSession, wide: Any | None) -> Compared:
 
 def _edges(session: TorchSession) -> Edges:
     """Where the arms of a run may begin to compute otherwise: windows, changing rotary embeddings, buckets, chunks."""
-    plan, model = session.plan, session.model
-    config = model.loaded.model.config
+    plan, config = session.plan, session.model.loaded.model.config
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    rotary = getattr(text_config, "rope_parameters", None) or {}
-    found = [
-        getattr(text_config, name, None) for name in ("sliding_window", "attention_chunk_size", "attention_window_size")
-    ]
-    if isinstance(rotary, dict):
-        found += [getattr(text_config, name, None) for name in CROSSED]
-        found += [rotary.get("original_max_position_embeddings")]
-    sizes = [BLOCK, *(arm.bucket for arm in plan.arms), plan.config.workload.prefill_chunk]
-    return Edges(
-        frozenset(length for length in found if isinstance(length, int) and length > 0),
-        frozenset(size for size in sizes if size and size > 1),
-    )
+    lengths = {
+        length: f"a window of {length:,} tokens"
+        for name in WINDOWS
+        if isinstance(length := getattr(text_config, name, None), int)
+    }
+    for length in _rotary_lengths(text_config):
+        lengths[length] = f"{length:,} tokens, where the rotary embeddings change"
+    sizes = {arm.bucket: f"a bucket's edge ({arm.bucket} tokens)" for arm in plan.arms if arm.bucket}
+    if chunk := plan.config.workload.prefill_chunk:
+        sizes[chunk] = f"a chunk's edge ({chunk} tokens)"
+    multiples = {size: what for size, what in sizes.items() if size > 1}
+    return Edges(lengths, {BLOCK: f"a multiple of {BLOCK} tokens"} | multiples)
+
+
+def _rotary_lengths(config: Any) -> Iterator[int]:
+    """The lengths behind which rotary embeddings that depend on the length are others, in tokens."""
+    rotary = getattr(config, "rope_parameters", None)
+    kinds = [rotary, *rotary.values()] if isinstance(rotary, dict) else []
+    for kind in kinds:
+        if isinstance(kind, dict) and kind.get("rope_type") in ("dynamic", "longrope"):
+            stated = (
+                kind.get(ORIGINAL),
+                getattr(config, ORIGINAL, None),
+                getattr(config, "max_position_embeddings", None),
+            )
+            yield from [length for length in stated if isinstance(length, int)][:1]
 
 
 def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> str | None:
@@ -141,6 +160,30 @@ def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> s
     scores = rows * (model.loaded.facts.attention_heads or 0) * length**2
     fits = scores * EAGER_BYTES < free_bytes(model.device) / 2
     return "eager" if scores and fits else None
+
+
+def _single_pass(model: ModelOnDevice) -> SinglePass | None:
+    """The model with a cache that keeps every token, filled in one pass; None where it takes no cache."""
+    forward = model.forward
+
+    def fill(batch: PromptBatch) -> Any:
+        cache = CacheMaker(forward, "dynamic").new(len(batch.lengths), batch.longest)
+        for index, layer in enumerate(getattr(cache, "layers", ())):
+            if type(layer) is DynamicSlidingWindowLayer:
+                cache.layers[index] = DynamicLayer()
+        with torch.inference_mode():
+            forward.last_logits(batch.input_ids, batch, batch.longest, cache=cache, use_cache=True)
+        return cache
+
+    def step(cache: Any, batch: PromptBatch) -> torch.Tensor:
+        with torch.inference_mode():
+            return forward.last_logits(batch.input_ids[:, -1:], batch, batch.longest, cache=cache, use_cache=True).cpu()
+
+    try:
+        forward.require_cache()
+    except ModelUnavailable:
+        return None
+    return SinglePass(fill, step)
 
 
 def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:

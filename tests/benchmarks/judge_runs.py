@@ -16,7 +16,7 @@ import torch
 from judge_faults import BUCKET, CHUNK, LONG, NEW_TOKENS, Injection, injected, installed
 from judge_models import VOCABULARY, Shape, build, wider
 
-from kvbench.analysis.comparison import judge
+from kvbench.analysis.output_verdict import judge
 from kvbench.arm import Arm
 from kvbench.config.schema import (
     CheckConfig,
