@@ -41,8 +41,18 @@ def _what(place: FaultPlace) -> str:
             )
         case "cache" if place.cache is not None:
             return _held(place.cache) + _chunked(place)
-    return (
+    text = (
         "what the cache holds is right, so the step itself computes otherwise: its positions, its mask, its attention"
+    )
+    return text + _chunked(place)
+
+
+def _chunked(place: FaultPlace) -> str:
+    if place.chunk is None:
+        return ""
+    return (
+        f"; this model does not compute a prompt in chunks of {place.chunk} tokens as it does in one pass: leave"
+        " workload.prefill_chunk out"
     )
 
 
