@@ -223,6 +223,8 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
         )
         text += f"; free runs part at {where}{margin}"
         text += "" if faults else f": {_tipped(figures)}"
+    if figures.beyond:
+        text += f"; not compared, since no context is as long: {', '.join(figures.beyond)}"
     return text + "".join(f"; {fault}" for fault in faults)
 
 

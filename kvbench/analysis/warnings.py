@@ -6,16 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import bdtrc
 
 from kvbench.analysis.audits import arms_with_other_tokens
 from kvbench.analysis.estimates import block_figures, drift, outliers
+from kvbench.analysis.output_verdict import judge
 from kvbench.library_versions import untested
 from kvbench.plan import Plan
+from kvbench.records.agreement_figures import ErrorFigures
 from kvbench.records.evidence import DeviceDuring, RunWarning
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import POWER_CAP, Block, limits_between
 from kvbench.statistics import median
 
+MOST_FLIPS = 0.05  # of compared tokens: a quantised cache that changes more of them writes another text
+TOLD_RATIO = 1.25  # of an arm's rounding error over recompute's: less is not worth a line
+CHANCE = 1e-4  # that a sign test finds as many larger errors though there is nothing
 MOST_NAMES = 3  # of tensors in a warning
 NOISE = 0.05  # of the median, robust standard deviation from block to block: eight such blocks know it to 4 %
 FOREIGN_CORES = 0.5  # kept busy by others on average: more than a desktop does at rest
@@ -36,6 +42,7 @@ def run_warnings(plan: Plan, samples: RunSamples) -> tuple[RunWarning, ...]:
     if samples.stopped is not None and samples.stopped.reason.startswith("cap:"):
         warnings.append(RunWarning(code="stopping_cap", detail=samples.stopped.reason))
     warnings += _unused_tensors(samples)
+    warnings += _other_outputs(plan, samples)
     warnings += _varying_tokens(plan, samples)
     warnings += _drifting(plan, samples)
     warnings += _noisy(plan, samples)
@@ -50,6 +57,36 @@ def untested_library(samples: RunSamples) -> str | None:
     """A clause about the run's transformers where it is newer than any that kvbench was tested with."""
     installed = samples.prepared.environment.get("transformers") if samples.prepared else None
     return untested(installed) if installed else None
+
+
+def _other_outputs(plan: Plan, samples: RunSamples) -> list[RunWarning]:
+    """Arms that are no fault and yet not the same: a quantiser that loses much, kernels that round more."""
+    warnings = []
+    for figures in samples.agreement:
+        judged, arm = judge(figures), plan.arms[figures.candidate_arm].label
+        flips = figures.argmax_flips / max(1, figures.compared_tokens)
+        if judged.differs_by and flips > MOST_FLIPS:
+            detail = (
+                f"{arm}: its quantisation changes the likeliest token at {flips:.0%} of the compared steps, so it"
+                " writes another text: keep more bits, or a plain cache"
+            )
+            warnings.append(RunWarning(code="quantised_cache", detail=detail))
+        error = figures.error
+        if judged.verdict == "EQUAL_WITHIN_ROUNDING" and error is not None and _larger(error):
+            detail = (
+                f"{arm}: its rounding error is {error.ratio:.2f} times that of plain recompute, larger at"
+                f" {error.larger_steps} of {error.samples} compared steps and rows: more than chance, though"
+                " other kernels do as much"
+            )
+            warnings.append(RunWarning(code="larger_error", detail=detail))
+    return warnings
+
+
+def _larger(error: ErrorFigures) -> bool:
+    """Whether errors are larger than rounding's too often for chance, by a sign test, and by enough to be told."""
+    if not error.reference or error.ratio < TOLD_RATIO:
+        return False
+    return float(bdtrc(error.larger_steps - 1, error.samples, 0.5)) < CHANCE
 
 
 def _varying_tokens(plan: Plan, samples: RunSamples) -> list[RunWarning]:

@@ -390,6 +390,7 @@ class _Candidate:
     round_trips: dict[int, RoundTripFigures] = field(default_factory=dict)
     partings: list[_Parting] = field(default_factory=list)
     compared_tokens: int = 0
+    longest: int = 0  # tokens of the longest context
     not_finite: set[int] = field(default_factory=set)  # arms
     drawn_apart: float = 0.0
     choices: int = 0
@@ -410,6 +411,7 @@ class _Candidate:
         for row, sequence in enumerate(go.members):
             self.ratios.setdefault(sequence, []).extend(zip(go.steps, ratio[:, row].tolist(), strict=True))
         self.first_ratios += (measured.first_errors / measured.level).flatten().tolist()
+        self.longest = max(self.longest, run.context(max(go.batch.lengths), go.path.shape[1] - 1))
         self.compared_tokens += len(go.steps) * len(go.members)
         for arm, logits in ((0, measured.baseline), (self.arm, judged)):
             if not all(bool(_possible(each).isfinite().all()) for each in logits):
@@ -464,6 +466,7 @@ class _Candidate:
             compared_tokens=self.compared_tokens,
             not_finite=tuple(sorted(self.not_finite)),
             without_reference=run.without_wider,
+            beyond=tuple(run.edges.beyond(self.longest)),
             error=self._error(run),
         )
 

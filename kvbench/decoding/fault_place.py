@@ -65,8 +65,9 @@ def locate(suspect: Suspect, dtype: str, decoder: Callable[[Forced], Decoder], s
     if not torch.equal(logits, again):
         return found.model_copy(update={"kind": "random"})
     built = single.fill(here)
-    # Does one more token change what was kept of those before it? Then no cache can hold it.
-    other = single.fill(_prefix(suspect, suspect.step - 1 if suspect.step else 1))
+    # Do further tokens change what was kept of those before them? Then no cache can hold it. Two fewer, because
+    # dynamic rotary embeddings stay long until a pass is shorter than the original context.
+    other = single.fill(_prefix(suspect, max(0, suspect.step - 2) if suspect.step else 1))
     changed = next(_differences(other, built, suspect.row, dtype, shared=True), None)
     if changed is not None:
         by_length = changed.layer == 0 and changed.part == KEYS

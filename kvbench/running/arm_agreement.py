@@ -17,7 +17,7 @@ from kvbench.decoding.agreement import Compared, Logits, compare, distances, fol
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.compared_steps import BLOCK, Edges
 from kvbench.decoding.fault_place import SinglePass
-from kvbench.decoding.forward import forward_of
+from kvbench.decoding.forward import Forward, forward_of
 from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
@@ -112,7 +112,7 @@ def _compared(session: TorchSession, wide: Any | None) -> Compared:
         models=[each for each in (model.loaded.model, wide) if each is not None],
         experts=model.loaded.facts.experts or 0,
         repeats=[arm.repeats for arm in plan.arms],
-        single=_single_pass(model),
+        single=single_pass(model.forward),
         chunk=plan.config.workload.prefill_chunk,
         # The passes after an interruption are what an interrupted arm is about.
         wanted_steps=tuple(later for step in interruptions.steps for later in (step, step + 1)),
@@ -162,9 +162,8 @@ def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> s
     return "eager" if scores and fits else None
 
 
-def _single_pass(model: ModelOnDevice) -> SinglePass | None:
+def single_pass(forward: Forward) -> SinglePass | None:
     """The model with a cache that keeps every token, filled in one pass; None where it takes no cache."""
-    forward = model.forward
 
     def fill(batch: PromptBatch) -> Any:
         cache = CacheMaker(forward, "dynamic").new(len(batch.lengths), batch.longest)

@@ -79,7 +79,10 @@ def other_output(pair: Pair) -> Sentence | None:
             f": free runs part at new token {cite(pair.at('agreement/first_divergence'), 'count')}, where the two best"
             f" logits are {cite(pair.at('agreement/top2_margin'), _scientific)} apart, too far for rounding"
         )
-    return cite.sentence("other_output", f"{text}, so its speed buys another output.")
+    text += ", so its speed buys another output."
+    if agreement.cause:
+        text += f" {cite(pair.at('agreement/cause'), str)}."
+    return cite.sentence("other_output", text)
 
 
 def throttled(pair: Pair) -> Sentence | None:
