@@ -495,10 +495,10 @@ class TestTheVerdict:
         [
             ({}, ""),
             ({"ratio": 1.7}, ""),
-            ({"ratio": 1.8}, "its error is 1.8 times rounding's own over all 64 samples"),
-            ({"sequence": 2.0}, "its error is 2 times rounding's own in prompt 4"),
-            ({"step": 3.0}, "its error is 3 times rounding's own at new token 9 of prompt 3"),
-            ({"first": 1.8}, "the error of the first arm, which it is held against, is 1.8 times rounding's"),
+            ({"ratio": 1.8}, "its error is 1.80 times rounding's own over all 64 samples"),
+            ({"sequence": 2.0}, "its error is 2.00 times rounding's own in prompt 4"),
+            ({"step": 3.0}, "its error is 3.00 times rounding's own at new token 9 of prompt 3"),
+            ({"first": 1.8}, "the error of the first arm, which it is held against, is 1.80 times rounding's"),
         ],
         ids=str,
     )

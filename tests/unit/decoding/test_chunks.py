@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import follow, largest_logit
+from kvbench.decoding.agreement import follow, largest_difference, largest_logit
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop
 from kvbench.decoding.protocol import Decoder, Pass, Unobserved
 from kvbench.decoding.recorder import PassRecorder
-from kvbench.decoding.rounding import largest_difference
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import UNINTERRUPTED, WHOLE, Chunks, Interruptions, prove
