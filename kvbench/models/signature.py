@@ -24,12 +24,25 @@ class ForwardSignature:
     """What the `forward` of one model takes."""
 
     cache: str | None  # the argument that takes transformers' caches; None where the model takes none
-    makes_state: bool  # whether its past is a state of its own, which it makes at its first pass
+    state: str | None  # the argument and the output field of a past that the model makes itself at its first pass
+    recurrent: bool  # whether that past is recurrent states alone, beside which no mask of past tokens is taken
     positions: bool
     logits_to_keep: bool
 
+    @property
+    def makes_state(self) -> bool:
+        """Whether the model's past is a state of its own."""
+        return self.state is not None
+
+    @property
+    def keeps_past(self) -> bool:
+        """Whether the model can decode with a past at all."""
+        return self.cache is not None or self.makes_state
+
     def handing(self, cache: Any | None) -> dict[str, Any]:
-        """The argument that hands a cache in; nothing where there is no cache."""
+        """The argument that hands a cache in; nothing where there is none, or no state yet in an `OwnPast`."""
+        if self.state is not None:
+            return {} if cache is None or cache.cache is None else {self.state: cache.cache}
         return {} if cache is None or self.cache is None else {self.cache: cache}
 
 
@@ -37,10 +50,13 @@ def signature_of(model: Any) -> ForwardSignature:
     """The signature of a model that no engine has wrapped."""
     known = inspect.signature(model.forward).parameters
     named = next((name for name in CACHE_NAMES if name in known), None)
-    makes_state = any(name in known for name in STATE_NAMES) or (named is not None and _makes_state(model))
+    state = next((name for name in STATE_NAMES if name in known), None)
+    if state is None and named is not None and _makes_state(model):
+        state = named
     return ForwardSignature(
-        cache=None if makes_state else named,
-        makes_state=makes_state,
+        cache=None if state is not None else named,
+        state=state,
+        recurrent=state is not None and bool(getattr(model, "_is_stateful", False)),
         positions="position_ids" in known,
         logits_to_keep="logits_to_keep" in known,
     )

@@ -111,7 +111,7 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
             raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
         if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and signature_of(model).cache is None:
             raise ModelUnavailable(
-                f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use dynamic"
+                f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use cache=dynamic"
             )
 
 
