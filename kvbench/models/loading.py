@@ -33,6 +33,7 @@ from kvbench.models.sizing import (
     weight_size,
 )
 from kvbench.models.tokenizers import byte_tokenizer
+from kvbench.models.unsuited import without_peft
 from kvbench.records.evidence import RunWarning
 
 # Random weights at real size: the model's own initialisation, its large draws replaced by copies of one pool.
@@ -187,11 +188,22 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 
+WITHOUT_WRAPPER = RunWarning(
+    code="peft_wrapper",
+    detail="the model is measured without PEFT's wrapper: the adapter's layers are in the model, and what the wrapper"
+    " itself does at each call is not timed",
+)
+
+
 def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[RunWarning, ...] = ()) -> LoadedModel:
     """A model and tokenizer that the caller has loaded, with the facts that follow from its config and parameters.
 
-    The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path".
+    The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path". PEFT's wrapper is left
+    out. Raises `ModelUnavailable` for one that does more than its layers in the model do.
     """
+    inside = without_peft(model)
+    if inside is not model:
+        model, remarks = inside, (*remarks, WITHOUT_WRAPPER)
     return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0, remarks=remarks)
 
 

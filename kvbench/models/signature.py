@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -46,8 +47,23 @@ class ForwardSignature:
         return {} if cache is None or self.cache is None else {self.cache: cache}
 
 
+def transformers_model(model: Any) -> Any:
+    """The model inside a wrapper that hands on what it does not know, such as PEFT's or torch.compile's; or itself."""
+    if isinstance(model, PreTrainedModel) or not isinstance(model, torch.nn.Module):
+        return model
+    parameters = inspect.signature(model.forward).parameters
+    if parameters.keys() & {*CACHE_NAMES, *STATE_NAMES} or not any(map(_takes_the_rest, parameters.values())):
+        return model
+    return next((part for part in model.modules() if isinstance(part, PreTrainedModel)), model)
+
+
+def _takes_the_rest(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.VAR_KEYWORD
+
+
 def signature_of(model: Any) -> ForwardSignature:
-    """The signature of a model that no engine has wrapped."""
+    """The signature of a model that no engine has wrapped; of a wrapper that hands everything on, the one inside."""
+    model = transformers_model(model)
     known = inspect.signature(model.forward).parameters
     named = next((name for name in CACHE_NAMES if name in known), None)
     state = next((name for name in STATE_NAMES if name in known), None)

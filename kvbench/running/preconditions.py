@@ -22,6 +22,7 @@ from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
+from kvbench.models.unsuited import require_decoder, require_own_generate
 from kvbench.passes import UNINTERRUPTED, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
@@ -44,6 +45,10 @@ def require_machine(plan: Plan, device: torch.device) -> None:
 
 def require_model(plan: Plan, model: ModelOnDevice) -> None:
     """Raise `BadInput` when an arm cannot run on the model or its device, or the reference cannot be had."""
+    if not model.is_own:
+        require_decoder(model.loaded.model, with_past=any(arm.keeps_past for arm in plan.arms))
+        if any(not MODES[arm.mode].ours for arm in plan.arms):
+            require_own_generate(model.loaded.model)
     _require_arms(plan.arms, model.forward, model.device)
     if not model.is_own:
         _require_caches(plan.arms, model.loaded.model, model.loaded.facts)

@@ -68,6 +68,10 @@ class ByMambasName(ByOlderName):
 class ByUnknownName(ByOlderName):
     """A transformers that has renamed the argument again."""
 
+    def modules(self) -> Iterator[Any]:  # type: ignore[override]
+        """Itself alone: it stands for a model and wraps none."""
+        return iter((self,))
+
     def forward(self, input_ids: Any, kv_store: Any = None, **arguments: Any) -> Any:
         return self.inner(input_ids=input_ids, **library_cache(kv_store), **arguments)
 
@@ -208,6 +212,21 @@ def test_a_state_is_made_of_prompts_of_unequal_length(kind: str) -> None:
         loop(each, model).run(batch, NEW_TOKENS, Unobserved()).new_ids for each in (NoCacheLoop, CachedLoop)
     )
     assert expected.tolist() == found.tolist()
+
+
+class Prefixed(ByOlderName):
+    """A model that puts two tokens of its own in front of the first ones, as CPM-Ant does with 32."""
+
+    def forward(self, input_ids: Any, cache: Any = None, **arguments: Any) -> Any:
+        if cache is not None and cache.get_seq_length() == 0:
+            input_ids = torch.cat([input_ids[:, :1], input_ids[:, :1], input_ids], dim=1)
+            arguments.pop("position_ids", None)
+        return self.inner(input_ids=input_ids, **library_cache(cache), **arguments)
+
+
+def test_a_cache_that_holds_more_than_was_handed_in_is_refused(tiny_model: TinyModel) -> None:
+    with pytest.raises(ModelUnavailable, match=r"after 3 tokens the cache of Prefixed holds 5: .* use mode=nocache"):
+        write(loop(CachedLoop, Prefixed(tiny_model("llama", num_hidden_layers=1))))
 
 
 class TestAModelWithAConfigOfItsOwn:
