@@ -252,3 +252,31 @@ def _get(config: Any, name: str) -> Any:
         return getattr(config, name, None)
     except RuntimeError:  # transformers' answer for a value that differs from layer to layer
         return None
+
+
+# Rotary positions whose frequencies depend on how long the text is.
+
+
+def extends_context(config: Any) -> bool:
+    """Whether positions are rescaled as the text grows (dynamic NTK), which begins where the stated context ends."""
+    return any(kind == "dynamic" for kind, _ in _rotary(config))
+
+
+def rope_switch(config: Any) -> int | None:
+    """Tokens up to which longrope turns by its short factors; beyond them all positions turn by its long ones."""
+    found = [original for kind, original in _rotary(config) if kind == "longrope"]
+    return found[0] if found and type(found[0]) is int else None
+
+
+def _rotary(config: Any) -> list[tuple[Any, Any]]:
+    """The kind of each of a config's rotary settings, and the context that its model was first trained for."""
+    text = vars(_text_part(config)) if not isinstance(config, Mapping) else _text_part(config)
+    stated = text.get("rope_parameters") or text.get("rope_scaling")
+    if not isinstance(stated, Mapping):
+        return []
+    by_layer = [each for each in stated.values() if isinstance(each, Mapping)]
+    usual = text.get("original_max_position_embeddings")
+    return [
+        (each.get("rope_type", each.get("type")), each.get("original_max_position_embeddings") or usual)
+        for each in ([stated] if {"rope_type", "type"} & stated.keys() else by_layer)
+    ]

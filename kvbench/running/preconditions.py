@@ -17,13 +17,13 @@ from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, Pro
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
 from kvbench.model_costs import predicted_bytes, quantised_conflict
-from kvbench.model_facts import DTYPE_BYTES, ModelFacts
+from kvbench.model_facts import DTYPE_BYTES, ModelFacts, extends_context, rope_switch
 from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
 from kvbench.models.unsuited import require_decoder, require_own_generate
-from kvbench.passes import UNINTERRUPTED, Interruptions
+from kvbench.passes import UNINTERRUPTED, Buckets, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
 
@@ -65,6 +65,9 @@ def require_prompts(
     _require_context(lengths, new_tokens, facts, interruptions)
     needed = interruptions.context(max(lengths), new_tokens)
     _require_static_room(plan.arms, needed, model.loaded.model, facts)
+    if not model.is_own:
+        contexts = range(min(lengths), needed + 1)
+        _require_one_rotation(plan.arms, contexts, model.loaded.model.config, facts.max_context)
 
 
 def require_batches(
@@ -133,6 +136,22 @@ def _require_static_room(arms: Sequence[Arm], needed: int, model: Any, facts: Mo
             raise ConfigError(conflict)
         if arm.repeats and arm.keeps_past and arm.is_static and MODES[arm.mode].ours:
             repeatable_cache(model.config, arm.static_cache_length(needed))
+
+
+def _require_one_rotation(arms: Sequence[Arm], contexts: range, config: Any, most: int | None) -> None:
+    """Raise `ConfigError` when a bucket's padding would change the frequencies that the tokens before it turn by."""
+    switch, grows = rope_switch(config), extends_context(config)
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    for arm in arms:
+        padded = Buckets(arm.bucket or 1, most).padded
+        crosses = switch is not None and any(each <= switch < padded(each) for each in contexts)
+        rescales = grows and stated and any(each < padded(each) > stated for each in contexts)
+        if crosses or rescales:
+            kind, where = ("longrope", switch) if crosses else ("dynamic NTK", stated)
+            raise ConfigError(
+                f"bucket={arm.bucket}: passes are padded beyond {where} tokens, where this model's rotary positions"
+                f" change with the length of a pass ({kind}): use bucket=1"
+            )
 
 
 def _require_masks(
