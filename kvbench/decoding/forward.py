@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ModelUnavailable
@@ -60,6 +60,8 @@ class Forward:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.signature = signature_of(model)
+        # Bloom's slopes are as long as its mask, and are added to scores over all of a static cache.
+        self._slopes_by_mask = hasattr(getattr(model, "transformer", None), "build_alibi_tensor")
 
     @property
     def full_logits(self) -> bool:
@@ -111,7 +113,11 @@ class Forward:
         if batch.mask is not None and not goes_on:
             # Past and new tokens; beside a static cache all that are to come, so that no step differs in shape.
             whole = getattr(cache, "is_compileable", False) and input_ids.shape[1] == 1
-            arguments["attention_mask"] = batch.mask if whole else batch.mask[:, :length]
+            mask = batch.mask if whole else batch.mask[:, :length]
+            if self._slopes_by_mask and isinstance(cache, StaticCache):
+                missing = cache.layers[0].max_cache_len - mask.shape[1]
+                mask = torch.nn.functional.pad(mask, (0, missing), value=1)
+            arguments["attention_mask"] = mask
         if self.signature.positions:
             arguments["position_ids"] = batch.positions[:, length - input_ids.shape[1] : length]
         keeps_one = self.signature.logits_to_keep and not all_logits
