@@ -115,7 +115,7 @@ class Forward:
             whole = getattr(cache, "is_compileable", False) and input_ids.shape[1] == 1
             mask = batch.mask if whole else batch.mask[:, :length]
             if self._slopes_by_mask and isinstance(cache, StaticCache):
-                missing = cache.layers[0].max_cache_len - mask.shape[1]
+                missing = int(cache.get_max_length()) - mask.shape[1]
                 mask = torch.nn.functional.pad(mask, (0, missing), value=1)
             arguments["attention_mask"] = mask
         if self.signature.positions:

@@ -26,11 +26,14 @@ from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
 from kvbench.decoding.settings import SessionSettings
+from kvbench.errors import reason_of
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
 from kvbench.passes import Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
+from kvbench.records.evidence import RunWarning
 from kvbench.records.untimed import UntimedPass
+from kvbench.running.faults import is_out_of_memory
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.preconditions import reference_device
 from kvbench.running.torch_session import TorchSession
@@ -46,10 +49,11 @@ def agreement(session: TorchSession, candidate: int, passes: Sequence[UntimedPas
     return replace(figures, sampled=not is_greedy(sampling), penalised=sampling.repetition_penalty != 1.0)
 
 
-def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[ReferenceDistance]:
-    """How far every arm is from the same model in the type of `check.reference`.
+def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[ReferenceDistance] | list[RunWarning]:
+    """How far every arm is from the same model in the type of `check.reference`, or why that is not known.
 
-    There is one path for all arms, the one that shows the first divergence of any.
+    There is one path for all arms, the one that shows the first divergence of any. A kernel that knows no such type
+    fails here alone: the rest of the run needs no reference.
     """
     wanted, run, model = session.plan.config.check.reference, _compared(session), session.model
     found = [each for arm in passes[1:] for each in divergences(passes[0].tokens, arm.tokens)]
@@ -59,6 +63,11 @@ def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[Ref
     wide = widened(model.loaded.model, DTYPES[wanted], device)
     try:
         return reference_distances(run, wide, range(len(passes)), number, path, session.prepared.interruptions)
+    except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
+        why = f"check.reference={wanted}: the model cannot be computed in it ({reason_of(error)}); use another type"
+        return [RunWarning(code="reference_failed", detail=why)]
     finally:
         del wide
         session.meter.reset()
@@ -114,6 +123,8 @@ def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
         made[id(tensor)] = torch.nn.Parameter(wide, requires_grad=False) if is_weight else wide
     wide_model = copy.deepcopy(model, made)  # takes what was made here instead of copying the narrow tensors
     wide_model.config.dtype = dtype
+    if getattr(wide_model.config, "_experts_implementation", None) not in (None, "eager"):
+        wide_model.set_experts_implementation("eager")  # grouped products know no float64
     return wide_model
 
 

@@ -84,7 +84,8 @@ class Untimed:
     # A candidate arm against the first arm on one token path, given the untimed passes of all arms.
     agreement: Callable[[Any, int, Sequence[UntimedPass]], AgreementFigures]
     # How far every arm is from the same model in the type of `check.reference`, given their untimed passes.
-    references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance]]
+    # A warning in their place where the model cannot be computed in that type.
+    references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance] | Sequence[RunWarning]]
     # One attention besides the arm's own that can decode it, or none.
     other_attentions: Callable[[Any, int], tuple[str, ...]]
     # Allocations that the allocator made on the device so far, and the device's bytes outside of it.
