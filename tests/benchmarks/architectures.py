@@ -56,9 +56,9 @@ class Way:
     @property
     def right(self) -> bool | None:
         """Whether kvbench and the bare loop agree; None where nothing was asked or neither can do it."""
-        if self.verdict == "—" or (self.bare is None and self.verdict == "refused"):
+        if self.verdict in ("—", "refused"):  # a refusal is a sentence, which the note tells
             return None
-        if self.bare is None or self.verdict in ("refused", "failed"):
+        if self.bare is None or self.verdict == "failed":
             return False
         if self.bare >= SOUND:
             return self.verdict not in EQUAL
@@ -144,13 +144,21 @@ class Bare:
         arguments: dict[str, Any] = {"use_cache": use_cache}
         if "position_ids" in self._takes:
             arguments["position_ids"] = self._positions[:, end - ids.shape[1] : end]
-        recurrent = cache is not None and {"cache_params", "state"} & self._takes.keys()
+        # Recurrent states alone have taken the mask in: that of the past would not fit the new tokens.
+        recurrent = cache is not None and not _counts_tokens(cache)
         if self._mask is not None and not recurrent and "attention_mask" in self._takes:
             arguments["attention_mask"] = self._mask[:, :end]
         if cache is not None:
             arguments[next(name for name in CACHE_NAMES if name in self._takes)] = cache
         with torch.inference_mode():
             return self._model(input_ids=ids, **arguments)
+
+
+def _counts_tokens(cache: Any) -> bool:
+    try:
+        return cache.get_seq_length() is not None
+    except (AttributeError, ValueError):
+        return False
 
 
 # kvbench, and what it says of each way.

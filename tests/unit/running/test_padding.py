@@ -43,3 +43,12 @@ def test_a_model_that_takes_padding_for_text_is_named(tiny_model: Callable[..., 
 
 def test_a_model_that_leaves_padding_out_is_not(tiny_model: Callable[..., Any]) -> None:
     assert [] == told(tiny_model("llama", num_hidden_layers=1), UNEQUAL)
+
+
+def test_slopes_by_a_mask_reach_over_a_static_cache(tiny_model: Callable[..., Any]) -> None:
+    """Bloom beside a static cache and prompts of unequal length once ended in a RuntimeError of its own."""
+    bloom = tiny_model("bloom", vocab_size=97, hidden_size=32, n_layer=1, n_head=4)
+    arms = [{"mode": "nocache"}, {"mode": "cached", "cache": "static"}]
+    record = kvbench.measure(bloom, prompts=UNEQUAL, arms=arms, **QUICK)
+    assert record.comparison is not None
+    assert record.comparison.agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")
