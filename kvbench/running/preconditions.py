@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import StaticCache
 
 from kvbench.arm import Arm, device_conflict, too_short
-from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, takes_masks
+from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, STATIC_STEP, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
+from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, reason_of
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
 from kvbench.model_costs import predicted_bytes, quantised_conflict
@@ -121,6 +122,19 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
             raise ModelUnavailable(
                 f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use cache=dynamic"
             )
+        if arm.keeps_past and arm.is_static:
+            _require_static_layers(arm, model)
+
+
+def _require_static_layers(arm: Arm, model: Any) -> None:
+    """Raise `ModelUnavailable` when transformers has no static layer of a kind that the model has (DeepSeek-V4's)."""
+    try:
+        StaticCache(config=model.config, max_cache_len=STATIC_STEP)
+    except Exception as error:  # a KeyError with the kind's name, or whatever a config of another shape brings about
+        raise ModelUnavailable(
+            f"cache={arm.cache}: transformers makes no static cache for {type(model).__name__} ({reason_of(error)}):"
+            " use cache=dynamic"
+        ) from error
 
 
 def _require_static_room(arms: Sequence[Arm], needed: int, model: Any, facts: ModelFacts) -> None:

@@ -108,6 +108,7 @@ ALSO: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"layer_types": PATTERN, "num_kv_shared_layers": 2},
     "gemma4_text": {"layer_types": PATTERN},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba2": {"num_heads": 8},
     "qwen4_exp": {

@@ -13,6 +13,7 @@ import kvbench
 from kvbench.errors import ConfigError, ModelUnavailable
 from kvbench.models.signature import signature_of, transformers_model
 from kvbench.models.unsuited import require_decoder, require_own_generate, without_peft
+from kvbench.running import preconditions
 
 TinyModel = Callable[..., Any]
 QUICK: dict[str, Any] = {"new_tokens": 3, "blocks": 1, "warmup": 0, "step_lane": False, "energy_s": 0.0}
@@ -87,6 +88,20 @@ class TestWhatDecodesNoTextByItself:
     def test_copies_of_a_model_are_refused_by_name(self, tiny_model: TinyModel) -> None:
         with pytest.raises(ConfigError, match=r"DataParallel .* pass the model inside, model\.module"):
             kvbench.measure(torch.nn.DataParallel(tiny_model("llama", num_hidden_layers=1)))
+
+
+def test_layers_without_a_static_kind_are_refused_by_name(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_such_layer(**_: Any) -> None:
+        raise KeyError("heavily_compressed_attention")
+
+    monkeypatch.setattr(preconditions, "StaticCache", no_such_layer)
+    arms = [{"mode": "cached", "cache": "static"}]
+    with pytest.raises(
+        ModelUnavailable, match=r"cache=static: transformers makes no static cache .*heavily_compressed"
+    ):
+        kvbench.measure(tiny_model("llama", num_hidden_layers=1), prompts=[[5, 6]], arms=arms, **QUICK)
 
 
 class TestAWrapper:

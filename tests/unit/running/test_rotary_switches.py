@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import transformers
 
 import kvbench
 from kvbench.decoding.protocol import Pass
@@ -34,6 +35,7 @@ DYNAMIC: dict[str, Any] = {
 
 
 class TestLongrope:
+    @pytest.mark.skipif(transformers.__version__ < "5.23", reason="5.17 prefills again elsewhere, and differs")
     def test_is_prefilled_again_by_generate_which_is_valid(self, tiny_model: Callable[..., Any]) -> None:
         model = tiny_model("phi3", **LONGROPE)
         assert (16, False) == (rope_switch(model.config), extends_context(model.config))
