@@ -1,6 +1,6 @@
 """Every causal language model of the installed transformers, tiny, measured by kvbench and by a bare loop of its own.
 
-    python tests/benchmarks/architectures.py                        # prints the table; under 10 minutes on two cores
+    python tests/benchmarks/architectures.py                        # prints the table
     python tests/benchmarks/architectures.py --write docs/architectures.md
     python tests/benchmarks/architectures.py --only mamba,gemma3_text
 
@@ -362,9 +362,6 @@ def faults(rows: Sequence[Found]) -> str:
 # Read in transformers' code, each at the place where the two computations part.
 CAUSES = {
     ("rwkv", "padded"): "a step adds a state of (batch, hidden) to inputs of (batch, 1, hidden), which mixes the rows",
-    ("nemotron_h", "cached"): "the step does not clamp dt as the scan does",
-    ("zamba2", "cached"): "the step does not clamp dt as the scan does",
-    ("blt", "cached"): "the patches, whose number the newest byte may change, are not kept",
 }
 
 
