@@ -19,7 +19,15 @@ KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
 INTERMEDIATE_SIZE = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
-MAX_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
+MAX_CONTEXT = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+    "max_target_positions",
+)
 
 # Settings under which a layer does not hold kv_heads × head_dim keys and as many values for every token.
 OTHER_CACHES = {
@@ -244,3 +252,31 @@ def _get(config: Any, name: str) -> Any:
         return getattr(config, name, None)
     except RuntimeError:  # transformers' answer for a value that differs from layer to layer
         return None
+
+
+# Rotary positions whose frequencies depend on how long the text is.
+
+
+def extends_context(config: Any) -> bool:
+    """Whether positions are rescaled as the text grows (dynamic NTK), which begins where the stated context ends."""
+    return any(kind == "dynamic" for kind, _ in _rotary(config))
+
+
+def rope_switch(config: Any) -> int | None:
+    """Tokens up to which longrope turns by its short factors; beyond them all positions turn by its long ones."""
+    found = [original for kind, original in _rotary(config) if kind == "longrope"]
+    return found[0] if found and type(found[0]) is int else None
+
+
+def _rotary(config: Any) -> list[tuple[Any, Any]]:
+    """The kind of each of a config's rotary settings, and the context that its model was first trained for."""
+    text = vars(_text_part(config)) if not isinstance(config, Mapping) else _text_part(config)
+    stated = text.get("rope_parameters") or text.get("rope_scaling")
+    if not isinstance(stated, Mapping):
+        return []
+    by_layer = [each for each in stated.values() if isinstance(each, Mapping)]
+    usual = text.get("original_max_position_embeddings")
+    return [
+        (each.get("rope_type", each.get("type")), each.get("original_max_position_embeddings") or usual)
+        for each in ([stated] if {"rope_type", "type"} & stated.keys() else by_layer)
+    ]

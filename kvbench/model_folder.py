@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
+from kvbench.text import printable
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded"  # the model that comes with kvbench
 
@@ -122,10 +124,37 @@ def is_complete(folder: Path) -> bool:
     return bool(files) and all(file.is_file() for file in files)
 
 
+ADAPTER = "adapter_config.json"
+
+
+def _base_of(folder: Path) -> str:
+    """What an adapter says that it was trained on."""
+    try:
+        stated = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        stated = None
+    return printable(stated) if isinstance(stated, str) and stated else "a base that it does not name"
+
+
 def require_complete(folder: Path, model: str) -> None:
-    """Raise `ModelUnavailable`, naming `model`, unless a config and every weight file are there."""
+    """Raise `ModelUnavailable`, naming `model`, unless a config and every weight file are there.
+
+    So it does for an adapter that nothing would put on its base: transformers leaves it out without a word where the
+    package peft is missing.
+    """
     if not folder.is_dir():
         raise ModelUnavailable(f"model.path={model}: no such folder")
+    if (folder / ADAPTER).is_file():
+        if not (folder / "config.json").is_file():
+            raise ModelUnavailable(
+                f"{model} is an adapter of {_base_of(folder)} ({ADAPTER}) and no model: measure the base, or merge the"
+                " adapter into it with peft (merge_and_unload) and save that"
+            )
+        if importlib.util.find_spec("peft") is None:
+            raise ModelUnavailable(
+                f"{model} holds an adapter beside its base ({ADAPTER}), which is not applied without the package peft:"
+                f" pip install peft, or remove {ADAPTER} to measure the base"
+            )
     if not (folder / "config.json").is_file():
         raise ModelUnavailable(f"{model} has no config.json: it is not a transformers folder")
     files = weight_files(folder)

@@ -93,24 +93,35 @@ def prove(
     loses_past: bool = False,
     buckets: Buckets = EXACT,
     chunks: Chunks = WHOLE,
+    refill_at: int | None = None,
 ) -> Proof:
     """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
 
     Recompute submits the whole context with no past, filled up to its bucket. Cached submits what the past lacks, in
     `chunks`: the prompt, then one token and what was inserted before it, and the past grows by exactly that. A mode
-    that `loses_past` submits everything to an empty past at each interruption.
+    that `loses_past` submits everything to an empty past at each interruption. One that keeps its past may submit
+    everything to a new one in the pass that ends at `refill_at` tokens.
     """
     by_token = passes_by_token(
         len(passes), prompt, keeps_past, interruptions, loses_past=loses_past, buckets=buckets, chunks=chunks
     )
     prefill = len(by_token[0]) if by_token else 0
     pairs = list(zip(passes, chain.from_iterable(by_token), strict=False))  # at most as many tokens as passes
-    broken = [index for index, (made, right) in enumerate(pairs) if made != right]
+    broken = [
+        index
+        for index, (made, right) in enumerate(pairs)
+        if made != right and not (refill_at is not None and _is_refill(made, right, refill_at))
+    ]
     resubmitted = sum(
         keeps_past and pairs[index][0].submitted == pairs[index][1].past_after for index in broken if index >= prefill
     )
     first = _in_words(pairs, broken[0], prefill) if broken else None
     return Proof(len(passes), len(broken), first, resubmitted)
+
+
+def _is_refill(made: Pass, right: Pass, at: int) -> bool:
+    """Whether a pass submitted all of `at` tokens to nothing, where `right` would have added to a past of them."""
+    return right.past_after == at == made.submitted and not made.past_before
 
 
 def _in_words(pairs: Sequence[tuple[Pass, Pass]], first: int, prefill: int) -> str:
@@ -131,6 +142,7 @@ class Promise(TypedDict, total=False):
     loses_past: bool
     buckets: Buckets
     chunks: Chunks
+    refill_at: int | None
 
 
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
@@ -143,6 +155,7 @@ def passes_by_token(
     loses_past: bool,
     buckets: Buckets = EXACT,
     chunks: Chunks = WHOLE,
+    refill_at: int | None = None,  # noqa: ARG001 - allowed in the place of what is promised, but not promised
 ) -> tuple[tuple[Pass, ...], ...]:
     """What a mode promises to submit for each new token, of which the last pass makes it; see `prove`."""
     contexts = [interruptions.context(prompt, index) for index in range(new_tokens)]

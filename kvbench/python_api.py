@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 MODES = ("nocache", "cached")
+COPIES = ("DataParallel", "DistributedDataParallel")  # torch's wrappers, by name: torch is not imported here
 
 
 def measure(
@@ -148,6 +149,11 @@ def _require_model(model: Any) -> None:
     if isinstance(model, str):
         raise ConfigError(
             f"model={model!r}: takes a loaded model; `kvbench model=hub model.id={model}` loads one by name"
+        )
+    if type(model).__name__ in COPIES:
+        raise ConfigError(
+            f"model: {type(model).__name__} splits every batch over copies of the model, which decoding with a cache"
+            " does not do: pass the model inside, model.module"
         )
 
 

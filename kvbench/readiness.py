@@ -25,6 +25,7 @@ from kvbench.capabilities import ATTENTION_PACKAGES, QUANTIZATIONS, CacheKind
 from kvbench.config.schema import Config, ModelConfig
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, RecordError
 from kvbench.library_versions import too_old
+from kvbench.model_facts import extends_context
 from kvbench.model_folder import (
     EMBEDDED,
     cache_location,
@@ -137,6 +138,8 @@ def stated_context(folder: Path) -> int | None:
     text = config.get("text_config", config)
     if not isinstance(text, dict) or any(config.get(section) is not None for section in ("decoder", "generator")):
         return None
+    if extends_context(text):
+        return None  # works beyond it
     found = {value for name in STATED if type(value := text.get(name)) is int}
     return found.pop() if len(found) == 1 else None
 

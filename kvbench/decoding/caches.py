@@ -11,7 +11,7 @@ from transformers import Cache, DynamicCache, StaticCache, cache_utils
 from transformers.cache_utils import DynamicLayer, QuantizedCache
 
 from kvbench.capabilities import CACHES, CacheKind, group_size, static_length
-from kvbench.decoding.forward import Forward, OwnForward
+from kvbench.decoding.forward import Forward
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import facts_from_config
 
@@ -214,8 +214,9 @@ class CacheMaker:
 
     def new(self, rows: int, tokens: int) -> Any:
         """An empty cache for so many sequences of so many tokens."""
-        if isinstance(self._forward, OwnForward):
-            return self._forward.new_cache(rows)
+        own = self._forward.new_past(rows)
+        if own is not None:
+            return own
         kind, config = CACHES[self._kind], self._forward.model.config
         if kind.lossy:
             quantised = QuantizedCache(config=config, **quantiser_arguments(kind, config))

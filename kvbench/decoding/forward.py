@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ModelUnavailable
@@ -60,6 +60,8 @@ class Forward:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.signature = signature_of(model)
+        # Bloom's slopes are as long as its mask, and are added to scores over all of a static cache.
+        self._slopes_by_mask = hasattr(getattr(model, "transformer", None), "build_alibi_tensor")
 
     @property
     def full_logits(self) -> bool:
@@ -67,18 +69,23 @@ class Forward:
         return not self.signature.logits_to_keep
 
     def require_cache(self) -> None:
-        """Raise `ModelUnavailable` when the model cannot be handed a cache object."""
-        if self.signature.cache is None:
-            keeps = "keeps its past in a state of its own and " if self.signature.makes_state else ""
+        """Raise `ModelUnavailable` when the model takes no cache and makes no state of its own."""
+        if not self.signature.keeps_past:
             # Of a transformers that renamed the argument once more, the model is not to blame.
             version = untested()
             raise ModelUnavailable(
-                f"{type(self.model).__name__} {keeps}takes no cache, so mode=cached cannot run: use mode=nocache"
+                f"{type(self.model).__name__} takes no cache, so mode=cached cannot run: use mode=nocache"
                 + (f" ({version})" if version else "")
             )
 
+    def new_past(self, rows: int) -> OwnPast | None:  # noqa: ARG002 - a state takes its size from the first pass
+        """An empty past of the model's own kind; None where the model takes transformers' caches."""
+        return OwnPast(None) if self.signature.makes_state else None
+
     def fills_cache(self) -> bool:
         """Whether one token, handed in with an empty cache, is in that cache afterwards."""
+        if self.signature.makes_state:
+            return True  # what it makes itself it fills
         cache = DynamicCache(config=self.model.config)
         ids = torch.zeros((1, 1), dtype=torch.long, device=self.model.device)
         with torch.inference_mode():
@@ -100,18 +107,27 @@ class Forward:
 
         `input_ids` (batch, submitted) are the newest of `length` tokens per row, padding included.
         """
-        arguments: dict[str, Any] = {"use_cache": use_cache}
-        if batch.mask is not None:
+        arguments: dict[str, Any] = {"use_cache": use_cache, **self.signature.handing(cache)}
+        # Recurrent states have taken in what the mask said of their tokens; a longer mask would not fit the new ones.
+        goes_on = self.signature.recurrent and cache is not None and cache.cache is not None
+        if batch.mask is not None and not goes_on:
             # Past and new tokens; beside a static cache all that are to come, so that no step differs in shape.
             whole = getattr(cache, "is_compileable", False) and input_ids.shape[1] == 1
-            arguments["attention_mask"] = batch.mask if whole else batch.mask[:, :length]
+            mask = batch.mask if whole else batch.mask[:, :length]
+            if self._slopes_by_mask and isinstance(cache, StaticCache):
+                missing = int(cache.get_max_length()) - mask.shape[1]
+                mask = torch.nn.functional.pad(mask, (0, missing), value=1)
+            arguments["attention_mask"] = mask
         if self.signature.positions:
             arguments["position_ids"] = batch.positions[:, length - input_ids.shape[1] : length]
-        arguments |= self.signature.handing(cache)
         keeps_one = self.signature.logits_to_keep and not all_logits
         if keeps_one:
             arguments["logits_to_keep"] = 1 if last is None else last
-        logits: torch.Tensor = self.model(input_ids=input_ids, **arguments).logits
+        output = self.model(input_ids=input_ids, **arguments)
+        if self.signature.state is not None and cache is not None:
+            cache.cache = getattr(output, self.signature.state)
+            cache.hand(input_ids.shape[1])
+        logits: torch.Tensor = output.logits
         return logits[:, -1] if keeps_one or last is None else logits.index_select(1, last)[:, 0]
 
 
@@ -132,8 +148,8 @@ class OwnForward(Forward):
         """True: transformers has no part in such a model."""
         return True
 
-    def new_cache(self, rows: int) -> OwnPast:
-        """An empty cache for so many sequences."""
+    def new_past(self, rows: int) -> OwnPast:
+        """An empty cache of the model's for so many sequences."""
         return self.model.new_cache(rows)
 
 

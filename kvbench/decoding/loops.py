@@ -16,6 +16,7 @@ from kvbench.decoding.engines.engine import PLAIN, Engine
 from kvbench.decoding.forward import Forward, widened
 from kvbench.decoding.protocol import Chooser, Decoded, Observer, Pass, PromptBatch
 from kvbench.decoding.settings import SessionSettings
+from kvbench.errors import ModelUnavailable
 from kvbench.passes import EXACT, UNINTERRUPTED, WHOLE, Buckets, Chunks, Interruptions
 
 # What hand-written loops do at every step without need, done on purpose so that its cost can be measured.
@@ -238,7 +239,7 @@ class CachedLoop(Loop):
         self._chunks = chunks
 
     def _begin(self, ids: torch.Tensor) -> Any:
-        self._past = 0
+        self._handed = self._past = 0
         return self._caches.new(len(ids), self._room)
 
     def _next_logits(
@@ -246,13 +247,21 @@ class CachedLoop(Loop):
     ) -> tuple[torch.Tensor, list[Pass]]:
         assert cache is not None
         passes = []
-        for begin, end in self._chunks.spans(self._past, length):
+        # What comes next is what was not handed in yet, whatever the cache says that it holds: of a cache that loses
+        # tokens that is written down.
+        for begin, end in self._chunks.spans(self._handed, length):
             before = self._past
             newest = self._habits.submitted(ids[:, begin:end])
             logits = self._forward.last_logits(
                 newest, batch, end, cache=cache, use_cache=True, all_logits=self._habits.all_logits
             )
             self._past = length_without_sync(cache, before + newest.shape[1])
+            self._handed = end
+            if self._past > end:
+                raise ModelUnavailable(
+                    f"after {end} tokens the cache of {type(self._forward.model).__name__} holds {self._past}: it puts"
+                    " tokens of its own in front, so that a step cannot submit the newest token alone: use mode=nocache"
+                )
             passes.append(Pass(newest.shape[1], before, self._past))
         return logits, passes
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kvbench.decoding.caches import logical_bytes
 from kvbench.decoding.protocol import Pass
 from kvbench.models.own import OwnCausalLM, OwnPast
-from kvbench.models.signature import handed_cache
+from kvbench.models.signature import handed_cache, signature_of
 
 # An independent eye on what really reaches a model, for untimed passes of every decoder, `generate` included.
 
@@ -43,6 +43,11 @@ class PassRecorder:
         """What could not be looked at, in words."""
         return ()
 
+    @property
+    def state(self) -> OwnPast | None:
+        """What the last pass returned of a state that the model makes itself; None for any other model."""
+        return None
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -66,6 +71,41 @@ def _length(cache: Any | None) -> int | None:
         return None if cache is None else int(cache.get_seq_length())
     except (AttributeError, ValueError):  # a state of the model's own, or transformers' layers for recurrent ones
         return None
+
+
+class StateRecorder(PassRecorder):
+    """A `PassRecorder` for a model that makes its state itself (`ForwardSignature.state`), of an arm that keeps a past.
+
+    Such states count no tokens, or count them where nobody reads it. So it is watched which state is handed in: the
+    one that the last pass returned holds all tokens so far, one that holds nothing none, and of any other it is not
+    known.
+    """
+
+    def __init__(self, model: Any, allocated_bytes: Callable[[], int | None], state: str) -> None:
+        super().__init__(model, allocated_bytes)
+        self._name = state
+        self._state: Any | None = None
+        self._held: int | None = 0  # tokens in that state
+
+    @property
+    def state(self) -> OwnPast | None:
+        """What the last pass returned."""
+        return None if self._state is None else OwnPast(self._state)
+
+    def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002
+        handed = kwargs.get(self._name)
+        if handed is not None and handed is self._state:
+            self._past = self._held
+        else:
+            self._past = None if handed is not None and logical_bytes(OwnPast(handed)) else 0
+
+    def _see_cache(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG002
+        submitted = kwargs["input_ids"].shape[1]
+        self._state = getattr(output, self._name, None)
+        self._held = None if self._state is None or self._past is None else self._past + submitted
+        self.passes.append(Pass(submitted, self._past, self._held))
+        self.kv_bytes.append(0 if self._state is None else logical_bytes(OwnPast(self._state)))
+        self.allocated.append(self._allocated_bytes())
 
 
 # An eye on the inside of a model of the user's own: how many positions its weights really met in a pass.
@@ -132,9 +172,14 @@ class CustomModelProbe(PassRecorder):
         )
 
 
-def recorder_of(model: Any, allocated_bytes: Callable[[], int | None]) -> PassRecorder:
-    """The witness for a model: of one's own, its inside is looked at too."""
-    return (CustomModelProbe if isinstance(model, OwnCausalLM) else PassRecorder)(model, allocated_bytes)
+def recorder_of(model: Any, allocated_bytes: Callable[[], int | None], *, keeps_past: bool) -> PassRecorder:
+    """The recorder for a model and an arm: of a model of one's own, its inside is looked at too."""
+    if isinstance(model, OwnCausalLM):
+        return CustomModelProbe(model, allocated_bytes)
+    state = signature_of(model).state if keeps_past else None
+    if state is not None:
+        return StateRecorder(model, allocated_bytes, state)
+    return PassRecorder(model, allocated_bytes)
 
 
 def _stated(cache: OwnPast | None) -> int | None:

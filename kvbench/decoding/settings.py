@@ -146,6 +146,7 @@ IMPLEMENTATIONS = {
 register_grouped()
 
 NO_KERNEL = "No available kernel"  # SDPA's words where the pinned backend takes none of what it is given
+NO_ATTENTION = "can only be called on Attention layers"  # a cache's words where none counts tokens
 COMPILER_ERROR = "InductorError"  # by name: its module takes seconds to import
 
 
@@ -174,12 +175,20 @@ class SessionSettings:
     def pinned_backend(self) -> Iterator[None]:
         """A context in which SDPA may use the pinned backend only.
 
-        Raises `ModelUnavailable` where an attention that was asked for cannot do what the model wants of it.
+        Raises `ModelUnavailable` where an attention that was asked for cannot do what the model wants of it, or where a
+        model wants one and has none.
         """
         backend = SDPA_BACKENDS.get(self.attention)
         try:
             with nothing_packed(), sdpa_kernel([backend]) if backend is not None else nullcontext():
                 yield
+        except ValueError as error:
+            if NO_ATTENTION not in str(error):
+                raise
+            raise ModelUnavailable(
+                "this model has no attention layer, and transformers counts the tokens of its cache by one: use"
+                " mode=nocache"
+            ) from error
         except RuntimeError as error:
             if backend is not None and NO_KERNEL in str(error):
                 why = "SDPA has no such kernel for these heads, their size, type or mask on this device"

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.model_facts import ModelFacts, facts_from_config
+from kvbench.model_facts import ModelFacts, extends_context, facts_from_config
 from kvbench.model_folder import SAFETENSORS, folder_format, instead_of_download
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import check_fit, free_bytes_everywhere, require_dtype, require_fit
@@ -33,6 +33,7 @@ from kvbench.models.sizing import (
     weight_size,
 )
 from kvbench.models.tokenizers import byte_tokenizer
+from kvbench.models.unsuited import without_peft
 from kvbench.records.evidence import RunWarning
 
 # Random weights at real size: the model's own initialisation, its large draws replaced by copies of one pool.
@@ -187,11 +188,25 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
 
 
+EXTENDED = (
+    "its rotary positions are rescaled as the text grows (dynamic NTK), beyond the context that the config states"
+)
+WITHOUT_WRAPPER = RunWarning(
+    code="peft_wrapper",
+    detail="the model is measured without PEFT's wrapper: the adapter's layers are in the model, and what the wrapper"
+    " itself does at each call is not timed",
+)
+
+
 def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[RunWarning, ...] = ()) -> LoadedModel:
     """A model and tokenizer that the caller has loaded, with the facts that follow from its config and parameters.
 
-    The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path".
+    The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path". PEFT's wrapper is left
+    out. Raises `ModelUnavailable` for one that does more than its layers in the model do.
     """
+    inside = without_peft(model)
+    if inside is not model:
+        model, remarks = inside, (*remarks, WITHOUT_WRAPPER)
     return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0, remarks=remarks)
 
 
@@ -267,7 +282,7 @@ def _stored_model(
 
 def _facts(model: Any, name: str, source: str, id: str | None = None, revision: str | None = None) -> ModelFacts:
     size = weight_size(model)
-    return facts_from_config(
+    facts = facts_from_config(
         model.config,
         name=name,
         source=source,
@@ -278,6 +293,9 @@ def _facts(model: Any, name: str, source: str, id: str | None = None, revision: 
         weight_bytes=size.bytes,
         weight_parts=weight_parts(model),
     )
+    if not extends_context(model.config):
+        return facts
+    return replace(facts, max_context=None, null_reasons={**facts.null_reasons, "max_context": EXTENDED})
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -34,7 +34,11 @@ class OwnTensors(SimpleNamespace):
 
 
 class OwnPast:
-    """A cache that the model fills, with the tokens that it was handed counted beside it."""
+    """A cache of a model's own kind, with the tokens that it was handed counted beside it.
+
+    A model of the user's own offers one that is empty. A transformers model that makes its state itself leaves `cache`
+    at None until its first pass.
+    """
 
     def __init__(self, cache: Any) -> None:
         self.cache = cache

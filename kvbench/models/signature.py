@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -24,23 +25,54 @@ class ForwardSignature:
     """What the `forward` of one model takes."""
 
     cache: str | None  # the argument that takes transformers' caches; None where the model takes none
-    makes_state: bool  # whether its past is a state of its own, which it makes at its first pass
+    state: str | None  # the argument and the output field of a past that the model makes itself at its first pass
+    recurrent: bool  # whether that past is recurrent states alone, beside which no mask of past tokens is taken
     positions: bool
     logits_to_keep: bool
 
+    @property
+    def makes_state(self) -> bool:
+        """Whether the model's past is a state of its own."""
+        return self.state is not None
+
+    @property
+    def keeps_past(self) -> bool:
+        """Whether the model can decode with a past at all."""
+        return self.cache is not None or self.makes_state
+
     def handing(self, cache: Any | None) -> dict[str, Any]:
-        """The argument that hands a cache in; nothing where there is no cache."""
+        """The argument that hands a cache in; nothing where there is none, or no state yet in an `OwnPast`."""
+        if self.state is not None:
+            return {} if cache is None or cache.cache is None else {self.state: cache.cache}
         return {} if cache is None or self.cache is None else {self.cache: cache}
 
 
+def transformers_model(model: Any) -> Any:
+    """The model inside a wrapper that hands on what it does not know, such as PEFT's or torch.compile's; or itself."""
+    if isinstance(model, PreTrainedModel) or not isinstance(model, torch.nn.Module):
+        return model
+    parameters = inspect.signature(model.forward).parameters
+    if parameters.keys() & {*CACHE_NAMES, *STATE_NAMES} or not any(map(_takes_the_rest, parameters.values())):
+        return model
+    return next((part for part in model.modules() if isinstance(part, PreTrainedModel)), model)
+
+
+def _takes_the_rest(parameter: inspect.Parameter) -> bool:
+    return parameter.kind is inspect.Parameter.VAR_KEYWORD
+
+
 def signature_of(model: Any) -> ForwardSignature:
-    """The signature of a model that no engine has wrapped."""
+    """The signature of a model that no engine has wrapped; of a wrapper that hands everything on, the one inside."""
+    model = transformers_model(model)
     known = inspect.signature(model.forward).parameters
     named = next((name for name in CACHE_NAMES if name in known), None)
-    makes_state = any(name in known for name in STATE_NAMES) or (named is not None and _makes_state(model))
+    state = next((name for name in STATE_NAMES if name in known), None)
+    if state is None and named is not None and _makes_state(model):
+        state = named
     return ForwardSignature(
-        cache=None if makes_state else named,
-        makes_state=makes_state,
+        cache=None if state is not None else named,
+        state=state,
+        recurrent=state is not None and bool(getattr(model, "_is_stateful", False)),
         positions="position_ids" in known,
         logits_to_keep="logits_to_keep" in known,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Literal
 
 from kvbench.records.part import Part, SeriesPoint, figure
 
@@ -315,12 +315,6 @@ class ReferenceDistance(Part):
     kl: float | None = figure(
         "KL divergence", "nats", "lower", "Largest divergence of the two distributions of the next token."
     )
-    argmax_flips: int | None = figure(
+    argmax_flips: int = figure(
         "other likeliest tokens", "count", "lower", "Rows in which the likeliest token is another one."
     )
-
-    @classmethod
-    def failed(cls, arm: int, dtype: str, device: str, why: str) -> Self:
-        """The distance of an arm from a reference that could not be computed."""
-        unknown = dict.fromkeys(("max_abs_logit_diff", "max_rel_logit_diff", "kl", "argmax_flips"))
-        return cls(arm=arm, dtype=dtype, device=device, steps=0, **unknown).because({"*": why})

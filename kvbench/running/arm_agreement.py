@@ -27,7 +27,9 @@ from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
 from kvbench.passes import Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
+from kvbench.records.evidence import RunWarning
 from kvbench.records.untimed import UntimedPass
+from kvbench.running.faults import is_out_of_memory
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.preconditions import fits_beside_itself, reference_device
 from kvbench.running.torch_session import TorchSession
@@ -50,21 +52,22 @@ def agreements(
     return [replace(figures, sampled=sampled, penalised=penalised) for figures in found]
 
 
-def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[ReferenceDistance]:
-    """How far every arm is from the same model in the type of `check.reference`.
+def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[ReferenceDistance] | list[RunWarning]:
+    """How far every arm is from the same model in the type of `check.reference`, or why that is not known.
 
-    A model that cannot compute in that type fails here alone: what is known of the arms stands without it.
+    A kernel that knows no such type fails here alone: what is known of the arms stands without a reference.
     """
     wanted, model = session.plan.config.check.reference, session.model
     device = reference_device(wanted, model.loaded.facts, model.device)
-    arms = range(len(passes))
     try:
         wide = widened(model.loaded.model, DTYPES[wanted], device)
         run = _compared(session, wide)
         return distances(run, [each.tokens for each in passes], wanted, device.type)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        why = f"{type(model.loaded.model).__name__} cannot compute in {wanted}: {reason_of(error)}"
-        return [ReferenceDistance.failed(arm, wanted, device.type, why) for arm in arms]
+    except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
+        why = f"check.reference={wanted}: the model cannot be computed in it ({reason_of(error)}); use another type"
+        return [RunWarning(code="reference_failed", detail=why)]
     finally:
         wide = None
         session.meter.reset()
@@ -198,8 +201,8 @@ def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
         made[id(tensor)] = torch.nn.Parameter(wide, requires_grad=False) if is_weight else wide
     wide_model = copy.deepcopy(model, made)  # takes what was made here instead of copying the narrow tensors
     wide_model.config.dtype = dtype
-    if dtype == torch.float64 and hasattr(wide_model, "set_experts_implementation"):
-        wide_model.set_experts_implementation("eager")  # torch has no grouped products in double
+    if getattr(wide_model.config, "_experts_implementation", None) not in (None, "eager"):
+        wide_model.set_experts_implementation("eager")  # grouped products know no float64
     return wide_model
 
 

@@ -105,6 +105,9 @@ class _Job:
             self.emit(self.passes[-1])
 
     def _agreements(self, phase: str) -> None:
+        padding = self.untimed.padding(self.session)
+        if padding is not None:
+            self.emit(padding)
         if self.plan.config.check.agreement == "none":
             return
         if len(self.arms) > 1:

@@ -12,8 +12,8 @@ import torch
 from kvbench.decoding.protocol import Unobserved
 from kvbench.decoding.streaming import REPLACEMENT, IncrementalText, TextObserver
 from kvbench.decoding.tracing import Traced
-from kvbench.models.own import OwnTensors
-from kvbench.models.signature import returned_cache
+from kvbench.models.own import OwnPast, OwnTensors
+from kvbench.models.signature import returned_cache, signature_of
 from kvbench.records.samples import Shapes
 from kvbench.records.untimed import TracedPass, TracedToken
 from kvbench.running.preconditions import end_ids
@@ -39,6 +39,7 @@ class Returned:
 
     def __init__(self, model: Any, *, hidden_states: bool, attentions: bool) -> None:
         self._model = model
+        self._signature = signature_of(model)
         self._asked = {"output_hidden_states": hidden_states, "output_attentions": attentions}
         self.passes: list[dict[str, Any]] = []
         self._tokens = 0
@@ -70,7 +71,7 @@ class Returned:
             self.passes[self._tokens :] = [self._described(kwargs["input_ids"], output)]
 
     def _described(self, input_ids: torch.Tensor, output: Any) -> dict[str, Any]:
-        cache = returned_cache(output)
+        cache = returned_cache(output) if self._signature.state is None else self._returned_state(output)
         parts: dict[str, Any] = {
             "input_ids": _tensor(input_ids, ["batch", "submitted"]),
             "loss": None,
@@ -89,6 +90,10 @@ class Returned:
                 asked = self._asked[f"output_{name}"]
                 parts[f"{name}_reason"] = NOT_RETURNED if asked else NOT_ASKED.format(name)
         return parts
+
+    def _returned_state(self, output: Any) -> OwnPast | None:
+        state = getattr(output, str(self._signature.state), None)
+        return None if state is None else OwnPast(state)
 
 
 def shapes(session: TorchSession) -> Shapes:

@@ -45,15 +45,18 @@ def pass_of(session: TorchSession, arm: int) -> UntimedPass:
     for batch in session.batches:
         decoder = session.decoders.plain(arm)
         decoder.prepare(None)
-        with recorder_of(loaded.model, session.meter.allocated_bytes) as recorder:
+        keeps_past = session.plan.arms[arm].keeps_past
+        with recorder_of(loaded.model, session.meter.allocated_bytes, keeps_past=keeps_past) as recorder:
             decoded = decoder.run(batch, new_tokens, Unobserved(), stop_ids)
+        if recorder.state is not None:  # `generate` does not return every state
+            decoded = replace(decoded, cache=recorder.state)
         ids = decoded.sequences(stop_ids)
         tokens += ids
         digests.append(tokens_sha256(ids))
         proofs.append(replace(proof_of(session, arm, batch, recorder.passes), unseen=recorder.unseen))
         if batch is largest:
             held = _held(session, arm, batch, decoded, recorder)
-        del decoded  # its cache must not be counted for the next batch
+        del decoded, recorder  # their cache must not be counted for the next batch
     return UntimedPass(
         arm=arm,
         tokens=tuple(map(tuple, tokens)),

@@ -7,22 +7,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import StaticCache
 
 from kvbench.arm import Arm, device_conflict, too_short
-from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, takes_masks
+from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, STATIC_STEP, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError
+from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, reason_of
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
 from kvbench.model_costs import predicted_bytes, quantised_conflict
-from kvbench.model_facts import DTYPE_BYTES, ModelFacts
+from kvbench.model_facts import DTYPE_BYTES, ModelFacts, extends_context, rope_switch
 from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
-from kvbench.passes import UNINTERRUPTED, Interruptions
+from kvbench.models.unsuited import require_decoder, require_own_generate
+from kvbench.passes import UNINTERRUPTED, Buckets, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
 
@@ -44,6 +46,10 @@ def require_machine(plan: Plan, device: torch.device) -> None:
 
 def require_model(plan: Plan, model: ModelOnDevice) -> None:
     """Raise `BadInput` when an arm cannot run on the model or its device, or the reference cannot be had."""
+    if not model.is_own:
+        require_decoder(model.loaded.model, with_past=any(arm.keeps_past for arm in plan.arms))
+        if any(not MODES[arm.mode].ours for arm in plan.arms):
+            require_own_generate(model.loaded.model)
     _require_arms(plan.arms, model.forward, model.device)
     if not model.is_own:
         _require_caches(plan.arms, model.loaded.model, model.loaded.facts)
@@ -60,6 +66,9 @@ def require_prompts(
     _require_context(lengths, new_tokens, facts, interruptions)
     needed = interruptions.context(max(lengths), new_tokens)
     _require_static_room(plan.arms, needed, model.loaded.model, facts)
+    if not model.is_own:
+        contexts = range(min(lengths), needed + 1)
+        _require_one_rotation(plan.arms, contexts, model.loaded.model.config, facts.max_context)
 
 
 def require_batches(
@@ -111,8 +120,21 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
             raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
         if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and signature_of(model).cache is None:
             raise ModelUnavailable(
-                f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use dynamic"
+                f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use cache=dynamic"
             )
+        if arm.keeps_past and arm.is_static:
+            _require_static_layers(arm, model)
+
+
+def _require_static_layers(arm: Arm, model: Any) -> None:
+    """Raise `ModelUnavailable` when transformers has no static layer of a kind that the model has (DeepSeek-V4's)."""
+    try:
+        StaticCache(config=model.config, max_cache_len=STATIC_STEP)
+    except Exception as error:  # a KeyError with the kind's name, or whatever a config of another shape brings about
+        raise ModelUnavailable(
+            f"cache={arm.cache}: transformers makes no static cache for {type(model).__name__} ({reason_of(error)}):"
+            " use cache=dynamic"
+        ) from error
 
 
 def _require_static_room(arms: Sequence[Arm], needed: int, model: Any, facts: ModelFacts) -> None:
@@ -128,6 +150,22 @@ def _require_static_room(arms: Sequence[Arm], needed: int, model: Any, facts: Mo
             raise ConfigError(conflict)
         if arm.repeats and arm.keeps_past and arm.is_static and MODES[arm.mode].ours:
             repeatable_cache(model.config, arm.static_cache_length(needed))
+
+
+def _require_one_rotation(arms: Sequence[Arm], contexts: range, config: Any, most: int | None) -> None:
+    """Raise `ConfigError` when a bucket's padding would change the frequencies that the tokens before it turn by."""
+    switch, grows = rope_switch(config), extends_context(config)
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    for arm in arms:
+        padded = Buckets(arm.bucket or 1, most).padded
+        crosses = switch is not None and any(each <= switch < padded(each) for each in contexts)
+        rescales = grows and stated and any(each < padded(each) > stated for each in contexts)
+        if crosses or rescales:
+            kind, where = ("longrope", switch) if crosses else ("dynamic NTK", stated)
+            raise ConfigError(
+                f"bucket={arm.bucket}: passes are padded beyond {where} tokens, where this model's rotary positions"
+                f" change with the length of a pass ({kind}): use bucket=1"
+            )
 
 
 def _require_masks(

@@ -385,6 +385,7 @@ def _peak_of(session: ScriptedSession, attempt: Attempt) -> int:
 UNTIMED = Untimed(
     show_text=_show_text,
     shapes=lambda _: Shapes({}),  # no tensors, no shapes
+    padding=lambda _: None,
     pass_of=_pass_of,
     traced_pass=_refused,
     agreements=_agreements,

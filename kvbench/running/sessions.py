@@ -11,7 +11,7 @@ from kvbench.measuring.clocks import Clock
 from kvbench.measuring.sensors import DeviceSensors
 from kvbench.plan import Attempt, Plan
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
-from kvbench.records.evidence import HostCheck
+from kvbench.records.evidence import HostCheck, RunWarning
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.untimed import CountedFlops, StepWork, TracedPass, UntimedPass
@@ -75,6 +75,8 @@ class Untimed:
     show_text: Callable[[Any, Callable[[str, str], None]], None]
     # Of one prefill and of one step of each mode; runs a few steps, so it comes after the first visits.
     shapes: Callable[[Any], Shapes]
+    # A warning where padding changes what the model makes of a prompt, or none.
+    padding: Callable[[Any], RunWarning | None]
     # An arm over every batch, with its memory and its proof observed instead of its time.
     pass_of: Callable[[Any, int], UntimedPass]
     # An arm over every batch, with the confidence of each new token observed instead of its time.
@@ -83,7 +85,8 @@ class Untimed:
     # `tell(done, total)` on the way.
     agreements: Callable[[Any, Sequence[UntimedPass], Callable[[int, int], None]], Sequence[AgreementFigures]]
     # How far every arm is from the same model in the type of `check.reference`, given their untimed passes.
-    references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance]]
+    # A warning in their place where the model cannot be computed in that type.
+    references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance] | Sequence[RunWarning]]
     # One attention besides the arm's own that can decode it, or none.
     other_attentions: Callable[[Any, int], tuple[str, ...]]
     # Allocations that the allocator made on the device so far, and the device's bytes outside of it.

@@ -19,6 +19,7 @@ from kvbench.plan import Plan
 from kvbench.running.arm_agreement import agreements, references
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.outputs import shapes, show_text, traced_pass
+from kvbench.running.padding import padding_taken_for_text
 from kvbench.running.pass_memory import capacity, pass_of, peak_of
 from kvbench.running.preconditions import require_machine
 from kvbench.running.sessions import Untimed
@@ -31,6 +32,7 @@ DEFAULT_THREADS = torch.get_num_threads()  # a point of a sweep must not inherit
 UNTIMED = Untimed(
     show_text=show_text,
     shapes=shapes,
+    padding=padding_taken_for_text,
     pass_of=pass_of,
     traced_pass=traced_pass,
     agreements=agreements,

@@ -13,6 +13,7 @@ from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
 from kvbench.measuring.environment import torch_environment
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
+from kvbench.model_facts import rope_switch
 from kvbench.passes import Interruptions
 from kvbench.plan import Plan
 from kvbench.records.samples import Prepared
@@ -58,6 +59,7 @@ class TorchSession:
                 **asdict(loaded.facts),
                 "attention": model.own_attention,
                 "computes_all_logits": model.forward.full_logits,
+                "rope_switch": None if model.is_own else rope_switch(loaded.model.config),
             },
             environment=torch_environment(device, model.sensors),
             prompts=tuple(prompts),

@@ -135,6 +135,8 @@ def promise_of(session: Session, arm: int) -> Promise:
         "loses_past": spec.mode == "interrupted",
         "buckets": Buckets(spec.bucket or 1, session.prepared.model["max_context"]),
         "chunks": Chunks(session.plan.config.workload.prefill_chunk),
+        # transformers' generate prefills again there, since all positions turn otherwise from then on.
+        "refill_at": None if MODES[spec.mode].ours else (session.prepared.model.get("rope_switch") or 0) + 1,
     }
 
 

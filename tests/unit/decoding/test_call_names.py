@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from transformers.utils import logging as transformers_logging
 
 from kvbench import library_versions
 from kvbench.config.schema import SamplingConfig
+from kvbench.decoding.caches import logical_bytes
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
-from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
+from kvbench.decoding.loops import CachedLoop, Habits, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoded, Unobserved
-from kvbench.decoding.recorder import PassRecorder
+from kvbench.decoding.recorder import PassRecorder, recorder_of
 from kvbench.decoding.sampling import Sampler
 from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable
@@ -43,7 +45,7 @@ STATES: dict[str, dict[str, Any]] = {
         "num_local_experts": 2,
     },
     "rwkv": {"attention_hidden_size": 64},
-    "xlstm": {"embedding_dim": 64, "num_heads": 2},
+    "xlstm": {"hidden_size": 128, "num_heads": 2},
 }
 
 
@@ -65,6 +67,10 @@ class ByMambasName(ByOlderName):
 
 class ByUnknownName(ByOlderName):
     """A transformers that has renamed the argument again."""
+
+    def modules(self) -> Iterator[Any]:  # type: ignore[override]
+        """Itself alone: it stands for a model and wraps none."""
+        return iter((self,))
 
     def forward(self, input_ids: Any, kv_store: Any = None, **arguments: Any) -> Any:
         return self.inner(input_ids=input_ids, **library_cache(kv_store), **arguments)
@@ -108,14 +114,14 @@ def newer_than_tested(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestEveryWayOfCalling:
     @pytest.mark.parametrize("kind", [ByOlderName, ByMambasName])
-    @pytest.mark.parametrize("cache", ["eager", "compiled"])
+    @pytest.mark.parametrize("engine", ["eager", "compiled"])
     def test_hands_the_cache_over_by_the_models_own_name(
-        self, tiny_model: TinyModel, kind: type[ByOlderName], cache: str
+        self, tiny_model: TinyModel, kind: type[ByOlderName], engine: str
     ) -> None:
         plain = tiny_model("llama", num_hidden_layers=1)
         model = kind(plain)
         expected = write(loop(NoCacheLoop, plain)).new_ids
-        if cache == "compiled":
+        if engine == "compiled":
             from kvbench.decoding.caches import CacheMaker
 
             caches = CacheMaker(Forward(model), "static", kept=True)
@@ -152,14 +158,75 @@ class TestEveryWayOfCalling:
         assert returned_cache(without) is None
 
 
+@cache
+def with_a_state(kind: str) -> Any:
+    """A model whose first token can be told from its second: random weights of the usual width repeat one token."""
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 97, "state_size": 8, **STATES[kind]}
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape))
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=1.5 / 64**0.5)
+    return model.eval()
+
+
+class ForgettingLoop(CachedLoop):
+    """Drops what the model has made and begins again with the newest token alone."""
+
+    def _next_logits(self, ids: Any, batch: Any, length: int, cache: Any) -> Any:
+        cache.cache = None
+        return super()._next_logits(ids, batch, length, cache)
+
+
+@pytest.mark.parametrize("kind", STATES)
 class TestAModelWithAStateOfItsOwn:
-    @pytest.mark.parametrize("kind", STATES)
-    def test_is_refused_a_cache_by_name(self, kind: str) -> None:
-        shape = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 97, "state_size": 8, **STATES[kind]}
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape))
+    def test_gets_it_back_from_every_pass(self, kind: str) -> None:
+        model = with_a_state(kind)
+        setting = SessionSettings("auto", model.config._attn_implementation, 0)
+        expected = write(loop(NoCacheLoop, model)).new_ids
         assert (None, True) == (signature_of(model).cache, signature_of(model).makes_state)
-        with pytest.raises(ModelUnavailable, match=r"keeps its past in a state of its own and takes no cache"):
-            Forward(model).require_cache()
+        for decoder in (loop(CachedLoop, model), Generate(model, {"do_sample": False}, setting, 0, use_cache=True)):
+            with recorder_of(model, lambda: None, keeps_past=True) as recorder:
+                found = write(decoder)
+            assert expected.tolist() == found.new_ids.tolist()
+            assert [(3, 0, 3), (1, 3, 4), (1, 4, 5), (1, 5, 6), (1, 6, 7)] == recorder.passes
+            assert recorder.state is not None
+            assert logical_bytes(recorder.state) == recorder.kv_bytes[-1] > 0
+
+    def test_that_is_handed_none_back_is_seen(self, kind: str) -> None:
+        model = with_a_state(kind)
+        with recorder_of(model, lambda: None, keeps_past=True) as recorder:
+            write(loop(ForgettingLoop, model))
+        assert [(3, 0, 3), (1, 0, 1), (1, 0, 1), (1, 0, 1), (1, 0, 1)] == recorder.passes
+        with recorder_of(model, lambda: None, keeps_past=False) as recorder:
+            write(loop(NoCacheLoop, model, habits=Habits(frozenset({"dropped_cache"}))))
+        assert [(length, None, None) for length in (3, 4, 5, 6, 7)] == recorder.passes
+
+
+# Not rwkv, whose own step mixes the rows of a batch up.
+@pytest.mark.parametrize("kind", sorted(STATES.keys() - {"rwkv"}))
+def test_a_state_is_made_of_prompts_of_unequal_length(kind: str) -> None:
+    batch = make_batch(0, [[5, 6, 7, 8], [9, 10]], NEW_TOKENS, CPU)
+    model = with_a_state(kind)
+    expected, found = (
+        loop(each, model).run(batch, NEW_TOKENS, Unobserved()).new_ids for each in (NoCacheLoop, CachedLoop)
+    )
+    assert expected.tolist() == found.tolist()
+
+
+class Prefixed(ByOlderName):
+    """A model that puts two tokens of its own in front of the first ones, as CPM-Ant does with 32."""
+
+    def forward(self, input_ids: Any, cache: Any = None, **arguments: Any) -> Any:
+        if cache is not None and cache.get_seq_length() == 0:
+            input_ids = torch.cat([input_ids[:, :1], input_ids[:, :1], input_ids], dim=1)
+            arguments.pop("position_ids", None)
+        return self.inner(input_ids=input_ids, **library_cache(cache), **arguments)
+
+
+def test_a_cache_that_holds_more_than_was_handed_in_is_refused(tiny_model: TinyModel) -> None:
+    with pytest.raises(ModelUnavailable, match=r"after 3 tokens the cache of Prefixed holds 5: .* use mode=nocache"):
+        write(loop(CachedLoop, Prefixed(tiny_model("llama", num_hidden_layers=1))))
 
 
 class TestAModelWithAConfigOfItsOwn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -157,3 +158,38 @@ class TestATarget:
             assert complaint in str(refused.value)
         assert before == sys.path
         assert "own_module_of_test" not in sys.modules
+
+
+class TestAnAdapter:
+    def folder(self, at: Path, *, with_base: bool) -> Path:
+        (at / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
+        if with_base:
+            (at / "config.json").write_text("{}")
+            (at / "model.safetensors").touch()
+        return at
+
+    def test_alone_is_called_one(self, tmp_path: Path) -> None:
+        said = refusal("model=path", f"model.path={self.folder(tmp_path, with_base=False)}")
+        assert said is not None
+        assert "is an adapter of org/base (adapter_config.json) and no model: measure the base, or merge" in said
+
+    def test_beside_its_base_is_not_left_out_in_silence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = self.folder(tmp_path, with_base=True)
+        find = importlib.util.find_spec
+        for installed in (True, False):
+            monkeypatch.setattr(
+                importlib.util,
+                "find_spec",
+                lambda name, there=installed: there or None if name == "peft" else find(name),
+            )
+            said = refusal("model=path", f"model.path={folder}")
+            assert ("holds an adapter beside its base" in (said or "")) is not installed
+
+
+def test_dynamic_ntk_states_no_context(tmp_path: Path) -> None:
+    for kind, expected in (("dynamic", None), ("linear", 64)):
+        shape = {"max_position_embeddings": 64, "rope_scaling": {"type": kind, "factor": 2.0}}
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(shape))
+        assert expected == stated_context(folder)

@@ -13,6 +13,7 @@ from kvbench.errors import ConfigError
 from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.run_record import RunRecord
 from kvbench.records.untimed import UntimedPass
+from kvbench.running import arm_agreement
 
 
 def measured(model: Any, **arguments: Any) -> RunRecord:
@@ -43,6 +44,24 @@ def test_none_is_computed_unless_asked_for(narrow: Any) -> None:
 
 def test_a_single_arm_has_one_too(narrow: Any) -> None:
     assert [0] == [each.arm for each in measured(narrow, modes=["cached"], reference="float64").references]
+
+
+def test_experts_have_one_in_float64(tiny_model: Callable[..., Any]) -> None:
+    experts = tiny_model("mixtral", vocab_size=300, num_hidden_layers=1, num_local_experts=2, sliding_window=None)
+    before = experts.config._experts_implementation
+    assert [0] == [each.arm for each in measured(experts, modes=["cached"], reference="float64").references]
+    assert before == experts.config._experts_implementation
+
+
+def test_that_cannot_be_computed_fails_alone(narrow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_kernel(*_: Any) -> None:
+        raise RuntimeError("expected mat_a to be Float32, got Double")
+
+    monkeypatch.setattr(arm_agreement, "reference_distances", no_such_kernel)
+    record = measured(narrow, reference="float64", modes=["cached"])
+    assert ("ok", ()) == (record.status, record.references)
+    [said] = [warning.detail for warning in record.warnings if warning.code == "reference_failed"]
+    assert said.startswith("check.reference=float64: the model cannot be computed in it (expected mat_a")
 
 
 def test_what_is_not_wider_is_refused_before_anything_is_measured(tiny_model: Callable[..., Any]) -> None:

@@ -1,0 +1,70 @@
+"""Models of transformers that do not decode a text by themselves: a sentence for each kind, before anything is run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from kvbench.errors import ModelUnavailable
+from kvbench.models.signature import transformers_model
+
+
+def require_decoder(model: Any, *, with_past: bool) -> None:
+    """Raise `ModelUnavailable` when a model of transformers is of a kind that does not decode text by itself.
+
+    `with_past` is whether it is to decode with a cache.
+    """
+    inside = transformers_model(model)
+    why = _unsuited(inside, inspect.signature(inside.forward).parameters)
+    if why is None and with_past and hasattr(getattr(inside, "model", None), "patcher"):
+        why = (
+            "cuts its bytes into patches, whose number the newest byte may change, and transformers keeps no cache of"
+            " them: use mode=nocache"
+        )
+    if why is not None:
+        raise ModelUnavailable(f"{type(inside).__name__} {why}")
+
+
+def _unsuited(model: Any, takes: Collection[str]) -> str | None:
+    """Why a model is no decoder of text, by what it is made of and the arguments that its forward takes."""
+    if "decoder_input_ids" in takes:
+        return (
+            "is an encoder-decoder, which writes a second text about the one that its encoder reads: choose a causal"
+            " language model, such as one of AutoModelForCausalLM"
+        )
+    if "shared_kv_states" in takes:
+        return "is an assistant, which reads the keys and values of the model that it drafts for: measure that model"
+    if hasattr(model, "num_codebooks") and hasattr(model, "lm_heads"):
+        return "writes several streams of audio codes and no text: choose a model that writes text"
+    if isinstance(model, PreTrainedModel) and "labels" not in takes and not model.can_generate():
+        return "has no head that gives logits of tokens: load it with AutoModelForCausalLM"
+    return None
+
+
+def require_own_generate(model: Any) -> None:
+    """Raise `ModelUnavailable` for a wrapper, such as torch.compile's, whose `generate` is the inner model's."""
+    inside = transformers_model(model)
+    if inside is not model:
+        raise ModelUnavailable(
+            f"mode=generate: {type(model).__name__}.generate runs the {type(inside).__name__} inside, without what the"
+            " wrapper does: leave the mode out, or pass the model inside"
+        )
+
+
+def without_peft(model: Any) -> Any:
+    """The model inside of PEFT's wrapper, whose adapter layers are in it; any other model as it is.
+
+    Raises `ModelUnavailable` for prompt learning, whose tokens are no part of the model inside. PEFT is not imported.
+    """
+    configs = getattr(model, "peft_config", None)
+    if isinstance(model, PreTrainedModel) or not isinstance(configs, dict):
+        return model
+    if any(getattr(each, "is_prompt_learning", False) for each in configs.values()):
+        raise ModelUnavailable(
+            f"{type(model).__name__} puts learnt tokens in front of every prompt (prompt learning), which are not"
+            " counted here: measure the model inside (model.get_base_model()), or an adapter of weights such as LoRA"
+        )
+    return model.get_base_model()
