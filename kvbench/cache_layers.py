@@ -34,6 +34,7 @@ NO_SHAPE = "the config does not state layers, heads and head width under a known
 FLOAT32 = 4  # bytes of a number in states that are kept in single precision whatever the model's type
 POSITIONS = 3 * 8  # bytes: three int64 for each token
 INDEXED = "indexed_attention"
+EMPTY = "empty"  # our word for a layer of a cache that no layer of the model fills
 SHARED = "shared"  # our word for a layer that reads the keys and values of another one
 LINEAR = frozenset({"linear_attention", "conv"})  # a state and nothing per token
 HYBRID = {"hybrid": "full_attention", "hybrid_sliding": "sliding_attention"}  # a state besides keys and values
@@ -238,7 +239,7 @@ def _layer(config: Any, model_type: str, index: int, kind: str, width: int) -> C
     state = _state_bytes(own, model_type, kind, width) if kind in HYBRID else 0
     attention = HYBRID.get(kind, kind)
     if index in (get(config, "cross_attention_layers") or ()):
-        return CacheLayers(1, kind, counters=1)  # it attends to images alone, and text has none
+        return CacheLayers(1, EMPTY, counters=1)  # it attends to images alone, and text has none
     keys, products, again = _keys_and_values(own, model_type, attention)
     known = kind != INDEXED and model_type not in OTHER_ARITHMETIC and (kind not in HYBRID or model_type == YUAN)
     index_bytes = _index_bytes(own, model_type, index, width) if kind == INDEXED else 0
@@ -325,7 +326,7 @@ def _beyond(config: Any, model_type: str, layers: list[CacheLayers]) -> list[Cac
     # A decoder of an encoder-decoder family: its cache is made for as many layers as the encoder has.
     made = first(config, ("num_hidden_layers",))
     if first(config, ("decoder_layers", "num_decoder_layers")) is not None and made is not None:
-        return [CacheLayers(1, "empty", counters=1)] * max(0, made - len(layers))
+        return [CacheLayers(1, EMPTY, counters=1)] * max(0, made - len(layers))
     return []
 
 

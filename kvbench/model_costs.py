@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kvbench.arm import Arm
-from kvbench.cache_layers import DTYPE_BYTES, OTHER_ARITHMETIC, SHARED, YUAN, CacheLayers
+from kvbench.cache_layers import DTYPE_BYTES, EMPTY, OTHER_ARITHMETIC, SHARED, YUAN, CacheLayers
 from kvbench.capabilities import CACHES, RESIDUAL_TOKENS, CacheKind, group_size, habits_of
 from kvbench.model_facts import ModelFacts, kv_cache_bytes
 from kvbench.passes import Interruptions
@@ -73,12 +73,18 @@ def quantised_conflict(facts: ModelFacts, kind: str) -> str | None:
         return f"quantised caches hold layers of full attention, and this model has layers of type {', '.join(other)}"
     if facts.kv_bytes_per_token is None or facts.kv_heads is None or facts.head_dim is None:
         return facts.null_reasons.get("kv_bytes_per_token", "the shape of this model's keys is not known")
-    widths = {each.token_bytes for each in facts.cache_layers}
-    if widths - {2 * facts.kv_heads * facts.head_dim * DTYPE_BYTES.get(facts.dtype or "", 0)}:
+    if not _has_plain_keys(facts):
         return "quantised caches hold keys and values of one width, and this model's are latent or differ"
     if spec.backend != "fp8" and group_size(facts.kv_heads * facts.head_dim) is None:
         return f"its {facts.kv_heads * facts.head_dim} keys a token do not come in groups of 8 or more"
     return None
+
+
+def _has_plain_keys(facts: ModelFacts) -> bool:
+    """Whether every layer keeps kv_heads · head_dim keys and as many values, and attends to them as they are."""
+    plain = 2 * (facts.kv_heads or 0) * (facts.head_dim or 0) * DTYPE_BYTES.get(facts.dtype or "", 0)
+    kept = [each for each in facts.cache_layers if each.kind != EMPTY]
+    return all(each.token_bytes == plain and each.pair_products is not None for each in kept)
 
 
 def _int64s(facts: ModelFacts) -> int:
@@ -339,10 +345,12 @@ def peak_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -
     known = (facts.weight_bytes, facts.hidden_size, facts.head_dim, facts.attention_heads, facts.vocab_size)
     if width is None or dense is None or kv is None or None in known or not decoding.predictable:
         return None
+    if not _has_plain_keys(facts):  # what is made of a latent, or of a state, has no formula here
+        return None
     seen = context - decoding.new_tokens + 1 if decoding.arm.keeps_past else context
     submitted = min(seen, decoding.chunk or seen) if decoding.arm.keeps_past else seen
     moment = _pass_bytes(facts, decoding, rows, submitted, seen) * width + _mask_bytes(facts, submitted, seen, width)
-    cache = kv if decoding.builds_cache else 0
+    cache = kv + _behind_windows(facts, decoding, rows, submitted, seen) if decoding.builds_cache else 0
     step = _step_bytes(decoding.arm, dense // max(1, len(facts.layer_types)))
     return (facts.weight_bytes or 0) + cache + max(moment, step) + ID_BYTES * rows * context
 
@@ -380,6 +388,18 @@ def _held_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) 
     if held is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded:
         return 2 * held // max(2, len(facts.layer_types))
     return held
+
+
+def _behind_windows(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int, seen: int) -> int:
+    """What a pass leaves behind a window: the tokens kept are a view, and all that it was cut from stays."""
+    if decoding.arm.is_static or decoding.arm.is_lossy:
+        return 0
+    windows = [each for each in facts.cache_layers if each.window is not None]
+    return rows * sum(
+        each.layers * each.token_bytes * max(0, min(seen, each.window - 1 + submitted) - (each.window - 1))
+        for each in windows
+        if each.window is not None
+    )
 
 
 def _step_bytes(arm: Arm, layer: int) -> int:
