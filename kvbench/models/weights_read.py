@@ -62,7 +62,9 @@ class PassWatch(TorchDispatchMode):
         self._tables: set[str] = set()
         self._touched: set[str] = set()
         self._copies: list[torch.Tensor] = []  # kept, so that no other tensor takes their place
+        self._places = [weight.detach() for weight in self._weights.values() if _is_plain(weight)]  # kept likewise
         self._hooks: list[Any] = []
+        self._depth = 0  # entered again for the pieces of an operator
 
     @property
     def sees_all(self) -> bool:
@@ -73,17 +75,19 @@ class PassWatch(TorchDispatchMode):
         def note(name: str) -> Any:
             return lambda *_: self._touched.add(name)
 
-        self._hooks = [
-            module.register_forward_pre_hook(note(name)) for name, module in self._unseen.items()
-        ]  # fmt: skip
+        if not self._depth:
+            self._hooks = [module.register_forward_pre_hook(note(name)) for name, module in self._unseen.items()]
+        self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *failure: Any) -> None:
         super().__exit__(*failure)  # type: ignore[no-untyped-call]
-        for hook in self._hooks:
-            hook.remove()
-        self._copies.clear()
+        self._depth -= 1
+        if not self._depth:
+            for hook in self._hooks:
+                hook.remove()
+            self._copies.clear()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

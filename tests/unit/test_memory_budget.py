@@ -76,14 +76,21 @@ def test_the_peak_of_a_chunked_prefill_is_predicted_within_fifteen_percent(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "intermediate"), [("llama", 64), ("llama", 96), ("llama", 256), ("mistral", 96)]
+    ("architecture", "shape"),
+    [
+        ("llama", {"intermediate_size": 64}),
+        ("llama", {"intermediate_size": 96}),
+        ("llama", {"intermediate_size": 256}),
+        ("mistral", {"intermediate_size": 96, "num_hidden_layers": 12, "num_key_value_heads": 4}),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("decoding", [RECOMPUTE, CACHED], ids=["recompute", "cached"])
 def test_the_peak_of_a_pass_is_predicted_within_three_percent(
-    decoding: Decoding, architecture: str, intermediate: int, tiny_model: Callable[..., Any]
+    decoding: Decoding, architecture: str, shape: dict[str, int], tiny_model: Callable[..., Any]
 ) -> None:
     """Mistral's window is shorter than the prompt, whose storage stays alive behind it."""
-    model = tiny_model(architecture, intermediate_size=intermediate)
+    model = tiny_model(architecture, **shape)
     facts, keeps = facts_of(model), decoding.arm.keeps_past
     submitted = 256
     ids = torch.arange(3 * submitted).view(3, submitted) % 97

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, StaticCache
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from kvbench.decoding.caches import logical_bytes
 from kvbench.decoding.forward import Forward, make_batch
+from kvbench.library_versions import release
 from kvbench.model_costs import cache_bytes, pass_cost, step_cost, unknown_arithmetic
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.loading import quietly
@@ -21,6 +23,9 @@ from kvbench.models.weights_read import PassWatch
 from kvbench.running.step_work import flops_of_prefill
 from tests.tiny_architectures import ARCHITECTURES, LATENT, SHAPE, shape_of
 
+# Until 5.23 rotary embeddings were made by a product, which the counter sees: up to two in a hundred at these widths.
+ROTATIONS = 0.0 if release(transformers.__version__) >= (5, 24, 0) else 0.02
+UNTIL_5_22 = "deepseek_sparse_attention"  # layers that keep whole keys; the newer ones keep latents
 ROWS, PROMPT, LENGTH = 2, 11, 24
 # What has no formula for its arithmetic; of all others FLOPs must be exact.
 BYTES_ALONE = {
@@ -41,6 +46,8 @@ BYTES_ALONE = {
 def model_of(model_type: str, dtype: torch.dtype = torch.float32) -> Any:
     if model_type not in CONFIG_MAPPING:
         pytest.skip(f"this transformers has no {model_type}")
+    if model_type == "git" and ROTATIONS:
+        pytest.skip("this transformers asks for an image")
     torch.manual_seed(0)
     with quietly():
         model = AutoModelForCausalLM.from_config(
@@ -62,6 +69,15 @@ def counted_of(model_type: str) -> Any:
 def facts_of(model: Any, weights: dict[str, dict[str, int]] | None = None) -> ModelFacts:
     dtype = str(model.dtype).removeprefix("torch.")
     return facts_from_config(model.config, name="tiny", source="random", dtype=dtype, weight_parts=weights)
+
+
+def known_facts_of(model: Any, weights: dict[str, dict[str, int]] | None = None) -> ModelFacts:
+    """Its facts, where the cache is predicted with this version of transformers."""
+    facts = facts_of(model, weights)
+    if UNTIL_5_22 in facts.layer_types:
+        assert "index keys" in facts.null_reasons["kv_bytes_per_token"]
+        pytest.skip("this transformers keeps whole keys in layers of sparse attention")
+    return facts
 
 
 def submit(model: Any, tokens: int, past: int, held: Any = None) -> None:
@@ -87,7 +103,7 @@ class TestOfEveryKind:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_a_dynamic_cache_holds_what_is_predicted(self, model_type: str, dtype: torch.dtype) -> None:
         model = model_of(model_type, dtype)
-        facts, held, seen = facts_of(model), DynamicCache(config=model.config), 0
+        facts, held, seen = known_facts_of(model), DynamicCache(config=model.config), 0
         for tokens in (5, 1, 5, 1):  # up to the window of 8, and beyond
             submit(model, tokens, seen, held)
             seen += tokens
@@ -97,12 +113,12 @@ class TestOfEveryKind:
         model = model_of(model_type)
         held = StaticCache(config=model.config, max_cache_len=LENGTH)
         submit(model, PROMPT, 0, held)
-        predicted = cache_bytes(facts_of(model), "static", ROWS, PROMPT, prompt=PROMPT, length=LENGTH)
+        predicted = cache_bytes(known_facts_of(model), "static", ROWS, PROMPT, prompt=PROMPT, length=LENGTH)
         assert logical_bytes(held) == predicted
 
     def test_flops_are_exact_or_unknown_with_a_reason(self, model_type: str) -> None:
         model = model_of(model_type)
-        facts = facts_of(model, counted_of(model_type).weights)
+        facts = known_facts_of(model, counted_of(model_type).weights)
         logits = 1 if signature_of(model).logits_to_keep else PROMPT
         prefill = pass_cost(facts, ROWS, PROMPT, logits=logits)
         step = step_cost(facts, ROWS, PROMPT + 1, keeps_past=True)
@@ -112,9 +128,10 @@ class TestOfEveryKind:
             assert BYTES_ALONE[model_type] in str(unknown_arithmetic(facts))
             return
         held = DynamicCache(config=model.config)
-        assert flops_of(model, PROMPT, 0) == prefill.square_flops
+        if not (ROTATIONS and model_type == "gemma4_text"):  # its last layers computed every position until then
+            assert flops_of(model, PROMPT, 0) == pytest.approx(prefill.square_flops, rel=ROTATIONS, abs=0)
         submit(model, PROMPT, 0, held)
-        assert flops_of(model, 1, PROMPT, held) == step.square_flops
+        assert flops_of(model, 1, PROMPT, held) == pytest.approx(step.square_flops, rel=ROTATIONS, abs=0)
 
     def test_every_weight_is_in_one_part(self, model_type: str) -> None:
         parts, size = counted_of(model_type).weights, weight_size(model_of(model_type))

@@ -29,7 +29,7 @@ def test_are_those_predicted(tiny_model: Callable[..., Any], architecture: str, 
     known = {"parameters": size.parameters, "weight_bytes": size.bytes, "weight_parts": counted.weights}
     predicted = pass_cost(facts_from_config(model.config, **named, **known), 1, 32)
     assert predicted is not None
-    assert predicted.square_flops == counted.flops
+    assert predicted.square_flops == pytest.approx(counted.flops, rel=0.02)
     assert before == (model.config._attn_implementation, getattr(model.config, "_experts_implementation", None))
 
 
