@@ -7,16 +7,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from kvbench.arm import Arm
+from kvbench.cache_layers import DTYPE_BYTES, EMPTY, OTHER_ARITHMETIC, SHARED, YUAN, CacheLayers
 from kvbench.capabilities import CACHES, RESIDUAL_TOKENS, CacheKind, group_size, habits_of
-from kvbench.model_facts import DTYPE_BYTES, YUAN, ModelFacts, kv_cache_bytes
+from kvbench.model_facts import ModelFacts, kv_cache_bytes
 from kvbench.passes import Interruptions
 
 # The bytes of each kind of cache, from the model's facts and what the cache has seen.
 # Dynamic caches are `model_facts.kv_cache_bytes`, and an int64 with the window for a layer that has one. What the
-# others hold was read off transformers' layers (5.17 to 5.23):
+# others hold was read off transformers' layers (5.17 to 5.24):
 #
-#     static      (batch, kv_heads, length, head_dim) keys and as many values a layer, min(length, window) tokens where
-#                 a layer has a window; one int64 that counts its tokens
+#     static      what a dynamic one holds of `length` tokens, of min(length, window) where a layer has a window; one
+#                 int64 for each layer that counts its tokens
 #     quantised   the prompt, and of the tokens after it every whole `RESIDUAL_TOKENS`, as codes; each group of codes
 #                 has a scale and a zero in the model's type; the rest in the model's type
 #     fp8         every token in one byte an element; one float32 scale for a layer's keys and one for its values
@@ -46,12 +47,12 @@ def cache_bytes(
     spec = CACHES.get(kind)
     if spec is None or not (spec.static or spec.lossy):
         dense = kv_cache_bytes(facts, rows, tokens)
-        return None if dense is None else dense + COUNTER_BYTES * facts.layer_types.count("sliding")
+        return None if dense is None else dense + COUNTER_BYTES * _int64s(facts)
     if unknown_reason(facts, kind) is not None:
         return None
     if spec.static:
         assert length is not None
-        return _static_bytes(facts, rows, length, windows=windows)
+        return _static_bytes(facts, rows, length, tokens, windows=windows)
     return _quantised_bytes(facts, spec, rows, tokens, prompt)
 
 
@@ -72,23 +73,34 @@ def quantised_conflict(facts: ModelFacts, kind: str) -> str | None:
         return f"quantised caches hold layers of full attention, and this model has layers of type {', '.join(other)}"
     if facts.kv_bytes_per_token is None or facts.kv_heads is None or facts.head_dim is None:
         return facts.null_reasons.get("kv_bytes_per_token", "the shape of this model's keys is not known")
+    if not _has_plain_keys(facts):
+        return "quantised caches hold keys and values of one width, and this model's are latent or differ"
     if spec.backend != "fp8" and group_size(facts.kv_heads * facts.head_dim) is None:
         return f"its {facts.kv_heads * facts.head_dim} keys a token do not come in groups of 8 or more"
     return None
 
 
-def _static_bytes(facts: ModelFacts, rows: int, length: int, *, windows: bool) -> int:
-    window = facts.sliding_window if windows else None
-    kept_by_sliding = length if window is None else min(length, window)
-    layers = len(facts.layer_types)
-    per_layer_and_token = (facts.kv_bytes_per_token or 0) // layers
-    kept = sum(kept_by_sliding if kind == "sliding" else length for kind in facts.layer_types)
-    return (per_layer_and_token * kept + (facts.fixed_cache_bytes or 0)) * rows + COUNTER_BYTES * layers
+def _has_plain_keys(facts: ModelFacts) -> bool:
+    """Whether every layer keeps kv_heads · head_dim keys and as many values, and attends to them as they are."""
+    plain = 2 * (facts.kv_heads or 0) * (facts.head_dim or 0) * DTYPE_BYTES.get(facts.dtype or "", 0)
+    kept = [each for each in facts.cache_layers if each.kind != EMPTY]
+    return all(each.token_bytes == plain and each.pair_products is not None for each in kept)
+
+
+def _int64s(facts: ModelFacts) -> int:
+    """Whole numbers beside the tensors of a dynamic cache: the window of a layer, and the tokens that xLSTM counts."""
+    windows = sum(each.layers for each in facts.cache_layers if each.window is not None)
+    return windows + (facts.model_type == "xlstm")
+
+
+def _static_bytes(facts: ModelFacts, rows: int, length: int, tokens: int, *, windows: bool) -> int:
+    held = sum(each.allocated(length, tokens, windows=windows) for each in facts.cache_layers)
+    return rows * held + COUNTER_BYTES * sum(each.layers * each.counters for each in facts.cache_layers)
 
 
 def _quantised_bytes(facts: ModelFacts, spec: CacheKind, rows: int, tokens: int, prompt: int) -> int:
     keys_per_token = (facts.kv_heads or 0) * (facts.head_dim or 0)
-    tensors = 2 * len(facts.layer_types)
+    tensors = 2 * sum(each.layers for each in facts.cache_layers if each.token_bytes)
     if spec.backend == "fp8":
         return tensors * (rows * tokens * keys_per_token + SCALE_BYTES)
     group, width = group_size(keys_per_token), DTYPE_BYTES[facts.dtype or ""]
@@ -154,13 +166,14 @@ def predicted_bytes(
 class Cost:
     """One forward pass. Bytes are those that have to be read once; FLOPs of attention follow the causal mask.
 
-    `square_flops` count every query against every key that is handed in, as kernels without a causal shortcut do.
+    `square_flops` count every query against every key that is handed in, as kernels without a causal shortcut do. Both
+    are None where the arithmetic of attention or of a recurrent state does not follow from the config.
     """
 
     weight_bytes: int
     kv_bytes: int
-    flops: int
-    square_flops: int
+    flops: int | None
+    square_flops: int | None
     head_flops: int  # of them, the output projection's
 
     @property
@@ -174,7 +187,8 @@ def facts_from_mapping(model: Mapping[str, Any]) -> ModelFacts:
     known: dict[str, Any] = {
         each.name: model.get(each.name) for each in fields(ModelFacts) if each.name != "null_reasons"
     }
-    return ModelFacts(**{**known, "layer_types": tuple(known["layer_types"] or ())})
+    layers = tuple(CacheLayers(**each) for each in known["cache_layers"] or ())
+    return ModelFacts(**{**known, "layer_types": tuple(known["layer_types"] or ()), "cache_layers": layers})
 
 
 def pass_cost(
@@ -183,31 +197,48 @@ def pass_cost(
     """The cost of submitting so many tokens per sequence to a past of `past` tokens, with logits of `logits` positions.
 
     `reads_cache` says whether keys and values come from a cache (default: where there is a past). None where the
-    shape of attention or the parts of the weights are not known.
+    cache or the weights that a pass reads are not known.
     """
     parts = facts.weight_parts
-    if parts is None or facts.kv_bytes_per_token is None or not facts.attention_heads or not facts.head_dim:
+    if parts is None or facts.kv_bytes_per_token is None:
         return None
     tokens = batch * submitted
-    active = _active_share(facts)
-    multiplied = parts["linear"]["parameters"] + parts["experts"]["parameters"] * active
-    head_flops = 2 * parts["head"]["parameters"] * batch * logits
-    per_pair = 4 * facts.attention_heads * facts.head_dim * batch  # queries times keys, weights times values
-    window = facts.sliding_window
+    head_flops = 2 * _products(parts["head"]) * batch * logits
+    dense = 2 * (_products(parts["linear"]) + _products(parts["experts"])) * tokens + head_flops
+    dense += _filter_flops(facts, batch, past)
     causal = square = 0
-    for kind in facts.layer_types:
-        reach = window if kind == "sliding" else None
-        causal += _visible_pairs(submitted, past, reach)
-        square += submitted * (min(past, reach - 1) + submitted if reach else past + submitted)
-    dense = int(2 * multiplied * tokens) + head_flops + _filter_flops(facts, batch, past)
+    for each in facts.cache_layers:
+        per_pair, reach = 2 * (each.pair_products or 0) * batch * each.layers, each.window or each.shared_window
+        # Layers that read another one's keys run last, for the positions alone whose logits are wanted.
+        queries = min(logits, submitted) if each.kind == SHARED else submitted
+        causal += per_pair * _visible_pairs(queries, past + submitted - queries, reach)
+        square += per_pair * queries * (min(past, reach - 1) + submitted if reach else past + submitted)
+        dense += 2 * each.past_products * batch * each.layers * (min(past, reach - 1) if reach else past)
     cached = reads_cache if reads_cache is not None else past > 0
+    known = unknown_arithmetic(facts) is None
     return Cost(
         weight_bytes=_weight_bytes(facts, parts, tokens),
         kv_bytes=(kv_cache_bytes(facts, batch, past + submitted) or 0) if cached else 0,
-        flops=dense + per_pair * causal,
-        square_flops=dense + per_pair * square,
+        flops=dense + causal if known else None,
+        square_flops=dense + square if known else None,
         head_flops=head_flops,
     )
+
+
+def unknown_arithmetic(facts: ModelFacts) -> str | None:
+    """Why the FLOPs of a pass cannot be predicted although its bytes can, or None when they can."""
+    kinds = sorted({each.kind for each in facts.cache_layers if each.pair_products is None})
+    if not kinds:
+        return None
+    model_type = (facts.model_type or "").removesuffix("_text")
+    other = OTHER_ARITHMETIC.get(model_type)
+    why = other or f"no formula for what its layers of type {', '.join(kinds)} compute besides their weights"
+    return f"the FLOPs of a pass are not predicted for this architecture: {why}"
+
+
+def _products(part: Mapping[str, int]) -> int:
+    """Multiplications of one token with a part of the weights."""
+    return part.get("products", part["parameters"])
 
 
 def step_cost(facts: ModelFacts, batch: int, context: int, *, keeps_past: bool, logits: int = 1) -> Cost | None:
@@ -235,26 +266,22 @@ def _filter_flops(facts: ModelFacts, batch: int, past: int) -> int:
     return 2 * facts.hidden_size**2 * batch * len(facts.layer_types)
 
 
-def _active_share(facts: ModelFacts) -> float:
-    """The share of the experts' weights that one token is multiplied with."""
-    if not facts.experts or not facts.experts_per_token:
-        return 1.0
-    return facts.experts_per_token / facts.experts
-
-
 def _weight_bytes(facts: ModelFacts, parts: Mapping[str, Mapping[str, int]], tokens: int) -> int:
-    """Everything but the embedding tables, of which a row a token; of the experts those that some token is sent to.
+    """All that is read but the embedding tables, of which a row a token; of the experts those that a token is sent to.
 
     Tokens are taken to choose their experts independently and evenly: an expert is left out by all of n tokens with
-    probability (1 - k/E)^n.
+    probability (1 - k/E)^n, where k/E is the share of the experts that one token is multiplied with.
     """
-    touched = 1 - (1 - _active_share(facts)) ** tokens
+    experts = parts["experts"]
+    whole = experts.get("multiplied") or experts["parameters"]
+    share = min(1.0, _products(experts) / whole) if whole else 1.0
+    touched = 1 - (1 - share) ** tokens
     table = parts["embedding"]
     rows = 0
     if table["parameters"] and facts.hidden_size:
         rows = min(table["bytes"], tokens * facts.hidden_size * table["bytes"] // table["parameters"])
     always = parts["linear"]["bytes"] + parts["head"]["bytes"] + parts["other"]["bytes"]
-    return always + int(parts["experts"]["bytes"] * touched) + rows
+    return always + int(experts["bytes"] * touched) + rows
 
 
 # How much memory a size needs, and the largest that a budget holds.
@@ -318,10 +345,12 @@ def peak_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -
     known = (facts.weight_bytes, facts.hidden_size, facts.head_dim, facts.attention_heads, facts.vocab_size)
     if width is None or dense is None or kv is None or None in known or not decoding.predictable:
         return None
+    if not _has_plain_keys(facts):  # what is made of a latent, or of a state, has no formula here
+        return None
     seen = context - decoding.new_tokens + 1 if decoding.arm.keeps_past else context
     submitted = min(seen, decoding.chunk or seen) if decoding.arm.keeps_past else seen
     moment = _pass_bytes(facts, decoding, rows, submitted, seen) * width + _mask_bytes(facts, submitted, seen, width)
-    cache = kv if decoding.builds_cache else 0
+    cache = kv + _behind_windows(facts, decoding, rows, submitted, seen) if decoding.builds_cache else 0
     step = _step_bytes(decoding.arm, dense // max(1, len(facts.layer_types)))
     return (facts.weight_bytes or 0) + cache + max(moment, step) + ID_BYTES * rows * context
 
@@ -359,6 +388,18 @@ def _held_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) 
     if held is not None and arm.cache in CACHES and CACHES[arm.cache].offloaded:
         return 2 * held // max(2, len(facts.layer_types))
     return held
+
+
+def _behind_windows(facts: ModelFacts, decoding: Decoding, rows: int, submitted: int, seen: int) -> int:
+    """What a pass leaves behind a window: the tokens kept are a view, and all that it was cut from stays."""
+    if decoding.arm.is_static or decoding.arm.is_lossy:
+        return 0
+    windows = [each for each in facts.cache_layers if each.window is not None]
+    return rows * sum(
+        each.layers * each.token_bytes * max(0, min(seen, each.window - 1 + submitted) - (each.window - 1))
+        for each in windows
+        if each.window is not None
+    )
 
 
 def _step_bytes(arm: Arm, layer: int) -> int:

@@ -5,18 +5,26 @@ Imports neither torch nor transformers: a transformers config or a plain `archit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+from kvbench.cache_layers import (
+    ATTENTION_HEADS,
+    HIDDEN_SIZE,
+    LAYER_WORDS,
+    LAYERS,
+    CacheLayers,
+    UnknownCache,
+    cache_kinds,
+    cache_layers,
+    first,
+    get,
+    head_dim_of,
+    kv_heads_of,
+)
 
-# One quantity, the names that architectures give it. The first name that is set wins.
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HIDDEN_SIZE = ("hidden_size", "n_embd", "d_model", "dim")
-ATTENTION_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
-KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
-INTERMEDIATE_SIZE = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
+# One quantity, the names that architectures give it. The first name that is set wins; more of them in `cache_layers`.
+INTERMEDIATE_SIZE = ("decoder_ffn_dim", "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "moe_topk", "top_k_experts")
 MAX_CONTEXT = (
@@ -29,34 +37,6 @@ MAX_CONTEXT = (
     "max_target_positions",
 )
 
-# Settings under which a layer does not hold kv_heads × head_dim keys and as many values for every token.
-OTHER_CACHES = {
-    "is_heterogeneous": "its layers differ in shape",
-    "kv_lora_rank": "latent attention keeps keys and values of different widths",
-    "v_head_dim": "its keys and values have different widths",
-    "value_head_dim": "its keys and values have different widths",
-    "num_kv_shared_layers": "some of its layers share the keys and values of others",
-    "kv_sharing_modes": "some of its layers share the keys and values of others",
-    "num_global_key_value_heads": "its layers differ in key-value heads",
-    "global_head_dim": "its layers differ in head width",
-    "swa_num_key_value_heads": "its layers differ in key-value heads",
-    "swa_head_dim": "its layers differ in head width",
-    "cross_attention_layers": "its cross-attention layers cache nothing per token",
-    "kv_channels": "its attention experts differ in width",
-    "attention_chunk_size": "its attention is chunked",
-    "index_head_dim": "its sparse attention caches index keys besides",
-    "state_size": "it keeps a recurrent state",
-    "ssm_state_size": "it keeps a recurrent state",
-    "mamba_d_state": "it keeps a recurrent state",
-    "linear_num_key_heads": "it keeps a recurrent state",
-    "block_types": "it keeps a recurrent state",
-    "conv_L_cache": "it keeps a convolution state",
-    "is_encoder_decoder": "it also caches its encoder's keys and values",
-    "add_cross_attention": "it may also cache another model's keys and values",
-}
-LAYER_WORDS = {"full_attention": "full", "sliding_attention": "sliding"}
-YUAN = "yuan"  # its layers are "hybrid": keys and values as in full attention, and the states of its filter
-
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -64,8 +44,8 @@ class ModelFacts:
 
     `layer_types` has one word per layer: "full", "sliding", or transformers' own word for anything else.
     `kv_bytes_per_token` is what one more token of context adds to a `DynamicCache` for one sequence, in bytes at
-    `dtype`, while the context is below the sliding window: 2 · kv_heads · head_dim · bytes, summed over all layers.
-    Beyond the window only the full layers grow.
+    `dtype`, while the context is below every window: 2 · kv_heads · head_dim · bytes, summed over all layers, where
+    these are plain; see `cache_layers` for the others. Beyond a window only the layers without one grow.
     """
 
     name: str
@@ -93,23 +73,18 @@ class ModelFacts:
     experts: int | None = None  # of a mixture-of-experts layer; None: it has none
     experts_per_token: int | None = None
     intermediate_size: int | None = None  # of one MLP, or of one expert
+    cache_layers: tuple[CacheLayers, ...] = ()  # in order, equal neighbours together; empty where they are not known
     null_reasons: dict[str, str] = field(default_factory=dict)
 
 
 def kv_cache_bytes(facts: ModelFacts, batch: int, tokens: int) -> int | None:
     """Logical bytes of a `DynamicCache(config=…)` that has seen `tokens` tokens in each of `batch` sequences.
 
-    A full layer holds (batch, kv_heads, tokens, head_dim) keys and as many values. A sliding layer holds the last
-    window - 1 tokens: the next step brings the one that completes the window. None where
-    `facts.kv_bytes_per_token` is None, for the same reason.
+    None where `facts.kv_bytes_per_token` is None, for the same reason.
     """
     if facts.kv_bytes_per_token is None:
         return None
-    window = facts.sliding_window
-    kept_by_sliding = tokens if window is None else min(tokens, window - 1)
-    per_layer_and_token = facts.kv_bytes_per_token // len(facts.layer_types)
-    kept = sum(kept_by_sliding if kind == "sliding" else tokens for kind in facts.layer_types)
-    return (per_layer_and_token * kept + (facts.fixed_cache_bytes or 0)) * batch
+    return batch * sum(layers.held(tokens) for layers in facts.cache_layers)
 
 
 def facts_from_config(
@@ -129,18 +104,18 @@ def facts_from_config(
     `dtype` is a torch type's name such as "bfloat16"; parameters and bytes are counted elsewhere (`models.sizing`).
     """
     text = _text_part(config)
-    layers = _first(text, LAYERS)
-    hidden_size = _first(text, HIDDEN_SIZE)
-    attention_heads = _first(text, ATTENTION_HEADS)
-    kv_heads = _kv_heads(text, attention_heads)
-    head_dim = _head_dim(text, hidden_size, attention_heads)
-    layer_types = _layer_types(text, layers)
+    layers = first(text, LAYERS)
+    hidden_size = first(text, HIDDEN_SIZE)
+    attention_heads = first(text, ATTENTION_HEADS)
+    kv_heads = kv_heads_of(text, attention_heads)
+    head_dim = head_dim_of(text, hidden_size, attention_heads)
+    layer_types = tuple(LAYER_WORDS.get(kind, kind) for kind in cache_kinds(text))
     facts: dict[str, Any] = {
         "name": name,
         "source": source,
         "id": id,
         "revision": revision,
-        "model_type": _get(config, "model_type"),
+        "model_type": get(config, "model_type"),
         "parameters": parameters,
         "weight_bytes": weight_bytes,
         "dtype": dtype,
@@ -149,50 +124,26 @@ def facts_from_config(
         "attention_heads": attention_heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
-        "vocab_size": _get(text, "vocab_size"),
-        "max_context": _first(text, MAX_CONTEXT),
-        "sliding_window": _get(text, "sliding_window") if "sliding" in layer_types else None,
+        "vocab_size": get(text, "vocab_size"),
+        "max_context": first(text, MAX_CONTEXT),
+        "sliding_window": get(text, "sliding_window") if "sliding" in layer_types else None,
         "layer_types": layer_types,
-        "tied_embeddings": _get(config, "tie_word_embeddings"),
+        "tied_embeddings": get(config, "tie_word_embeddings"),
         "weight_parts": weight_parts,
-        "experts": _first(text, EXPERTS),
-        "experts_per_token": _first(text, EXPERTS_PER_TOKEN),
-        "intermediate_size": _first(text, ("moe_intermediate_size", *INTERMEDIATE_SIZE)),
+        "experts": first(text, EXPERTS),
+        "experts_per_token": first(text, EXPERTS_PER_TOKEN),
+        "intermediate_size": first(text, ("moe_intermediate_size", *INTERMEDIATE_SIZE)),
     }
-    unknown = _no_prediction(text, facts)
-    facts["kv_bytes_per_token"] = None if unknown else _kv_bytes_per_token(facts)
-    facts["fixed_cache_bytes"] = None if unknown else _fixed_cache_bytes(text, facts)
+    unknown = None
+    try:
+        known = cache_layers(text, dtype)
+        facts["cache_layers"] = known
+        facts["kv_bytes_per_token"] = sum(each.layers * each.token_bytes for each in known)
+        facts["fixed_cache_bytes"] = sum(each.layers * each.state_bytes for each in known)
+    except UnknownCache as reason:
+        unknown = f"not predicted for this architecture: {reason}"
+        facts |= {"kv_bytes_per_token": None, "fixed_cache_bytes": None}
     return ModelFacts(**facts, null_reasons=_null_reasons(facts, unknown))
-
-
-def _kv_bytes_per_token(facts: dict[str, Any]) -> int:
-    keys_and_values = 2 * facts["kv_heads"] * facts["head_dim"]
-    return int(keys_and_values * DTYPE_BYTES[facts["dtype"]] * len(facts["layer_types"]))
-
-
-def _fixed_cache_bytes(config: Any, facts: dict[str, Any]) -> int:
-    if facts["model_type"] != YUAN:
-        return 0
-    # Each layer keeps its last two normed inputs, and one int64 where <eod> separates documents.
-    separates = _get(config, "reset_attention_mask") and _get(config, "reset_position_ids")
-    inputs = 2 * facts["hidden_size"] * DTYPE_BYTES[facts["dtype"]]
-    return int(inputs + (8 if separates else 0)) * len(facts["layer_types"])
-
-
-def _no_prediction(config: Any, facts: dict[str, Any]) -> str | None:
-    """Why the cache's bytes do not follow from layers, heads and head width, or None when they do."""
-    for key, why in OTHER_CACHES.items():
-        if _get(config, key):
-            return f"not predicted for this architecture: {why} ({key})"
-    known = {*LAYER_WORDS.values(), *(["hybrid"] if facts["model_type"] == YUAN else [])}
-    other = sorted(set(facts["layer_types"]) - known)
-    if other:
-        return f"not predicted for this architecture: it has layers of type {', '.join(other)}"
-    if not facts["layer_types"] or None in (facts["kv_heads"], facts["head_dim"]):
-        return "the config does not state layers, heads and head width under a known name"
-    if facts["dtype"] not in DTYPE_BYTES:
-        return f"the width of a cache element is not known for dtype {facts['dtype']}"
-    return None
 
 
 def _null_reasons(facts: dict[str, Any], unknown: str | None) -> dict[str, str]:
@@ -213,45 +164,10 @@ def _null_reasons(facts: dict[str, Any], unknown: str | None) -> dict[str, str]:
 def _text_part(config: Any) -> Any:
     """The decoder's own section of a config that describes several towers."""
     for section in ("decoder", "generator", "text_config"):
-        part = _get(config, section)
+        part = get(config, section)
         if part is not None:
             return part
     return config
-
-
-def _kv_heads(config: Any, attention_heads: int | None) -> int | None:
-    # GPT-BigCode and Falcon say multi_query and leave the number out. Falcon's newer decoder ignores the flag.
-    if _get(config, "multi_query") and not _get(config, "new_decoder_architecture"):
-        return 1
-    return _first(config, KV_HEADS) or attention_heads
-
-
-def _head_dim(config: Any, hidden_size: int | None, attention_heads: int | None) -> int | None:
-    stated: int | None = _get(config, "head_dim")
-    if stated or not hidden_size or not attention_heads:
-        return stated
-    return hidden_size // attention_heads
-
-
-def _layer_types(config: Any, layers: int | None) -> tuple[str, ...]:
-    """One word per layer, as `DynamicCache(config=…)` reads them: a window without `layer_types` is in every layer."""
-    stated = _get(config, "layer_types")
-    if stated:
-        return tuple(LAYER_WORDS.get(kind, kind) for kind in stated)
-    return ("sliding" if _get(config, "sliding_window") else "full",) * (layers or 0)
-
-
-def _first(config: Any, names: tuple[str, ...]) -> int | None:
-    return next((value for name in names if type(value := _get(config, name)) is int), None)
-
-
-def _get(config: Any, name: str) -> Any:
-    if isinstance(config, Mapping):
-        return config.get(name)
-    try:
-        return getattr(config, name, None)
-    except RuntimeError:  # transformers' answer for a value that differs from layer to layer
-        return None
 
 
 # Rotary positions whose frequencies depend on how long the text is.

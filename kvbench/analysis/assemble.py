@@ -153,6 +153,8 @@ def _model(plan: Plan, samples: RunSamples) -> dict[str, Any] | None:
     if samples.prepared is None:
         return None
     facts = {key: value for key, value in samples.prepared.model.items() if key != "null_reasons"}
+    if samples.counted_flops is not None and samples.counted_flops.weights is not None:
+        facts["weight_parts"] = samples.counted_flops.weights
     return {**facts, "name": plan.model_name, "quantization": plan.config.model.quantization}
 
 

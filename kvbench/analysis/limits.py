@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 
 from kvbench.analysis.estimates import block_figures
 from kvbench.arm import Arm
 from kvbench.capabilities import INTERRUPTED, habits_of
-from kvbench.model_costs import Cost, cache_bytes, facts_from_mapping, pass_cost, step_cost
+from kvbench.model_costs import Cost, cache_bytes, facts_from_mapping, pass_cost, step_cost, unknown_arithmetic
 from kvbench.model_facts import ModelFacts
 from kvbench.passes import Chunks
 from kvbench.plan import Plan
@@ -19,8 +19,8 @@ from kvbench.records.arm_figures import Bound, Limit
 from kvbench.records.ceilings import NO_CEILINGS, Ceilings
 from kvbench.records.part import shared
 from kvbench.records.run_record import NO_COSTS, FlopsCheck
-from kvbench.records.samples import RunSamples
-from kvbench.records.untimed import StepWork
+from kvbench.records.samples import Prepared, RunSamples
+from kvbench.records.untimed import CountedFlops, StepWork
 from kvbench.statistics import median
 
 RUNS = 32  # of neighbouring lengths over which a decode's cost is summed: exact up to so many steps
@@ -28,16 +28,22 @@ RUNS = 32  # of neighbouring lengths over which a decode's cost is summed: exact
 LAUNCH_SHARE = 0.5
 # A timed step that takes this share of a first visit's still pays for lengths that are new.
 STILL_FIRST = 0.75
-REFUTED = (
+MORE_COUNTED = (
     "torch's counter saw more arithmetic in a prefill than is predicted for this architecture (flops_check), so that"
     " what a step must do is not known"
 )
-MOST_BEYOND = 1.05  # counted over predicted FLOPs; the counter misses operations, and never makes any up
+LESS_COUNTED = (
+    "torch's counter saw less arithmetic in a prefill than is predicted for this architecture (flops_check): either the"
+    " prediction counts work that is not done, or the counter does not know an operator, so that what a step must do is"
+    " not known"
+)
+MOST_APART = 1.05  # counted over predicted FLOPs, or predicted over counted
 NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's type"
 NO_STEPS = "no sequence had a decode step"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
 NOT_MEASURED = "the run ended before its steps were measured"
 COSTS = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
+OF_ARITHMETIC = ("flops", "prefill_flops", "floor_s", "compute_s", "mfu", "prefill_floor_s", "prefill_mfu")
 FLOORS = ("floor_s", "memory_s", "compute_s", "mbu", "mfu", "prefill_floor_s", "prefill_mfu")
 
 
@@ -95,11 +101,14 @@ def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | Non
         reasons["launch_s"] = missing or NOT_MEASURED
     if step is None:
         reasons |= dict.fromkeys((*COSTS, *FLOORS), _without_costs(plan, samples, arm))
+    elif step.flops is None and samples.prepared is not None:
+        unknown = unknown_arithmetic(_facts(samples.prepared, samples.counted_flops)) or NO_COSTS
+        reasons |= dict.fromkeys(OF_ARITHMETIC, unknown)
     if _several_kinds(plan):
         reasons["launch_s"] = OTHER_STEPS
     elif samples.blocks and not _steps(samples, arm):
         reasons["launch_s"] = NO_STEPS
-    needed = [reasons[name] for name in ("memory_s", "launch_s") if name in reasons]
+    needed = [reasons[name] for name in ("memory_s", "compute_s", "launch_s") if name in reasons]
     reasons["bound"] = needed[0] if needed else NOT_MEASURED
     return reasons
 
@@ -111,7 +120,7 @@ def _without_costs(plan: Plan, samples: RunSamples, arm: int) -> str:
         return NOT_MEASURED
     if not _steps(samples, arm):
         return NO_STEPS
-    return REFUTED if _refuted(samples) else NO_COSTS
+    return _refuted(samples) or NO_COSTS
 
 
 def flops_check(samples: RunSamples) -> FlopsCheck | None:
@@ -119,21 +128,30 @@ def flops_check(samples: RunSamples) -> FlopsCheck | None:
     counted = samples.counted_flops
     if counted is None or samples.prepared is None:
         return None
-    predicted = pass_cost(facts_from_mapping(samples.prepared.model), counted.batch, counted.tokens)
+    facts, all_logits = _facts(samples.prepared, counted), samples.prepared.model.get("computes_all_logits")
+    predicted = pass_cost(facts, counted.batch, counted.tokens, logits=counted.tokens if all_logits else 1)
     return FlopsCheck(
         batch=counted.batch,
         tokens=counted.tokens,
         predicted=predicted.square_flops if predicted else None,
         counted=counted.flops,
-    ).because({"counted": counted.reason or ""})
+    ).because({"counted": counted.reason or "", "predicted": unknown_arithmetic(facts) or NO_COSTS})
 
 
-def _refuted(samples: RunSamples) -> bool:
-    """Whether the run itself shows that the formula leaves work out, as for layers that run several times."""
+def _facts(prepared: Prepared, counted: CountedFlops | None) -> ModelFacts:
+    """The model's facts, with the weights that a pass was seen to read."""
+    facts = facts_from_mapping(prepared.model)
+    return facts if counted is None or counted.weights is None else replace(facts, weight_parts=counted.weights)
+
+
+def _refuted(samples: RunSamples) -> str | None:
+    """Why the run itself shows that the formula is wrong for this model, or None where it does not."""
     found = flops_check(samples)
     if found is None or not found.predicted or found.counted is None:
-        return False
-    return found.counted > MOST_BEYOND * found.predicted
+        return None
+    if found.counted > MOST_APART * found.predicted:
+        return MORE_COUNTED
+    return LESS_COUNTED if found.predicted > MOST_APART * found.counted else None
 
 
 def _steps(samples: RunSamples, arm: int) -> int:
@@ -149,7 +167,7 @@ def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost
     prepared, blocks = samples.prepared, samples.blocks
     if prepared is None or not blocks or _several_kinds(plan) or _refuted(samples):
         return None, None
-    facts, spec = facts_from_mapping(prepared.model), plan.arms[arm]
+    facts, spec = _facts(prepared, samples.counted_flops), plan.arms[arm]
     all_logits = "all_logits" in habits_of(spec.mode, spec.habit) or bool(prepared.model.get("computes_all_logits"))
     steps: list[tuple[int, Cost | None]] = []
     prefills: list[Cost | None] = []
@@ -217,8 +235,11 @@ def _mean_step(facts: ModelFacts, rows: int, prompt: int, count: int, arm: Arm, 
 
 
 def _weighted(costs: Sequence[tuple[float, Cost]]) -> Cost:
-    fields = ("weight_bytes", "kv_bytes", "flops", "square_flops", "head_flops")
-    return Cost(**{name: round(sum(weight * getattr(cost, name) for weight, cost in costs)) for name in fields})
+    def mean(name: str) -> int | None:
+        parts = [(weight, getattr(cost, name)) for weight, cost in costs]
+        return None if any(part is None for _, part in parts) else round(sum(weight * part for weight, part in parts))
+
+    return Cost(**{each.name: mean(each.name) for each in fields(Cost)})  # type: ignore[arg-type]
 
 
 def _floors(cost: Cost | None, ceilings: Ceilings | None, dtype: str) -> tuple[float | None, float | None]:
@@ -227,7 +248,8 @@ def _floors(cost: Cost | None, ceilings: Ceilings | None, dtype: str) -> tuple[f
         return None, None
     rate = ceilings.flops_per_s(dtype)
     bandwidth = ceilings.bytes_per_s(cost.bytes)
-    return None if bandwidth is None else cost.bytes / bandwidth, None if rate is None else cost.flops / rate
+    memory_s = None if bandwidth is None else cost.bytes / bandwidth
+    return memory_s, None if rate is None or cost.flops is None else cost.flops / rate
 
 
 def _launch_s(itl_s: float | None, work: StepWork | None, ceilings: Ceilings | None) -> float | None:

@@ -29,7 +29,6 @@ from kvbench.models.sizing import (
     quantization_config,
     require_computing,
     require_quantization,
-    weight_parts,
     weight_size,
 )
 from kvbench.models.tokenizers import byte_tokenizer
@@ -291,7 +290,6 @@ def _facts(model: Any, name: str, source: str, id: str | None = None, revision: 
         dtype=_name(model.dtype),
         parameters=size.parameters,
         weight_bytes=size.bytes,
-        weight_parts=weight_parts(model),
     )
     if not extends_context(model.config):
         return facts

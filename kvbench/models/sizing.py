@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -109,22 +108,22 @@ def weight_size(model: Any) -> WeightSize:
     """
     parameters = list(model.parameters())
     return WeightSize(
-        sum(_numbers(parameter) for parameter in parameters),
-        sum(part.numel() * part.element_size() for parameter in parameters for part in _parts(parameter)),
+        sum(numbers_in(parameter) for parameter in parameters),
+        sum(part.numel() * part.element_size() for parameter in parameters for part in plain_tensors(parameter)),
     )
 
 
-def _numbers(parameter: torch.Tensor) -> int:
+def numbers_in(parameter: torch.Tensor) -> int:
     """Weights in a parameter; four-bit ones are packed two to a byte and keep their shape beside it."""
     packed = getattr(parameter, "quant_state", None)
     return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
-def _parts(tensor: Any) -> Iterator[torch.Tensor]:
+def plain_tensors(tensor: Any) -> Iterator[torch.Tensor]:
     """The plain tensors behind a parameter: itself, or codes and scales."""
     if hasattr(tensor, "__tensor_flatten__"):  # torchao
         for name in tensor.__tensor_flatten__()[0]:
-            yield from _parts(getattr(tensor, name))
+            yield from plain_tensors(getattr(tensor, name))
         return
     yield tensor
     if getattr(tensor, "SCB", None) is not None:  # bitsandbytes, 8 bits: one scale a row
@@ -133,36 +132,6 @@ def _parts(tensor: Any) -> Iterator[torch.Tensor]:
     while state is not None:
         yield from (part for part in (state.absmax, state.code, state.offset) if isinstance(part, torch.Tensor))
         state = state.state2
-
-
-def weight_parts(model: Any) -> dict[str, dict[str, int]]:
-    """Parameters and bytes of a module by what a forward pass does with them; tied weights are in one part.
-
-    "linear": matrices that every token is multiplied with; "experts": those of which a token uses some; "head": the
-    output projection, also where it is the embedding table; "embedding": tables of which a token reads a row; "other":
-    norms and biases.
-    """
-    head = model.get_output_embeddings()
-    heads = {id(parameter) for parameter in head.parameters()} if head is not None else set()
-    parts = {name: WeightSize(0, 0) for name in ("linear", "experts", "head", "embedding", "other")}
-    counted: set[int] = set()
-    for path, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            if id(parameter) in counted:
-                continue
-            counted.add(id(parameter))
-            name = "head" if id(parameter) in heads else _part_of(path, module, parameter)
-            size = sum(part.numel() * part.element_size() for part in _parts(parameter))
-            parts[name] = WeightSize(parts[name].parameters + _numbers(parameter), parts[name].bytes + size)
-    return {name: asdict(size) for name, size in parts.items()}
-
-
-def _part_of(path: str, module: torch.nn.Module, parameter: torch.Tensor) -> str:
-    if isinstance(module, torch.nn.Embedding):
-        return "embedding"
-    if type(module).__name__.endswith("Experts") or re.search(r"\bexperts\.\d+\b", path):
-        return "experts"
-    return "linear" if parameter.ndim >= 2 else "other"
 
 
 def predicted_weight_size(

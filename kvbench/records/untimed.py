@@ -162,12 +162,17 @@ class StepWork:
 
 @dataclass(frozen=True)
 class CountedFlops:
-    """FLOPs of one prefill as torch's counter sees them under eager attention; None with the reason."""
+    """FLOPs of one prefill as torch's counter sees them under eager attention; None with the reason.
+
+    `weights` are the parts of the weights by what that pass did with them (`models.weights_read`); None where it could
+    not be watched.
+    """
 
     batch: int
     tokens: int
     flops: int | None
     reason: str | None = None
+    weights: dict[str, dict[str, int]] | None = None
 
 
 def is_attention(kernel: str) -> bool:

@@ -23,6 +23,7 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
 from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable, reason_of
+from kvbench.model_facts import extends_context, rope_switch
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
 from kvbench.passes import Interruptions
@@ -38,7 +39,6 @@ EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before a
 # What rounds less; of quantised weights there is nothing wider.
 WIDER = {"float16": "float32", "bfloat16": "float32", "float32": "float64"}
 WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
-ORIGINAL = "original_max_position_embeddings"
 
 
 def agreements(
@@ -131,27 +131,14 @@ def _edges(session: TorchSession) -> Edges:
         for name in WINDOWS
         if isinstance(length := getattr(text_config, name, None), int)
     }
-    for length in _rotary_lengths(text_config):
-        lengths[length] = f"{length:,} tokens, where the rotary embeddings change"
+    changes = rope_switch(config) or (session.model.loaded.facts.max_context if extends_context(config) else None)
+    if changes is not None:
+        lengths[changes] = f"{changes:,} tokens, where the rotary embeddings change"
     sizes = {arm.bucket: f"a bucket's edge ({arm.bucket} tokens)" for arm in plan.arms if arm.bucket}
     if chunk := plan.config.workload.prefill_chunk:
         sizes[chunk] = f"a chunk's edge ({chunk} tokens)"
     multiples = {size: what for size, what in sizes.items() if size > 1}
     return Edges(lengths, {BLOCK: f"a multiple of {BLOCK} tokens"} | multiples)
-
-
-def _rotary_lengths(config: Any) -> Iterator[int]:
-    """The lengths behind which rotary embeddings that depend on the length are others, in tokens."""
-    rotary = getattr(config, "rope_parameters", None)
-    kinds = [rotary, *rotary.values()] if isinstance(rotary, dict) else []
-    for kind in kinds:
-        if isinstance(kind, dict) and kind.get("rope_type") in ("dynamic", "longrope"):
-            stated = (
-                kind.get(ORIGINAL),
-                getattr(config, ORIGINAL, None),
-                getattr(config, "max_position_embeddings", None),
-            )
-            yield from [length for length in stated if isinstance(length, int)][:1]
 
 
 def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> str | None:

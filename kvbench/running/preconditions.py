@@ -10,6 +10,7 @@ import torch
 from transformers import StaticCache
 
 from kvbench.arm import Arm, device_conflict, too_short
+from kvbench.cache_layers import DTYPE_BYTES
 from kvbench.capabilities import CACHES, HALF_ONLY_ATTENTION, MODES, STATIC_STEP, takes_masks
 from kvbench.decoding.caches import repeatable_cache, require_cache_classes
 from kvbench.decoding.forward import Forward
@@ -18,7 +19,7 @@ from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, Pro
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
 from kvbench.model_costs import predicted_bytes, quantised_conflict
-from kvbench.model_facts import DTYPE_BYTES, ModelFacts, extends_context, rope_switch
+from kvbench.model_facts import ModelFacts, extends_context, rope_switch
 from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.clocks import Clock
+from kvbench.models.weights_read import UNSEEN, PassWatch
 from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker_state import device_profile
@@ -142,29 +142,39 @@ def counted_flops(session: TorchSession) -> CountedFlops:
 
 
 def flops_of_prefill(forward: Forward, batch: PromptBatch) -> CountedFlops:
-    """FLOPs of a prefill of a batch, or of its first tokens, by torch's counter.
+    """FLOPs of a prefill of a batch, or of its first tokens, and the weights that it reads.
 
     Under eager attention and eager experts, since the counter sees nothing inside SDPA on a CPU, nor inside grouped
-    products. Both are put back.
+    products. Both are put back. Where a model bears neither, its weights are still seen, and its FLOPs are None.
     """
     model, ids = forward.model, batch.input_ids[:, -COUNTED_TOKENS:]
     rows, tokens = ids.shape
     own, experts = model.config._attn_implementation, getattr(model.config, "_experts_implementation", None)
     plain = PromptBatch(0, ids, torch.arange(tokens, device=ids.device)[None], None, (tokens,) * rows)
+
+    def watched() -> PassWatch:
+        with torch.no_grad(), PassWatch(model, rows * tokens, rows) as watch:
+            forward.last_logits(ids, plain, tokens)
+        return watch
+
+    reason = None
     try:
         if own != "eager":
             model.set_attn_implementation("eager")
         if experts not in (None, "eager"):
             model.set_experts_implementation("eager")
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            forward.last_logits(ids, plain, tokens)
+        watch = watched()
+        reason = None if watch.sees_all else UNSEEN
     except Exception as error:  # an architecture without eager attention, or with kernels that cannot be counted
-        return CountedFlops(
-            rows, tokens, None, f"torch's counter could not follow this model: {str(error).splitlines()[0]}"
-        )
+        reason = f"torch's counter could not follow this model: {str(error).splitlines()[0]}"
     finally:
-        if own != "eager":
+        if own != model.config._attn_implementation:
             model.set_attn_implementation(own)
         if experts not in (None, "eager"):
             model.set_experts_implementation(experts)
-    return CountedFlops(rows, tokens, int(counter.get_total_flops()))
+    if reason is None or reason == UNSEEN:
+        return CountedFlops(rows, tokens, None if reason else watch.flops, reason, watch.parts())
+    try:
+        return CountedFlops(rows, tokens, None, reason, watched().parts())
+    except Exception:  # the reason stands
+        return CountedFlops(rows, tokens, None, reason)

@@ -75,12 +75,21 @@ def test_the_peak_of_a_chunked_prefill_is_predicted_within_fifteen_percent(
     assert predicted < whole
 
 
-@pytest.mark.parametrize("intermediate", [64, 96, 256])
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [
+        ("llama", {"intermediate_size": 64}),
+        ("llama", {"intermediate_size": 96}),
+        ("llama", {"intermediate_size": 256}),
+        ("mistral", {"intermediate_size": 96, "sliding_window": 4096}),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("decoding", [RECOMPUTE, CACHED], ids=["recompute", "cached"])
 def test_the_peak_of_a_pass_is_predicted_within_three_percent(
-    decoding: Decoding, intermediate: int, tiny_model: Callable[..., Any]
+    decoding: Decoding, architecture: str, shape: dict[str, int], tiny_model: Callable[..., Any]
 ) -> None:
-    model = tiny_model("llama", intermediate_size=intermediate)
+    model = tiny_model(architecture, **shape)
     facts, keeps = facts_of(model), decoding.arm.keeps_past
     submitted = 256
     ids = torch.arange(3 * submitted).view(3, submitted) % 97
@@ -114,3 +123,17 @@ def test_nothing_fits_beside_weights_that_fill_the_budget(tiny_model: Callable[.
 def test_a_graph_for_a_backward_pass_is_not_predicted(tiny_model: Callable[..., Any]) -> None:
     grown = replace(RECOMPUTE, arm=replace(RECOMPUTE.arm, habit="autograd"))
     assert largest(facts_of(tiny_model("llama")), grown, 10**9, "context", 1) is None
+
+
+def test_what_lies_behind_a_window_is_in_the_predicted_peak(tiny_model: Callable[..., Any]) -> None:
+    """A window shorter than the prompt was predicted by what it shows: its storage is the whole prompt's."""
+    model = tiny_model("mistral", sliding_window=8, num_hidden_layers=12, num_key_value_heads=4)
+    facts = facts_of(model)
+    ids = torch.arange(3 * 256).view(3, 256) % 97
+    with torch.inference_mode(), Live() as live:
+        cache = DynamicCache(config=model.config)
+        model(input_ids=ids, **library_cache(cache), use_cache=True, logits_to_keep=1)
+    predicted = peak_bytes(facts, CACHED, 3, 257)
+    assert predicted is not None
+    assert facts.weight_bytes is not None
+    assert pytest.approx(live.peak, rel=0.1) == predicted - facts.weight_bytes

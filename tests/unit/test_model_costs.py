@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 import kvbench.models  # noqa: F401 - registers Yuan
+from kvbench.cache_layers import CacheLayers
 from kvbench.config.compose import load_config, sources
 from kvbench.config.conf_files import conf_folder
-from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost
+from kvbench.model_costs import Cost, facts_from_mapping, pass_cost, step_cost, unknown_arithmetic
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.loading import quietly
 from kvbench.models.signature import library_cache
-from kvbench.models.sizing import weight_parts, weight_size
+from kvbench.models.sizing import weight_size
+from kvbench.models.weights_read import PassWatch
 
 READY = [
     file.stem
@@ -80,8 +84,14 @@ def facts_of(model) -> ModelFacts:
         dtype="float32",
         parameters=size.parameters,
         weight_bytes=size.bytes,
-        weight_parts=weight_parts(model),
+        weight_parts=parts_of(model),
     )
+
+
+def parts_of(model) -> dict[str, dict[str, int]]:
+    with torch.no_grad(), PassWatch(model, 14, 2) as watch:
+        model(input_ids=torch.arange(14).reshape(2, 7) + 3, logits_to_keep=1, use_cache=False)
+    return watch.parts()
 
 
 def counted_flops(model, ids, **arguments) -> int:
@@ -112,7 +122,7 @@ class TestEveryShape:
 
     def test_the_parts_are_the_whole(self, name: str) -> None:
         model = small_model(name)
-        parts = weight_parts(model)
+        parts = parts_of(model)
         assert sum(part["parameters"] for part in parts.values()) == weight_size(model).parameters
         assert sum(part["bytes"] for part in parts.values()) == weight_size(model).bytes
 
@@ -129,6 +139,7 @@ def shape(**changes) -> ModelFacts:
         "head_dim": 8,
         "kv_heads": 1,
         "layer_types": ("full", "full"),
+        "cache_layers": (asdict(CacheLayers(2, "full", token_bytes=32, counters=1, pair_products=2 * 16)),),
         "kv_bytes_per_token": 2 * 1 * 8 * 2 * 2,
         "fixed_cache_bytes": 0,
         "weight_parts": {
@@ -162,7 +173,9 @@ class TestArithmetic:
         assert all_.head_flops == 5 * 640
 
     def test_a_window_bounds_what_a_query_sees(self) -> None:
-        windowed = shape(layer_types=("sliding",), sliding_window=3, kv_bytes_per_token=32)
+        windowed = shape(
+            cache_layers=(asdict(CacheLayers(1, "sliding", token_bytes=32, window=3, pair_products=2 * 16)),)
+        )
         prefill = pass_cost(windowed, 1, 6)
         assert prefill is not None
         assert prefill.flops == 2 * 1000 * 6 + 640 + 64 * (1 + 2 + 3 * 4)
@@ -178,8 +191,8 @@ class TestArithmetic:
         assert untied.weight_bytes == 2660 + 3 * 16 * 2
 
     def test_a_token_uses_its_share_of_the_experts(self) -> None:
-        parts = dict(shape().weight_parts or {}, experts={"parameters": 800, "bytes": 1600})
-        mixture = shape(weight_parts=parts, experts=8, experts_per_token=2)
+        experts = {"parameters": 800, "bytes": 1600, "multiplied": 800, "products": 200}
+        mixture = shape(weight_parts=dict(shape().weight_parts or {}, experts=experts))
         one, many = (step_cost(mixture, batch, 1, keeps_past=True) for batch in (1, 200))
         assert one is not None
         assert many is not None
@@ -187,6 +200,20 @@ class TestArithmetic:
         assert one.flops == 2 * (1000 + 200) + 640 + 64 * 2
         assert many.weight_bytes == 2660 + 1600
 
-    @pytest.mark.parametrize("missing", ["weight_parts", "kv_bytes_per_token", "attention_heads", "head_dim"])
+    @pytest.mark.parametrize("missing", ["weight_parts", "kv_bytes_per_token"])
     def test_what_is_not_known_gives_no_cost(self, missing: str) -> None:
         assert step_cost(shape(**{missing: None}), 1, 5, keeps_past=True) is None
+
+    def test_where_the_arithmetic_of_a_layer_is_not_known_its_bytes_still_are(self) -> None:
+        recurrent = shape(
+            cache_layers=(asdict(CacheLayers(2, "linear_attention", state_bytes=50, pair_products=None)),)
+        )
+        cost = step_cost(recurrent, 3, 5, keeps_past=True)
+        assert cost is not None
+        assert (2660, 2 * 3 * 50, None, None) == (cost.weight_bytes, cost.kv_bytes, cost.flops, cost.square_flops)
+        assert "linear_attention" in str(unknown_arithmetic(recurrent))
+
+    def test_a_latent_past_is_made_into_keys_again_at_every_step(self) -> None:
+        latent = shape(cache_layers=(asdict(CacheLayers(2, "full", token_bytes=32, past_products=7)),))
+        flops = [step_cost(latent, 1, context, keeps_past=True).flops for context in (5, 6)]
+        assert 2 * 2 * 7 == flops[1] - flops[0]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kvbench.analysis.diagnosis.pair import Pair, of_arm, percent
 from kvbench.analysis.diagnosis.surcharges import VISIBLE_PADDING
 from kvbench.capabilities import CACHES
 from kvbench.records.evidence import Sentence
+from kvbench.records.untimed import MemoryPoint
 from kvbench.text import fixed, format_value
 
 NEAR = 0.75  # of the read bandwidth; what compilers make of a step stays below, kernels written for it come here
@@ -69,7 +72,10 @@ def cache_bytes(pair: Pair) -> Sentence | None:
     rows = min(cite.value("/workload/batch_size"), len(workload.prompt_tokens))
     sequences = "one sequence" if rows == 1 else f"{rows:,} sequences"
     kind = CACHES.get(pair.candidate.cache)
-    if kind is not None and kind.static:
+    points = pair.candidate.memory_by_context if kind is None else ()
+    if (kind is not None and kind.static) or _never_grows(points):
+        for place in (0, len(points) - 1) if points else ():
+            cite.rest_on(of_arm(arm, f"memory_by_context/{place}/kv_cache_bytes"))
         text = f"The cache is allocated whole, {held} for {sequences}"
     else:
         text = f"The cache holds {held} of {sequences} at the end of the run"
@@ -80,6 +86,13 @@ def cache_bytes(pair: Pair) -> Sentence | None:
         apart = format_value(abs(cite.value(pair.at("extra_memory_bytes"))), "bytes")
         text += f"; the peak of memory is {apart} {'higher' if extra > 0 else 'lower'} than without"
     return cite.sentence("cache_bytes", f"{text}.")
+
+
+def _never_grows(points: Sequence[MemoryPoint]) -> bool:
+    """Whether a cache of a model's own has the same size at the first token and at the last."""
+    if len(points) < 2 or points[0].context_length == points[-1].context_length:
+        return False
+    return points[0].kv_cache_bytes == points[-1].kv_cache_bytes is not None
 
 
 def energy(pair: Pair) -> Sentence | None:

@@ -102,6 +102,19 @@ class TestAnH200:
         )
 
 
+class TestACacheOfAModelSOwn:
+    @pytest.mark.parametrize(("last", "words"), [(4000, "is allocated whole"), (4200, "holds")])
+    def test_that_has_its_size_from_the_start_is_allocated_and_not_held(self, last: int, words: str) -> None:
+        """A cache made for 1,000 tokens, of which 39 were used, was said to hold what it has room for."""
+        arms = [h200_arm("nocache", 0.0123, 0.0022, 3.2), h200_arm("cached", 0.0125, 0.0019, 2.5)]
+        arms[1]["cache"] = "own"
+        arms[1]["memory_by_context"] = [
+            {"context_length": length, "kv_cache_bytes": size, "allocated_bytes": None}
+            for length, size in ((76, 4000), (124, last))
+        ]
+        assert f"The cache {words}" in said(h200(arms=arms))["cache_bytes"]
+
+
 class TestAFirstVisit:
     def record(self, *probes: dict[str, Any]) -> RunRecord:
         arms = [h200_arm(kind, 0.0125, 0.002, 2.5, probes=list(probes)) for kind in ("nocache", "cached")]
