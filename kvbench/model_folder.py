@@ -122,6 +122,14 @@ def is_complete(folder: Path) -> bool:
     return bool(files) and all(file.is_file() for file in files)
 
 
+def local_folder(path: str) -> Path:
+    """The folder that `model.path` names, with its `~`. Raises `ModelUnavailable` where nobody has such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # no such account; or no HOME, and a user without one
+        raise ModelUnavailable(f"model.path={path}: ~ stands for no folder here; write the whole path") from error
+
+
 def require_complete(folder: Path, model: str) -> None:
     """Raise `ModelUnavailable`, naming `model`, unless a config and every weight file are there."""
     if not folder.is_dir():

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.model_folder import EMBEDDED, commit_of, instead_of_download, require_complete, weight_files
+from kvbench.model_folder import EMBEDDED, commit_of, instead_of_download, local_folder, require_complete, weight_files
 from kvbench.models.hub import hub_config_folder, hub_folder
 from kvbench.models.sizing import WeightSize, predicted_weight_size
 
@@ -68,7 +68,7 @@ def open_checkpoint(spec: ModelConfig) -> Checkpoint:
         case "embedded":
             folder = EMBEDDED
         case "path":
-            folder = Path(str(spec.path)).expanduser()
+            folder = local_folder(str(spec.path))
         case _:
             instead = instead_of_download(spec)
             folder = hub_folder(str(spec.id), spec.revision, code=spec.trust_remote_code, instead=instead)
@@ -97,7 +97,7 @@ def _random(spec: ModelConfig) -> Checkpoint:
             raise ModelUnavailable(f"model.architecture of {spec.name} has no model_type: name one, such as llama")
         return Checkpoint(AutoConfig.for_model(str(model_type), **shape), None, None)
     if spec.path is not None:
-        folder = Path(spec.path).expanduser()
+        folder = local_folder(spec.path)
         if not (folder / "config.json").is_file():
             raise ModelUnavailable(f"{spec.path} has no config.json: it is not a transformers folder")
         return Checkpoint(_read_config(folder, spec), None, None)
