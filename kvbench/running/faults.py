@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -12,16 +11,13 @@ from types import FrameType
 from typing import Any
 
 from kvbench import errors
-from kvbench.errors import KvbenchError, OutOfMemory, RunFailed
+from kvbench.errors import KvbenchError, OutOfMemory, RunFailed, is_out_of_memory
 from kvbench.library_versions import untested
 
 # Error classes that the worker may report by name. What is not here arrives as RunFailed.
 BY_NAME: dict[str, type[KvbenchError]] = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, KvbenchError)
 }
-
-# What allocators say where torch raises a plain RuntimeError.
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -48,16 +44,6 @@ def fault_of(error: BaseException, traceback: str = "traceback in stdout.log") -
     version = untested()
     where = f"{traceback}; {version}" if version else traceback
     return Fault(RunFailed.__name__, f"{type(error).__name__}: {_first_line(error)} ({where})")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is torch's or Python's way of saying that memory ran out."""
-    # torch.OutOfMemoryError by name: this module is imported where torch is not.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _first_line(error: BaseException) -> str:
