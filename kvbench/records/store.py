@@ -241,13 +241,19 @@ def _read_slowly(path: Path) -> RunRecord:
 
 
 def finished_runs(results_dir: Path) -> dict[str, Path]:
-    """The newest run of each `resume_key` below a folder that came to its end, VALID or not: key to run folder."""
+    """The newest run of each `resume_key` below a folder that came to its end, VALID or not: key to run folder.
+
+    Raises `RecordError` for a record that the disk does not give: its point might be measured twice.
+    """
     finished: dict[str, Path] = {}
     for path in sorted(results_dir.rglob(RECORD), key=lambda path: path.parent.name):
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
+        except OSError as error:
+            raise RecordError(
+                f"{path}: cannot read ({error.strerror}), so it is not known whether its point is finished;"
+                " resume=false measures every point again"
+            ) from error
         status, key = STATUS_LINE.search(text), RESUME_LINE.search(text)
         if not (status and key and status[1] in ("ok", "invalid")):
             continue

@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -277,6 +277,19 @@ def small_disk(folder: Path, size: int) -> Iterator[bool]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
+def load_everything(folder: Path) -> None:
+    """Run once in this process, so that no fork has to import what all need."""
+    from kvbench.__main__ import main
+
+    before = Path.cwd()
+    os.chdir(folder)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        main(COMMANDS["run with its report"])
+        main(COMMANDS["report"])
+    os.chdir(before)
+    shutil.rmtree(folder / "results")
+
+
 class Faults:
     """All cases, counted."""
 
@@ -288,7 +301,7 @@ class Faults:
         self.wrong: Counter[str] = Counter()
         self._number = 0
         self.measured = self._folder()
-        in_child(self.measured, COMMANDS["sweep"], lambda: None, self._operations)
+        in_child(self.measured, COMMANDS["sweep with its report"], lambda: None, self._operations)
 
     def operations(self, command: str) -> int:
         """How many file operations a command makes."""
@@ -380,12 +393,8 @@ def main() -> int:
             return subprocess.run([sys.executable, *sys.argv], env=env).returncode
     os.environ.pop("LD_PRELOAD")
     os.environ["XDG_CACHE_HOME"] = "/nonexistent"
-    import kvbench.commands.run
-    import kvbench.commands.sweep
-    import kvbench.report.page.html
-    import kvbench.running.scripted  # noqa: F401 - once, before the forks
-
     with tempfile.TemporaryDirectory(prefix="disk-faults-") as root:
+        load_everything(Path(root))
         faults = Faults(Path(root).resolve(), ctypes.CDLL(shim), verbose=options.verbose)
         places = {command: faults.operations(command) for command in COMMANDS}
         every = [

@@ -23,6 +23,7 @@ from kvbench.records.store import (
     TEMPORARY,
     RunFolder,
     find_runs,
+    finished_runs,
     read_blocks,
     read_record,
     read_steps,
@@ -241,6 +242,13 @@ class TestFindingRuns:
         assert [good] == [run.folder for run in found.runs]
         assert [bad / RECORD] == [each.path for each in found.unreadable]
         assert ["interrupted before its record; 1 finished blocks"] == [each.reason for each in found.unfinished]
+
+    def test_for_a_sweep_started_again_is_refused_where_a_record_is_there_and_not_given(self, tmp_path: Path) -> None:
+        folder = stored(tmp_path, "r1")
+        (folder / RECORD).unlink()
+        (folder / RECORD).mkdir()  # what root cannot read either
+        with pytest.raises(RecordError, match=r"cannot read .* resume=false measures every point again"):
+            finished_runs(tmp_path)
 
     def test_of_a_missing_path_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="nowhere: no such file or folder"):
