@@ -286,7 +286,7 @@ def ended(case: Path) -> tuple[str, str]:
     if code == 2:
         if said.count("\n") != 1:
             return "refused in several lines", said
-        if str(case / "m") not in said:
+        if str(case / "m") not in said and " m " not in said:  # the folder, or its name where a prompt is too long
             return "refused without its folder", said
         return "refused", said
     statuses = [json.loads(path.read_text()) for path in case.rglob("run.json")]
