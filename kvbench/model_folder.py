@@ -12,7 +12,7 @@ from typing import Any
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.model_facts import EXPERTS, HIDDEN_SIZE, LAYERS
+from kvbench.model_facts import ATTENTION_HEADS, EXPERTS, HIDDEN_SIZE, INTERMEDIATE_SIZE, KV_HEADS, LAYERS, MAX_CONTEXT
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded"  # the model that comes with kvbench
 
@@ -113,6 +113,8 @@ MOST = {
     "num_labels": 1_000_000,
 }
 NEEDED = (*LAYERS, *HIDDEN_SIZE, "vocab_size")  # a model with none of them is no model
+WHOLE = {*NEEDED, *MOST, *ATTENTION_HEADS, *KV_HEADS, *INTERMEDIATE_SIZE, *MAX_CONTEXT, "head_dim", "sliding_window"}
+LARGEST = 2**63 - 1  # that torch takes
 
 
 def require_sizes(config: Mapping[str, Any], where: str) -> None:
@@ -123,8 +125,10 @@ def require_sizes(config: Mapping[str, Any], where: str) -> None:
     parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
     for part in parts:
         for name, value in part.items():
-            if type(value) is not int:
+            if not isinstance(value, (int, float)):
                 continue
+            if name in WHOLE and not (abs(value) <= LARGEST and value == int(value)):  # NaN is not either
+                raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} is no whole number that torch takes")
             if name in MOST and value > MOST[name]:
                 raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} is beyond what any model has; correct it")
             if name in NEEDED and value < 1 and part is config:

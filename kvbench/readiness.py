@@ -131,7 +131,7 @@ def stated_context(folder: Path) -> int | None:
     """Tokens that a model reads at most, as its config.json states beyond doubt; else None."""
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(config, dict) or "auto_map" in config:
         return None  # code of its own may count otherwise

@@ -405,12 +405,13 @@ def main() -> int:
         ]
         if options.cases is not None and options.cases < len(every):
             every = random.Random(options.seed).sample(every, options.cases)
-        for command, place, fault in every:
-            faults.at(command, place, fault)
-        for size in SIZES:
-            for command in ("run", "run with its report", "sweep"):
-                faults.limited(command, size)
-                faults.on_small_disk(command, max(size, 4096))
+        with suppress(KeyboardInterrupt):  # Ctrl-C: the table of what was tried so far
+            for size in SIZES:
+                for command in ("run", "run with its report", "sweep"):
+                    faults.limited(command, size)
+                    faults.on_small_disk(command, max(size, 4096))
+            for command, place, fault in every:
+                faults.at(command, place, fault)
     print(
         f"\nseed {options.seed}; file operations: "
         + ", ".join(f"{command} {number}" for command, number in places.items())

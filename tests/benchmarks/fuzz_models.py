@@ -340,7 +340,8 @@ def main() -> int:
                     shutil.copytree(folder, options.keep / folder.name, symlinks=True, ignore=pipes)
             shutil.rmtree(folder)
 
-        case()
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C: the table of what was tried so far
+            case()
     print(f"\nseed {options.seed}, {sum(counts.values())} folders")
     for how, number in counts.most_common():
         print(f"{number:8}  {how}{'' if how in GOOD else '   <- should not be'}")

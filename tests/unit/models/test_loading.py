@@ -177,6 +177,9 @@ class TestAFolderIsRefused:
             {"num_hidden_layers": -1},
             {"vocab_size": 0},
             {"hidden_size": -32},
+            {"sliding_window": 1e228},
+            {"num_key_value_heads": 0.5},
+            {"max_position_embeddings": 2**63},
         ],
     )
     def test_with_sizes_that_no_model_has_before_anything_is_built(
