@@ -21,7 +21,7 @@ from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, facts_from_config
-from kvbench.model_folder import SAFETENSORS, folder_format, instead_of_download
+from kvbench.model_folder import RESTORE, SAFETENSORS, folder_format, instead_of_download
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import check_fit, free_bytes_everywhere, require_dtype, require_fit
 from kvbench.models.folder_faults import CONFIG, TOKENIZER, WEIGHTS, blamed_on
@@ -186,6 +186,8 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
                 model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
             with blamed_on(checkpoint.folder, TOKENIZER, name):
                 tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+                if len(tokenizer) <= len(tokenizer.all_special_tokens):  # some classes make one out of nothing
+                    raise ModelUnavailable(f"the tokenizer of {name} has no words: it lacks tokenizer.json; {RESTORE}")
     _lay_out(model)
     model.requires_grad_(False).eval()
     if device.type == "cuda":

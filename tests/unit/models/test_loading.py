@@ -10,6 +10,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import torch
+from transformers import GPT2Tokenizer
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import DeviceUnavailable, Infeasible, ModelUnavailable
@@ -221,6 +222,11 @@ class TestAFolderIsRefused:
         for file in llama_folder.glob("tokenizer*"):
             file.unlink()
         assert "the tokenizer of" in refusal(lambda: from_path(llama_folder))
+
+    def test_with_a_tokenizer_that_its_class_makes_of_nothing(self, llama_folder, monkeypatch):
+        empty = GPT2Tokenizer()
+        monkeypatch.setattr("kvbench.models.loading.AutoTokenizer.from_pretrained", lambda *_, **__: empty)
+        assert f"the tokenizer of {llama_folder} has no words" in refusal(lambda: from_path(llama_folder))
 
     def test_with_a_damaged_tokenizer(self, llama_folder):
         (llama_folder / "tokenizer.json").write_text("{")
