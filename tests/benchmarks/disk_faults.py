@@ -1,6 +1,6 @@
 """A fault at every file operation of a run, a sweep, a sweep started again, a report and an export; and full disks.
 
-python tests/benchmarks/disk_faults.py [--cases 2000] [--seed 0] [--verbose]
+python tests/benchmarks/disk_faults.py [--cases 2000] [--seed 0] [--minutes M] [--verbose]
 
 A small library (gcc is needed) stands before the C library's file functions. It counts the operations on files below a
 case's folder and has one of them fail: with an errno, by writing a part, or with a disk that is full from then on.
@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -381,6 +382,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, help="faults that are drawn (default: every one at every operation)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--verbose", action="store_true", help="print each case")
     options = parser.parse_args()
     shim = os.environ.get("KVBENCH_FAULTS")
@@ -392,6 +394,7 @@ def main() -> int:
             env = {**os.environ, "LD_PRELOAD": shim, "KVBENCH_FAULTS": shim, "OMP_NUM_THREADS": "1"}
             return subprocess.run([sys.executable, *sys.argv], env=env).returncode
     os.environ.pop("LD_PRELOAD")
+    began_s = time.monotonic()
     os.environ["XDG_CACHE_HOME"] = "/nonexistent"
     with tempfile.TemporaryDirectory(prefix="disk-faults-") as root:
         load_everything(Path(root))
@@ -411,6 +414,8 @@ def main() -> int:
                     faults.limited(command, size)
                     faults.on_small_disk(command, max(size, 4096))
             for command, place, fault in every:
+                if options.minutes is not None and time.monotonic() > began_s + 60 * options.minutes:
+                    break
                 faults.at(command, place, fault)
     print(
         f"\nseed {options.seed}; file operations: "

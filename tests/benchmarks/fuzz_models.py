@@ -1,6 +1,6 @@
 """Model folders that are broken in some way: each must be measured, or refused in one line that names the folder.
 
-python tests/benchmarks/fuzz_models.py [--cases 2000] [--seed 0] [--keep FOLDER] [--verbose]
+python tests/benchmarks/fuzz_models.py [--cases 2000] [--seed 0] [--minutes M] [--keep FOLDER] [--verbose]
 
 Every case copies a small sound folder (llama in one safetensors file, in shards, or pickled; gpt2), changes it in one
 to three ways and runs `kvbench model=path` on it in a process of its own, with a time limit and a memory limit. Values
@@ -302,6 +302,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, help="stop drawing cases after so long")
     parser.add_argument("--keep", type=Path, help="a folder for those that ended as they should not")
     parser.add_argument("--verbose", action="store_true", help="print what each one said")
     options = parser.parse_args()
@@ -309,6 +310,7 @@ def main() -> int:
     import kvbench.commands.sweep
     import kvbench.running.torch_backend  # noqa: F401 - once, before the forks
 
+    began_s = time.monotonic()
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="fuzz-models-") as root:
@@ -324,6 +326,8 @@ def main() -> int:
         )
         @given(breakages())
         def case(breakage: tuple[str, Broken]) -> None:
+            if options.minutes is not None and time.monotonic() > began_s + 60 * options.minutes:
+                raise KeyboardInterrupt
             base, changes = breakage
             folder = Path(tempfile.mkdtemp(dir=root))
             shutil.copytree(Path(root) / base, folder / "m")
@@ -340,7 +344,7 @@ def main() -> int:
                     shutil.copytree(folder, options.keep / folder.name, symlinks=True, ignore=pipes)
             shutil.rmtree(folder)
 
-        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C: the table of what was tried so far
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C, or time is up: the table of what was tried so far
             case()
     print(f"\nseed {options.seed}, {sum(counts.values())} folders")
     for how, number in counts.most_common():
