@@ -1,6 +1,6 @@
 """A fault at every file operation of a run, a sweep, a sweep started again, a report and an export; and full disks.
 
-python tests/benchmarks/disk_faults.py [--cases 2000] [--seed 0] [--minutes M] [--verbose]
+python tests/benchmarks/disk_faults.py [--cases 2000] [--seed 0] [--minutes M] [--only faults] [--verbose]
 
 A small library (gcc is needed) stands before the C library's file functions. It counts the operations on files below a
 case's folder and has one of them fail: with an errno, by writing a part, or with a disk that is full from then on.
@@ -382,6 +382,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, help="faults that are drawn (default: every one at every operation)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=("faults", "disks"), help="single operations, or small disks")
     parser.add_argument("--minutes", type=float, help="stop after so long")
     parser.add_argument("--verbose", action="store_true", help="print each case")
     options = parser.parse_args()
@@ -409,11 +410,11 @@ def main() -> int:
         if options.cases is not None and options.cases < len(every):
             every = random.Random(options.seed).sample(every, options.cases)
         with suppress(KeyboardInterrupt):  # Ctrl-C: the table of what was tried so far
-            for size in SIZES:
+            for size in SIZES if options.only != "faults" else ():
                 for command in ("run", "run with its report", "sweep"):
                     faults.limited(command, size)
                     faults.on_small_disk(command, max(size, 4096))
-            for command, place, fault in every:
+            for command, place, fault in every if options.only != "disks" else ():
                 if options.minutes is not None and time.monotonic() > began_s + 60 * options.minutes:
                     break
                 faults.at(command, place, fault)
