@@ -113,7 +113,7 @@ MOST = {
     "num_labels": 1_000_000,
 }
 NEEDED = (*LAYERS, *HIDDEN_SIZE, "vocab_size")  # a model with none of them is no model
-WHOLE = {*NEEDED, *MOST, *ATTENTION_HEADS, *KV_HEADS, *INTERMEDIATE_SIZE, *MAX_CONTEXT, "head_dim", "sliding_window"}
+WHOLE = {*NEEDED, *MOST, *ATTENTION_HEADS, *KV_HEADS, *INTERMEDIATE_SIZE, "head_dim", "sliding_window"}
 LARGEST = 2**63 - 1  # that torch takes
 
 
@@ -127,7 +127,8 @@ def require_sizes(config: Mapping[str, Any], where: str) -> None:
         for name, value in part.items():
             if not isinstance(value, (int, float)):
                 continue
-            if name in WHOLE and not (abs(value) <= LARGEST and value == int(value)):  # NaN is not either
+            is_whole = isinstance(value, int) or name not in WHOLE
+            if name in (*WHOLE, *MAX_CONTEXT) and not (is_whole and abs(value) <= LARGEST):  # nor is NaN
                 raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} is no whole number that torch takes")
             if name in MOST and value > MOST[name]:
                 raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} is beyond what any model has; correct it")

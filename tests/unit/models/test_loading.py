@@ -178,7 +178,7 @@ class TestAFolderIsRefused:
             {"num_hidden_layers": -1},
             {"vocab_size": 0},
             {"hidden_size": -32},
-            {"sliding_window": 1e228},
+            {"sliding_window": -1e7},
             {"num_key_value_heads": 0.5},
             {"max_position_embeddings": 2**63},
         ],
