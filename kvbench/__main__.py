@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from kvbench.commands import EXIT_INTERRUPTED, SUBCOMMANDS
 from kvbench.errors import KvbenchError
+from kvbench.standard_streams import complain, drop_output, open_closed_streams, unwritten
 from kvbench.text import printable
+
+# What writing to a file without a name here, standard output, may fail with.
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 Command = Callable[[list[str]], int]
 
@@ -17,6 +21,16 @@ Command = Callable[[list[str]], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. A word without `=` is a subcommand, the rest is Hydra's grammar."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    open_closed_streams()
+    code = _run(arguments)
+    lost = unwritten()
+    if lost is None or isinstance(lost, BrokenPipeError):
+        return code
+    _complain(_unwritable(lost))
+    return code or 1
+
+
+def _run(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except KvbenchError as error:
@@ -26,8 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone, as `| head` does: nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 0
+    except OSError as error:  # a disk, a device or a limit of the system, where no command has a better sentence
+        is_output = error.filename is None and error.errno in OF_WRITING
+        _complain(_unwritable(error) if is_output else str(error))
+        unwritten()
+        return 1
+
+
+def _unwritable(error: OSError) -> str:
+    return f"standard output cannot be written ({error.strerror or error})"
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -44,8 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _complain(message: str) -> None:
-    line = printable(message).replace("\n", " ")
-    print(f"kvbench: {line}", file=sys.stderr)  # noqa: T201 - what went wrong, where errors go
+    complain(printable(message).replace("\n", " "))
 
 
 def _command(name: str) -> Command:

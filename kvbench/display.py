@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segments
 from rich.text import Text as RichText
 
+from kvbench.errors import RecordError, RunFailed
 from kvbench.plan import Plan
 from kvbench.records.evidence import Stopping
 from kvbench.records.run_record import RunRecord
@@ -27,6 +27,7 @@ from kvbench.report.lengths import try_line
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
+from kvbench.standard_streams import complain, drop_output
 from kvbench.text import printable
 
 Item = TypeVar("Item")
@@ -36,11 +37,21 @@ SHOWN_CHARACTERS = 240  # of a prompt on the terminal: about three lines
 
 
 class _PatientConsole(Console):
-    """Goes on in silence when its reader has left, as `| head` does: the measurement and its record go on."""
+    """Goes on in silence when nothing takes what it writes: the measurement and its record go on.
+
+    A reader may have left, as `| head` does, a disk may be full, a terminal may have been closed.
+    """
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            self.on_broken_pipe()
+            complain(f"standard output cannot be written ({error.strerror or error}); the run goes on without it")
 
 
 class Display:
@@ -63,9 +74,11 @@ class Display:
     @contextmanager
     def showing(self, plan: Plan, log: Path) -> Iterator[None]:
         """For the time of one run: also write to its log."""
-        file = log.open("a", encoding="utf-8")
+        self._log = None
+        with suppress(OSError):  # as when it is full: the log costs nothing but itself
+            self._log = log.open("a", encoding="utf-8")
+        file = self._log
         try:
-            self._log = file
             self._phase = ""
             self._arms = tuple(arm.label for arm in plan.arms)
             if not self._brief:
@@ -74,8 +87,9 @@ class Display:
         finally:
             self._hide_bar()
             self._log = None
-            with suppress(OSError):  # a full disk: what was measured is told and kept by others than the log
-                file.close()
+            if file is not None:
+                with suppress(OSError):  # a full disk: what was measured is told and kept by others than the log
+                    file.close()
 
     def hear(self, message: Message) -> None:
         """Show what is worth showing of a measurement's messages."""
@@ -116,15 +130,22 @@ class Display:
         self._print(runs_table(rows))
 
     def report(self, runs: Iterable[StoredRun], path: Path, wanted: str) -> None:
-        """Write the HTML report unless the configuration says false, and tell where it is."""
+        """Write the HTML report unless the configuration says false, and tell where it is.
+
+        Raises `RunFailed` when it cannot be written: the measurement was no bad input.
+        """
         if wanted == "false":
             self.say(f"results: {path.parent}")
             return
         from kvbench.report.page.html import build
 
         self._show_phase(PhaseProgress("writing the report", 0, None))
-        build(runs, path, notes=())
-        self._hide_bar()
+        try:
+            build(runs, path, notes=())
+        except (RecordError, OSError) as error:
+            raise RunFailed(f"the report cannot be written ({error}); the records are in {path.parent}") from error
+        finally:
+            self._hide_bar()
         self.say(f"report: {path}")
 
     def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:

@@ -15,15 +15,31 @@
         └── TimedOut                           the run took longer than it was given
 
 Third-party errors become one of these in one place each: Hydra's in `config.compose`, the hub's in
-`models.hub`, torch's in `running.faults`.
+`models.hub` and `models.folder_faults`, torch's in `running.faults`.
 """
 
+from __future__ import annotations
+
+import errno
+
 LONGEST_REASON = 200  # characters of another program's words within one of our lines
+# What allocators say where torch raises a plain RuntimeError.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 def reason_of(error: BaseException) -> str:
     """An error's own words on one line, cut to what a sentence can hold."""
     return " ".join(str(error).split())[:LONGEST_REASON]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is torch's or Python's way of saying that memory ran out."""
+    # torch.OutOfMemoryError by name: this module is imported where torch is not.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 class KvbenchError(Exception):

@@ -5,6 +5,7 @@ Imports neither torch nor transformers: a transformers config or a plain `archit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 

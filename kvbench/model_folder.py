@@ -6,12 +6,15 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
+from kvbench.cache_layers import ATTENTION_HEADS, HIDDEN_SIZE, KV_HEADS, LAYERS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
+from kvbench.model_facts import EXPERTS, INTERMEDIATE_SIZE, MAX_CONTEXT
 from kvbench.text import printable
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded"  # the model that comes with kvbench
@@ -80,6 +83,62 @@ def cache_location() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
+# The JSON files of a transformers folder, read so far as to say which one is damaged, and how.
+
+
+RESTORE = "restore the file or download it again"
+SHOWN = 100  # characters of what a file says, within a sentence
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises `ModelUnavailable` with the file and what is wrong with it."""
+    try:
+        value: Any = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelUnavailable(f"{file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ModelUnavailable(f"{file}: is damaged, it is not UTF-8 text; {RESTORE}") from error
+    except json.JSONDecodeError as error:
+        raise ModelUnavailable(
+            f"{file}: is damaged, it is not JSON (line {error.lineno}: {error.msg}); {RESTORE}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnavailable(f"{file}: is damaged, with numbers or nesting beyond reason; {RESTORE}") from error
+    if not isinstance(value, dict):
+        raise ModelUnavailable(f"{file}: is damaged, it holds no JSON object but {str(value)[:SHOWN]}; {RESTORE}")
+    return value
+
+
+# What is counted out one by one as a model is built, and far more than any model has of it.
+MOST = {
+    **dict.fromkeys((*LAYERS, "encoder_layers", "decoder_layers"), 10_000),
+    **dict.fromkeys(EXPERTS, 100_000),
+    "num_labels": 1_000_000,
+}
+NEEDED = (*LAYERS, *HIDDEN_SIZE, "vocab_size")  # a model with none of them is no model
+WHOLE = {*NEEDED, *MOST, *ATTENTION_HEADS, *KV_HEADS, *INTERMEDIATE_SIZE, "head_dim", "sliding_window"}
+LARGEST = 2**63 - 1  # that torch takes
+
+
+def require_sizes(config: Mapping[str, Any], where: str) -> None:
+    """Raise `ModelUnavailable` for sizes that no model has, before something is built that never ends.
+
+    `where` names what states them. What is nested, as a text part, is looked at too.
+    """
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    for part in parts:
+        for name, value in part.items():
+            if not isinstance(value, (int, float)):
+                continue
+            is_whole = isinstance(value, int) or name not in WHOLE
+            if name in (*WHOLE, *MAX_CONTEXT) and not (is_whole and abs(value) <= LARGEST):  # nor is NaN
+                raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} is no whole number that torch takes")
+            if name in MOST and value > MOST[name]:
+                raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} is beyond what any model has; correct it")
+            if name in NEEDED and value < 1 and part is config:
+                raise ModelUnavailable(f"{where}: {name}={str(value)[:SHOWN]} leaves no model; correct it")
+
+
 # The weight files of a transformers folder: safetensors, or where there are none, PyTorch's own of tensors alone.
 
 
@@ -103,14 +162,25 @@ def weight_format(names: Collection[str]) -> Format | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, whether they exist or not; empty when the folder has none that are loaded."""
+    """The files that hold the weights, whether they exist or not; empty when the folder has none that are loaded.
+
+    Raises `ModelUnavailable` for an index that lists no files of the folder.
+    """
     found = folder_format(folder)
     if found is None:
         return []
+    if os.path.lexists(folder / found.single) and not (folder / found.index).is_file():
+        return [folder / found.single]
     if (folder / found.single).is_file():
         return [folder / found.single]
-    index = json.loads((folder / found.index).read_text())
-    return [folder / name for name in sorted(set(index.get("weight_map", {}).values()))]
+    index = folder / found.index
+    files = read_object(index).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise ModelUnavailable(f"{index}: its weight_map names no file for each tensor; {RESTORE}")
+    outside = next((name for name in files.values() if PurePath(name).name != name), None)
+    if outside is not None:
+        raise ModelUnavailable(f"{index}: names the file {outside[:SHOWN]!r}, which is not in this folder; {RESTORE}")
+    return [folder / name for name in sorted(set(files.values()))]
 
 
 def folder_format(folder: Path) -> Format | None:
@@ -120,7 +190,10 @@ def folder_format(folder: Path) -> Format | None:
 
 def is_complete(folder: Path) -> bool:
     """Whether the folder has weights and every one of their files."""
-    files = weight_files(folder)
+    try:
+        files = weight_files(folder)
+    except ModelUnavailable:  # a damaged index
+        return False
     return bool(files) and all(file.is_file() for file in files)
 
 
@@ -134,6 +207,14 @@ def _base_of(folder: Path) -> str:
     except (OSError, ValueError, AttributeError):
         stated = None
     return printable(stated) if isinstance(stated, str) and stated else "a base that it does not name"
+
+
+def local_folder(path: str) -> Path:
+    """The folder that `model.path` names, with its `~`. Raises `ModelUnavailable` where nobody has such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # no such account; or no HOME, and a user without one
+        raise ModelUnavailable(f"model.path={path}: ~ stands for no folder here; write the whole path") from error
 
 
 def require_complete(folder: Path, model: str) -> None:
@@ -160,6 +241,9 @@ def require_complete(folder: Path, model: str) -> None:
     files = weight_files(folder)
     if not files:
         raise ModelUnavailable(NO_WEIGHTS.format(model=model))
+    odd = next((file.name for file in files if os.path.lexists(file) and not file.is_file()), None)
+    if odd is not None:
+        raise ModelUnavailable(f"{odd} of {model} is no file, but a folder, a pipe or a link to nothing: {RESTORE}")
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ModelUnavailable(

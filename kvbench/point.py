@@ -14,15 +14,16 @@ from kvbench.analysis.assemble import assemble
 from kvbench.analysis.keys import resume_key
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
-from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
+from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed, reason_of
 from kvbench.plan import Plan, make_plan
 from kvbench.readiness import ready_plan
+from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import RunRecord, Status
 from kvbench.records.samples import Prepared, RunSamples
 from kvbench.records.step_table import step_table
-from kvbench.records.store import LOG, RECORD, RunFolder, StoredRun, finished_runs, read_record
+from kvbench.records.store import LOG, RECORD, STEPS, RunFolder, StoredRun, finished_runs, read_record
 from kvbench.records.timings import Block
-from kvbench.running.faults import uninterrupted
+from kvbench.running.faults import cause_of, uninterrupted
 from kvbench.running.frontier import search_frontier
 from kvbench.running.supervisor import InlineRunner, Message, Runner, Supervisor
 
@@ -92,7 +93,9 @@ def measure_point(
             try:
                 _write(folder, plan, samples, record)
             except RecordError as full:
-                raise RunFailed(f"{full}; {len(samples.all_blocks)} finished blocks are in {folder.path}") from full
+                kept = "the record and " if (folder.path / RECORD).exists() else ""
+                kept += f"{len(samples.all_blocks)} finished blocks are in {folder.path}"
+                raise RunFailed(f"{full}; {kept}") from full
         ended = Ended(record, folder, error)
         if not ended.measured_nothing:
             watcher.outcome(ended.record)
@@ -128,7 +131,7 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
     if error is None:
         return None
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "stopped by Ctrl-C; the finished blocks are kept"
+        return "interrupted", f"stopped by {cause_of(error)}; the finished blocks are kept"
     if isinstance(error, BadInput) and not isinstance(error, RecordError):
         return "refused", str(error)
     status: Status = error.status if isinstance(error, RunFailed) else "failed"  # type: ignore[assignment]
@@ -136,13 +139,28 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
 
 
 def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
+    """All files that are still to be written, the record last: where it is, the others are.
+
+    Steps that cannot be written cost themselves and an error, and the record says so. Raises `RecordError`.
+    """
     prepared = samples.prepared
     if prepared is None:  # else it was written then
         folder.write_config(to_yaml(plan.config))
     timed_steps = plan.config.measure.step_lane and samples.all_blocks
+    lost: RecordError | None = None
     if prepared is not None and (timed_steps or samples.traced):
-        folder.write_steps(step_table(samples.all_blocks, prepared, samples.traced))
+        try:
+            folder.write_steps(step_table(samples.all_blocks, prepared, samples.traced))
+        except RecordError as error:
+            lost = error
+        except Exception as error:  # memory that does not suffice for the library, for one
+            lost = RecordError(f"{folder.path / STEPS}: cannot write ({reason_of(error)})")
+    if lost is not None:
+        warning = RunWarning(code="no_steps", detail=f"the table of single steps is missing: {lost}")
+        record = record.model_copy(update={"warnings": (*record.warnings, warning)})
     folder.write_record(record)
+    if lost is not None:
+        raise lost
 
 
 class Finished:
@@ -167,9 +185,9 @@ class Finished:
         except BadInput:
             return None  # refused in its turn
         place = (config.model.weights == "scripted", config.device, config.threads)
-        if place not in self._environments:
-            self._environments[place] = self._runner.survey(plan)
-        environment = self._environments[place]
+        environment = self._environments.get(place) or self._runner.survey(plan)
+        if environment:  # what could not be told once may be told the next time
+            self._environments[place] = environment
         folder = self._folders.get(resume_key(plan, environment)) if environment else None
         if folder is None:
             return None

@@ -33,6 +33,7 @@ from kvbench.model_folder import (
     instead_of_download,
     is_complete,
     is_offline,
+    local_folder,
     require_complete,
 )
 from kvbench.plan import Plan, make_plan
@@ -60,11 +61,11 @@ def found_folder(model: ModelConfig) -> Path | None:
         case "embedded":
             return EMBEDDED
         case "path":
-            folder = Path(str(model.path)).expanduser()
+            folder = local_folder(str(model.path))
             require_complete(folder, str(model.path))
             return folder
         case "random" if model.path is not None and not model.architecture:
-            folder = Path(model.path).expanduser()
+            folder = local_folder(model.path)
             if not folder.is_dir():
                 raise ModelUnavailable(f"model.path={model.path}: no such folder")
             if not (folder / "config.json").is_file():
@@ -131,7 +132,7 @@ def stated_context(folder: Path) -> int | None:
     """Tokens that a model reads at most, as its config.json states beyond doubt; else None."""
     try:
         config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(config, dict) or "auto_map" in config:
         return None  # code of its own may count otherwise

@@ -12,23 +12,26 @@ from kvbench.commands import EXIT_INTERRUPTED
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
 from kvbench.display import Display
-from kvbench.errors import BadInput, ConfigError, RecordError
+from kvbench.errors import BadInput, ConfigError, RecordError, RunFailed
 from kvbench.point import Finished, measure_point, new_run_id, open_runner
 from kvbench.records.run_record import RunRecord
-from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record
+from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record, remove_temporary_files
 from kvbench.report.console import RunRow, run_row
+from kvbench.running.faults import stopped_by_signals
 from kvbench.running.supervisor import Runner
 
 EXIT_OK, EXIT_FAILED, EXIT_INVALID = 0, 1, 3  # by the command table
 MOST_TOLD = 20  # points that are told with tables and texts; of more, a line each is what anyone reads
 
 
+@stopped_by_signals()
 def run_single(config: Config) -> int:
     """Measure, show, write the report; the exit code of the command table.
 
     Raises `BadInput`, with no folder left behind, when it turned out that nothing could be measured.
     """
     display = Display()
+    remove_temporary_files(Path(config.results_dir))
     runner = open_runner(config)
     try:
         earlier = Finished(Path(config.results_dir), runner).run_of(config) if config.resume else None
@@ -58,7 +61,8 @@ def run_sweep(points: Sequence[SweepPoint]) -> int:
     Raises `RecordError` when results cannot be written, by this sweep alone.
     """
     first = next(point.config for point in points if isinstance(point.config, Config))
-    with alone_in(Path(first.results_dir)):
+    with alone_in(Path(first.results_dir)), stopped_by_signals():
+        remove_temporary_files(Path(first.results_dir))
         return _Sweep(first, Display(brief=len(points) > MOST_TOLD)).run(points)
 
 
@@ -89,7 +93,12 @@ class _Sweep:
                 if earlier is not None:
                     left_out += 1
                     self._display.say(f"left out, measured before ({earlier.record.status}): {earlier.folder}")
-                run = earlier or self._measured(point, config)
+                try:
+                    run = earlier or self._measured(point, config)
+                except RecordError as error:
+                    if not done:
+                        raise  # nothing has been measured
+                    raise RunFailed(f"{error}; {len(done)} of {len(points)} points have their records") from error
                 done.append(_Point(run.folder, run.record.status, run_row(run.record)))
                 if run.record.status == "interrupted":
                     break

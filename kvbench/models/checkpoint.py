@@ -11,7 +11,17 @@ from transformers import AutoConfig
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
-from kvbench.model_folder import EMBEDDED, commit_of, instead_of_download, require_complete, weight_files
+from kvbench.model_folder import (
+    EMBEDDED,
+    commit_of,
+    instead_of_download,
+    local_folder,
+    read_object,
+    require_complete,
+    require_sizes,
+    weight_files,
+)
+from kvbench.models.folder_faults import CONFIG, blamed_on
 from kvbench.models.hub import hub_config_folder, hub_folder
 from kvbench.models.sizing import WeightSize, predicted_weight_size
 
@@ -68,7 +78,7 @@ def open_checkpoint(spec: ModelConfig) -> Checkpoint:
         case "embedded":
             folder = EMBEDDED
         case "path":
-            folder = Path(str(spec.path)).expanduser()
+            folder = local_folder(str(spec.path))
         case _:
             instead = instead_of_download(spec)
             folder = hub_folder(str(spec.id), spec.revision, code=spec.trust_remote_code, instead=instead)
@@ -95,9 +105,12 @@ def _random(spec: ModelConfig) -> Checkpoint:
         model_type = shape.pop("model_type", None)
         if model_type is None:
             raise ModelUnavailable(f"model.architecture of {spec.name} has no model_type: name one, such as llama")
-        return Checkpoint(AutoConfig.for_model(str(model_type), **shape), None, None)
+        where = f"model.architecture of {spec.name}"
+        require_sizes(shape, where)
+        with blamed_on(None, (), where):
+            return Checkpoint(AutoConfig.for_model(str(model_type), **shape), None, None)
     if spec.path is not None:
-        folder = Path(spec.path).expanduser()
+        folder = local_folder(spec.path)
         if not (folder / "config.json").is_file():
             raise ModelUnavailable(f"{spec.path} has no config.json: it is not a transformers folder")
         return Checkpoint(_read_config(folder, spec), None, None)
@@ -106,4 +119,6 @@ def _random(spec: ModelConfig) -> Checkpoint:
 
 
 def _read_config(folder: Path, spec: ModelConfig) -> Any:
-    return AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    require_sizes(read_object(folder / "config.json"), f"config.json of {label(spec)}")
+    with blamed_on(folder, CONFIG, label(spec)):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)

@@ -21,9 +21,10 @@ from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, extends_context, facts_from_config
-from kvbench.model_folder import SAFETENSORS, folder_format, instead_of_download
+from kvbench.model_folder import RESTORE, SAFETENSORS, folder_format, instead_of_download
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import check_fit, free_bytes_everywhere, require_dtype, require_fit
+from kvbench.models.folder_faults import CONFIG, TOKENIZER, WEIGHTS, blamed_on
 from kvbench.models.hub import explained
 from kvbench.models.sizing import (
     quantization_config,
@@ -166,18 +167,27 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     name = label(spec)
     with quietly(), explained(name, spec.revision, instead_of_download(spec)):
         checkpoint = open_checkpoint(spec)
-        dtype = checkpoint.dtype(_wanted_dtype(spec), device)
-        _check_memory(spec, checkpoint, dtype, device)
+        described = name if checkpoint.folder or not spec.architecture else f"model.architecture of {spec.name}"
+        with blamed_on(checkpoint.folder, CONFIG, described):
+            dtype = checkpoint.dtype(_wanted_dtype(spec), device)
+            _check_memory(spec, checkpoint, dtype, device)
         quantization = quantization_config(spec.quantization, dtype)
         unused: tuple[str, ...] = ()
         if checkpoint.folder is None:
-            model = random_model(checkpoint.config, dtype, device, spec.seed, trust_remote_code=spec.trust_remote_code)
+            with blamed_on(None, (), described):
+                model = random_model(
+                    checkpoint.config, dtype, device, spec.seed, trust_remote_code=spec.trust_remote_code
+                )
             if quantization is not None:
                 model = _quantised(model, quantization, device)
             tokenizer: Any = _stand_in_tokenizer(checkpoint.config)
         else:
-            model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+            with blamed_on(checkpoint.folder, WEIGHTS, name):
+                model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
+            with blamed_on(checkpoint.folder, TOKENIZER, name):
+                tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
+                if len(tokenizer) <= len(tokenizer.all_special_tokens):  # some classes make one out of nothing
+                    raise ModelUnavailable(f"the tokenizer of {name} has no words: it lacks tokenizer.json; {RESTORE}")
     _lay_out(model)
     model.requires_grad_(False).eval()
     if device.type == "cuda":

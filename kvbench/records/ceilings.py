@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +20,7 @@ from kvbench.records.part import Part, figure
 # What the figures depend on. On a GPU the host's threads and cores do not matter.
 ON_EVERY_DEVICE = ("device_name", "torch", "cuda", "driver", "power_limit_w")
 ON_THE_CPU = ("threads", "usable_cores")
+REMEDY = "set XDG_CACHE_HOME to a folder that can be written"
 NO_CEILINGS = (
     "the ceilings of this machine are not measured: python -m kvbench doctor --ceilings (with --threads or --device"
     " where the run sets them)"
@@ -80,9 +82,13 @@ def fingerprint(environment: Mapping[str, Any]) -> str:
 
 
 def ceilings_file(mark: str) -> Path:
-    """Where the ceilings with this fingerprint are kept."""
+    """Where the ceilings with this fingerprint are kept. Raises `RecordError` for a user without a home."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "kvbench" / f"ceilings-{mark}.json"
+    try:
+        folder = Path(cache) if cache else Path.home() / ".cache"
+    except RuntimeError as error:  # no HOME, and a number that no account has, as in containers
+        raise RecordError(f"ceilings have no place to be kept ({error}); {REMEDY}") from error
+    return folder / "kvbench" / f"ceilings-{mark}.json"
 
 
 def load_ceilings(environment: Mapping[str, Any]) -> Ceilings | None:
@@ -90,7 +96,7 @@ def load_ceilings(environment: Mapping[str, Any]) -> Ceilings | None:
     mark = fingerprint(environment)
     try:
         found = Ceilings.model_validate_json(ceilings_file(mark).read_bytes())
-    except (OSError, ValidationError):
+    except (OSError, RecordError, ValidationError):
         return None
     return found if found.fingerprint == mark else None
 
@@ -104,6 +110,7 @@ def keep_ceilings(ceilings: Ceilings) -> Path:
         beside.write_text(ceilings.model_dump_json(indent=1) + "\n", encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        remedy = "set XDG_CACHE_HOME to a folder that can"
-        raise RecordError(f"{path}: cannot be written ({error.strerror}); {remedy}") from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise RecordError(f"{path}: cannot be written ({error.strerror}); {REMEDY}") from error
     return path

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -27,6 +29,8 @@ CONFIG = "config.yaml"
 STEPS = "steps.parquet"
 REPORT = "report.html"
 LOG = "stdout.log"
+TEMPORARY = ".tmp"  # ends the name, and a dot begins it, of a file that is being written
+TEMPORARIES = {f".{name}{TEMPORARY}" for name in (RECORD, STEPS, REPORT)}
 
 # Lines of run.json as it is written: JSON escapes line breaks, so no text inside a record can look like them.
 STATUS_LINE = re.compile(r'^ "status": "(\w+)"', re.MULTILINE)
@@ -99,14 +103,19 @@ class RunFolder:
         self._write_new(PROMPTS, ("\n".join(lines) + "\n").encode())
 
     def append_block(self, block: Block) -> None:
-        """Append one finished block and make sure that it is on the disk."""
+        """Append one finished block and make sure that it is on the disk; a part of one is taken back."""
         line = json.dumps(block, default=vars, allow_nan=False) + "\n"  # vars: every part is a plain dataclass
         try:
             with (self.path / BLOCKS).open("ab", buffering=0) as file:
-                first = file.tell() == 0
-                file.write(line.encode())
-                os.fsync(file.fileno())
-            if first:
+                end = file.tell()
+                try:
+                    _write_whole(file, line.encode())
+                    os.fsync(file.fileno())
+                except OSError:
+                    with suppress(OSError):
+                        file.truncate(end)
+                    raise
+            if end == 0:
                 _sync_folder(self.path)  # else the file itself, and those written before it, may not be found again
         except OSError as error:
             raise RecordError(f"{self.path / BLOCKS}: cannot write ({error.strerror})") from error
@@ -116,27 +125,31 @@ class RunFolder:
         replace_file(self.path / RECORD, record.model_dump_json(indent=1).encode())
 
     def write_steps(self, table: pyarrow.Table) -> None:
-        """Write the per-step table."""
+        """Write the per-step table in one step."""
         import pyarrow.parquet
 
-        temporary = self.path / f".{STEPS}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                pyarrow.parquet.write_table(table, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / STEPS)
-        except OSError as error:
-            raise RecordError(f"{self.path / STEPS}: cannot write ({error.strerror or error})") from error
+        with _replacing(self.path / STEPS) as file:
+            pyarrow.parquet.write_table(table, file)
 
     def _write_new(self, name: str, content: bytes) -> None:
         """For files that nobody reads before there is a block or a record."""
         try:
-            with (self.path / name).open("wb", buffering=0) as file:
+            with (self.path / name).open("wb") as file:
                 file.write(content)
+                file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise RecordError(f"{self.path / name}: cannot write ({error.strerror})") from error
+
+
+def _write_whole(file: RawIOBase, content: bytes) -> None:
+    """Write all of it: on a disk that is nearly full the system takes a part, and says so by the number alone."""
+    left = memoryview(content)
+    while left:
+        written = file.write(left)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left = left[written:]
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -144,18 +157,43 @@ def replace_file(path: Path, content: bytes) -> None:
 
     Raises `RecordError` when the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    with _replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of `path` once all of it is on the disk; else nothing of it stays."""
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            _lock(file.fileno())  # as long as it is written, for `remove_temporary_files` of another process
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+            temporary.replace(path)
         _sync_folder(path.parent)  # the rename itself is durable only then
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise RecordError(f"{path}: cannot write ({error.strerror})") from error
+        if isinstance(error, OSError):
+            raise RecordError(f"{path}: cannot write ({error.strerror or error})") from error
+        raise
+
+
+def remove_temporary_files(results_dir: Path) -> None:
+    """Remove what writers that were killed have left half written below a folder; files that are written now stay."""
+    for folder, _, names in os.walk(results_dir):
+        for name in names:
+            if name in TEMPORARIES:
+                with suppress(OSError):
+                    _remove_if_left(Path(folder, name))
+
+
+def _remove_if_left(temporary: Path) -> None:
+    with temporary.open("rb") as file:
+        if _lock(file.fileno()) is True:
+            temporary.unlink()
 
 
 def _sync_folder(path: Path) -> None:
@@ -203,13 +241,19 @@ def _read_slowly(path: Path) -> RunRecord:
 
 
 def finished_runs(results_dir: Path) -> dict[str, Path]:
-    """The newest run of each `resume_key` below a folder that came to its end, VALID or not: key to run folder."""
+    """The newest run of each `resume_key` below a folder that came to its end, VALID or not: key to run folder.
+
+    Raises `RecordError` for a record that the disk does not give: its point might be measured twice.
+    """
     finished: dict[str, Path] = {}
     for path in sorted(results_dir.rglob(RECORD), key=lambda path: path.parent.name):
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
+        except OSError as error:
+            raise RecordError(
+                f"{path}: cannot read ({error.strerror}), so it is not known whether its point is finished;"
+                " resume=false measures every point again"
+            ) from error
         status, key = STATUS_LINE.search(text), RESUME_LINE.search(text)
         if not (status and key and status[1] in ("ok", "invalid")):
             continue
@@ -221,7 +265,7 @@ def finished_runs(results_dir: Path) -> dict[str, Path]:
 
 @contextmanager
 def alone_in(results_dir: Path) -> Iterator[None]:
-    """Hold a folder for one sweep; the system lets go of it however the process ends.
+    """Hold a folder for one sweep. Without locks, run ids keep two sweeps apart and only the warning is lost.
 
     Raises `RecordError` when another sweep holds it, or when it cannot be made.
     """
@@ -231,26 +275,32 @@ def alone_in(results_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_create(results_dir, results_dir, error) from error
     try:
-        _lock(folder, results_dir)
+        if _lock(folder) is False:
+            raise RecordError(
+                f"results_dir={results_dir}: another sweep is writing into it, and two would disturb each other's"
+                " times; wait for it, or choose another results_dir"
+            )
         yield
     finally:
         os.close(folder)
 
 
-def _lock(folder: int, results_dir: Path) -> None:
+def _lock(descriptor: int) -> bool | None:
+    """Hold a file or folder until it is closed; False when another process holds it, None where nothing can be held.
+
+    The system lets go of it however the process ends.
+    """
     try:
         import fcntl
-    except ImportError:  # Windows: run ids keep two sweeps apart, only the warning is lost
-        return
+    except ImportError:  # Windows
+        return None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RecordError(
-            f"results_dir={results_dir}: another sweep is writing into it, and two would disturb each other's times;"
-            " wait for it, or choose another results_dir"
-        ) from error
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError:  # a file system without locks
-        return
+        return None
+    return True
 
 
 def _cannot_create(results_dir: Path, path: Path, error: OSError) -> RecordError:

@@ -129,8 +129,10 @@ def _named(value: Any, keys: set[str]) -> Iterable[str]:
 def _this_machine() -> tuple[frozenset[str], frozenset[str]]:
     """Names of the host and of the user that build the page, who most often also ran what is on it."""
     host = socket.gethostname()
-    users = {Path.home().name}
-    with suppress(OSError, KeyError, ImportError):  # a process without an account
+    users = {""}
+    with suppress(RuntimeError):  # a process without an account, and without HOME
+        users.add(Path.home().name)
+    with suppress(OSError, KeyError, ImportError):
         users.add(getpass.getuser())
     hosts = {host, host.partition(".")[0]}
     return frozenset(hosts - _EVERYBODYS - {""}), frozenset(users - _EVERYBODYS - {""})

@@ -22,7 +22,7 @@ from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy
 from kvbench.decoding.settings import SessionSettings
-from kvbench.errors import ModelUnavailable, reason_of
+from kvbench.errors import ModelUnavailable, is_out_of_memory, reason_of
 from kvbench.model_facts import extends_context, rope_switch
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
@@ -30,7 +30,6 @@ from kvbench.passes import Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import RunWarning
 from kvbench.records.untimed import UntimedPass
-from kvbench.running.faults import is_out_of_memory
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.preconditions import fits_beside_itself, reference_device
 from kvbench.running.torch_session import TorchSession

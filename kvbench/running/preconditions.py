@@ -64,6 +64,8 @@ def require_prompts(
     facts, lengths, new_tokens = model.loaded.facts, list(map(len, prompts)), plan.config.workload.new_tokens
     if plan.prompts.token_ids:
         _require_ids(prompts, facts.vocab_size)
+    elif not model.is_own:
+        _require_tokenizer(prompts, interruptions.message_ids, model.loaded)
     _require_context(lengths, new_tokens, facts, interruptions)
     needed = interruptions.context(max(lengths), new_tokens)
     _require_static_room(plan.arms, needed, model.loaded.model, facts)
@@ -213,6 +215,26 @@ def _require_ids(prompts: Sequence[Sequence[int]], vocab_size: int | None) -> No
             raise PromptError(f"prompt {number} holds the token id {wrong}, and the vocabulary has {vocab_size} tokens")
 
 
+def _require_tokenizer(prompts: Sequence[Sequence[int]], message: Sequence[int], loaded: LoadedModel) -> None:
+    """Raise `ModelUnavailable` when the tokenizer gives ids that the model has no embedding for."""
+    rows = _embeddings(loaded)
+    largest = max(token for ids in (*prompts, message) for token in ids)
+    if rows is not None and largest >= rows:
+        raise ModelUnavailable(
+            f"the tokenizer of {loaded.facts.name} gives the token id {largest}, and the model has {rows} embeddings:"
+            " they are not of one model; restore the folder's tokenizer.json or its config.json"
+        )
+
+
+def _embeddings(loaded: LoadedModel) -> int | None:
+    """Token ids that the model knows, by the table that it looks them up in; None where it is of another kind."""
+    try:
+        table = loaded.model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return loaded.facts.vocab_size
+    return getattr(table, "num_embeddings", None)
+
+
 def _require_context(lengths: Sequence[int], new_tokens: int, facts: ModelFacts, interruptions: Interruptions) -> None:
     """Raise `PromptError` or `ConfigError` when prompts, new tokens and inserted messages exceed the context."""
     limit = facts.max_context
@@ -317,7 +339,8 @@ def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
     return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
 
 
-def pad_id_of(tokenizer: Any) -> int:
-    """What fills rows after their end."""
-    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return next((int(candidate) for candidate in ids if candidate is not None), 0)
+def pad_id_of(loaded: LoadedModel) -> int:
+    """What fills rows after their end: the first of the tokenizer that the model has an embedding for, or else 0."""
+    ids = (loaded.tokenizer.pad_token_id, loaded.tokenizer.eos_token_id)
+    rows = _embeddings(loaded)
+    return next((int(each) for each in ids if each is not None and (rows is None or 0 <= int(each) < rows)), 0)

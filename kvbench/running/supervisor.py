@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import multiprocessing
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.resource_tracker import ensure_running
@@ -29,6 +31,7 @@ from kvbench.running.worker import Done, Order, Survey, Workshop
 
 WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well under a millisecond
 GUARD_EVERY_S = 0.02  # of a try with a limit: what a process can touch in between is some tens of MiB
+SURVEYS = 3  # workers that are asked for their environment before nothing is known of it
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
 Message = Sample | Progress | Text | HostSample | Watching | Attempting
@@ -103,18 +106,21 @@ class Supervisor:
         raise refusal
 
     def survey(self, plan: Plan) -> dict[str, Any]:
-        """The environment as the worker sees it; empty where it cannot be told."""
-        process, connection = self._worker()
-        try:
-            connection.send(Survey(plan))
-            wait([connection, process.sentinel])
-            answer = connection.recv()
-        except BaseException as error:
-            self._kill()
-            if isinstance(error, (EOFError, OSError)):
-                return {}
-            raise
-        return {} if isinstance(answer, Fault) else answer
+        """The environment as the worker sees it; empty where none of several workers can tell it."""
+        for _ in range(SURVEYS):
+            process, connection = self._worker()
+            try:
+                connection.send(Survey(plan))
+                wait([connection, process.sentinel])
+                answer = connection.recv()
+            except (EOFError, OSError):  # killed from outside: what is not told is measured again
+                self._kill()
+            except BaseException:
+                self._kill()
+                raise
+            else:
+                return {} if isinstance(answer, Fault) else answer
+        return {}
 
     def close(self) -> None:
         """Hang up and wait; a worker that does not go is killed."""
@@ -138,6 +144,8 @@ class Supervisor:
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
             process = context.Process(target=worker.main, args=(theirs,), name="kvbench-worker", daemon=True)
+            # Before multiprocessing's own, which asks the worker by a signal that it does not obey and waits for it.
+            atexit.register(self._kill)
             ensure_running()  # starting this helper of multiprocessing's would let Ctrl-C through again
             with uninterrupted():  # the child inherits it, until it has said how to be interrupted
                 process.start()
@@ -146,6 +154,7 @@ class Supervisor:
         return self._process, self._connection
 
     def _kill(self) -> None:
+        atexit.unregister(self._kill)
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -166,7 +175,7 @@ class InlineRunner:
         try:
             self._workshop.measure(plan, listen)
         except Exception as error:
-            with log.open("a", encoding="utf-8") as file:
+            with suppress(OSError), log.open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
             raise fault_of(error).error() from error
 

@@ -53,7 +53,7 @@ class TorchSession:
             partial(make_batch, device=device),
         )
         preconditions.require_batches(plan, model, self.batches, interruptions)
-        self.decoders = ArmDecoders(model, plan, interruptions, preconditions.pad_id_of(loaded.tokenizer))
+        self.decoders = ArmDecoders(model, plan, interruptions, preconditions.pad_id_of(loaded))
         self.prepared = Prepared(
             model={
                 **asdict(loaded.facts),

@@ -147,8 +147,8 @@ def main(parent: Connection) -> None:
             if isinstance(order, Survey):
                 parent.send(survey(order.plan))
                 continue
-            _redirect_output(order.log)
             try:
+                _redirect_output(order.log)
                 is_fit = workshop.measure(order.plan, parent.send)
             except Exception as error:
                 traceback.print_exc()
@@ -168,8 +168,14 @@ def survey(plan: Plan) -> dict[str, Any] | Fault:
 
 
 def _redirect_output(log: Path) -> None:
-    """Send this process's standard output and error, C libraries' included, to the run's log."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    """Send this process's standard output and error, C libraries' included, to the run's log.
+
+    A log that cannot be opened costs itself, not the run.
+    """
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(descriptor, 1)

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvbench.records.store import BLOCKS, LOG, RECORD, STEPS, find_runs, read_blocks
+from kvbench.errors import reason_of
+from kvbench.records.store import (
+    BLOCKS,
+    LOG,
+    RECORD,
+    REPORT,
+    STEPS,
+    TEMPORARY,
+    RunFolder,
+    find_runs,
+    read_blocks,
+)
+from kvbench.records.timings import Block
 
 Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.durable
+FULL = Path("/dev/full")
 POINT = ("model=scripted", "workload.prompt_tokens=5", "workload.new_tokens=4", "launch=inline", "report=false")
 
 
@@ -51,26 +68,53 @@ class TestAFullDisk:
         code, out, err = run_kvbench(*POINT)
         folder = the_folder(tmp_path)
         assert (1, "") == (code, err)
-        assert 3 <= len(read_blocks(folder)) <= 4  # the one that could not be synced may have arrived
+        assert 3 == len(read_blocks(folder))  # the one that could not be synced was not counted, and is not there
         (run,) = find_runs([folder]).runs
         assert "failed" == run.record.status
         assert f"{BLOCKS}: cannot write (No space left on device)" in str(run.record.status_reason)
         assert "No space left on device" in out
         assert 3 == run.record.arms[0].itl_s.n
 
-    @pytest.mark.parametrize("name", [RECORD, STEPS])
     def test_at_the_end_is_one_line_that_says_where_the_blocks_are(
-        self, run_kvbench: Run, tmp_path: Path, fill: Callable[[str, int], None], name: str
+        self, run_kvbench: Run, tmp_path: Path, fill: Callable[[str, int], None]
     ) -> None:
-        fill(name, 0)
+        fill(RECORD, 0)
         code, _, err = run_kvbench(*POINT)
         folder = the_folder(tmp_path)
         assert (1, 1) == (code, err.count("\n"))
-        assert f"{name}: cannot write (No space left on device); 8 finished blocks are in" in err
+        assert f"{RECORD}: cannot write (No space left on device); 8 finished blocks are in" in err
         assert not (folder / RECORD).exists()
         assert 8 == len(read_blocks(folder))
         (unfinished,) = find_runs([folder]).unfinished
         assert "8 finished blocks" in unfinished.reason
+
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ImportError("no memory")])
+    def test_when_the_steps_are_written_costs_the_steps_and_not_the_record(
+        self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("pyarrow.parquet.write_table", refuse)
+        code, _, err = run_kvbench(*POINT)
+        folder = the_folder(tmp_path)
+        (run,) = find_runs([folder]).runs
+        assert (1, 1) == (code, err.count("\n"))
+        assert f"{STEPS}: cannot write ({reason_of(error).split('] ')[-1]}); the record and 8 finished blocks" in err
+        assert [f"{folder}/{STEPS}"] == [
+            str(tmp_path / each.detail.split(": ")[1]) for each in run.record.warnings if each.code == "no_steps"
+        ]
+        assert ("ok", 8) == (run.record.status, len(read_blocks(folder)))
+        assert [] == [path.name for path in folder.iterdir() if path.name.endswith(TEMPORARY)]
+
+    def test_of_the_report_of_a_valid_run_is_no_bad_input(
+        self, run_kvbench: Run, tmp_path: Path, fill: Callable[[str, int], None]
+    ) -> None:
+        fill(REPORT, 0)
+        code, _, err = run_kvbench(*POINT, "report=true")
+        assert (1, 1) == (code, err.count("\n"))
+        assert "the report cannot be written" in err
+        assert "ok" == find_runs([the_folder(tmp_path)]).runs[0].record.status
 
     def test_ends_a_sweep_that_can_go_on_when_there_is_room(
         self, run_kvbench: Run, tmp_path: Path, fill: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch
@@ -99,6 +143,49 @@ class TestAFullDisk:
         code, out, err = run_kvbench(*POINT)
         assert (0, "") == (code, err)
         assert "VALID" in out
+
+
+def test_standard_output_that_takes_nothing_costs_the_run_nothing(
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FULL.open("w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        code, _, err = run_kvbench(*POINT)
+    assert (0, 1) == (code, err.count("\n"))
+    assert "standard output cannot be written (No space left on device); the run goes on without it" in err
+    assert "ok" == find_runs([tmp_path / "results"]).runs[0].record.status
+
+
+@pytest.mark.parametrize("command", [["--help"], ["--cfg", "job"], ["--version"]])
+def test_standard_output_that_takes_nothing_is_one_line_of_every_command(
+    run_kvbench: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    with FULL.open("w") as full, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", full)
+        code, _, err = run_kvbench(*command)
+    assert (1, "kvbench: standard output cannot be written (No space left on device)\n") == (code, err)
+
+
+def test_closed_standard_streams_cost_the_run_nothing(tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "kvbench", *POINT, "launch=worker"])
+    ended = subprocess.run(["sh", "-c", f"exec {command} <&- >&- 2>&-"], cwd=tmp_path)
+    assert 0 == ended.returncode
+    assert "ok" == find_runs([tmp_path / "results"]).runs[0].record.status
+
+
+def test_a_folder_that_disappears_is_one_line(
+    run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = RunFolder.append_block
+
+    def removed(folder: RunFolder, block: Block) -> None:
+        shutil.rmtree(folder.path)
+        append(folder, block)
+
+    monkeypatch.setattr(RunFolder, "append_block", removed)
+    code, _, err = run_kvbench(*POINT)
+    assert (1, 1) == (code, err.count("\n"))
+    assert "cannot write (No such file or directory)" in err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

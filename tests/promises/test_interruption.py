@@ -255,6 +255,30 @@ class TestCtrlC:
         assert ["interrupted"] == [each.record.status for each in find_runs([run.results]).runs]
 
 
+class TestASignalThatAsksTheProgramToEnd:
+    @pytest.mark.parametrize(
+        ("number", "everyone", "launch"),
+        [(signal.SIGTERM, True, "worker"), (signal.SIGHUP, False, "worker"), (signal.SIGTERM, False, "inline")],
+    )
+    def test_leaves_a_record_as_ctrl_c_does(
+        self, start: Callable[..., Started], number: signal.Signals, everyone: bool, launch: str
+    ) -> None:
+        run = start(*ENDLESS, f"launch={launch}")
+        processes = run.workers()
+        (os.killpg if everyone else os.kill)(run.process.pid, number)
+        assert (130, "") == run.end()[::2]
+        record = run.record()
+        assert ("interrupted", True) == (record["status"], number.name in record["status_reason"])
+        assert len(read_blocks(run.folder)) == record["arms"][0]["itl_s"]["n"] >= 1
+        wait_for(lambda: all(map(gone, processes)))
+
+    def test_is_obeyed_by_a_sweep(self, start: Callable[..., Started]) -> None:
+        run = start("-m", *ENDLESS, "mode=cached,nocache")
+        run.process.terminate()
+        assert (130, "") == run.end()[::2]
+        assert ["interrupted"] == [each.record.status for each in find_runs([run.results]).runs]
+
+
 def before_our_path(folder: Path) -> str:
     """What `PYTHONPATH` must be for a folder to be looked into first."""
     return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))

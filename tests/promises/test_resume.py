@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kvbench.config.compose import load_config, sources
 from kvbench.measuring import environment
+from kvbench.plan import make_plan
 from kvbench.records.store import RECORD, REPORT, StoredRun, alone_in, find_runs
+from kvbench.running.supervisor import InlineRunner, Supervisor
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -74,6 +78,31 @@ class TestASweepStartedAgain:
         record.write_text(record.read_text()[:-20])
         assert 0 == run_kvbench(*SWEEP)[0]
         assert 2 == len(runs(tmp_path))
+
+    def test_asks_again_when_the_environment_could_not_be_told_once(
+        self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_kvbench(*SWEEP)
+        survey, asked = InlineRunner.survey, iter([True])
+        monkeypatch.setattr(
+            InlineRunner, "survey", lambda runner, plan: {} if next(asked, False) else survey(runner, plan)
+        )
+        run_kvbench(*SWEEP)
+        assert 3 == len(runs(tmp_path))  # the first point is not known to be finished, the second is
+
+    def test_asks_another_worker_when_one_is_killed_as_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        start, killed = Supervisor._worker, iter([True])
+
+        def dying(supervisor: Supervisor) -> Any:
+            process, connection = start(supervisor)
+            if next(killed, False):
+                process.kill()
+                process.join()
+            return process, connection
+
+        monkeypatch.setattr(Supervisor, "_worker", dying)
+        with Supervisor() as supervisor:
+            assert "python" in supervisor.survey(make_plan(load_config([*POINT, "launch=worker"], sources())))
 
 
 class TestAPoint:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from os import mkfifo
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+from transformers import GPT2Tokenizer
 
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import DeviceUnavailable, Infeasible, ModelUnavailable
@@ -128,7 +130,7 @@ class TestAFolderIsRefused:
     def test_with_truncated_weights(self, llama_folder, kept):
         weights = llama_folder / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:kept])
-        assert "a safetensors file of" in refusal(lambda: from_path(llama_folder))
+        assert "model.safetensors: is damaged" in refusal(lambda: from_path(llama_folder))
 
     @pytest.mark.parametrize("content", [b"{", b"\xff\xfe"])
     def test_with_a_damaged_config(self, llama_folder, content):
@@ -139,6 +141,79 @@ class TestAFolderIsRefused:
         (sharded_folder / "model.safetensors.index.json").write_text("{")
         assert "is damaged" in refusal(lambda: from_path(sharded_folder))
 
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("config.json", b"null"),
+            ("config.json", b"[" * 100_000),
+            ("tokenizer.json", b"\x80"),
+            ("tokenizer_config.json", b"[]"),
+        ],
+    )
+    def test_with_a_file_that_is_no_json_object_and_is_named(self, llama_folder, name, content):
+        (llama_folder / name).write_bytes(content)
+        assert refusal(lambda: from_path(llama_folder)).startswith(f"{llama_folder / name}: is damaged, ")
+
+    @pytest.mark.parametrize(
+        ("files", "reason"),
+        [
+            (None, "names no file for each tensor"),
+            ([], "names no file for each tensor"),
+            ({"lm_head.weight": 3}, "names no file for each tensor"),
+            ({"lm_head.weight": "../../secret"}, "names the file '../../secret', which is not in this folder"),
+        ],
+    )
+    def test_with_an_index_of_no_files_of_its_own(self, sharded_folder, files, reason):
+        index = sharded_folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": files}))
+        sentence = refusal(lambda: from_path(sharded_folder))
+        assert str(index) in sentence
+        assert reason in sentence
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"num_hidden_layers": 10**9},
+            {"num_labels": 10**9},
+            {"num_hidden_layers": -1},
+            {"vocab_size": 0},
+            {"hidden_size": -32},
+            {"sliding_window": -1e7},
+            {"num_key_value_heads": 0.5},
+            {"max_position_embeddings": 2**63},
+        ],
+    )
+    def test_with_sizes_that_no_model_has_before_anything_is_built(
+        self, llama_folder, edit_config, monkeypatch, change
+    ):
+        monkeypatch.setattr(
+            "kvbench.models.checkpoint.AutoConfig.from_pretrained", lambda *_, **__: pytest.fail("built")
+        )
+        edit_config(llama_folder, **change)
+        ((name, value),) = change.items()
+        assert refusal(lambda: from_path(llama_folder)).startswith(f"config.json of {llama_folder}: {name}={value} ")
+
+    @pytest.mark.parametrize("change", [{"num_attention_heads": 0}, {"pad_token_id": 400}, {"dtype": "float1"}])
+    def test_with_a_config_that_transformers_can_do_nothing_with(self, llama_folder, edit_config, change):
+        edit_config(llama_folder, **change)
+        sentence = refusal(lambda: from_path(llama_folder))
+        assert "config" in sentence
+        assert str(llama_folder) in sentence
+
+    @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+    def test_with_weights_that_are_no_file(self, llama_folder, kind):
+        weights = llama_folder / "model.safetensors"
+        weights.unlink()
+        make = {"folder": weights.mkdir, "link": lambda: weights.symlink_to("nothing"), "pipe": lambda: mkfifo(weights)}
+        make[kind]()
+        assert f"model.safetensors of {llama_folder} is no file" in refusal(lambda: from_path(llama_folder))
+
+    @pytest.mark.parametrize("tensors", [{"lm_head.weight": 3}, [1], None])
+    def test_with_pickled_weights_that_are_no_tensors(self, llama_folder, tensors):
+        (llama_folder / "model.safetensors").unlink()
+        torch.save(tensors, llama_folder / "pytorch_model.bin")
+        assert f"pytorch_model.bin of {llama_folder}" in refusal(lambda: from_path(llama_folder))
+
     def test_with_an_impossible_config(self, llama_folder, edit_config):
         edit_config(llama_folder, hidden_size=30)
         assert "not a multiple of the number of attention heads" in refusal(lambda: from_path(llama_folder))
@@ -147,6 +222,11 @@ class TestAFolderIsRefused:
         for file in llama_folder.glob("tokenizer*"):
             file.unlink()
         assert "the tokenizer of" in refusal(lambda: from_path(llama_folder))
+
+    def test_with_a_tokenizer_that_its_class_makes_of_nothing(self, llama_folder, monkeypatch):
+        empty = GPT2Tokenizer()
+        monkeypatch.setattr("kvbench.models.loading.AutoTokenizer.from_pretrained", lambda *_, **__: empty)
+        assert f"the tokenizer of {llama_folder} has no words" in refusal(lambda: from_path(llama_folder))
 
     def test_with_a_damaged_tokenizer(self, llama_folder):
         (llama_folder / "tokenizer.json").write_text("{")
@@ -272,12 +352,21 @@ def test_a_model_loaded_by_the_caller_is_adopted_as_it_is(saved_llama):
     assert adopted.facts == replace(loaded.facts, name="theirs")
 
 
-def test_an_error_nobody_foresaw_is_not_dressed_up(saved_llama: Path, monkeypatch):
+def test_an_error_nobody_foresaw_keeps_its_own_words_and_names_what_was_read(saved_llama: Path, monkeypatch):
     def fail(*args, **kwargs):
-        raise RuntimeError("a bug")
+        raise Exception("a bug")  # as the package tokenizers does
 
     monkeypatch.setattr("kvbench.models.loading.AutoTokenizer.from_pretrained", fail)
-    with pytest.raises(RuntimeError, match="a bug"):
+    sentence = refusal(lambda: from_path(saved_llama))
+    assert f"can do nothing with tokenizer.json of {saved_llama} (Exception: a bug)" in sentence
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_folder(saved_llama: Path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    monkeypatch.setattr("kvbench.models.loading.AutoModelForCausalLM.from_pretrained", fail)
+    with pytest.raises(RuntimeError, match="can't allocate"):
         from_path(saved_llama)
 
 

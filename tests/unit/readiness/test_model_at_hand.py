@@ -127,6 +127,10 @@ class TestLengths:
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert context == stated_context(tmp_path)
 
+    def test_are_the_worker_s_to_judge_where_the_config_cannot_be_read(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").write_text("[" * 100_000)
+        assert stated_context(tmp_path) is None
+
 
 class TestATarget:
     @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from kvbench.records.ceilings import (
     keep_ceilings,
     load_ceilings,
 )
+from kvbench.report.redaction import _this_machine, redacted_text
 
 CPU = {"device": "cpu", "device_name": "Some CPU", "torch": "2.13.0", "threads": 2, "usable_cores": 2}
 GPU = {"device": "cuda:0", "device_name": "Some GPU", "torch": "2.13.0", "driver": "1", "power_limit_w": 700.0}
@@ -99,3 +100,16 @@ class TestRates:
 
     def test_that_were_not_measured_are_unknown(self) -> None:
         assert ceilings(CPU).model_copy(update={"read": ()}).bytes_per_s(1) is None
+
+
+def test_nobody_s_home_is_no_place_for_them_and_no_fault_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nobody)  # no HOME, and a user without an account, as in containers
+    assert load_ceilings(CPU) is None
+    with pytest.raises(RecordError, match="set XDG_CACHE_HOME"):
+        keep_ceilings(ceilings(CPU))
+    _this_machine.cache_clear()
+    assert "[path]" == redacted_text("/some/where")

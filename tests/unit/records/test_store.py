@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 from pathlib import Path
 
 import pyarrow
@@ -18,11 +20,15 @@ from kvbench.records.store import (
     PROMPTS,
     RECORD,
     STEPS,
+    TEMPORARY,
     RunFolder,
     find_runs,
+    finished_runs,
     read_blocks,
     read_record,
     read_steps,
+    remove_temporary_files,
+    replace_file,
 )
 from kvbench.records.timings import Block
 
@@ -106,6 +112,35 @@ class TestAFile:
         assert ["sync", "rename", "sync"] == done  # the second one is the folder's
         assert ["x"] == [path.name for path in tmp_path.iterdir()]
 
+    @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+    def test_that_cannot_be_finished_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    ) -> None:
+        def refuse(_descriptor: int) -> None:
+            raise error
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises((RecordError, KeyboardInterrupt)):
+            replace_file(tmp_path / RECORD, b"new")
+        assert [] == list(tmp_path.iterdir())
+
+    def test_that_was_killed_while_it_was_written_is_swept_and_one_that_is_written_now_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = RunFolder(tmp_path, "model", "r1").path
+        left, others = folder / f".{STEPS}{TEMPORARY}", folder / ".notes.tmp"
+        left.touch()
+        others.touch()
+        replaced = Path.replace
+
+        def meanwhile(temporary: Path, target: Path) -> Path:
+            remove_temporary_files(tmp_path)  # as another process does that starts now
+            return replaced(temporary, target)
+
+        monkeypatch.setattr(Path, "replace", meanwhile)
+        replace_file(folder / RECORD, b"new")
+        assert {RECORD, others.name} == {path.name for path in folder.iterdir()}
+
     def test_in_a_folder_that_has_gone_is_an_error_that_names_it(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match=r"gone/x: cannot write \(No such file or directory\)"):
             store.replace_file(tmp_path / "gone" / "x", b"")
@@ -129,6 +164,24 @@ class TestBlocks:
         for index in range(3):
             folder.append_block(block(index))
             assert index + 2 == len(synced)  # the folder once, so that the file is found
+
+    def test_that_a_nearly_full_disk_takes_a_part_of_are_refused_and_taken_back(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path, "model", "r1")
+        kept: list[int] = []
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))  # the last write before it is a short one
+        try:
+            for index in range(100):
+                folder.append_block(block(index))
+                kept.append(index)
+        except RecordError as error:
+            refusal = str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert f"{BLOCKS}: cannot write (File too large)" in refusal
+        folder.append_block(block(99))  # somebody has made room
+        assert [*kept, 99] == [each["index"] for each in read_blocks(folder.path)]
+        assert len(kept) > 3
 
     @pytest.mark.parametrize("cut", [1, 2, 20])
     def test_cut_off_by_a_crash_lose_only_the_last(self, folder: Path, cut: int) -> None:
@@ -189,6 +242,13 @@ class TestFindingRuns:
         assert [good] == [run.folder for run in found.runs]
         assert [bad / RECORD] == [each.path for each in found.unreadable]
         assert ["interrupted before its record; 1 finished blocks"] == [each.reason for each in found.unfinished]
+
+    def test_for_a_sweep_started_again_is_refused_where_a_record_is_there_and_not_given(self, tmp_path: Path) -> None:
+        folder = stored(tmp_path, "r1")
+        (folder / RECORD).unlink()
+        (folder / RECORD).mkdir()  # what root cannot read either
+        with pytest.raises(RecordError, match=r"cannot read .* resume=false measures every point again"):
+            finished_runs(tmp_path)
 
     def test_of_a_missing_path_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="nowhere: no such file or folder"):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from kvbench.config.compose import load_config, sources
-from kvbench.errors import ConfigError, PromptError
+from kvbench.errors import ConfigError, ModelUnavailable, PromptError
+from kvbench.measuring.sensors import NullSensors
+from kvbench.models.loading import adopt
+from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import Plan, Prompts, make_plan
+from kvbench.running.preconditions import pad_id_of
 from kvbench.running.prompt_batches import tokenise
+from kvbench.running.torch_backend import TorchBackend
 
 BOS = 1
 
@@ -107,3 +114,20 @@ class TestAChatTemplate:
     def test_is_not_applied_unless_asked_for(self) -> None:
         (entry,) = tokenise(plan(prompts=Prompts(("hi",))), Chatty())
         assert [BOS, *map(ord, "hi")] == entry["token_ids"]
+
+
+class TestATokenizerOfAnotherModel:
+    """Its ids go beyond the table of embeddings, where looking one up is an IndexError."""
+
+    def test_is_refused_before_anything_is_decoded(self, tiny_model: Callable[..., Any]) -> None:
+        loaded = adopt(tiny_model("llama"), byte_tokenizer(300), "mine")  # 97 embeddings
+        backend = TorchBackend(loaded, torch.device("cpu"), NullSensors("none"))
+        with pytest.raises(ModelUnavailable, match=r"tokenizer of mine gives the token id 111, .* has 97 embeddings"):
+            backend.session(plan("workload.prompt=hello"))
+
+    @pytest.mark.parametrize(("rows", "pad"), [(97, 0), (300, 258)])
+    def test_fills_rows_with_a_token_that_the_model_has(
+        self, tiny_model: Callable[..., Any], rows: int, pad: int
+    ) -> None:
+        model = tiny_model("llama", vocab_size=rows)
+        assert pad == pad_id_of(adopt(model, byte_tokenizer(300), "mine"))
