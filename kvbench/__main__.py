@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kvbench.commands import EXIT_INTERRUPTED, SUBCOMMANDS
 from kvbench.errors import KvbenchError
-from kvbench.text import printable
+from kvbench.text import LONGEST_ECHO, LONGEST_LINE, shortened
 
 Command = Callable[[list[str]], int]
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except KvbenchError as error:
-        _complain(str(error))
+        _complain(str(error), arguments)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -43,8 +43,12 @@ def _dispatch(arguments: list[str]) -> int:
     return _command("run")(arguments)
 
 
-def _complain(message: str) -> None:
-    line = printable(message).replace("\n", " ")
+def _complain(message: str, arguments: Sequence[str]) -> None:
+    """One line. Of what was typed, long values come back cut, and so does the whole."""
+    typed = {part for word in arguments for part in (word, word.partition("=")[2]) if len(part) > LONGEST_ECHO}
+    for long in sorted(typed, key=len, reverse=True):
+        message = message.replace(long, shortened(long))
+    line = shortened(message, LONGEST_LINE)
     print(f"kvbench: {line}", file=sys.stderr)  # noqa: T201 - what went wrong, where errors go
 
 

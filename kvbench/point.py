@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import AbstractContextManager
+import traceback
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from kvbench.analysis.assemble import assemble
+from kvbench.analysis.assemble import assemble, unassembled
 from kvbench.analysis.keys import resume_key
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
-from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed
+from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed, reason_of
 from kvbench.plan import Plan, make_plan
 from kvbench.readiness import ready_plan
 from kvbench.records.run_record import RunRecord, Status
@@ -88,7 +89,7 @@ def measure_point(
     with watcher.showing(plan, folder.path / LOG):
         error = _measure(plan, runner, folder, samples, watcher)
         with uninterrupted():  # a second Ctrl-C must not cost the record
-            record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error), repeats=repeats)
+            record = _record(plan, samples, folder, _ended(error), run_id, created_at, repeats)
             try:
                 _write(folder, plan, samples, record)
             except RecordError as full:
@@ -122,6 +123,27 @@ def _measure(
     except (KvbenchError, KeyboardInterrupt) as error:
         return error
     return None
+
+
+def _record(
+    plan: Plan,
+    samples: RunSamples,
+    folder: RunFolder,
+    ended: tuple[Status, str] | None,
+    run_id: str,
+    created_at: str,
+    repeats: RunRecord | None,
+) -> RunRecord:
+    """The run's record. A defect in making figures must not cost what was measured: then there is one without them."""
+    try:
+        return assemble(plan, samples, run_id=run_id, created_at=created_at, ended=ended, repeats=repeats)
+    except Exception as error:
+        with suppress(OSError), (folder.path / LOG).open("a", encoding="utf-8", errors="replace") as log:
+            log.write("".join(traceback.format_exception(error)))
+        where = f"{type(error).__name__}: {reason_of(error)} (traceback in {LOG})"
+        before = f"; before it, {ended[0]}: {ended[1]}" if ended else ""
+        reason = f"measured, but no figures could be made of it, which is a defect of kvbench: {where}{before}"
+        return unassembled(plan, samples, reason, run_id=run_id, created_at=created_at)
 
 
 def _ended(error: BaseException | None) -> tuple[Status, str] | None:
