@@ -122,7 +122,16 @@ def _measure(
             search_frontier(plan, runner, folder.path / LOG, listen)
     except (KvbenchError, KeyboardInterrupt) as error:
         return error
+    except Exception as error:  # what was measured before it has its record all the same
+        return RunFailed(f"a defect of kvbench: {_traced(error, folder.path / LOG)}")
     return None
+
+
+def _traced(error: Exception, log: Path) -> str:
+    """An error in a sentence, with its traceback in the run's log."""
+    with suppress(OSError), log.open("a", encoding="utf-8", errors="replace") as file:
+        file.write("".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {reason_of(error)} (traceback in {LOG})"
 
 
 def _record(
@@ -138,9 +147,7 @@ def _record(
     try:
         return assemble(plan, samples, run_id=run_id, created_at=created_at, ended=ended, repeats=repeats)
     except Exception as error:
-        with suppress(OSError), (folder.path / LOG).open("a", encoding="utf-8", errors="replace") as log:
-            log.write("".join(traceback.format_exception(error)))
-        where = f"{type(error).__name__}: {reason_of(error)} (traceback in {LOG})"
+        where = _traced(error, folder.path / LOG)
         before = f"; before it, {ended[0]}: {ended[1]}" if ended else ""
         reason = f"measured, but no figures could be made of it, which is a defect of kvbench: {where}{before}"
         return unassembled(plan, samples, reason, run_id=run_id, created_at=created_at)

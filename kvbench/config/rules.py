@@ -24,6 +24,13 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER_NAME = re.compile(r"[^/\\\0]+")
 TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 LONGEST_PART, LONGEST_PATH = 255, 4000  # bytes; what Linux and macOS take, less what a run adds below
+TEXTS = ("workload.prompt", "interrupt.message")  # somebody's own words, whatever they look like
+ACCESS_TOKEN = re.compile(
+    r"\b(hf|api_org)_[A-Za-z0-9]{20,}|\b(ghp|gho|github_pat|glpat|sk)[-_][\w-]{20,}|://[^/\s@:]*:[^/\s@]+@"
+)
+SECRET_NAME = re.compile(
+    r"(^|_)(token|secret|passw(or)?d|passphrase|credentials?|(api|access|secret|private|auth)_?key)$", re.IGNORECASE
+)
 OF_ONE_ARM = re.compile(r"arms\[(\d+)\]\.")
 CHECKPOINTS = ("hub", "path", "random")  # sources whose ready file may say more of a model than one of them needs
 # Habits that are switched through arguments of transformers' models.
@@ -50,6 +57,7 @@ def check(config: Config, named: Collection[str] = ()) -> None:
     _apply_aliases(config)
     for key, value, metadata in settings(config):
         _check_range(key, value, metadata)
+    _check_secrets(config)
     _check_model(config)
     check_effects(config, named)
     _check_workload(config)
@@ -143,6 +151,22 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check_secrets(config: Config) -> None:
+    """Raise `Mistyped` for what would carry a secret into the record, which goes to others; it is not told again."""
+    for key, value, _ in settings(config):
+        if key not in TEXTS and any(ACCESS_TOKEN.search(text) for text in _strings(value)):
+            raise Mistyped(
+                f"{key}: holds what looks like an access token or a password, and records keep every value; for the hub"
+                " use `hf auth login` or the variable HF_TOKEN"
+            )
+    for name, value in config.model.options.items():
+        if isinstance(value, str) and SECRET_NAME.search(str(name)):
+            raise Mistyped(
+                f"model.options.{shortened(str(name))}: looks like a secret by its name, and records keep every value;"
+                " have the factory read it from the environment"
+            )
 
 
 def _check_model(config: Config) -> None:

@@ -41,7 +41,9 @@ class ScriptConfig:
     launch_s: float = scripted(
         0.0, "seconds in which the host submits a step, which is no shorter", minimum=0, maximum=LONGEST_S
     )
-    parameters: int | None = scripted(None, "weights of 2 bytes, all in matrices (default: none)", minimum=1)
+    parameters: int | None = scripted(
+        None, "weights of 2 bytes, all in matrices (default: none)", minimum=1, maximum=2**50
+    )
     drift: float = scripted(0.0, "relative change of every time from one block to the next", above=-1, maximum=1e3)
     host_drift: float = scripted(
         0.0, "relative change of the host's checks from before the blocks to after them", above=-1, maximum=1e3
@@ -71,7 +73,10 @@ class ScriptConfig:
     fail_at_step: int | None = scripted(None, "fail at this decode step, counted over the whole run", minimum=1)
     fail_with: str = scripted("error", "how to fail", choices=FAILURES)
     memory_bytes: int | None = scripted(
-        None, "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)", minimum=1
+        None,
+        "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)",
+        minimum=1,
+        maximum=2**60,
     )
-    step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0)
+    step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0, maximum=2**20)
     sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)
