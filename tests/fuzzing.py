@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,8 @@ def fuzz(cases: st.SearchStrategy[Any], one: Callable[[Any, Counts], None], coun
         counts.cases += 1
         one(case, counts)
 
-    every()
+    with suppress(KeyboardInterrupt):  # what was counted until then is told
+        every()
     return counts
 
 
