@@ -63,6 +63,11 @@ def require_readable(file: Path) -> None:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text") from error
     _require_plain(file, text)
+    if "defaults" in text:  # few files have any, and reading one takes a while
+        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
+        for entry in _leaves("", data.get("defaults") if isinstance(data, dict) else None):
+            if ".." in f"{entry}":
+                raise ConfigError(f"{file}: its defaults lead out of its folder ({shortened(str(entry[1]))})")
 
 
 def _require_plain(file: Path, text: str) -> None:

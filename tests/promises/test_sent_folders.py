@@ -125,9 +125,10 @@ class TestAConfigurationThatWasSent:
             ("".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" if n else "a0: &a0 [1]\n" for n in range(40)), "alias"),
             (f"x: {'[' * 3000}{']' * 3000}\n", "nested deeper"),
             ("hydra: {callbacks: {x: {_target_: os.system}}}\n", "hydra.callbacks"),
+            ("defaults: ['../x@model.architecture']\n", "its defaults lead out of its folder"),
             ("\ud800", "not UTF-8"),
         ],
-        ids=["a circle", "a bomb", "depth", "a callback", "no text"],
+        ids=["a circle", "a bomb", "depth", "a callback", "another file", "no text"],
     )
     def test_that_is_no_configuration_is_one_line(self, sent: Sent, run_kvbench: Run, text: str, said: str) -> None:
         folder = sent()
