@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,9 +159,16 @@ class Counts:
         return "\n".join(lines)
 
 
-def fuzz(cases: st.SearchStrategy[Any], one: Callable[[Any, Counts], None], count: int, seed: int) -> Counts:
-    """Run so many cases. A fault does not end them: all are counted."""
+def fuzz(
+    cases: st.SearchStrategy[Any],
+    one: Callable[[Any, Counts], None],
+    count: int,
+    seed: int,
+    minutes: float = math.inf,
+) -> Counts:
+    """Run so many cases, or as many as there are minutes for. A fault does not end them: all are counted."""
     counts = Counts()
+    end = time.monotonic() + 60 * minutes
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -171,11 +180,11 @@ def fuzz(cases: st.SearchStrategy[Any], one: Callable[[Any, Counts], None], coun
     )
     @hypothesis.given(cases)
     def every(case: Any) -> None:
-        counts.cases += 1
-        one(case, counts)
+        if time.monotonic() < end:
+            counts.cases += 1
+            one(case, counts)
 
-    with suppress(KeyboardInterrupt):  # what was counted until then is told
-        every()
+    every()
     return counts
 
 
@@ -185,6 +194,7 @@ def script(describe: str, cases: st.SearchStrategy[Any], one: Callable[[Path], C
 
     parser = argparse.ArgumentParser(description=describe.partition("\n")[0])
     parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="run no more cases after so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, metavar="FILE", help="write the cases that failed, a line of JSON each")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run the cases of such a file instead")
@@ -199,7 +209,7 @@ def script(describe: str, cases: st.SearchStrategy[Any], one: Callable[[Path], C
                 counts.cases += 1
                 runner(json.loads(line), counts)
         else:
-            counts = fuzz(cases, runner, arguments.cases, arguments.seed)
+            counts = fuzz(cases, runner, arguments.cases, arguments.seed, arguments.minutes)
     print(counts.table())  # noqa: T201 - the script's output
     if arguments.keep:
         failed = [case for found in counts.faults.values() for case in found]
