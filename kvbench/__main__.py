@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from kvbench.commands import EXIT_INTERRUPTED, SUBCOMMANDS
 from kvbench.errors import KvbenchError
 from kvbench.standard_streams import complain, drop_output, open_closed_streams, unwritten
-from kvbench.text import printable
+from kvbench.text import LONGEST_ECHO, LONGEST_LINE, shortened
 
 # What writing to a file without a name here, standard output, may fail with.
 OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lost = unwritten()
     if lost is None or isinstance(lost, BrokenPipeError):
         return code
-    _complain(_unwritable(lost))
+    _complain(_unwritable(lost), arguments)
     return code or 1
 
 
@@ -34,7 +34,7 @@ def _run(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except KvbenchError as error:
-        _complain(str(error))
+        _complain(str(error), arguments)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -44,7 +44,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     except OSError as error:  # a disk, a device or a limit of the system, where no command has a better sentence
         is_output = error.filename is None and error.errno in OF_WRITING
-        _complain(_unwritable(error) if is_output else str(error))
+        _complain(_unwritable(error) if is_output else str(error), arguments)
         unwritten()
         return 1
 
@@ -66,8 +66,12 @@ def _dispatch(arguments: list[str]) -> int:
     return _command("run")(arguments)
 
 
-def _complain(message: str) -> None:
-    complain(printable(message).replace("\n", " "))
+def _complain(message: str, arguments: Sequence[str]) -> None:
+    """One line. Of what was typed, long values come back cut, and so does the whole."""
+    typed = {part for word in arguments for part in (word, word.partition("=")[2]) if len(part) > LONGEST_ECHO}
+    for long in sorted(typed, key=len, reverse=True):
+        message = message.replace(long, shortened(long))
+    complain(shortened(message, LONGEST_LINE))
 
 
 def _command(name: str) -> Command:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from kvbench.capabilities import INTERRUPTED
 from kvbench.config.schema import Config
 from kvbench.errors import PromptError
 from kvbench.passes import default_steps
+from kvbench.text import is_unicode
 
 # Prompts out of a file or out of the package, as text. Turning them into token ids needs the model's tokenizer.
 
 
 BUNDLED = Path(__file__).parent / "workloads" / "bundled.txt"  # short prompts, one a line
+MOST_BYTES = 256 * 2**20  # of a file of prompts: all of it is held in memory
 LONG = Path(__file__).parent / "workloads" / "long.txt"  # one text, to be cut or repeated to a length in tokens
 
 
@@ -37,7 +40,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     Empty lines are skipped. Raises `PromptError` naming the file and the line.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _bounded(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise PromptError(f"workload.prompts={path}: line {line} is not UTF-8; save the file as UTF-8 text") from error
@@ -53,14 +56,26 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return tuple(line.removesuffix("\r") for _, line in numbered)
 
 
+def _bounded(path: Path) -> bytes:
+    """The content of an ordinary file; a pipe would be empty when it is read again, and a device may never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # reading a folder says so itself
+        raise PromptError(f"workload.prompts={path}: not an ordinary file; write the prompts to one")
+    if status.st_size > MOST_BYTES:
+        raise PromptError(f"workload.prompts={path}: larger than {MOST_BYTES // 2**20} MiB; use fewer prompts")
+    return path.read_bytes()
+
+
 def _prompt_of(path: Path, number: int, line: str) -> str:
     try:
         entry = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PromptError(f"workload.prompts={path}: line {number} is not JSON") from error
     prompt = entry.get("prompt") if isinstance(entry, dict) else None
     if not isinstance(prompt, str) or not prompt:
         raise PromptError(f'workload.prompts={path}: line {number} has no text under the key "prompt"')
+    if not is_unicode(prompt):
+        raise PromptError(f"workload.prompts={path}: line {number} holds half of a surrogate pair, which is no text")
     return prompt
 
 

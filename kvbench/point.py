@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import AbstractContextManager
+import traceback
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from kvbench.analysis.assemble import assemble
+from kvbench.analysis.assemble import assemble, unassembled
 from kvbench.analysis.keys import resume_key
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
@@ -89,7 +90,7 @@ def measure_point(
     with watcher.showing(plan, folder.path / LOG):
         error = _measure(plan, runner, folder, samples, watcher)
         with uninterrupted():  # a second Ctrl-C must not cost the record
-            record = assemble(plan, samples, run_id=run_id, created_at=created_at, ended=_ended(error), repeats=repeats)
+            record = _record(plan, samples, folder, _ended(error), run_id, created_at, repeats)
             try:
                 _write(folder, plan, samples, record)
             except RecordError as full:
@@ -124,7 +125,35 @@ def _measure(
             search_frontier(plan, runner, folder.path / LOG, listen)
     except (KvbenchError, KeyboardInterrupt) as error:
         return error
+    except Exception as error:  # what was measured before it has its record all the same
+        return RunFailed(f"a defect of kvbench: {_traced(error, folder.path / LOG)}")
     return None
+
+
+def _traced(error: Exception, log: Path) -> str:
+    """An error in a sentence, with its traceback in the run's log."""
+    with suppress(OSError), log.open("a", encoding="utf-8", errors="replace") as file:
+        file.write("".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {reason_of(error)} (traceback in {LOG})"
+
+
+def _record(
+    plan: Plan,
+    samples: RunSamples,
+    folder: RunFolder,
+    ended: tuple[Status, str] | None,
+    run_id: str,
+    created_at: str,
+    repeats: RunRecord | None,
+) -> RunRecord:
+    """The run's record. A defect in making figures must not cost what was measured: then there is one without them."""
+    try:
+        return assemble(plan, samples, run_id=run_id, created_at=created_at, ended=ended, repeats=repeats)
+    except Exception as error:
+        where = _traced(error, folder.path / LOG)
+        before = f"; before it, {ended[0]}: {ended[1]}" if ended else ""
+        reason = f"measured, but no figures could be made of it, which is a defect of kvbench: {where}{before}"
+        return unassembled(plan, samples, reason, run_id=run_id, created_at=created_at)
 
 
 def _ended(error: BaseException | None) -> tuple[Status, str] | None:

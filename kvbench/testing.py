@@ -17,7 +17,7 @@ from kvbench.errors import ConfigError, RecordError
 from kvbench.point import Ended, Watcher, measure_point, open_runner
 from kvbench.readiness import require_one_process
 from kvbench.records.run_record import RunRecord
-from kvbench.records.store import StoredRun, find_runs
+from kvbench.records.store import StoredRun, find_runs, read_blocks
 from kvbench.report.exports.formats import regression_markdown, regression_summary
 from kvbench.report.exports.rows import BENCHMARK_GROUP, step_rounds
 from kvbench.report.metrics import METRICS
@@ -191,7 +191,7 @@ def benchmarks(
         )
         benchmark = Metadata(measured, iterations=1, options=measured.options)
         for run in runs:
-            for seconds in step_rounds(run, arm):
+            for seconds in step_rounds(read_blocks(run.folder), arm):
                 benchmark.update(seconds)
         if benchmark:
             made.append(benchmark)

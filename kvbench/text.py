@@ -97,6 +97,8 @@ _HARMFUL = re.compile(
     "\ufff9-\ufffb\U000e0000-\U000e007f"  # interlinear annotation and invisible tags
     "]"
 )
+LONGEST_LINE = 2000  # characters of a line on stderr, whatever it repeats
+LONGEST_ECHO = 200  # characters of a value that is told back to who gave it
 _CONTROL_PICTURES = 0x2400  # U+2400 + n depicts the control character n
 _DELETE = 0x7F
 _PICTURE_OF_DELETE = "\u2421"
@@ -109,6 +111,26 @@ def printable(text: str) -> str:
     What comes back is encodable as UTF-8, and doing it twice changes nothing.
     """
     return _HARMFUL.sub(_stand_in, text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: half of a surrogate pair, as in `"\\ud800"` of JSON, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def one_line(text: str) -> str:
+    """The same on one line: white space of any kind is one space."""
+    return " ".join(printable(text.replace("\r", " ").replace("\v", " ").replace("\f", " ")).split())
+
+
+def shortened(text: str, most: int = LONGEST_ECHO) -> str:
+    """Somebody's text within a line of ours: printable, on one line, and at most so many characters of it."""
+    line = one_line(text[: 4 * most])  # more would be read for nothing
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[:most]}… ({len(text):,} characters)"
 
 
 def _stand_in(match: re.Match[str]) -> str:

@@ -96,12 +96,27 @@ def assemble(
     return _diagnosed(record.model_copy(update={"null_reasons": reasons}))
 
 
-def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: str) -> RunRecord:
-    """The record of a sweep's point whose configuration could not even be composed."""
-    record = RunRecord(
+def unassembled(plan: Plan, samples: RunSamples, reason: str, *, run_id: str, created_at: str) -> RunRecord:
+    """The record of a run whose figures could not be made: `failed`, with what was known before any was."""
+    prepared = samples.prepared
+    return _without_figures(
         run_id=run_id,
         created_at=created_at,
-        kvbench_version=kvbench.__version__,
+        status="failed",
+        status_reason=reason,
+        config=to_dict(plan.config),
+        keys=make_keys(plan, prepared),
+        environment=prepared.environment if prepared else {},
+        model=_model(plan, samples),
+        workload=_workload(plan, samples),
+    )
+
+
+def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: str) -> RunRecord:
+    """The record of a sweep's point whose configuration could not even be composed."""
+    return _without_figures(
+        run_id=run_id,
+        created_at=created_at,
         status="refused",
         status_reason=reason,
         config={"overrides": list(overrides)},
@@ -109,6 +124,13 @@ def refused(overrides: Sequence[str], reason: str, *, run_id: str, created_at: s
         environment={},
         model=None,
         workload=None,
+    )
+
+
+def _without_figures(**known: Any) -> RunRecord:
+    record = RunRecord(
+        **known,
+        kvbench_version=kvbench.__version__,
         shapes=None,
         arms=(),
         stopping=None,

@@ -27,6 +27,7 @@ from kvbench.text import fixed, format_value
 
 
 NO_TIME = {"value": "a visit took no time"}
+NOTHING_TIMED = "no decode step was timed"
 ADVICE = {
     "timed_tokens": "timing changes what is decoded: the times are of another computation",
     "same_arm_twice": "this machine calls equal things different just now: quieten it, or raise measure.blocks",
@@ -41,7 +42,7 @@ def audits(plan: Plan, samples: RunSamples) -> tuple[Audit, ...]:
     return tuple(
         audit
         for arm in range(len(plan.arms))
-        for audit in _of_arm(samples, arm, [block for block in samples.audits if block.arm == arm])
+        for audit in _of_arm(plan, samples, arm, [block for block in samples.audits if block.arm == arm])
     )
 
 
@@ -50,7 +51,7 @@ def audit_checks(plan: Plan, samples: RunSamples) -> list[Check]:
     found = audits(plan, samples)
     checks = []
     for name, advice in ADVICE.items():
-        judged = [audit for audit in found if audit.name == name]
+        judged = [audit for audit in found if audit.name == name and audit.passed is not None]
         if judged:
             passed = all(audit.passed for audit in judged)
             told = [audit for audit in judged if passed or not audit.passed]
@@ -59,7 +60,7 @@ def audit_checks(plan: Plan, samples: RunSamples) -> list[Check]:
     return checks
 
 
-def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list[Audit]:
+def _of_arm(plan: Plan, samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list[Audit]:
     other = arms_with_other_tokens(samples).get(arm, 0)
     found = [
         Audit(
@@ -72,32 +73,20 @@ def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list
             else "timed and untimed tokens are the same",
         )
     ]
-    twice = speedup(
-        [1 / block.decode_s["repeat"] for block in blocks], [1 / block.decode_s["again"] for block in blocks]
-    )
+    decoding = {name: [_rate(block.decode_s[name]) for block in blocks] for name in ("repeat", "again", "unwatched")}
+    twice = speedup(decoding["repeat"], decoding["again"])
     verdict = verdict_of(twice)
     found.append(
         Audit(
             name="same_arm_twice",
             arm=arm,
-            passed=verdict in ("SAME", "AMBIGUOUS"),
+            passed=None if twice.value is None else verdict in ("SAME", "AMBIGUOUS"),
             ratio=twice.because(NO_TIME),
-            detail=f"against itself {_told(twice)}: {verdict}",
+            detail=NOTHING_TIMED if twice.value is None else f"against itself {_told(twice)}: {verdict}",
         )
     )
-    fresh = speedup([1 / _whole(block, "fresh") for block in blocks], [1 / _whole(block, "repeat") for block in blocks])
-    verdict = verdict_of(fresh)
-    found.append(
-        Audit(
-            name="fresh_prompts",
-            arm=arm,
-            passed=verdict not in ("FASTER", "INVALID"),
-            ratio=fresh.because(NO_TIME),
-            detail=f"a repeated prompt decodes {_told(fresh)} as fast as a fresh one: {verdict}",
-        )
-    )
-    unwatched = [1 / block.decode_s["unwatched"] for block in blocks]
-    costs = {"cost_of_memory_poller": speedup(unwatched, [1 / block.decode_s["repeat"] for block in blocks])}
+    found.append(_fresh_prompts(plan, arm, blocks))
+    costs = {"cost_of_memory_poller": speedup(decoding["unwatched"], decoding["repeat"])}
     for lane in ("steps", "trace"):
         pairs = [(_lane(block, arm, "throughput"), _lane(block, arm, lane)) for block in samples.blocks]
         if pairs and all(plain and watched for plain, watched in pairs):
@@ -109,10 +98,32 @@ def _of_arm(samples: RunSamples, arm: int, blocks: Sequence[AuditBlock]) -> list
                 arm=arm,
                 passed=None,
                 ratio=ratio.because(NO_TIME),
-                detail=f"watched, it decodes {_told(ratio)} as fast",
+                detail=NOTHING_TIMED if ratio.value is None else f"watched, it decodes {_told(ratio)} as fast",
             )
         )
     return found
+
+
+def _fresh_prompts(plan: Plan, arm: int, blocks: Sequence[AuditBlock]) -> Audit:
+    """A repeated prompt beside a fresh one, prefill included; not judged where they may end after other tokens."""
+    fresh, repeated = ([_rate(_whole(block, name)) for block in blocks] for name in ("fresh", "repeat"))
+    ratio = speedup(fresh, repeated)
+    verdict = verdict_of(ratio)
+    told = NOTHING_TIMED if ratio.value is None else f"a repeated prompt decodes {_told(ratio)} as fast as a fresh one"
+    if plan.stop_rule != "ignore":
+        detail = f"{told}, not judged: with workload.stop a fresh prompt may end after another number of tokens"
+        return Audit(name="fresh_prompts", arm=arm, passed=None, ratio=ratio.because(NO_TIME), detail=detail)
+    return Audit(
+        name="fresh_prompts",
+        arm=arm,
+        passed=None if ratio.value is None else verdict not in ("FASTER", "INVALID"),
+        ratio=ratio.because(NO_TIME),
+        detail=told if ratio.value is None else f"{told}: {verdict}",
+    )
+
+
+def _rate(seconds: float) -> float | None:
+    return 1 / seconds if seconds > 0 else None
 
 
 def _told(ratio: Figure) -> str:

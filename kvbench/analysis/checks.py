@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import LEAST_BLOCKS
+from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.output_verdict import judge
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
@@ -18,7 +19,7 @@ MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's spe
 
 def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     """Every check that this run can be put to."""
-    checks = [_mode_proof(plan, samples), _token_count(plan, samples)]
+    checks = [_mode_proof(plan, samples), _token_count(plan, samples), *_decoded(plan, samples)]
     if len(plan.arms) > 1:
         checks.append(_enough_blocks(samples))
         if plan.config.check.agreement != "none":
@@ -78,6 +79,29 @@ def _token_count(plan: Plan, samples: RunSamples) -> Check:
         detail=said if not wrong else f"{wrong} of {len(timed)} visits gave another number of tokens than asked for",
         advice="" if not wrong else "the decoder stops early or runs on: its rates cannot be compared",
     )
+
+
+def _decoded(plan: Plan, samples: RunSamples) -> list[Check]:
+    """A line only where an arm has no decode speed in some block, which leaves it without any."""
+    lacking: dict[str, int] = {}
+    ended = True
+    for number, arm in enumerate(plan.arms):
+        without = [figures for figures in block_figures(samples.blocks, number) if not figures.decode_tokens_per_s]
+        ended = ended and all(figures.itl_s is None for figures in without)
+        if without:
+            lacking[arm.label] = len(without)
+    if not lacking:
+        return []
+    arms = ", ".join(f"{label} in {count} of {len(samples.blocks)} blocks" for label, count in lacking.items())
+    cause = "every sequence ended with its first token" if ended else "the decode steps took no time"
+    return [
+        Check(
+            name="decode_steps",
+            passed=False,
+            detail=f"no decode speed of {arms}: {cause}",
+            advice="use workload.stop=ignore, or prompts that go on" if ended else "raise workload.new_tokens",
+        )
+    ]
 
 
 def _enough_blocks(samples: RunSamples) -> Check:

@@ -37,7 +37,7 @@ class BlockFigures:
     ttft_s: float  # mean over the batches
     itl_s: float | None  # mean time of a decode step; None when every sequence ended with its first token
     decode_tokens_per_s: float | None  # first tokens excluded: they belong to the prefill
-    end_to_end_tokens_per_s: float
+    end_to_end_tokens_per_s: float | None
 
 
 def block_figures(blocks: Sequence[Block], arm: int) -> list[BlockFigures]:
@@ -120,7 +120,7 @@ def _figures(visits: Sequence[Visit]) -> BlockFigures:
         ttft_s=ttft_s / len(visits),
         itl_s=decode_s / steps if steps else None,
         decode_tokens_per_s=after_first / decode_s if after_first > 0 and decode_s > 0 else None,
-        end_to_end_tokens_per_s=tokens / (ttft_s + decode_s),
+        end_to_end_tokens_per_s=tokens / (ttft_s + decode_s) if ttft_s + decode_s > 0 else None,
     )
 
 
@@ -145,7 +145,10 @@ def drift(samples: Sequence[float]) -> Drift | None:
     if test is None or test.p > SIGNIFICANCE:
         return None
     third = len(samples) // 3
-    change = median(samples[-third:]) / median(samples[:third]) - 1
+    begun = median(samples[:third])
+    if begun <= 0:
+        return None
+    change = median(samples[-third:]) / begun - 1
     if abs(change) <= RELEVANT_WITHIN_A_RUN:
         return None
     return Drift(change, test.tau, test.p)

@@ -108,6 +108,8 @@ def _noisy(plan: Plan, samples: RunSamples) -> list[RunWarning]:
         if len(steps) < 2:
             continue
         middle = median(steps)
+        if middle <= 0:
+            continue  # a step of no time: the checks say so
         spread = 1.4826 * float(np.median(np.abs(np.asarray(steps) - middle))) / middle
         if spread > NOISE:
             far = _standing_out(steps)

@@ -35,33 +35,36 @@ def main(argv: list[str]) -> int:
     if arguments.theme and arguments.format not in IMAGES:
         parser.error(f"--theme={arguments.theme}: only the pictures, svg and png, have a theme")
     if arguments.format in IMAGES:
-        if arguments.output is None or arguments.output.is_file():
+        if arguments.output is None or (arguments.output.exists() and not arguments.output.is_dir()):
             parser.error(f"--format={arguments.format} writes many files: give --output FOLDER")
         return _write_images(arguments)
-    from kvbench.commands.result_files import gather, write_file, write_stdout
+    from kvbench.commands.result_files import Broken, gather, write_file, write_stdout
     from kvbench.report.exports.formats import export
     from kvbench.report.redaction import redacted_run
 
     found = gather(arguments.paths)
     runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
-    content = export(runs, arguments.format)
+    broken = Broken()
+    content = export(runs, arguments.format, broken)
     if arguments.output is None:
         write_stdout(content)
     else:
         write_file(arguments.output, content)
-    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+    return EXIT_PARTLY_UNREADABLE if found.unreadable or broken else 0
 
 
 def _write_images(arguments: argparse.Namespace) -> int:
-    from kvbench.commands.result_files import gather, say
+    from kvbench.commands.result_files import Broken, gather, say
     from kvbench.report.exports.images import write_images
     from kvbench.report.redaction import redacted_run
+    from kvbench.text import printable
 
     found = gather(arguments.paths)
     runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
     theme = arguments.theme or "light"
-    write_images(runs, arguments.output, arguments.format, theme, lambda path: say(f"{path}\n"))
-    return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
+    broken = Broken()
+    write_images(runs, arguments.output, arguments.format, theme, lambda path: say(f"{printable(str(path))}\n"), broken)
+    return EXIT_PARTLY_UNREADABLE if found.unreadable or broken else 0
 
 
 def _write_schema(output: Path | None) -> int:

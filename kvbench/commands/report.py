@@ -25,6 +25,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     from kvbench.commands.result_files import Stream, say
     from kvbench.report.page.html import build
+    from kvbench.text import printable
 
     stream = Stream(arguments.paths)
     output = _output(arguments)
@@ -32,11 +33,18 @@ def main(argv: list[str]) -> int:
     waiting.daemon = True
     waiting.start()
     try:
-        build(stream.runs(), output, stream.notes(), redact=arguments.redact, folders=arguments.paths)
+        build(
+            stream.runs(),
+            output,
+            stream.notes(),
+            redact=arguments.redact,
+            folders=arguments.paths,
+            tell=stream.broken,
+        )
     finally:
         waiting.cancel()
-    say(f"{output}\n")
-    return EXIT_PARTLY_UNREADABLE if stream.unreadable else 0
+    say(f"{printable(str(output))}\n")
+    return EXIT_PARTLY_UNREADABLE if stream.unreadable or stream.broken else 0
 
 
 def _parser() -> Parser:
@@ -54,13 +62,14 @@ def _parser() -> Parser:
 
 
 def _output(arguments: argparse.Namespace) -> Path:
+    from kvbench.commands.result_files import is_folder
     from kvbench.records.store import REPORT
 
     output: Path | None = arguments.output
     if output is None:
         only = arguments.paths[0]
-        return Path(only / REPORT) if len(arguments.paths) == 1 and only.is_dir() else Path(REPORT)
-    return output / REPORT if output.is_dir() else output
+        return Path(only / REPORT) if len(arguments.paths) == 1 and is_folder(only) else Path(REPORT)
+    return output / REPORT if is_folder(output) else output
 
 
 def _say_waiting(runs: int) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kvbench.errors import RecordError
+from kvbench.errors import RecordError, reason_of
 from kvbench.records.store import (
     Found,
     StoredRun,
@@ -17,7 +17,7 @@ from kvbench.records.store import (
     replace_file,
     unfinished_runs,
 )
-from kvbench.text import printable
+from kvbench.text import LONGEST_LINE, printable, shortened
 
 
 def gather(paths: Sequence[Path]) -> Found:
@@ -38,13 +38,15 @@ def gather(paths: Sequence[Path]) -> Found:
 class Stream:
     """The same one run at a time, for a reader that lets each go before the next.
 
-    `unreadable` and `unfinished` are known once the runs are read. Raises `RecordError` as `gather` does.
+    `unreadable`, `unfinished` and `broken`, files beside a record, are known once the runs are read. Raises
+    `RecordError` as `gather` does.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._records = record_paths(paths)
         self.unreadable: list[Unreadable] = []
+        self.broken = Broken()
         self.unfinished: list[Unreadable] = []
 
     def __len__(self) -> int:
@@ -82,8 +84,18 @@ def _nothing_in(paths: Sequence[Path]) -> RecordError:
     return RecordError(f"{printable(', '.join(map(str, paths)))}: no usable run")
 
 
+class Broken(list[Unreadable]):
+    """Files beside a record that do not fit: named on stderr, a line each, and kept."""
+
+    def __call__(self, file: Unreadable) -> None:
+        """Hear of one."""
+        _warn(f"skipped {file}")
+        self.append(file)
+
+
 def _warn(line: str) -> None:
-    sys.stderr.write(f"kvbench: {printable(line)}\n")
+    """One line, whatever names and reasons hold."""
+    sys.stderr.write(f"kvbench: {shortened(line, LONGEST_LINE)}\n")
 
 
 # Where a command's result goes: standard output, or a file.
@@ -91,9 +103,17 @@ def _warn(line: str) -> None:
 
 def write_file(output: Path, content: bytes) -> None:
     """Write a file in one step. Raises `RecordError` when it cannot be written."""
-    if output.is_dir():
+    if is_folder(output):
         raise RecordError(f"{printable(str(output))}: is a folder; name a file")
     replace_file(output, content)
+
+
+def is_folder(output: Path) -> bool:
+    """Whether a path is a folder. Raises `RecordError` where that may not be looked at."""
+    try:
+        return output.is_dir()
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{output}: cannot write ({reason_of(error)})") from error
 
 
 def write_stdout(content: bytes) -> None:

@@ -70,7 +70,7 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
         raise RecordError(f"--shapes is about one run and there are {len(records)}: name one run folder")
     shapes = records[0].shapes
     if not shapes:
-        raise RecordError(f"run {records[0].run_id} has no shapes: it ended before them, or its model has no tensors")
+        raise RecordError("this run has no shapes: it ended before them, or its model has no tensors")
     if as_json:
         write_stdout(record_json(shapes))
         return
@@ -91,12 +91,13 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
     from kvbench.commands.result_files import say
     from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
     from kvbench.report.names import run_name
+    from kvbench.text import one_line
 
     console = Console(highlight=False, markup=False, emoji=False)
     # Captured, then written in one go: rich would answer a closed pipe by ending the process with an error.
     with console.capture() as captured:
         if len(records) == 1:
-            console.print(f"{run_name(records[0])}  {records[0].run_id}")
+            console.print(f"{run_name(records[0])}  {one_line(records[0].run_id)}")
             console.print(comparison_table(records[0]))
             console.print(verdict_panel(records[0]))
         else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
@@ -18,9 +20,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from kvbench.config.conf_files import conf_folder, escaped, yaml_text
+from kvbench.config.foreign import is_foreign, require_confirmed, require_readable
 from kvbench.config.overrides import (
     OBEYED,
     in_hydras_terms,
@@ -32,10 +42,17 @@ from kvbench.config.overrides import (
 from kvbench.config.rules import check
 from kvbench.config.schema import Config
 from kvbench.config.spelling import stray_word, unknown_key, unknown_value
-from kvbench.errors import ConfigError, Mistyped
+from kvbench.errors import ConfigError, Mistyped, reason_of
+from kvbench.text import shortened
 
-# What Hydra and OmegaConf raise; an assertion where an override reaches into a value that is null.
-REFUSALS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
+# What Hydra and OmegaConf raise: an assertion where an override reaches into a value that is null, a recursion where
+# lists are nested by the hundred.
+REFUSALS = (
+    *(HydraException, OmegaConfBaseException, yaml.YAMLError),
+    *(ValueError, AssertionError, RecursionError, OverflowError, OSError),
+)
+MOST_POINTS = 100_000  # of a sweep: its points are held as long as it runs
+DEEPEST = 40  # brackets inside of each other; an override has three or four
 
 
 @dataclass(frozen=True)
@@ -100,25 +117,44 @@ def has_interpolations(overrides: Sequence[str], where: Sources) -> bool:
 
 def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
     ConfigStore.instance().store(name="schema", node=Config)
+    _require_shallow(overrides)
     searchpath = [f"hydra.searchpath=['file://{where.config_dir}']"] if where.config_dir else []
     require_ours(overrides)
     if searchpath and any(OBEYED in override for override in overrides):
         raise Mistyped(f"{OBEYED} and --config-dir: one would take the other's place; give all folders in {OBEYED}")
+    file = where.config_path / f"{where.config_name}.yaml"
+    require_readable(file)
+    in_terms = in_hydras_terms(overrides, where.folders)
     with initialize_config_dir(str(where.config_path), version_base="1.3"):
         try:
-            composed = compose(
-                where.config_name,
-                overrides=[*searchpath, *in_hydras_terms(overrides, where.folders)],
-                return_hydra_config=True,
-            )
+            with warnings.catch_warnings():  # Hydra's, on files that are searched for and lists without _self_
+                warnings.simplefilter("ignore", UserWarning)
+                composed = compose(where.config_name, overrides=[*searchpath, *in_terms], return_hydra_config=True)
         except MissingConfigException as error:
             require_our_groups(error)
             raise
     if where != Sources(conf_folder()) or any(OBEYED in override for override in overrides):
         require_no_settings(composed)  # ours make none
+    added = [Path(str(each).removeprefix("file://")) for each in composed.hydra.searchpath or ()]
+    for folder in added:
+        if not folder.is_dir():
+            raise ConfigError(f"{OBEYED}: {folder}: no such folder; write file:// and the whole path")
     with open_dict(composed):
         del composed["hydra"]
+    if is_foreign(where.config_path, added, conf_folder()):
+        require_confirmed(composed, in_terms, file)
     return composed
+
+
+def _require_shallow(overrides: Sequence[str]) -> None:
+    """Raise `Mistyped` for lists so deep that reading them takes longer than anybody waits."""
+    for override in overrides:
+        depth = deepest = 0
+        for letter in override:
+            depth += (letter in "[{(") - (letter in "]})")
+            deepest = max(deepest, depth)
+        if deepest > DEEPEST:
+            raise Mistyped(f"{shortened(override)}: lists and mappings are nested deeper than {DEEPEST}")
 
 
 def to_yaml(config: Config) -> str:
@@ -146,6 +182,10 @@ def in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
     if isinstance(error, AssertionError):
         inside = next((each for each in overrides if each.lstrip("+~").startswith("arms.")), " ".join(overrides))
         return ConfigError(f"{inside}: reaches into a list that is not there; give the whole, arms=[{{mode: cached}}]")
+    if isinstance(error, RecursionError):
+        return ConfigError(f"{_longest(overrides)}: values are nested too deeply, or refer to each other in a circle")
+    if isinstance(error, OSError):
+        return ConfigError(f"configuration file {error.filename}: cannot read ({error.strerror})")
     if isinstance(error, yaml.YAMLError):
         return ConfigError(f"configuration file is not valid YAML: {' '.join(str(error).split())}")
     text = str(error)
@@ -158,9 +198,34 @@ def in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
         return _unknown(str(cause.full_key), overrides)
     if isinstance(cause, ValidationError):
         return ConfigError(_sentence(str(cause), str(cause.full_key or "configuration")))
-    if merged := re.match(r"Error merging override (?P<override>\S+=)", text):
-        return ConfigError(f"{merged['override']}…: of another form than the key's value; --help lists the keys")
-    return ConfigError(" ".join(text.split()))
+    if merged := re.match(r"Error merging override (?P<override>[^\s=]+=?)", text):
+        removed = merged["override"].startswith("~")
+        why = "is always there; set another value instead" if removed else "of another form than the key's value"
+        return ConfigError(f"{merged['override']}{'' if removed else '…'}: {why}; --help lists the keys")
+    if "Config group override must be" in text:
+        nulled = next((each for each in overrides if each.endswith("=null") and "." not in each), "a group=null")
+        return ConfigError(f"{nulled}: takes one choice; leave it out for the default")
+    if isinstance(cause, (InterpolationResolutionError, InterpolationKeyError)):
+        return _interpolation(cause)
+    if "integer string conversion" in text:
+        return ConfigError(f"{_longest(overrides)}: a number of more digits than Python reads")
+    return ConfigError(shortened(text.split("\n")[0]))
+
+
+def _longest(overrides: Sequence[str]) -> str:
+    return shortened(max(overrides, key=len, default="configuration"))
+
+
+def _interpolation(error: OmegaConfBaseException) -> ConfigError:
+    """A value that refers to another, `${other.key}`, or asks a resolver, `${oc.env:NAME}`, in vain."""
+    key, text = error.full_key or "configuration", str(error)
+    if variable := re.search(r"Environment variable '(.*?)' not found", text):
+        return ConfigError(f"{key}: the environment variable {variable[1]} is not set")
+    if missing := re.search(r"Interpolation key '(.*?)' not found", text):
+        return ConfigError(f"{key}: refers to ${{{missing[1]}}}, and there is no such key; a $ itself is written \\$")
+    if "Recursive interpolation" in text:
+        return ConfigError(f"{key}: refers to itself")
+    return ConfigError(f"{key}: refers to something that cannot be found ({shortened(text.splitlines()[0])})")
 
 
 def _unknown(key: str, overrides: Sequence[str]) -> ConfigError:
@@ -207,15 +272,19 @@ def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[Point]:
 
     Raises `ConfigError` when an override is not in Hydra's grammar or is a setting of Hydra's without effect here.
     """
+    _require_shallow(overrides)
     require_ours(overrides)
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
+    except REFUSALS as error:
         raise in_one_line(error, overrides) from error
     for override in parsed:
         if override.key_or_group in ONCE_PER_SWEEP and override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: a sweep has one {override.key_or_group}; give one value")
-    return itertools.product(*(_choices(override, where) for override in parsed))
+    choices = [_choices(override, where) for override in parsed]
+    if math.prod(map(len, choices)) > MOST_POINTS:
+        raise ConfigError(f"the sweep would have more than {MOST_POINTS:,} points; split it into several")
+    return itertools.product(*choices)
 
 
 def _choices(override: Override, where: Sources) -> list[str]:
@@ -228,7 +297,13 @@ def _choices(override: Override, where: Sources) -> list[str]:
         if not names:
             raise ConfigError(f"{override.input_line}: matches no file of the group {override.key_or_group}")
         return [f"{key}={name}" for name in names]
-    return [f"{key}={choice}" for choice in override.sweep_string_iterator()]
+    try:
+        values = list(itertools.islice(override.sweep_string_iterator(), MOST_POINTS + 1))
+    except REFUSALS as error:
+        raise ConfigError(
+            f"{shortened(str(override.input_line))}: not a list of values ({reason_of(error)})"
+        ) from error
+    return [f"{key}={choice}" for choice in values]
 
 
 def _group_options(group: str, where: Sources) -> list[str]:

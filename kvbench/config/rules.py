@@ -6,21 +6,31 @@ What it needs of this machine is in `kvbench.readiness`, what it needs of the lo
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import PurePath
 from typing import Any
 
 from kvbench.arm import Arm, arm_conflict, device_conflict, too_short
 from kvbench.capabilities import INTERRUPTED, MODES, habits_of, quantization_conflict
-from kvbench.config.schema import AXES, Config, ModelConfig
+from kvbench.config.schema import AXES, MOST_BLOCKS, MOST_TOKENS, Config, ModelConfig
 from kvbench.config.spelling import unknown_value
 from kvbench.errors import ConfigError, Mistyped
 from kvbench.options import settings
+from kvbench.text import is_unicode, shortened
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 FOLDER_NAME = re.compile(r"[^/\\\0]+")
 TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+LONGEST_PART, LONGEST_PATH = 255, 4000  # bytes; what Linux and macOS take, less what a run adds below
+TEXTS = ("workload.prompt", "interrupt.message")  # somebody's own words, whatever they look like
+ACCESS_TOKEN = re.compile(
+    r"\b(hf|api_org)_[A-Za-z0-9]{20,}|\b(ghp|gho|github_pat|glpat|sk)[-_][\w-]{20,}|://[^/\s@:]*:[^/\s@]+@"
+)
+SECRET_NAME = re.compile(
+    r"(^|_)(token|secret|passw(or)?d|passphrase|credentials?|(api|access|secret|private|auth)_?key)$", re.IGNORECASE
+)
 OF_ONE_ARM = re.compile(r"arms\[(\d+)\]\.")
 CHECKPOINTS = ("hub", "path", "random")  # sources whose ready file may say more of a model than one of them needs
 # Habits that are switched through arguments of transformers' models.
@@ -47,7 +57,8 @@ def check(config: Config, named: Collection[str] = ()) -> None:
     _apply_aliases(config)
     for key, value, metadata in settings(config):
         _check_range(key, value, metadata)
-    _check_model(config.model)
+    _check_secrets(config)
+    _check_model(config)
     check_effects(config, named)
     _check_workload(config)
     _check_places(config)
@@ -70,6 +81,8 @@ def _apply_aliases(config: Config) -> None:
 
 
 def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
+    if not all(map(is_unicode, _strings(value))):
+        raise ConfigError(f"{key}={shortened(str(value))}: holds bytes that are no UTF-8 text")
     if value is None or not metadata:
         return
     if metadata["choices"] is not None and value not in metadata["choices"]:
@@ -82,6 +95,15 @@ def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
         raise ConfigError(f"{key}={value}: must be above {metadata['above']}")
     if metadata["maximum"] is not None and value > metadata["maximum"]:
         raise ConfigError(f"{key}={value}: must be at most {metadata['maximum']}")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text inside of a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def check_effects(config: Config, named: Collection[str] = ()) -> None:
@@ -131,15 +153,48 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _check_model(model: ModelConfig) -> None:
+def _check_secrets(config: Config) -> None:
+    """Raise `Mistyped` for what would carry a secret into the record, which goes to others; it is not told again."""
+    for key, value, _ in settings(config):
+        if key not in TEXTS and any(ACCESS_TOKEN.search(text) for text in _strings(value)):
+            raise Mistyped(
+                f"{key}: holds what looks like an access token or a password, and records keep every value; for the hub"
+                " use `hf auth login` or the variable HF_TOKEN"
+            )
+    for name, value in config.model.options.items():
+        if isinstance(value, str) and SECRET_NAME.search(str(name)):
+            raise Mistyped(
+                f"model.options.{shortened(str(name))}: looks like a secret by its name, and records keep every value;"
+                " have the factory read it from the environment"
+            )
+
+
+def _check_model(config: Config) -> None:
+    model = config.model
     if model.weights == "hub" and not model.id:
         raise ConfigError("model.id is not set: a model from the hub needs one, such as model.id=Qwen/Qwen3-0.6B")
     if model.weights == "path" and not model.path:
         raise ConfigError("model.path is not set: name a transformers folder, such as model.path=./my-model")
     if model.weights == "random" and not (model.architecture or model.id or model.path):
         raise ConfigError("model.weights=random needs a shape: choose a ready model, or set model.id or model.path")
+    if model.fail_with == "hang" and model.fail_at_step is not None and config.measure.timeout_s is None:
+        raise ConfigError("model.fail_with=hang: would never end by itself; set measure.timeout_s=5, say")
+    _check_drift(config)
     if model.sensors != "none" and not model.virtual_time:
         raise ConfigError(f"model.sensors={model.sensors}: lives in virtual time; set model.virtual_time=true")
+
+
+def _check_drift(config: Config) -> None:
+    """Raise `ConfigError` where a scripted model's times would fall to nothing, or below it."""
+    drift, measure = config.model.drift, config.measure
+    if drift >= 0:
+        return
+    most = {"fixed": measure.blocks, "precision": measure.max_blocks, "budget": MOST_BLOCKS}[measure.stopping]
+    if 1 + drift * (most - 1) <= 0:
+        raise ConfigError(
+            f"model.drift={drift:g}: over {most} blocks the times would fall below 0;"
+            f" use one above {-1 / (most - 1):.2g}"
+        )
 
 
 def _check_quantization(config: Config) -> None:
@@ -260,6 +315,8 @@ def _check_scaling(config: Config) -> None:
         raise ConfigError(
             f"scaling.lengths={lengths}: a law of growth needs at least {LEAST_LENGTHS} different lengths of 1 or more"
         )
+    if max(lengths) > MOST_TOKENS:
+        raise ConfigError(f"scaling.lengths={max(lengths)}: must be at most {MOST_TOKENS}")
     workload = config.workload
     if workload.stop != "ignore":
         raise ConfigError(f"workload.stop={workload.stop}: not with scaling.lengths, every step counts; use ignore")
@@ -345,9 +402,34 @@ def _check_reference(config: Config) -> None:
 def _check_places(config: Config) -> None:
     if not DEVICE.fullmatch(config.device):
         raise unknown_value("device", config.device, ("auto", "cpu", "cuda", "cuda:N", "mps"))
-    if config.name is not None and (
-        not FOLDER_NAME.fullmatch(config.name) or PurePath(config.name).name != config.name
-    ):
-        raise ConfigError(f"name={config.name}: must be a single folder name")
+    _require_folder_name("name", config.name)
     if not config.results_dir:
         raise ConfigError("results_dir is empty: name a folder")
+    _require_folder_name("model.name", config.model.name)
+    for key, place in _places(config).items():
+        if "\0" in place:
+            raise ConfigError(f"{key}={shortened(place)}: no path holds a zero character")
+        longest = max(len(os.fsencode(part)) for part in PurePath(place).parts or ("",))
+        if longest > LONGEST_PART or len(os.fsencode(place)) > LONGEST_PATH:
+            raise ConfigError(
+                f"{key}={shortened(place)}: longer than any file system takes; at most {LONGEST_PART} bytes for each"
+                f" part and {LONGEST_PATH} for the whole"
+            )
+
+
+def _places(config: Config) -> dict[str, str]:
+    """The keys that hold a path, with those that are set."""
+    keys = {
+        "results_dir": config.results_dir,
+        "name": config.name,
+        "model.name": config.model.name,
+        "model.path": config.model.path,
+        "workload.prompts": config.workload.prompts,
+    }
+    return {key: place for key, place in keys.items() if place}
+
+
+def _require_folder_name(key: str, name: str | None) -> None:
+    """Raise `ConfigError` for a name that would lead out of results_dir, or below another run's folder."""
+    if name is not None and (not FOLDER_NAME.fullmatch(name) or PurePath(name).name != name or name == ".."):
+        raise ConfigError(f"{key}={shortened(name)}: must be a single folder name")

@@ -15,6 +15,9 @@ DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")  # python: a model of one's own
 AXES = ("context", "batch")
 MOST_THREADS = 4096  # torch starts as many as it is told, and dies of it
+MOST_TOKENS = 2**24  # of a sequence; more than the longest context that a model offers
+MOST_BLOCKS = 100_000  # each is a line of blocks.jsonl and is kept until the end
+LONGEST_WAIT_S = 1e6  # eleven days; the system's own waits take no more than a few hundred
 MOST_SEQUENCES = 65_536  # each is a prompt of its own, made before anything is predicted
 
 
@@ -88,9 +91,15 @@ class WorkloadConfig:
     )
     prompt: str | None = setting(None, "one prompt, as text", effective=when.ONE_LENGTH)
     prompt_tokens: int | None = setting(
-        None, "cut or repeat the bundled text to exactly this many tokens", minimum=1, effective=when.ONE_LENGTH
+        None,
+        "cut or repeat the bundled text to exactly this many tokens",
+        minimum=1,
+        maximum=MOST_TOKENS,
+        effective=when.ONE_LENGTH,
     )
-    new_tokens: int = setting(64, "tokens that each sequence gets, the first one included", minimum=2)
+    new_tokens: int = setting(
+        64, "tokens that each sequence gets, the first one included", minimum=2, maximum=MOST_TOKENS
+    )
     batch_size: int = setting(
         1, "sequences decoded together", minimum=1, maximum=MOST_SEQUENCES, effective=when.GIVEN_BATCH
     )
@@ -175,7 +184,11 @@ class FrontierConfig:
         effective=when.FRONTIER,
     )
     timeout_s: float = setting(
-        60.0, "seconds after which a try counts as failed; loading is not counted", above=0, effective=when.FRONTIER
+        60.0,
+        "seconds after which a try counts as failed; loading is not counted",
+        above=0,
+        maximum=LONGEST_WAIT_S,
+        effective=when.FRONTIER,
     )
     max_context: int | None = setting(
         None, "tokens at which a search ends (default: the model's context)", minimum=2, effective=when.CONTEXT_AXIS
@@ -244,10 +257,19 @@ class MeasureConfig:
     """How often, and until when."""
 
     blocks: int = setting(
-        8, "measured blocks under stopping=fixed, the least under the others", minimum=1, effective=when.TIMED
+        8,
+        "measured blocks under stopping=fixed, the least under the others",
+        minimum=1,
+        maximum=MOST_BLOCKS,
+        effective=when.TIMED,
     )
     warmup: int = setting(
-        1, "unmeasured visits of every arm at the measured shapes", minimum=0, effective=when.TIMED, off=0
+        1,
+        "unmeasured visits of every arm at the measured shapes",
+        minimum=0,
+        maximum=MOST_BLOCKS,
+        effective=when.TIMED,
+        off=0,
     )
     stopping: str = setting("fixed", "when to stop", choices=("fixed", "precision", "budget"), effective=when.TIMED)
     precision: float = setting(
@@ -256,23 +278,28 @@ class MeasureConfig:
         above=0,
         effective=when.TO_PRECISION,
     )
-    max_blocks: int = setting(64, "stopping=precision: most blocks", minimum=1, effective=when.TO_PRECISION)
+    max_blocks: int = setting(
+        64, "stopping=precision: most blocks", minimum=1, maximum=MOST_BLOCKS, effective=when.TO_PRECISION
+    )
     budget_s: float = setting(
         60.0,
         "stopping=budget and precision: seconds of measuring after which no block starts",
         above=0,
+        maximum=LONGEST_WAIT_S,
         effective=when.TO_A_BUDGET,
     )
     timeout_s: float | None = setting(
         None,
         "seconds, loading included, after which a run is ended and its worker killed (default: never)",
         above=0,
+        maximum=LONGEST_WAIT_S,
         effective=when.KILLABLE,
     )
     energy_s: float = setting(
         3.0,
         "seconds of repeated generation per arm to read the energy counter over; 0: none",
         minimum=0,
+        maximum=LONGEST_WAIT_S,
         effective=when.TIMED,
         off=0,
     )

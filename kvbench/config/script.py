@@ -10,6 +10,8 @@ from kvbench.options import setting
 
 FAILURES = ("error", "oom", "crash", "hang")
 SENSORS = ("none", "steady", "throttled", "throttled_once", "stalled", "zero", "vanishing", "host_pids")
+LONGEST_S = 1e9  # thirty years: of any time of a script, so that no sum of them leaves the numbers
+SHORTEST_S = 1e-12  # of a time that something is divided by
 LARGEST_SEED = 2**63 - 1  # torch's generators take no more
 
 
@@ -22,30 +24,43 @@ def scripted(default: Any, help: str, **range_: Any) -> Any:
 class ScriptConfig:
     """What a scripted model spends, holds and fails with. They stand among the keys of `model`, which they follow."""
 
-    prefill_s: float = scripted(0.010, "seconds of a prefill", above=0)
-    cached_step_s: float = scripted(0.001, "seconds of a cached decode step", above=0)
-    nocache_step_s: float = scripted(0.010, "seconds of a decode step without a cache", above=0)
-    per_token_s: float = scripted(0.0, "seconds added to a decode step per token of context", minimum=0)
+    prefill_s: float = scripted(0.010, "seconds of a prefill", minimum=SHORTEST_S, maximum=LONGEST_S)
+    cached_step_s: float = scripted(0.001, "seconds of a cached decode step", minimum=SHORTEST_S, maximum=LONGEST_S)
+    nocache_step_s: float = scripted(
+        0.010, "seconds of a decode step without a cache", minimum=SHORTEST_S, maximum=LONGEST_S
+    )
+    per_token_s: float = scripted(
+        0.0, "seconds added to a decode step per token of context", minimum=0, maximum=LONGEST_S
+    )
     nocache_per_token_s: float = scripted(
-        0.0, "the same of a step without a cache alone, on top of per_token_s", minimum=0
+        0.0, "the same of a step without a cache alone, on top of per_token_s", minimum=0, maximum=LONGEST_S
     )
     nocache_per_token2_s: float = scripted(
-        0.0, "seconds added to a step without a cache per squared token of context", minimum=0
+        0.0, "seconds added to a step without a cache per squared token of context", minimum=0, maximum=LONGEST_S
     )
-    launch_s: float = scripted(0.0, "seconds in which the host submits a step, which is no shorter", minimum=0)
-    parameters: int | None = scripted(None, "weights of 2 bytes, all in matrices (default: none)", minimum=1)
-    drift: float = scripted(0.0, "relative change of every time from one block to the next", above=-1)
+    launch_s: float = scripted(
+        0.0, "seconds in which the host submits a step, which is no shorter", minimum=0, maximum=LONGEST_S
+    )
+    parameters: int | None = scripted(
+        None, "weights of 2 bytes, all in matrices (default: none)", minimum=1, maximum=2**50
+    )
+    drift: float = scripted(0.0, "relative change of every time from one block to the next", above=-1, maximum=1e3)
     host_drift: float = scripted(
-        0.0, "relative change of the host's checks from before the blocks to after them", above=-1
+        0.0, "relative change of the host's checks from before the blocks to after them", above=-1, maximum=1e3
     )
-    noise: float = scripted(0.0, "relative standard deviation of each step", minimum=0)
+    noise: float = scripted(0.0, "relative standard deviation of each step", minimum=0, maximum=10)
     unseen_length_s: float = scripted(
-        0.0, "seconds added to a step at a length never seen before, unless attention is pinned", minimum=0
+        0.0,
+        "seconds added to a step at a length never seen before, unless attention is pinned",
+        minimum=0,
+        maximum=LONGEST_S,
     )
     all_logits_s: float = scripted(
-        0.0, "seconds that logits of every position add to a step without a cache", minimum=0
+        0.0, "seconds that logits of every position add to a step without a cache", minimum=0, maximum=LONGEST_S
     )
-    prepare_s: float = scripted(0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0)
+    prepare_s: float = scripted(
+        0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0, maximum=LONGEST_S
+    )
     kernel: str | None = scripted(None, "name of the kernel that takes the device's time (default: none)")
     seed: int = setting(
         0,
@@ -58,7 +73,10 @@ class ScriptConfig:
     fail_at_step: int | None = scripted(None, "fail at this decode step, counted over the whole run", minimum=1)
     fail_with: str = scripted("error", "how to fail", choices=FAILURES)
     memory_bytes: int | None = scripted(
-        None, "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)", minimum=1
+        None,
+        "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)",
+        minimum=1,
+        maximum=2**60,
     )
-    step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0)
+    step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0, maximum=2**20)
     sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)

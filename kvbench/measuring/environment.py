@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -75,6 +76,8 @@ SPEAKING = (
     *("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_"),
 )
 
+# What nobody writes into a record that goes to others, whatever else the name says.
+SECRETS = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|(^|_)(API_?|ACCESS_?|PRIVATE_?)?KEYS?(_|$)|AUTH|COOKIE")
 PLACES = ("_DIR", "_HOME", "_PATH", "_ROOT", "_FILE")
 
 
@@ -115,7 +118,7 @@ def _variables() -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if name.startswith(SPEAKING) and not name.endswith(PLACES)
+        if name.startswith(SPEAKING) and not name.endswith(PLACES) and not SECRETS.search(name.upper())
     }
 
 

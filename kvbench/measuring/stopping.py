@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kvbench.config.schema import MeasureConfig
+from kvbench.config.schema import MOST_BLOCKS, MeasureConfig
 from kvbench.statistics import ratio_interval
 
 
@@ -37,7 +37,9 @@ class Budget:
     budget_s: float
 
     def reason_to_stop(self, decode_s: Sequence[Sequence[float]], elapsed_s: float) -> str | None:
-        """When both are reached."""
+        """When both are reached, or more blocks than a record can hold."""
+        if len(decode_s) >= MOST_BLOCKS:
+            return f"cap: {MOST_BLOCKS:,} blocks measured before the budget of {self.budget_s:g} s was used"
         if len(decode_s) < self.blocks or elapsed_s < self.budget_s:
             return None
         return f"budget of {self.budget_s:g} s used, {len(decode_s)} blocks measured"

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, cast, dataclass_transform
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import CoreSchema, PydanticUndefined
 
+from kvbench.records.open_parts import LARGEST, LARGEST_INTEGER
 from kvbench.text import Unit, format_interval
 
 # What a figure of the record means, said at its field: the exported JSON Schema and every table read it there.
@@ -52,6 +53,24 @@ UNIT = "_unit"
 WHY = "_why_null"
 
 
+BOUNDS = {"int": (-LARGEST_INTEGER, LARGEST_INTEGER), "float": (-LARGEST, LARGEST)}
+
+
+def _bound(schema: Any) -> None:
+    """An integer beyond 64 bits, or a number whose square is none, is refused wherever it stands."""
+    if isinstance(schema, dict):
+        least, most = BOUNDS.get(str(schema.get("type")), (None, None))
+        if most is not None:
+            schema.setdefault("le", most)
+            if "gt" not in schema:
+                schema.setdefault("ge", least)
+        for inner in schema.values():
+            _bound(inner)
+    elif isinstance(schema, (list, tuple)):
+        for inner in schema:
+            _bound(inner)
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(Field, figure))
 class Part(BaseModel):
     """Base of the record's parts: immutable, no unknown fields, no NaN or infinity.
@@ -63,6 +82,13 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     WHY_NULL: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic makes it, with every number bounded: a record may come from anybody."""
+        schema = handler(source)
+        _bound(schema)
+        return schema
 
     def because(self, reasons: Mapping[str, str]) -> Self:
         """The same part, with why fields of it are null, by name; a field that is not null needs no reason."""

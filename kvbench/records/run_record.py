@@ -7,11 +7,12 @@ pointer to the reason.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kvbench.arm import WHY_NONE, Arm
 from kvbench.records.agreement_figures import Agreement, ReferenceDistance
@@ -28,6 +29,7 @@ from kvbench.records.evidence import (
     Stopping,
     SweepAudit,
 )
+from kvbench.records.open_parts import ConfigurationOfARun, EnvironmentOfARun, ModelOfARun, ShapesOfARun
 from kvbench.records.part import Estimate, Measured, Part, Speedup, figure
 from kvbench.records.scaling import Frontier, Growth
 from kvbench.records.untimed import Memory, MemoryPoint
@@ -200,6 +202,19 @@ class FlopsCheck(Part):
     counted: int | None = figure("counted", "FLOP", "none", "By torch's counter.")
 
 
+def _places(value: Any) -> Iterator[int]:
+    """The arms that a part of a record names, by their place in its list."""
+    if isinstance(value, Part):
+        for name in type(value).model_fields:
+            if name in ("arm", "baseline_arm", "candidate_arm"):
+                yield getattr(value, name)
+            else:
+                yield from _places(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _places(item)
+
+
 class RunRecord(Part):
     """One run. A run that did not end holds what was known by then; `status` and `status_reason` say how it ended."""
 
@@ -231,12 +246,12 @@ class RunRecord(Part):
     kvbench_version: str
     status: Status
     status_reason: str | None
-    config: dict[str, Any]
+    config: ConfigurationOfARun
     keys: Keys
-    environment: dict[str, Any]
-    model: dict[str, Any] | None
+    environment: EnvironmentOfARun
+    model: ModelOfARun | None
     workload: Workload | None
-    shapes: dict[str, Any] | None
+    shapes: ShapesOfARun | None
     arms: tuple[ArmRecord, ...]
     stopping: Stopping | None
     comparisons: tuple[Comparison, ...]
@@ -255,6 +270,18 @@ class RunRecord(Part):
     host_checks: HostChecks | None = None
     sweep_audit: SweepAudit | None = None
     null_reasons: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _name_arms_that_are_there(self) -> Self:
+        """Every place in the list of arms is one: a negative one would be another arm's figures."""
+        places = (self.comparisons, self.comparison, self.audits, self.references, self.growth, self.frontier)
+        for place in places:
+            for arm in _places(place):
+                if not 0 <= arm < len(self.arms):
+                    raise ValueError(f"arm {arm} is not one of the {len(self.arms)} arms")
+        if any(each.candidate_arm == each.baseline_arm for each in self.comparisons):
+            raise ValueError("an arm is compared with itself")
+        return self
 
     @property
     def valid(self) -> bool:

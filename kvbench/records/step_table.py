@@ -13,6 +13,8 @@ from kvbench.records.untimed import TracedPass
 if TYPE_CHECKING:
     import pyarrow
 
+NEEDED = ("arm", "step", "context_length", "latency_s")  # of every step that was timed
+LONGEST_STEP_S = 1e12
 Chunk = dict[str, Any]  # rows of one visit: a list per column, or one value for all of them
 
 
@@ -38,6 +40,27 @@ def step_table(blocks: Sequence[Block], prepared: Prepared, traced: Sequence[Tra
             values = chunk.get(name)
             column.extend(values if isinstance(values, (list, tuple, range)) else [values] * length)
     return pyarrow.table(columns, schema=schema)
+
+
+def checked_steps(table: pyarrow.Table) -> pyarrow.Table:
+    """A table that was read from a file, with the types of ours. Raises `ValueError` where it is no per-step table."""
+    import pyarrow
+    import pyarrow.compute
+
+    schema = _schema()
+    for name in NEEDED:
+        if name not in table.column_names:
+            raise ValueError(f"has no column {name}")
+    columns = {name: table[name].cast(schema.field(name).type) for name in schema.names if name in table.column_names}
+    table = pyarrow.table(columns)
+    steps = lane_rows(table, "steps")
+    for name in NEEDED:
+        if steps[name].null_count:
+            raise ValueError(f"has a step without {name}")
+    latency = steps["latency_s"].to_numpy()
+    if not ((latency >= 0) & (latency <= LONGEST_STEP_S)).all():  # neither holds for a NaN
+        raise ValueError("has a step of a time that is none")
+    return table
 
 
 def lane_rows(table: pyarrow.Table, lane: str) -> pyarrow.Table:

@@ -6,18 +6,22 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from kvbench.errors import RecordError
+from kvbench.errors import RecordError, reason_of
+from kvbench.records.open_parts import BlockLine, PromptLine
 from kvbench.records.run_record import SCHEMA_VERSION, RunRecord
+from kvbench.records.step_table import checked_steps
 from kvbench.records.timings import Block
+from kvbench.text import shortened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -55,6 +59,11 @@ class Unreadable:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+    @classmethod
+    def of(cls, path: Path, error: RecordError) -> Unreadable:
+        """A path, and why it cannot be used."""
+        return cls(path, str(error).removeprefix(f"{path}: "))
 
 
 @dataclass(frozen=True)
@@ -206,19 +215,39 @@ def _sync_folder(path: Path) -> None:
 
 def read_record(path: Path) -> RunRecord:
     """Read one run.json. Raises `RecordError` with a one-line reason."""
-    with suppress(ValidationError, OSError):
-        record = RunRecord.model_validate_json(path.read_bytes())
+    content = _content(path, MOST_RECORD_BYTES)
+    with suppress(ValidationError):
+        record = RunRecord.model_validate_json(content)
         if "schema_version" in record.model_fields_set:
             return record
-    return _read_slowly(path)
+    return _read_slowly(path, content)
 
 
-def _read_slowly(path: Path) -> RunRecord:
-    """The same in steps, four times as slow, with words for what is wrong."""
+def _content(path: Path, most: int) -> bytes:
+    """A file's bytes. Raises `RecordError` for one that cannot be read, is larger than `most`, or is no file at all.
+
+    A pipe would be waited for without end, and a device may have none.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb", opener=_opened_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise RecordError(f"{path}: not an ordinary file")
+            if status.st_size > most:
+                raise RecordError(f"{path}: larger than {most // 2**20} MiB, which no run writes")
+            return file.read()
     except OSError as error:
         raise RecordError(f"{path}: cannot read ({error.strerror})") from error
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _read_slowly(path: Path, content: bytes) -> RunRecord:
+    """The same in steps, four times as slow, with words for what is wrong."""
+    try:
+        data = json.loads(content.decode())
     except UnicodeDecodeError as error:
         raise RecordError(f"{path}: not UTF-8 text, so not a record") from error
     except json.JSONDecodeError as error:
@@ -228,16 +257,22 @@ def _read_slowly(path: Path) -> RunRecord:
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RecordError(f"{path}: not a kvbench record (no schema_version)")
     if data["schema_version"] != SCHEMA_VERSION:
-        raise RecordError(
-            f"{path}: schema_version {data['schema_version']} is unknown to this kvbench, which reads {SCHEMA_VERSION}"
-        )
+        named = shortened(str(data["schema_version"]))
+        raise RecordError(f"{path}: schema_version {named} is unknown to this kvbench, which reads {SCHEMA_VERSION}")
     try:
         # Validated from JSON, where lists stand for tuples.
         return RunRecord.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "/".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: field {where}: {first['msg']}") from error
+        raise RecordError(f"{path}: field {_told(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a record: numbers or nesting beyond reason") from error
+
+
+def _told(error: ValidationError) -> str:
+    """The first of what does not fit, where it stands and why."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = shortened("/".join(str(part) for part in first["loc"]))
+    return f"{where}: {shortened(first['msg'].removeprefix('Value error, '))}"
 
 
 def finished_runs(results_dir: Path) -> dict[str, Path]:
@@ -248,11 +283,10 @@ def finished_runs(results_dir: Path) -> dict[str, Path]:
     finished: dict[str, Path] = {}
     for path in sorted(results_dir.rglob(RECORD), key=lambda path: path.parent.name):
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
+            text = _content(path, MOST_RECORD_BYTES).decode(errors="replace")
+        except RecordError as error:
             raise RecordError(
-                f"{path}: cannot read ({error.strerror}), so it is not known whether its point is finished;"
-                " resume=false measures every point again"
+                f"{error}, so it is not known whether its point is finished; resume=false measures every point again"
             ) from error
         status, key = STATUS_LINE.search(text), RESUME_LINE.search(text)
         if not (status and key and status[1] in ("ok", "invalid")):
@@ -332,20 +366,18 @@ def read_runs(records: Iterable[Path]) -> Iterator[StoredRun | Unreadable]:
         try:
             yield StoredRun(read_record(path), path.parent)
         except RecordError as error:
-            yield Unreadable(path, str(error).removeprefix(f"{path}: "))
+            yield Unreadable.of(path, error)
 
 
 def unfinished_runs(paths: Sequence[Path]) -> tuple[tuple[Unreadable, ...], tuple[Unreadable, ...]]:
-    """Runs that were killed before their record, and those of them that cannot be read."""
+    """Runs that were killed before their record, and what of them, or of the folders above, cannot be read."""
     unfinished: list[Unreadable] = []
-    unreadable: list[Unreadable] = []
+    unreadable = [each for path in paths if path.is_dir() for each in _closed_folders(path)]
     for folder in _folders_without_record(paths):
-        try:
-            reason = f"interrupted before its record; {len(read_blocks(folder))} finished blocks"
-        except OSError as error:
-            unreadable.append(Unreadable(folder / BLOCKS, f"cannot read ({error.strerror})"))
-        else:
-            unfinished.append(Unreadable(folder, reason))
+        before = len(unreadable)
+        count = len(read_blocks(folder, unreadable.append))
+        if count or len(unreadable) == before:
+            unfinished.append(Unreadable(folder, f"interrupted before its record; {count} finished blocks"))
     return tuple(unfinished), tuple(unreadable)
 
 
@@ -353,48 +385,126 @@ def record_paths(paths: Sequence[Path]) -> list[Path]:
     """Every run.json at or below these paths, each once. Raises `RecordError` when a path does not exist."""
     found: dict[Path, Path] = {}
     for path in paths:
-        if not path.exists():
+        try:
+            exists = path.exists()
+        except (OSError, ValueError) as error:  # too long, or a folder above may not be entered
+            raise RecordError(f"{path}: cannot read ({reason_of(error)})") from error
+        if not exists:
             raise RecordError(f"{path}: no such file or folder")
-        for candidate in sorted(path.rglob(RECORD)) if path.is_dir() else [path]:
+        for candidate in sorted(_files_called(RECORD, path)) if path.is_dir() else [path]:
             found.setdefault(candidate.resolve(), candidate)
     return list(found.values())
+
+
+def _files_called(name: str, folder: Path) -> Iterator[Path]:
+    """Every entry of this name below a folder; links to folders are not followed."""
+    for where, folders, files in os.walk(folder):
+        if name in files or name in folders:
+            yield Path(where, name)
+
+
+def _closed_folders(folder: Path) -> Iterator[Unreadable]:
+    """The folders that may not be listed."""
+    errors: list[OSError] = []
+    for _ in os.walk(folder, onerror=errors.append):
+        pass
+    for error in errors:
+        yield Unreadable(Path(str(error.filename)), f"cannot read ({error.strerror})")
 
 
 def _folders_without_record(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in paths:
-        for blocks in sorted(path.rglob(BLOCKS)) if path.is_dir() else ():
+        for blocks in sorted(_files_called(BLOCKS, path)) if path.is_dir() else ():
             if not (blocks.parent / RECORD).exists():
                 found.setdefault(blocks.parent.resolve(), blocks.parent)
     return list(found.values())
 
 
-def read_blocks(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The finished blocks of a run, as JSON objects; a last line cut off by a crash is left out."""
+# What lies beside a record. Each file is checked where it is read; what does not fit is left out and named.
+
+
+MOST_RECORD_BYTES = 256 * 2**20
+MOST_LINES_BYTES = 1024 * 2**20  # of blocks.jsonl or prompts.jsonl
+MOST_STEPS = 20_000_000  # rows of a per-step table; a day of steps of a millisecond has more
+_BLOCK = TypeAdapter(BlockLine)
+_PROMPT = TypeAdapter(PromptLine)
+
+
+Hearer = Callable[[Unreadable], None]  # of what lies beside a record and does not fit
+
+
+def nobody(_: Unreadable) -> None:
+    """Hears of it, and keeps it to itself."""
+
+
+def read_blocks(folder: Path, tell: Hearer = nobody) -> tuple[dict[str, Any], ...]:
+    """The finished blocks of a run, as JSON objects (see `timings.Block`); `tell` hears of lines that are none.
+
+    A last line without its end was cut off by a crash: it was never finished, and is left out without a word.
+    """
     path = folder / BLOCKS
     if not path.exists():
         return ()
-    blocks = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        *whole, rest = _content(path, MOST_LINES_BYTES).split(b"\n")
+    except RecordError as error:
+        tell(Unreadable.of(path, error))
+        return ()
+    blocks: list[dict[str, Any]] = []
+    wrong: list[str] = []
+    for number, line in enumerate(whole, start=1):
         try:
+            _BLOCK.validate_json(line)
             blocks.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+        except ValidationError as error:
+            wrong.append(f"line {number} is no block ({_told(error)})")
+        except (ValueError, RecursionError):
+            wrong.append(f"line {number} is no block")
+    with suppress(ValueError, RecursionError):
+        _BLOCK.validate_json(rest)
+        blocks.append(json.loads(rest))  # whole but for the line's end
+    if wrong:
+        more = f", and {len(wrong) - 1} more lines" if len(wrong) > 1 else ""
+        tell(Unreadable(path, f"{wrong[0]}{more}: left out"))
     return tuple(blocks)
+
+
+def read_prompts(folder: Path, most: int, tell: Hearer = nobody) -> tuple[str, ...]:
+    """The texts of a run's first prompts, at most so many; none, which `tell` hears, where the file is no such file."""
+    path = folder / PROMPTS
+    if not path.exists():
+        return ()
+    texts: list[str] = []
+    try:
+        lines = filter(None, _content(path, MOST_LINES_BYTES).split(b"\n", most)[:most])
+        texts.extend(_PROMPT.validate_json(line)["text"] or "" for line in lines)
+    except RecordError as error:
+        tell(Unreadable.of(path, error))
+        return ()
+    except ValidationError as error:
+        tell(Unreadable(path, f"line {len(texts) + 1} is no prompt ({_told(error)}): left out"))
+        return ()
+    return tuple(texts)
 
 
 def read_steps(folder: Path) -> pyarrow.Table | None:
     """The per-step table of a run (`step_table` tells its columns), or None when the run has none.
 
-    Raises `RecordError` when the file is there and cannot be read.
+    Raises `RecordError` when the file is there and cannot be read, or is no such table.
     """
     path = folder / STEPS
     if not path.exists():
         return None
+    if not path.is_file():
+        raise RecordError(f"{path}: not an ordinary file")
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RecordError(f"{path}: cannot read ({error})") from error
+        rows = pyarrow.parquet.read_metadata(path).num_rows
+        if rows > MOST_STEPS:
+            raise RecordError(f"{path}: {rows:,} rows, more than {MOST_STEPS:,}")
+        return checked_steps(pyarrow.parquet.read_table(path))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot read ({reason_of(error)})") from error

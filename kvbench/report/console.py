@@ -133,7 +133,9 @@ def outcome_lines(record: RunRecord) -> list[str]:
 
 def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
     """What the model returned in one pass."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{title}", style="bold"), title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{printable(title)}", style="bold"), title_justify="left"
+    )
     table.add_column("", overflow="fold")
     for name in ("shape", "dimensions"):
         table.add_column(name, overflow="fold")

@@ -33,12 +33,17 @@ POINTED = "null_reasons"  # its keys are pointers too
 
 # A POSIX path from its root or from a home, a Windows path, a share, a file's address; up to white space or a quote.
 _END = r"[^\s'\"<>|,;:)\]}]"
+# A folder's name may hold blanks: up to four words go on to one with a slash. It takes a word too many rather than one
+# too few.
+_ON = rf"(?:(?: {_END}+){{0,4}}? {_END}*[\\/]{_END}*)*"
 _PATHS = re.compile(
-    rf"file:/+{_END}+"
-    rf"|\b[A-Za-z]:[\\/]{_END}+"
-    rf"|\\\\{_END}+"
-    rf"|(?<![\w/.:~])~[\w.-]*/{_END}*"
-    rf"|(?<![\w/.:~])\.{{0,2}}/(?=[\w.~-]){_END}+"
+    r"(?<=')(?:~|\.{0,2}/|[A-Za-z]:\\|\\\\)[^'\n]+(?=')"  # within quotes it ends with them
+    r"|(?<=\")(?:~|\.{0,2}/|[A-Za-z]:\\|\\\\)[^\"\n]+(?=\")"
+    rf"|file:/+{_END}+{_ON}"
+    rf"|\b[A-Za-z]:[\\/]{_END}+{_ON}"
+    rf"|\\\\{_END}+{_ON}"
+    rf"|(?<![\w/.:~])~[\w.-]*/{_END}*{_ON}"
+    rf"|(?<![\w/.:~])\.{{0,2}}/(?=[\w.~-]){_END}+{_ON}"
 )
 # Accounts that every machine has tell nobody apart, and their names are words.
 _EVERYBODYS = {"root", "user", "admin", "nobody", "ubuntu", "runner", "localhost"}
@@ -110,7 +115,7 @@ def _scrubbed(text: str, hosts: Iterable[str], users: Iterable[str]) -> str:
     text = _PATHS.sub(PLACE, text)
     for names, stand_in in ((hosts, HOST), (users, USER)):
         for name in sorted(names, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", stand_in, text)
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", stand_in, text, flags=re.IGNORECASE)
     return text
 
 

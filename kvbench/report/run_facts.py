@@ -12,7 +12,7 @@ from kvbench.capabilities import ENGINES
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import RunRecord
 from kvbench.report.names import format_estimate
-from kvbench.text import UNKNOWN, format_value
+from kvbench.text import UNKNOWN, format_value, printable
 
 # What the model returned, as rows of text: equal layers of a cache are told once.
 
@@ -51,17 +51,17 @@ def _row(name: str, tensor: Mapping[str, Any] | None, count: int = 1) -> ShapeRo
         return None
     size = format_value(tensor.get("bytes"), "bytes")
     return ShapeRow(
-        name=name,
+        name=printable(name),
         shape=" × ".join(str(extent) for extent in tensor["shape"]) or "scalar",
-        meaning=", ".join(tensor.get("dimensions", ())),
-        dtype=str(tensor.get("dtype", "")),
+        meaning=printable(", ".join(tensor.get("dimensions", ()))),
+        dtype=printable(str(tensor.get("dtype") or "")),
         size=size if count == 1 else f"{count} × {size}",
     )
 
 
 def _missing(parts: Mapping[str, Any], name: str) -> ShapeRow | None:
     reason = parts.get(f"{name}_reason")
-    return ShapeRow(name, UNKNOWN, reason, "", "") if reason else None
+    return ShapeRow(name, UNKNOWN, printable(reason), "", "") if reason else None
 
 
 def _cache_rows(layers: Sequence[Mapping[str, Any]]) -> Iterator[ShapeRow | None]:
@@ -73,7 +73,7 @@ def _cache_rows(layers: Sequence[Mapping[str, Any]]) -> Iterator[ShapeRow | None
         which = f"layer {index}" if count == 1 else f"layers {index}–{index + count - 1}"
         index += count
         if not held:
-            yield ShapeRow(f"cache {which}", UNKNOWN, f"{kind}: empty", "", "")
+            yield ShapeRow(f"cache {which}", UNKNOWN, printable(f"{kind}: empty"), "", "")
         for name, tensor in held.items():
             yield _row(f"cache {which}: {name}", tensor, count)
 

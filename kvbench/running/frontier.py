@@ -173,6 +173,7 @@ class _Frontier:
 
 LEAST_STRIDE = 0.05  # relative; of a search to the unit too, whose first strides would be single tokens
 MOST_STRIDE = 3.0  # four times the size: failing far beyond the edge is slow where nothing refuses memory
+LARGEST_SIZE = 2**31  # where nothing else ends a search: its bytes are still numbers that a record holds
 MOST_TRIES = 48  # enough for any edge up to a million from any start (tests/unit/running/test_edge_search.py)
 
 
@@ -208,7 +209,7 @@ class EdgeSearch:
             return max(self.least, min(above - 1, math.ceil(above / (1 + self._stride))))
         if found is not None:
             larger = max(found + 1, int(found * (1 + self._stride)))
-            return larger if self.most is None else min(larger, self.most)
+            return min(larger, LARGEST_SIZE if self.most is None else self.most)
         return self._start
 
     @property

@@ -239,7 +239,7 @@ class TestAFolderWithoutARecord:
     def test_beside_whole_runs_costs_a_line_and_nothing_else(self, one_good_run: Path, run_kvbench: Run) -> None:
         other = one_good_run / "other"
         other.mkdir()
-        (other / BLOCKS).write_text('{"index": 0}\n{"ind')
+        (other / BLOCKS).write_text('{"index": 0, "elapsed_s": 1, "visits": []}\n{"ind')
         code, out, err = run_kvbench("show", "results")
         assert 0 == code
         assert "kvbench: unfinished results/other: interrupted before its record; 1 finished blocks\n" == err

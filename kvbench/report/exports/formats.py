@@ -13,7 +13,7 @@ from typing import Any
 from kvbench.analysis.regression import RegressionRow, worst
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.records.store import StoredRun
+from kvbench.records.store import Hearer, StoredRun, nobody
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
 from kvbench.report.lengths import GROWTH_CAPTION, growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
@@ -22,8 +22,9 @@ from kvbench.report.verdicts import headlines, pairs, run_kind, run_word, status
 from kvbench.statistics import LEVEL, Interval
 from kvbench.text import UNKNOWN, format_value, printable
 
-# A spreadsheet runs a cell that begins so; a quote in front makes it text.
-FORMULA_STARTS = ("=", "+", "-", "@")
+# A spreadsheet runs a cell that begins so, whatever blanks stand before it; a quote in front makes it text. The wide
+# forms are read as the narrow ones by some.
+FORMULA_STARTS = tuple("=+-@＝＋－＠")
 METRIC_COLUMNS = ("ttft_s", "itl_s", "decode_tokens_per_s", "kv_cache_bytes")
 LIMIT_COLUMNS = ("mbu", "mfu")  # where some arm has them
 # Whatever Markdown or the HTML inside it could read as markup.
@@ -43,13 +44,13 @@ REGRESSION_HEAD = (
 REGRESSION_ALIGNMENT = ("---", "--:", "--:", "--:", "---", "--:", "--:", "--:", "--:", "---")
 
 
-def export(runs: Sequence[StoredRun], format: str) -> bytes:
+def export(runs: Sequence[StoredRun], format: str, tell: Hearer = nobody) -> bytes:
     """The runs as `csv`, `json`, `parquet`, `md` or `pytest-benchmark`. Raises `KeyError` on any other format.
 
     csv and parquet hold one row per run and arm (`exports.rows`), json the list of the records, md tables, and
-    pytest-benchmark what `pytest-benchmark compare` reads.
+    pytest-benchmark what `pytest-benchmark compare` reads. `tell` hears of files beside the records that do not fit.
     """
-    return FORMATS[format](runs)
+    return FORMATS[format](runs, tell)
 
 
 def record_json(value: Any) -> bytes:
@@ -59,11 +60,11 @@ def record_json(value: Any) -> bytes:
     return (text.replace("\x7f", "\\u007f") + "\n").encode()
 
 
-def _json(runs: Sequence[StoredRun]) -> bytes:
+def _json(runs: Sequence[StoredRun], _: Hearer) -> bytes:
     return record_json([run.record.model_dump(mode="json") for run in runs])
 
 
-def _csv(runs: Sequence[StoredRun]) -> bytes:
+def _csv(runs: Sequence[StoredRun], _: Hearer) -> bytes:
     rows = flat_rows([run.record for run in runs])
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(COLUMNS), lineterminator="\n")
@@ -74,11 +75,11 @@ def _csv(runs: Sequence[StoredRun]) -> bytes:
 
 
 def _cell(text: str) -> str:
-    safe = printable(text)
-    return f"'{safe}" if safe.startswith(FORMULA_STARTS) else safe
+    safe = printable(text).replace("\t", " ").replace("\n", " ")
+    return f"'{safe}" if safe.strip().startswith(FORMULA_STARTS) or safe[:1].isspace() else safe
 
 
-def _parquet(runs: Sequence[StoredRun]) -> bytes:
+def _parquet(runs: Sequence[StoredRun], _: Hearer) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
@@ -94,15 +95,15 @@ def _parquet(runs: Sequence[StoredRun]) -> bytes:
     return content
 
 
-def _markdown(runs: Sequence[StoredRun]) -> bytes:
+def _markdown(runs: Sequence[StoredRun], _: Hearer) -> bytes:
     return markdown([run.record for run in runs]).encode()
 
 
-def _pytest_benchmark(runs: Sequence[StoredRun]) -> bytes:
-    return record_json(pytest_benchmark(runs))
+def _pytest_benchmark(runs: Sequence[StoredRun], tell: Hearer) -> bytes:
+    return record_json(pytest_benchmark(runs, tell))
 
 
-FORMATS: dict[str, Callable[[Sequence[StoredRun]], bytes]] = {
+FORMATS: dict[str, Callable[[Sequence[StoredRun], Hearer], bytes]] = {
     "csv": _csv,
     "json": _json,
     "parquet": _parquet,

@@ -8,16 +8,28 @@ from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvbench.errors import BadInput, RecordError
-from kvbench.records.store import StoredRun, read_blocks, read_steps, replace_file
+from kvbench.records.store import (
+    STEPS,
+    Hearer,
+    StoredRun,
+    Unreadable,
+    nobody,
+    read_blocks,
+    read_steps,
+    replace_file,
+)
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import THEMES, Chart, Theme, looks
 from kvbench.report.charts.series import step_series
 from kvbench.report.exports.formats import escaped
 from kvbench.report.names import run_labels, run_name
 from kvbench.report.overview import summary
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Format = Literal["svg", "png"]
 WIDTH_PX = 760  # of a README's column
@@ -47,7 +59,12 @@ class Picture:
 
 
 def write_images(
-    runs: Sequence[StoredRun], folder: Path, format: Format, theme: str, told: Callable[[Path], None]
+    runs: Sequence[StoredRun],
+    folder: Path,
+    format: Format,
+    theme: str,
+    told: Callable[[Path], None],
+    tell: Hearer = nobody,
 ) -> None:
     """Write every chart of the runs into `folder`, an index with captions last; `told` hears of each file.
 
@@ -56,7 +73,7 @@ def write_images(
     """
     if find_spec("kaleido") is None:
         raise BadInput(NO_EXTRA)
-    pictures = list(_pictures(runs))
+    pictures = list(_pictures(runs, tell))
     asyncio.run(_draw(pictures, folder, format, theme, told))
     told(_written(folder / INDEX, _index(pictures, theme, format).encode()))
 
@@ -98,18 +115,26 @@ def themed(chart: Chart, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _pictures(runs: Sequence[StoredRun]) -> Iterator[Picture]:
+def _pictures(runs: Sequence[StoredRun], tell: Hearer = nobody) -> Iterator[Picture]:
     every = [summary(run) for run in runs]
     labels = run_labels([each.aspects for each in every])
     names = looks(name for each in every for name, _ in each.rates)
     if len(runs) > 1:
         yield from (Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, names) if chart.figure)
     for number, (run, said) in enumerate(zip(runs, labels, strict=True), start=1):
-        steps = step_series(read_steps(run.folder), len(run.record.arms))
+        steps = step_series(_steps(run, tell), len(run.record.arms))
         heading, place = (said, f"run-{number}/") if len(runs) > 1 else (run_name(run.record), "")
-        for chart in run_charts(run.record, steps, names, read_blocks(run.folder)):
+        for chart in run_charts(run.record, steps, names, read_blocks(run.folder, tell)):
             if chart.figure:
                 yield Picture(place, heading, chart)
+
+
+def _steps(run: StoredRun, tell: Hearer) -> pyarrow.Table | None:
+    try:
+        return read_steps(run.folder)
+    except RecordError as error:
+        tell(Unreadable.of(run.folder / STEPS, error))
+        return None
 
 
 async def _draw(

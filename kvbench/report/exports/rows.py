@@ -14,7 +14,7 @@ import kvbench
 from kvbench.arm import PARTS, arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
-from kvbench.records.store import StoredRun, read_blocks
+from kvbench.records.store import Hearer, StoredRun, nobody, read_blocks
 from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs
@@ -168,7 +168,7 @@ def _text(value: Any) -> str | None:
 # The benchmarks of pytest-benchmark.
 
 
-def pytest_benchmark(runs: Sequence[StoredRun]) -> dict[str, Any]:
+def pytest_benchmark(runs: Sequence[StoredRun], tell: Hearer = nobody) -> dict[str, Any]:
     """The document. Machine and commit are those of the newest run; runs that are not valid are left out."""
     valid = [run for run in runs if run.record.valid]
     environment = valid[-1].record.environment if valid else {}
@@ -182,7 +182,7 @@ def pytest_benchmark(runs: Sequence[StoredRun]) -> dict[str, Any]:
             "project": "kvbench",
             "branch": "(unknown)",
         },
-        "benchmarks": [benchmark for run in valid for benchmark in _benchmarks(run)],
+        "benchmarks": [benchmark for run in valid for benchmark in _benchmarks(run, tell)],
         "datetime": valid[-1].record.created_at if valid else None,
         "version": f"kvbench {kvbench.__version__}",
     }
@@ -199,10 +199,11 @@ def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
+def _benchmarks(run: StoredRun, tell: Hearer) -> list[dict[str, Any]]:
     benchmarks = []
+    blocks = read_blocks(run.folder, tell)
     for index, name in enumerate(arm_names(run.record.arms)):
-        rounds = step_rounds(run, index)
+        rounds = step_rounds(blocks, index)
         if rounds:
             title = _title(run.record, name)
             benchmarks.append(
@@ -220,9 +221,8 @@ def _benchmarks(run: StoredRun) -> list[dict[str, Any]]:
     return benchmarks
 
 
-def step_rounds(run: StoredRun, arm: int) -> list[float]:
+def step_rounds(every: Sequence[Mapping[str, Any]], arm: int) -> list[float]:
     """Seconds of a mean decode step of one arm, a value per block; blocks that were measured again are left out."""
-    every = read_blocks(run.folder)
     replaced = {block.get("repeats") for block in every}  # throttled, and measured again
     steps = (_step_s(block, arm) for block in every if block["index"] not in replaced)
     return [seconds for seconds in steps if seconds is not None]

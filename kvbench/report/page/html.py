@@ -21,7 +21,18 @@ from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
-from kvbench.records.store import RECORD, StoredRun, read_blocks, read_record, read_steps, replace_file
+from kvbench.records.store import (
+    RECORD,
+    STEPS,
+    Hearer,
+    StoredRun,
+    Unreadable,
+    nobody,
+    read_blocks,
+    read_record,
+    read_steps,
+    replace_file,
+)
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
 from kvbench.report.charts.series import step_series
@@ -29,6 +40,7 @@ from kvbench.report.names import run_labels
 from kvbench.report.overview import CHANGES_HEAD, Changes, Sides, Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table
+from kvbench.report.page.texts import prompt_texts
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text
 from kvbench.text import printable
 
@@ -111,16 +123,17 @@ def build(
     *,
     redact: bool = False,
     folders: Sequence[Path] = (),
+    tell: Hearer = nobody,
 ) -> None:
     """Write the report of `runs` to `output`, in one step.
 
     Runs are let go one by one, so that thousands may come from a generator; `notes` are lines for the top, such as
     runs left out, and are read after the runs. The first of several `folders` is compared with each other one.
-    `redact` leaves out host names, user names and paths.
+    `redact` leaves out host names, user names and paths. `tell` hears of files beside the records that do not fit.
 
     Raises `RecordError` when the file cannot be written.
     """
-    page = _Page(output, redact, Sides(folders))
+    page = _Page(output, redact, Sides(folders), tell)
     with _no_collector():
         for run in runs:
             page.add(run)
@@ -147,6 +160,7 @@ class _Page:
     output: Path
     redact: bool
     sides: Sides
+    tell: Hearer
     _summaries: list[Summary] = field(default_factory=list)
     _whole: dict[Path, StoredRun] = field(default_factory=dict)
     _unusable: list[str] = field(default_factory=list)
@@ -215,15 +229,22 @@ class _Page:
 
     def _section(self, run: StoredRun, number: int, label: str, names: Mapping[str, Look], *, of: int) -> Section:
         table = self._step_table(run)
-        charts = run_charts(run.record, step_series(table, len(run.record.arms)), names, read_blocks(run.folder))
-        return section(run, number + 1, label, charts, table, of=of)
+        steps = step_series(table, len(run.record.arms))
+        charts = run_charts(run.record, steps, names, read_blocks(run.folder, self._leave_out))
+        prompts = prompt_texts(run, self._leave_out)
+        return section(run, number + 1, label, charts, table, prompts, of=of)
+
+    def _leave_out(self, file: Unreadable) -> None:
+        """A file that does not fit costs its run what is drawn from it, and is named."""
+        self._unusable.append(str(file))
+        self.tell(file)
 
     def _step_table(self, run: StoredRun) -> pyarrow.Table | None:
         """The per-step table; a broken one costs the run its charts of steps and its heat maps, not the report."""
         try:
             return read_steps(run.folder)
         except RecordError as error:
-            self._unusable.append(str(error))
+            self._leave_out(Unreadable.of(run.folder / STEPS, error))
             return None
 
     def _place(self, run: Summary) -> str:

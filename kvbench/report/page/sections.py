@@ -17,7 +17,7 @@ from kvbench.report.charts.figures import Chart
 from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_modes, run_name
 from kvbench.report.page.facts import Answer, Facts, Repeat, answers, facts, repeat
-from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts, prompt_texts
+from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, turn_arms, turn_rows
 from kvbench.report.verdicts import Headline, Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
 from kvbench.text import UNKNOWN, printable
@@ -102,11 +102,18 @@ class Section:
 
 
 def section(
-    run: StoredRun, number: int, label: str, charts: Sequence[Chart], steps: pyarrow.Table | None, *, of: int
+    run: StoredRun,
+    number: int,
+    label: str,
+    charts: Sequence[Chart],
+    steps: pyarrow.Table | None,
+    prompts: Sequence[str] = (),
+    *,
+    of: int,
 ) -> Section:
     """The section of one of `of` runs; `number` makes its anchor, `label` tells it from the others of the page.
 
-    `steps` is the run's per-step table, None when it has none.
+    `steps` is the run's per-step table, None when it has none, `prompts` are those that are shown.
     """
     record = run.record
     told = headlines(record)
@@ -130,8 +137,8 @@ def section(
         turn_arms=turn_arms(record),
         turns=turn_rows(record),
         inserted=printable(str((record.config.get("interrupt") or {}).get("message") or "")),
-        produced=produced_texts(run),
-        confidence=None if steps is None else confidence(record, lane_rows(steps, "trace"), prompt_texts(run), of=of),
+        produced=produced_texts(run, prompts),
+        confidence=None if steps is None else confidence(record, lane_rows(steps, "trace"), prompts, of=of),
         checks=record.checks,
         warnings=record.warnings,
         metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),

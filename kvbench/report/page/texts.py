@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
-from kvbench.records.store import PROMPTS, StoredRun
+from kvbench.records.store import Hearer, StoredRun, read_prompts
 from kvbench.text import UNKNOWN
 
 if TYPE_CHECKING:
@@ -46,13 +44,12 @@ class Produced:
     note: str
 
 
-def produced_texts(run: StoredRun) -> Produced:
-    """What every arm wrote in its untimed pass. A prompt is None when the run folder does not hold it."""
+def produced_texts(run: StoredRun, prompts: Sequence[str]) -> Produced:
+    """What every arm wrote in its untimed pass, from these `prompts`, of which the run folder may hold fewer."""
     record = run.record
     count = max((len(arm.texts) for arm in record.arms), default=0)
     if not count:
         return Produced((), "No text was produced: the run ended before its untimed pass.")
-    prompts = prompt_texts(run)
     exchanges = tuple(
         Exchange(
             prompt=prompts[index] if index < len(prompts) else None,
@@ -83,13 +80,9 @@ def _text_note(run: StoredRun, count: int) -> str:
     return " ".join([*parts, "From an untimed generation of the whole length."])
 
 
-def prompt_texts(run: StoredRun) -> list[str]:
+def prompt_texts(run: StoredRun, tell: Hearer) -> tuple[str, ...]:
     """The first prompts as the page shows them; none where the run folder does not hold them."""
-    try:
-        with (run.folder / PROMPTS).open(encoding="utf-8", errors="replace") as lines:
-            return [_shortened(str(json.loads(line)["text"])) for line in islice(lines, MOST_PROMPTS)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # a report without its prompts is better than none
+    return tuple(map(_shortened, read_prompts(run.folder, MOST_PROMPTS, tell)))
 
 
 def _shortened(text: str) -> str:

@@ -52,7 +52,7 @@ def test_a_corrupt_run_is_named_and_skipped_and_the_rest_reported(results, capsy
 def test_an_unfinished_run_is_mentioned_in_one_line(results, capsys):
     unfinished = results / "embedded" / "d"
     unfinished.mkdir()
-    (unfinished / "blocks.jsonl").write_text('{"index": 0}\n')
+    (unfinished / "blocks.jsonl").write_text('{"index": 0, "elapsed_s": 1, "visits": []}\n')
     assert main(["report", str(results)]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert "unfinished: " in (results / "report.html").read_text(encoding="utf-8")

@@ -33,3 +33,16 @@ def test_a_battery_is_asked_whether_it_is_in_use(
 ) -> None:
     monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
     assert expected is environment.base_environment()["on_battery"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["TORCH_API_TOKEN", "CUDA_SECRET_KEY", "OMP_PASSWORD", "TORCH_CREDENTIALS", "PYTORCH_PASSPHRASE", "torch_token"],
+)
+def test_a_variable_named_like_a_secret_is_never_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "canary-4711")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("TORCH_LOGS", "a canary")
+    recorded = environment.base_environment()
+    assert "canary-4711" not in str(recorded)
+    assert {"OMP_NUM_THREADS": "3", "TORCH_LOGS": "a canary"}.items() <= recorded["variables"].items()

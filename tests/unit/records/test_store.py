@@ -257,7 +257,10 @@ class TestFindingRuns:
 
 class TestTheTableOfSteps:
     def test_comes_back_equal(self, tmp_path: Path) -> None:
-        table = pyarrow.table({"step": [1, 2], "latency_s": [0.1, 0.2]})
+        whole = {"arm": [0, 0], "step": [1, 2], "context_length": [5, 6]}
+        table = pyarrow.table(
+            {name: pyarrow.array(values, pyarrow.int32()) for name, values in whole.items()} | {"latency_s": [0.1, 0.2]}
+        )
         folder = RunFolder(tmp_path, "model", "r1")
         folder.write_steps(table)
         assert table == read_steps(folder.path)

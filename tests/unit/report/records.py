@@ -231,6 +231,14 @@ def hostile() -> RunRecord:
     data = json.loads(record.model_dump_json())
     data["config"]["model"]["name"] = attack
     data["config"][attack] = attack
+    data["run_id"] = data["kvbench_version"] = attack
+    data["shapes"] = {
+        attack: {
+            "logits": {"shape": [1, 2], "dimensions": [attack], "dtype": attack, "bytes": 8},
+            "cache_layers": [{"kind": attack, "tensors": {attack: {"shape": [1], "dtype": attack}}}],
+            "loss_reason": attack,
+        }
+    }
     data["model"]["name"] = attack
     data["environment"]["device_name"] = attack
     data["warnings"] = [{"code": attack, "detail": attack}]

@@ -66,6 +66,16 @@ def test_no_cell_is_a_formula_or_moves_the_cursor(tmp_path):
     assert (row["status_reason"], row["run_id"], row["dtype"]) == ("'=HYPERLINK(1)", "'@x", "'+1")
 
 
+@pytest.mark.parametrize("start", ["=1+1", "\t=1+1", "\n=1+1", "\u00a0=1+1", " =1+1", "＝1+1", "＋1", "@x", "-1+1"])
+def test_no_start_of_a_cell_gets_through(tmp_path, start):
+    """Read back by a CSV reader, as a spreadsheet does: after its blanks, no cell begins as a formula does."""
+    record = two_arms(status="failed", status_reason=start, run_id=start, model={"name": start, "dtype": start})
+    for row in csv_rows(export(stored(tmp_path, record), "csv")):
+        for name, cell in row.items():
+            if isinstance(cell, str) and name in ("status_reason", "run_id", "dtype", "model"):
+                assert cell[:1] == "'", (name, cell)
+
+
 def test_json_brings_the_records_back_whole_in_ascii(tmp_path):
     records = [two_arms(), hostile(), failed("failed", "\x7f ключ")]
     content = export(stored(tmp_path, *records), "json")

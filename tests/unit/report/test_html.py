@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from kvbench.errors import RecordError
+from kvbench.records.store import StoredRun, nobody
 from kvbench.report.page.html import OURS, build
-from kvbench.report.page.texts import MOST_CHARACTERS, produced_texts
+from kvbench.report.page.texts import MOST_CHARACTERS, Produced, produced_texts, prompt_texts
 
 from .records import (
     HOSTILE,
@@ -221,12 +222,16 @@ def test_an_output_that_cannot_be_written_is_one_clear_error(tmp_path):
         build([write_run(one_arm(), tmp_path / "run")], tmp_path / "missing" / "report.html")
 
 
+def written(run: StoredRun) -> Produced:
+    return produced_texts(run, prompt_texts(run, nobody))
+
+
 def test_equal_texts_are_said_once_and_different_ones_side_by_side(tmp_path):
-    same = produced_texts(write_run(two_arms(), tmp_path / "same"))
+    same = written(write_run(two_arms(), tmp_path / "same"))
     assert [each.arms for each in same.exchanges[0].completions] == ["nocache, cached (dynamic)"]
     assert same.note.startswith("All arms wrote the same text.")
     unlike = two_arms(arms=[arm("nocache", text="one"), arm("cached", text="two")])
-    different = produced_texts(write_run(unlike, tmp_path / "different"))
+    different = written(write_run(unlike, tmp_path / "different"))
     assert [each.text for each in different.exchanges[0].completions] == ["one", "two"]
     assert different.note.startswith("The arms wrote different texts.")
 
@@ -234,7 +239,7 @@ def test_equal_texts_are_said_once_and_different_ones_side_by_side(tmp_path):
 def test_long_texts_are_cut_in_the_middle_and_a_missing_prompt_is_left_out(tmp_path):
     run = write_run(two_arms(arms=[arm("cached", text="x" * 5000)], comparisons=[], comparison=None), tmp_path / "run")
     (run.folder / "prompts.jsonl").write_text("not json\n")
-    (exchange,) = produced_texts(run).exchanges
+    (exchange,) = written(run).exchanges
     assert exchange.prompt is None
     assert f"{5000 - MOST_CHARACTERS:,} characters left out" in exchange.completions[0].text
 

@@ -6,7 +6,7 @@ import pytest
 
 from kvbench.records.run_record import RunRecord
 from kvbench.report.page.html import build
-from kvbench.report.redaction import redacted
+from kvbench.report.redaction import redacted, redacted_text
 
 from .records import comparison, two_arms, write_run
 
@@ -82,3 +82,16 @@ def test_a_redacted_page_tells_nothing_of_the_machine_in_its_embedded_records_ei
     for text in (page, *embedded):
         assert [] == leaks(text)
     assert "Prompts and generated texts are kept" in page
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("/home/alice/My Secret Project/out dir/x: cannot write", "[path]: cannot write"),
+        ("cannot read '/home/al/my letters.txt', and stops", "cannot read '[path]', and stops"),
+        ('"C:\\Users\\Al Ice\\a b.txt" is gone', '"[path]" is gone'),
+        ("5 tokens/s of 7, and/or none", "5 tokens/s of 7, and/or none"),
+    ],
+)
+def test_a_path_with_blanks_leaves_nothing_behind(said, left):
+    assert left == redacted_text(said)
