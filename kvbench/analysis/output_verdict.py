@@ -16,7 +16,7 @@ from kvbench.records.agreement_figures import (
     RoutingFigures,
 )
 from kvbench.records.part import shared
-from kvbench.rounding_limits import allowed_ratio, outer_gate, resolution
+from kvbench.rounding_limits import allowed_at_worst, allowed_ratio, outer_gate, resolution
 
 # Where rounding's own error is not measured: a candidate may differ by more than the other orders of summing that were
 # tried, since a cached step runs matrix-vector kernels where the baseline runs matrix-matrix ones, but not by several
@@ -84,7 +84,8 @@ def _allowed(figures: AgreementFigures) -> float:
     used = max(
         error.ratio / _limit(error, error.samples),
         error.sequence_ratio / _limit(error, error.sequence_samples),
-        error.step_ratio / _limit(error, 1),
+        error.step_ratio / _worst(error),
+        error.second_ratio / _worst(error, second=True),
     )
     return seen / used if seen and used else tolerance(noise, figures.dtype)
 
@@ -112,19 +113,24 @@ def _limit(error: ErrorFigures, samples: int) -> float:
 
 
 def _too_far(error: ErrorFigures) -> list[str]:
-    """The widest of what is larger than rounding: everything, one sequence, or one step."""
+    """The widest of what is larger than rounding: everything, one sequence, or some steps."""
     if error.ratio > _limit(error, error.samples):
         return [f"its error is {_times(error.ratio)} rounding's own over all {error.samples} samples"]
     if error.sequence_ratio > _limit(error, error.sequence_samples):
         return [f"its error is {_times(error.sequence_ratio)} rounding's own in prompt {error.sequence + 1}"]
-    if error.step_ratio > _limit(error, 1):
+    if error.step_ratio > _worst(error) or error.second_ratio > _worst(error, second=True):
         return [
             f"its error is {_times(error.step_ratio)} rounding's own at new token {error.step} of prompt"
-            f" {error.step_sequence + 1}"
+            f" {error.step_sequence + 1}, and {_times(error.second_ratio)} at the second worst"
         ]
     if error.first_arm_ratio is not None and error.first_arm_ratio > _limit(error, error.samples):
-        return [f"the error of the first arm, which it is held against, is {_times(error.first_arm_ratio)} rounding's"]
+        first = _times(error.first_arm_ratio)
+        return [f"the error of the first arm, which it is held against, is {first} rounding's"]
     return []
+
+
+def _worst(error: ErrorFigures, *, second: bool = False) -> float:
+    return allowed_at_worst(second=second, measured=bool(error.reference))
 
 
 def _contradicts(figures: AgreementFigures) -> bool:
@@ -134,11 +140,11 @@ def _contradicts(figures: AgreementFigures) -> bool:
     draw depends on the distribution alone, which is as far apart as rounding makes it.
     """
     if figures.sampled:
-        return figures.drawn_apart * (figures.first_divergence or 1) < LEAST_CHANCE
+        # A run that is done again may sum in another order, and its draws are as far apart as the type can tell.
+        apart = max(figures.drawn_apart, resolution(figures.dtype))
+        return apart * max(1, figures.first_divergence or 0) < LEAST_CHANCE
     if figures.penalised or figures.unexplained_rel is None:
         return False
-    if not figures.max_rel_logit_diff:
-        return figures.unexplained_rel > 0
     return figures.unexplained_rel > tolerance(figures.noise_rel or 0.0, figures.dtype)
 
 
@@ -231,8 +237,9 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
 def _measured(error: ErrorFigures) -> str:
     beside = f"the same model in {error.reference}" if error.reference else "the first arm"
     return (
-        f"error {_times(error.ratio)} rounding's own (allowed {_limit(error, error.samples):.2f}; at the worst step"
-        f" {_times(error.step_ratio)}, allowed {_limit(error, 1):.2f}), against {beside},"
+        f"error {_times(error.ratio)} rounding's own (allowed {_limit(error, error.samples):.2f}; at the two worst"
+        f" {error.step_ratio:,.2f} and {error.second_ratio:,.2f}, allowed {_worst(error):.2g} and"
+        f" {_worst(error, second=True):.2g}), against {beside},"
     )
 
 

@@ -32,10 +32,11 @@ from kvbench.records.agreement_figures import (
     RoundTripFigures,
     RoutingFigures,
 )
-from kvbench.rounding_limits import allowed_ratio, outer_gate, resolution
+from kvbench.rounding_limits import allowed_at_worst, allowed_ratio, outer_gate, resolution
 
 Logits = list[torch.Tensor]  # one (rows, vocabulary) for each compared step
 MOST_LOGITS = 2**28  # numbers kept of one arm at a time; more steps are compared in several goes
+LEAST_RATIO = 1e-3  # that an error is taken to be of rounding's own, where it is exactly 0
 NOT_THE_MODEL = 0.5  # of the largest logit, at the prefill: what no type's rounding makes
 ANOTHER_COMPUTATION = 4.0  # times the error that reordered products make: no other order of the same sums
 
@@ -67,6 +68,7 @@ class Compared:
     # there is no room for one.
     wider: Callable[[PromptBatch, Forced], Logits] | None = None
     wider_dtype: str = ""
+    first_is_plain: bool = False  # whether the first arm recomputes in plain PyTorch, as `unprepared` does
     without_wider: str = ""  # why there is none, in words
     models: Sequence[Any] = ()  # whose routers choose among `experts`; with none there is nothing to choose
     experts: int = 0
@@ -345,7 +347,8 @@ def _rounding(run: Compared, go: _Go, ways: dict[str, _Way]) -> _Measured:
         samples.append(error)
         if order.by_product:
             by_product.append(error)
-    return _Measured(baseline, flips, reference, _level(run, go, at, samples, reference), errors(reference, baseline))
+    first_errors = errors(reference, baseline)
+    return _Measured(baseline, flips, reference, _level(run, go, at, samples, reference, first_errors), first_errors)
 
 
 def _why_left_out(
@@ -365,14 +368,24 @@ def _why_left_out(
 
 
 def _level(
-    run: Compared, go: _Go, at: Sequence[int], samples: Sequence[torch.Tensor], reference: Logits
+    run: Compared,
+    go: _Go,
+    at: Sequence[int],
+    samples: Sequence[torch.Tensor],
+    reference: Logits,
+    first_errors: torch.Tensor,
 ) -> torch.Tensor:
-    """The error of rounding at every step and row: of all samples there, of the whole row where there is none."""
+    """The error of rounding at every step and row: of all samples there; where there is none, of the whole row.
+
+    A first arm in plain PyTorch is recompute itself: no step rounds less than it does there.
+    """
     floor = resolution(run.dtype) * torch.stack([_rms(_possible(each.double())) for each in reference]) / 4
     if not samples:
         return floor
     known = torch.stack(list(samples)).square().mean(0).sqrt()
     level = known.square().mean(0).sqrt().expand(len(go.steps), -1).clone()
+    if run.first_is_plain:
+        level = torch.maximum(level, first_errors)
     level[at] = known
     return torch.maximum(level, floor)
 
@@ -485,18 +498,20 @@ class _Candidate:
         everything = [(step, ratio, sequence) for sequence, row in self.ratios.items() for step, ratio in row]
         if not all(math.isfinite(ratio) for _, ratio, _ in everything):
             return None
-        step, step_ratio, step_sequence = max(everything, key=lambda each: each[1])
-        of_sequences = {sequence: _mean_square([ratio for _, ratio in row]) for sequence, row in self.ratios.items()}
+        worst = sorted(everything, key=lambda each: each[1], reverse=True)
+        step, step_ratio, step_sequence = worst[0]
+        of_sequences = {sequence: _geometric([ratio for _, ratio in row]) for sequence, row in self.ratios.items()}
         sequence = max(of_sequences, key=of_sequences.__getitem__)
         return ErrorFigures(
             reference=run.wider_dtype if run.wider is not None else "",
-            ratio=_mean_square([ratio for _, ratio, _ in everything]),
+            ratio=_geometric([ratio for _, ratio, _ in everything]),
             samples=len(everything),
-            first_arm_ratio=_mean_square(self.first_ratios) if run.wider is not None else None,
+            first_arm_ratio=_geometric(self.first_ratios) if run.wider is not None else None,
             sequence_ratio=of_sequences[sequence],
             sequence=sequence,
             sequence_samples=len(self.ratios[sequence]),
             step_ratio=step_ratio,
+            second_ratio=worst[1][1] if len(worst) > 1 else step_ratio,
             step=step,
             step_sequence=step_sequence,
             larger_steps=sum(ratio > 1 for _, ratio, _ in everything),
@@ -517,7 +532,10 @@ def _place(
     """Where a candidate first differs by more than rounding and what is seen there; None where it does not."""
     if figures.error is None or run.single is None:
         return None
-    limit = allowed_ratio(1, measured=bool(figures.error.reference))
+    measured = bool(figures.error.reference)
+    limit = allowed_at_worst(second=True, measured=measured)
+    worst = max(ratio for row in candidate.ratios.values() for _, ratio in row)
+    limit = limit if worst > limit else allowed_ratio(len(figures.by_step), measured=measured)
     wrong = sorted(
         (step, sequence) for sequence, row in candidate.ratios.items() for step, ratio in row if not ratio <= limit
     )
@@ -634,8 +652,8 @@ def _run(decoder: Callable[..., Decoder], arm: int, go: _Go, order: OtherOrder |
     return follow(decoder(arm, forced, attention=order.attention if order else None, **how), forced, go.batch)
 
 
-def _mean_square(ratios: Sequence[float]) -> float:
-    return math.sqrt(math.fsum(ratio**2 for ratio in ratios) / len(ratios))
+def _geometric(ratios: Sequence[float]) -> float:
+    return math.exp(math.fsum(math.log(max(ratio, LEAST_RATIO)) for ratio in ratios) / len(ratios))
 
 
 def _apart(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

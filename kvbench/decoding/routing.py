@@ -90,7 +90,7 @@ class _Following(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.routes, self.flips = routes, flips
         self.shift = batch.longest - routes.columns  # columns of padding before what was noted
-        self.rows = self.past = self.count = self.number = self.layer = 0
+        self.rows = self.past = self.count = self.number = self.layer = self.newest = 0
         self.inside = False
 
     def hooks(self, model: Any) -> list[Any]:
@@ -106,6 +106,8 @@ class _Following(TorchDispatchMode):
         ids, cache = kwargs["input_ids"], handed_cache(kwargs)
         self.rows, self.count = ids.shape
         self.past = 0 if cache is None else int(cache.get_seq_length())
+        last = kwargs.get("logits_to_keep")  # a pass that is padded at its end names its last column
+        self.newest = int(last) if isinstance(last, torch.Tensor) else self.count - 1
         self.number, self.inside = 0, True
         self._clear()
 
@@ -165,10 +167,14 @@ class _Prescribing(_Following):
         if self.shift:
             noted = torch.cat([noted[:, :1].expand(-1, self.shift, *noted.shape[2:]), noted], dim=1)
         own = self._of_tokens(result[1])
+        missing = self.past + self.count - noted.shape[1]
+        if missing > 0:  # padding at the end, which goes anywhere
+            noted = torch.cat([noted, noted[:, -1:].expand(-1, missing, *noted.shape[2:])], dim=1)
         wanted = noted[:, self.past : self.past + self.count]
         if wanted.shape != own.shape:
             return result
-        differs = (own[:, -1].sort(-1).values != wanted[:, -1].sort(-1).values).flatten(1).any(1)
-        self.flips.note(self.past + self.count - self.shift - self.routes.columns, self.layer, differs)
+        at = self.newest
+        differs = (own[:, at].sort(-1).values != wanted[:, at].sort(-1).values).flatten(1).any(1)
+        self.flips.note(self.past + at + 1 - self.shift - self.routes.columns, self.layer, differs)
         indices = wanted.reshape(result[1].shape)
         return scores.gather(-1, indices), indices

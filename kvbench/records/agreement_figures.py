@@ -65,7 +65,7 @@ class ErrorFigures(Part):
     An error is the root mean square, over the vocabulary, of the logits' difference from a reference: the same model
     recomputed in the type `reference`, or, where that is empty, the first arm itself. Rounding's own error is that of
     plain recompute, in the usual order of summing and in others. Errors of many steps and rows are put together as the
-    root mean square of their ratios.
+    geometric mean of their ratios, which one unlucky step does not move.
     """
 
     WHY_NULL = MappingProxyType({"first_arm_ratio": "the first arm is itself what the others are held against"})
@@ -78,6 +78,7 @@ class ErrorFigures(Part):
     sequence: int = figure("worst sequence", "index", "none", "Place in the list of prompts.")
     sequence_samples: int = figure("steps of the worst sequence", "count", "none", "Compared steps of it.")
     step_ratio: float = figure("worst step", "times", "lower", "At the worst step of any sequence.")
+    second_ratio: float = figure("second worst step", "times", "lower", "At the second worst step of any sequence.")
     step: int = figure("worst step", "index", "none", "Index of its new token.")
     step_sequence: int = figure("worst step's sequence", "index", "none", "Place in the list of prompts.")
     larger_steps: int = figure(

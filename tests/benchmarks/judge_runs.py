@@ -113,6 +113,7 @@ class Run:
         self.model, self.work, self.injections = model, work, injections
         self.arms = arms or [work.candidate] * len(injections)
         every = range(len(injections))
+        self._attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
         with installed(model):
             session = self._session("few", every)
             started = time.perf_counter()
@@ -149,6 +150,8 @@ class Run:
             measure=MeasureConfig(energy_s=0),
             launch="inline",
         )
+        if self._attention is not None:  # as it was before another session's arms
+            self.model.set_attn_implementation(self._attention)
         plan = make_plan(config, Prompts(token_ids=work.prompts))
         device = torch.device("cpu")
         if own:
