@@ -57,7 +57,11 @@ class OwnCache(Protocol):
 
     @property
     def length(self) -> int:
-        """Tokens of each sequence that it holds, or the same by `len(cache)`: the run then checks that it grows."""
+        """Tokens of each sequence that it holds, so that the run can check that it grows.
+
+        The same may be told by `get_seq_length()`, as transformers' caches do, or by `len(cache)`. A capacity, which is
+        not 0 while the cache is empty, is no length, nor is a number of layers.
+        """
 
     def tensors(self) -> Iterable[torch.Tensor]:
         """What its bytes are counted from (default: every tensor found in its attributes, lists, tuples and dicts)."""

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
+from kvbench.decoding.rounding import ReorderedProducts, reversed_order
 from kvbench.decoding.sampling import Forced
 from kvbench.records.agreement_figures import CacheDifference, FaultPlace
 from kvbench.rounding_limits import outer_gate
 
 KEYS, VALUES = "keys", "values"
+ROUNDING_MARGIN = 5.0  # times what other sums of the same pass differ by: more is no rounding
 SAME_DIRECTION = 0.9999  # cosine from which two tensors differ by a factor alone
 
 
@@ -65,10 +67,12 @@ def locate(suspect: Suspect, dtype: str, decoder: Callable[[Forced], Decoder], s
     if not torch.equal(logits, again):
         return found.model_copy(update={"kind": "random"})
     built = single.fill(here)
+    with ReorderedProducts(reversed_order):
+        tolerance = max(outer_gate(dtype) / 2, ROUNDING_MARGIN * _rounding(built, single.fill(here), suspect.row))
     # Do further tokens change what was kept of those before them? Then no cache can hold it. Two fewer, because
     # dynamic rotary embeddings stay long until a pass is shorter than the original context.
     other = single.fill(_prefix(suspect, max(0, suspect.step - 2) if suspect.step else 1))
-    changed = next(_differences(other, built, suspect.row, dtype, shared=True), None)
+    changed = next(_differences(other, built, suspect.row, tolerance, shared=True), None)
     if changed is not None:
         by_length = changed.layer == 0 and changed.part == KEYS
         return found.model_copy(update={"kind": "rotary_length" if by_length else "looks_ahead", "cache": changed})
@@ -78,7 +82,7 @@ def locate(suspect: Suspect, dtype: str, decoder: Callable[[Forced], Decoder], s
         apart = float((forgets_nothing.double() - suspect.baseline.double()).abs().max())
         if apart <= suspect.allowed:
             return found.model_copy(update={"kind": "window", "window": window})
-    held = _narrow(cache, dtype) or next(_differences(cache, built, suspect.row, dtype), None)
+    held = _narrow(cache, dtype) or next(_differences(cache, built, suspect.row, tolerance), None)
     if held is not None:
         return found.model_copy(update={"kind": "cache", "cache": held})
     return found
@@ -115,7 +119,9 @@ def _narrow(cache: Any, dtype: str) -> CacheDifference | None:
     return None
 
 
-def _differences(cache: Any, built: Any, row: int, dtype: str, *, shared: bool = False) -> Iterator[CacheDifference]:
+def _differences(
+    cache: Any, built: Any, row: int, tolerance: float, *, shared: bool = False
+) -> Iterator[CacheDifference]:
     """What differs beyond rounding, from the first layer on; with `shared` only tokens that both hold are looked at."""
     for index, (layer, right) in enumerate(zip(_layers(cache), _layers(built), strict=False)):
         tensors, expected = _tensors(layer), _tensors(right)
@@ -125,7 +131,7 @@ def _differences(cache: Any, built: Any, row: int, dtype: str, *, shared: bool =
             *(each for each in expected if each not in (KEYS, VALUES)),
         ):
             if name in tensors and not (shared and name not in (KEYS, VALUES)):
-                difference = _difference(index, name, tensors[name], expected[name], row, dtype, shared=shared)
+                difference = _difference(index, name, tensors[name], expected[name], row, tolerance, shared=shared)
                 if difference is not None:
                     parts.append(difference)
         if parts:
@@ -134,7 +140,7 @@ def _differences(cache: Any, built: Any, row: int, dtype: str, *, shared: bool =
 
 
 def _difference(
-    layer: int, name: str, held: torch.Tensor, right: torch.Tensor, row: int, dtype: str, *, shared: bool
+    layer: int, name: str, held: torch.Tensor, right: torch.Tensor, row: int, tolerance: float, *, shared: bool
 ) -> CacheDifference | None:
     if held.ndim != right.ndim or held.shape[0] <= row or right.shape[0] <= row:
         return None
@@ -153,10 +159,10 @@ def _difference(
         return None
     if own.ndim < 2 or name not in (KEYS, VALUES):
         apart = _relative(own.flatten(), expected.flatten())
-        wrong = [0] if not float(apart) <= _tolerance(dtype) else []
+        wrong = [0] if not float(apart) <= tolerance else []
         return CacheDifference(layer=layer, part=name, kind="", held=str(held.dtype)[6:]) if wrong else None
     by_token = _relative(own.transpose(0, -2).flatten(1), expected.transpose(0, -2).flatten(1))
-    wrong = [at for at, apart in enumerate(by_token.tolist()) if not apart <= _tolerance(dtype)]
+    wrong = [at for at, apart in enumerate(by_token.tolist()) if not apart <= tolerance]
     if not wrong:
         return None
     return CacheDifference(
@@ -209,9 +215,15 @@ def _relative(own: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return (own - expected).square().mean(-1).sqrt() / scale
 
 
-def _tolerance(dtype: str) -> float:
-    """Rounding's share of a key or a value, with room."""
-    return outer_gate(dtype) / 2
+def _rounding(built: Any, again: Any, row: int) -> float:
+    """The largest relative difference of a token's keys or values in two caches of the same pass."""
+    worst = 0.0
+    for one, other in zip(_layers(built), _layers(again), strict=False):
+        first, second = _tensors(one), _tensors(other)
+        for name in {KEYS, VALUES} & first.keys() & second.keys():
+            a, b = (each[name][row].double().transpose(0, -2).flatten(1) for each in (first, second))
+            worst = max(worst, float(_relative(a, b).max()))
+    return worst
 
 
 def _layers(cache: Any) -> Sequence[Any]:

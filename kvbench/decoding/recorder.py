@@ -115,7 +115,8 @@ class StateRecorder(PassRecorder):
 # nor what a captured graph replays; a pass in which nothing was seen is told, not judged.
 
 
-NO_LENGTH = "the cache tells no length (length or len()), so its growth was not checked"
+NO_LENGTH = "the cache tells no length (get_seq_length(), length or len()), so its growth was not checked"
+NOT_A_LENGTH = "what the cache tells as its length is none (a capacity, or layers), so its growth was not checked"
 NOTHING_SEEN = "no embedding or product with weights was seen in the model: whether it computes all again is not known"
 
 
@@ -163,6 +164,13 @@ class CustomModelProbe(PassRecorder):
         if after is None:
             self._told.add(NO_LENGTH)
         past = told.past_before or 0
+        if past == 0:
+            # Before the first token a length is 0; a `len()` that is another number after it counts something else.
+            capacity = bool(self._stated)
+            self._is_no_length = capacity or (cache.tells_by_len and after != told.past_after)
+        if after is not None and self._is_no_length:
+            self._told.add(NOT_A_LENGTH)
+            self._stated = after = None
         computed = median_high(positions) if positions else told.submitted
         repeats_past = past > 0 and 2 * (computed - told.submitted) > past
         self.passes[-1] = Pass(

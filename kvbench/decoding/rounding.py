@@ -37,7 +37,7 @@ def other_orders(*, takes_masks: bool, second_attention: str | None) -> Iterator
     `takes_masks` is whether the attention can leave padding out, `second_attention` an implementation of it other than
     the arm's own, None where there is none that fits.
     """
-    yield OtherOrder("sums from the other end", context=lambda: ReorderedProducts(_reversed), by_product=True)
+    yield OtherOrder("sums from the other end", context=lambda: ReorderedProducts(reversed_order), by_product=True)
     yield OtherOrder("sums in a shuffled order", context=lambda: ReorderedProducts(_shuffled), by_product=True)
     yield OtherOrder("twice the rows", doubled)
     if takes_masks:
@@ -105,7 +105,8 @@ _COMPOSED = (
 )
 
 
-def _reversed(count: int) -> torch.Tensor:
+def reversed_order(count: int) -> torch.Tensor:
+    """The indices of so many summands from the last to the first."""
     return torch.arange(count - 1, -1, -1)
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from inspect import getattr_static
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -53,12 +54,18 @@ class OwnPast:
         return self._handed
 
     def stated_length(self) -> int | None:
-        """What the cache itself says, by `length` or `len()`; None when it says nothing."""
-        length = getattr(self.cache, "length", None)
-        # `len` of a list or a dict of tensors counts layers, not tokens.
-        if length is None and hasattr(self.cache, "__len__") and not isinstance(self.cache, (list, tuple, dict)):
-            length = len(self.cache)
+        """What the cache itself says, by `get_seq_length()`, `length` or `len()`; None when it says nothing."""
+        told = getattr(self.cache, "get_seq_length", None)
+        if callable(told):
+            return int(told())
+        length = len(self.cache) if self.tells_by_len else getattr(self.cache, "length", None)
         return None if length is None or callable(length) else int(length)
+
+    @property
+    def tells_by_len(self) -> bool:
+        """Whether `len()` is all that it says: of tokens, or of layers, as that of a list or a dict of tensors."""
+        said = any(getattr_static(self.cache, name, None) is not None for name in ("get_seq_length", "length"))
+        return not said and hasattr(self.cache, "__len__") and not isinstance(self.cache, (list, tuple, dict))
 
     @property
     def layers(self) -> list[OwnTensors]:

@@ -178,10 +178,12 @@ def test_a_yuan_is_read_as_loading_leaves_it(yuan: Callable[..., Any], tmp_path:
 
     from kvbench.config.schema import ModelConfig
     from kvbench.models.loading import load
+    from kvbench.models.tokenizers import byte_tokenizer
 
     model = yuan(vocab_size=300)
     if stored:
         model.save_pretrained(tmp_path)
+        byte_tokenizer(300).save_pretrained(tmp_path)
     else:
         model.config.save_pretrained(tmp_path)
     spec = ModelConfig(name="tiny", path=str(tmp_path), weights="path" if stored else "random")

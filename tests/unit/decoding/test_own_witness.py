@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from own_models import ALL_AGAIN, nano
 
 from kvbench.decoding.protocol import Pass
-from kvbench.decoding.recorder import NO_LENGTH, NOTHING_SEEN, CustomModelProbe
+from kvbench.decoding.recorder import NO_LENGTH, NOT_A_LENGTH, NOTHING_SEEN, CustomModelProbe
 from kvbench.models.own import OwnCausalLM, OwnPast
 from kvbench.passes import prove
 
@@ -144,3 +145,31 @@ class TestALength:
 
         proof = prove(seen(Liar(as_handed), cached=True).passes, PROMPT, keeps_past=True)
         assert (violations, first) == (proof.violations, proof.first_violation)
+
+    @pytest.mark.parametrize("told", [[9, 9] * 4, [0, 3, 3, 3, 3, 3, 3, 3]], ids=["capacity", "layers"])
+    def test_that_is_a_capacity_or_a_number_of_layers_is_none(self, told: list[int]) -> None:
+        """A sound model was INVALID by it: "past 0 → 3, where a past of 40 belongs"."""
+
+        class Layers:
+            def __init__(self, numbers: Sequence[int]) -> None:
+                self.numbers = iter(numbers)
+
+            def __len__(self) -> int:
+                return next(self.numbers)
+
+        kind = Stated if told[0] else Layers
+
+        class Own(Plain):
+            def new_cache(self, batch_size: int) -> Any:
+                return kind(told)
+
+        recorder = seen(Own(as_handed), cached=True)
+        assert (CACHED, (NOT_A_LENGTH,)) == (recorder.passes, recorder.unseen)
+
+    def test_by_the_name_that_transformers_gives_it_goes_before_any_other(self) -> None:
+        class Counting(Plain):
+            def new_cache(self, batch_size: int) -> Any:
+                lengths = iter([0, 5, 5, 6, 6, 8, 8, 10])
+                return SimpleNamespace(get_seq_length=lambda: next(lengths), length=512)
+
+        assert 2 == prove(seen(Counting(as_handed), cached=True).passes, PROMPT, keeps_past=True).violations

@@ -57,7 +57,7 @@ def test_that_cannot_be_computed_fails_alone(narrow: Any, monkeypatch: pytest.Mo
     def no_such_kernel(*_: Any) -> None:
         raise RuntimeError("expected mat_a to be Float32, got Double")
 
-    monkeypatch.setattr(arm_agreement, "reference_distances", no_such_kernel)
+    monkeypatch.setattr(arm_agreement, "distances", no_such_kernel)
     record = measured(narrow, reference="float64", modes=["cached"])
     assert ("ok", ()) == (record.status, record.references)
     [said] = [warning.detail for warning in record.warnings if warning.code == "reference_failed"]
