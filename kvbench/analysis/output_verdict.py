@@ -30,7 +30,7 @@ MOST_STEPS = 2.0
 QUANTISED_CACHE = "quantised cache"
 
 # Draws may tip where the two distributions differ; with a smaller chance than this over a whole run they did not.
-LEAST_CHANCE = 1e-3
+LEAST_CHANCE = 1e-4
 
 NOT_CHECKED = Agreement(
     verdict=None,
