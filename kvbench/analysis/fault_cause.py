@@ -57,7 +57,10 @@ def _chunked(place: FaultPlace) -> str:
 
 
 def _held(found: CacheDifference) -> str:
-    text = f"{found.part} of layer {found.layer} differ from what a single pass over all tokens builds"
+    # A state, or a tensor of a model's own cache, goes by the name it has there.
+    named = found.positions is None and "." in found.part
+    what = f"its tensor {found.part} differs" if named else f"{found.part} of layer {found.layer} differ"
+    text = f"{what} from what a single pass over all tokens builds"
     if found.positions is not None and found.first_position is not None and found.last_position is not None:
         text += _positions(found.positions, found.first_position, found.last_position, found.tokens or 0)
     if found.kind:

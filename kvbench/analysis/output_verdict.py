@@ -237,9 +237,9 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
 def _measured(error: ErrorFigures) -> str:
     beside = f"the same model in {error.reference}" if error.reference else "the first arm"
     return (
-        f"error {_times(error.ratio)} rounding's own (allowed {_limit(error, error.samples):.2f}; at the two worst"
-        f" {error.step_ratio:,.2f} and {error.second_ratio:,.2f}, allowed {_worst(error):.2g} and"
-        f" {_worst(error, second=True):.2g}), against {beside},"
+        f"error {_times(error.ratio)} rounding's own, allowed {_limit(error, error.samples):.2f}; at the two worst"
+        f" steps {_number(error.step_ratio)} and {_number(error.second_ratio)}, allowed {_worst(error):.2g} and"
+        f" {_worst(error, second=True):.2g}; against {beside},"
     )
 
 
@@ -251,7 +251,11 @@ def _rerouted(routing: RoutingFigures) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.2f} times" if ratio < 100 else f"{ratio:,.0f} times"
+    return f"{_number(ratio)} times"
+
+
+def _number(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def _largest_way(figures: AgreementFigures) -> str:
