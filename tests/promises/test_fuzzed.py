@@ -31,7 +31,7 @@ def test_a_broken_model_folder_is_measured_or_refused_in_one_line() -> None:
 
 @pytest.mark.skipif(which("gcc") is None, reason="the library that injects faults is compiled")
 def test_a_fault_of_the_disk_loses_no_block_and_leaves_a_sweep_that_goes_on() -> None:
-    assert "sweep: 0 wrong" in table_of("disk_faults.py", "--cases", "60", "--seed", "3")
+    assert "sweep: 0 wrong" in table_of("disk_faults.py", "--cases", "20", "--seed", "3")
 
 
 def test_a_long_sweep_stays_as_small_as_it_began() -> None:
