@@ -17,6 +17,17 @@ import torch
 
 from kvbench.decoding.compared_steps import Edges, compared_steps
 from kvbench.decoding.fault_place import SinglePass, Suspect, locate
+from kvbench.decoding.logit_differences import (
+    Logits,
+    errors,
+    finite,
+    largest_difference,
+    largest_logit,
+    overall,
+    possible,
+    rms,
+    step_figures,
+)
 from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import OtherOrder, other_orders
 from kvbench.decoding.routing import Flips, Routes
@@ -34,7 +45,6 @@ from kvbench.records.agreement_figures import (
 )
 from kvbench.rounding_limits import allowed_at_worst, allowed_ratio, outer_gate, resolution
 
-Logits = list[torch.Tensor]  # one (rows, vocabulary) for each compared step
 MOST_LOGITS = 2**28  # numbers kept of one arm at a time; more steps are compared in several goes
 LEAST_RATIO = 1e-3  # that an error is taken to be of rounding's own, where it is exactly 0
 NOT_THE_MODEL = 0.5  # of the largest logit, at the prefill: what no type's rounding makes
@@ -216,53 +226,6 @@ def divergences(baseline: Sequence[Sequence[int]], candidate: Sequence[Sequence[
     return sorted(found, key=lambda divergence: divergence.step)
 
 
-def errors(reference: Logits, judged: Logits) -> torch.Tensor:
-    """Root mean square over the vocabulary of each row's difference from the reference, (steps, rows)."""
-    return torch.stack([_rms(_apart(a, b)) for a, b in zip(reference, judged, strict=True)])
-
-
-def step_figures(reference: Logits, judged: Logits, steps: Sequence[int], batch: int = 0) -> tuple[AgreementStep, ...]:
-    """Each step's logits (rows, vocabulary) held against the reference's, the worst over the rows."""
-    scale = largest_logit(reference)
-    found = []
-    for step, a, b in zip(steps, reference, judged, strict=True):
-        difference = float(_apart(a, b).abs().max())
-        best = a.double().topk(2).values
-        found.append(
-            AgreementStep(
-                step=step,
-                batch=batch,
-                max_abs_logit_diff=_finite(difference),
-                max_rel_logit_diff=_finite(difference / scale),
-                kl=_finite(_kl(a, b)),
-                flips=int((a.argmax(-1) != b.argmax(-1)).sum()),
-                top2_margin=_finite(float((best[:, 0] - best[:, 1]).min())),
-            )
-        )
-    return tuple(found)
-
-
-def overall(steps: Sequence[AgreementStep]) -> dict[str, Any]:
-    """The worst of the steps under the names of `AgreementFigures`; None where a step's is."""
-    return {
-        "max_abs_logit_diff": _worst([step.max_abs_logit_diff for step in steps]),
-        "max_rel_logit_diff": _worst([step.max_rel_logit_diff for step in steps]),
-        "kl": _worst([step.kl for step in steps]),
-        "argmax_flips": sum(step.flips for step in steps),
-    }
-
-
-def largest_difference(first: Logits, second: Logits) -> float:
-    """The largest absolute difference over all steps; not a number if any is not."""
-    # torch's max keeps a NaN, Python's would lose it.
-    return float(torch.stack([_apart(a, b).abs().max() for a, b in zip(first, second, strict=True)]).max())
-
-
-def largest_logit(logits: Logits) -> float:
-    """What relative differences are over; 1 for a model whose logits are all zero. Tokens ruled out do not count."""
-    return float(torch.stack([_possible(step).abs().max() for step in logits]).max()) or 1.0
-
-
 # How large rounding's own error is.
 
 
@@ -379,7 +342,7 @@ def _level(
 
     A first arm in plain PyTorch is recompute itself: no step rounds less than it does there.
     """
-    floor = resolution(run.dtype) * torch.stack([_rms(_possible(each.double())) for each in reference]) / 4
+    floor = resolution(run.dtype) * torch.stack([rms(possible(each.double())) for each in reference]) / 4
     if not samples:
         return floor
     known = torch.stack(list(samples)).square().mean(0).sqrt()
@@ -419,7 +382,7 @@ class _Candidate:
         ratio = error / measured.level
         worst = ratio.max(1).values.tolist()
         self.by_step += [
-            step.model_copy(update={"error_ratio": _finite(value)}) for step, value in zip(steps, worst, strict=True)
+            step.model_copy(update={"error_ratio": finite(value)}) for step, value in zip(steps, worst, strict=True)
         ]
         for row, sequence in enumerate(go.members):
             self.ratios.setdefault(sequence, []).extend(zip(go.steps, ratio[:, row].tolist(), strict=True))
@@ -427,7 +390,7 @@ class _Candidate:
         self.longest = max(self.longest, run.context(max(go.batch.lengths), go.path.shape[1] - 1))
         self.compared_tokens += len(go.steps) * len(go.members)
         for arm, logits in ((0, measured.baseline), (self.arm, judged)):
-            if not all(bool(_possible(each).isfinite().all()) for each in logits):
+            if not all(bool(possible(each).isfinite().all()) for each in logits):
                 self.not_finite.add(arm)
         scale = largest_logit(measured.baseline)
         for arm, logits in ((0, measured.baseline), (self.arm, judged)):
@@ -607,7 +570,7 @@ def _parting(
         if divergence.step < len(own):
             scores = logits[at][row].double()
             unexplained = max(unexplained, float(scores.max() - scores[own[divergence.step]]) / 2)
-    return _Parting(divergence, _finite(float(best[0] - best[1])), unexplained / scale)
+    return _Parting(divergence, finite(float(best[0] - best[1])), unexplained / scale)
 
 
 def _drawn_apart(baseline: Logits, judged: Logits) -> float:
@@ -628,7 +591,7 @@ def _round_trip(run: Compared, arm: int, go: _Go, logits: Logits, scale: float) 
     steps = worst_steps(decoder.run(go.batch, forced.length, Unobserved()))
     apart = largest_difference(logits, forced.logits)
     return RoundTripFigures(
-        arm=arm, cache=run.caches[arm], max_rel_logit_diff=_finite(apart / scale), worst_steps=_finite(steps)
+        arm=arm, cache=run.caches[arm], max_rel_logit_diff=finite(apart / scale), worst_steps=finite(steps)
     )
 
 
@@ -656,36 +619,5 @@ def _geometric(ratios: Sequence[float]) -> float:
     return math.exp(math.fsum(math.log(max(ratio, LEAST_RATIO)) for ratio in ratios) / len(ratios))
 
 
-def _apart(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """The difference in float64; nothing where both rule a token out with the same infinity."""
-    a, b = first.double(), second.double()
-    return torch.where(a == b, 0.0, a - b)
-
-
-def _possible(logits: torch.Tensor) -> torch.Tensor:
-    """Logits with 0 for the tokens that the model rules out: a vocabulary may be padded with minus infinity."""
-    return logits.masked_fill(logits == -math.inf, 0.0)
-
-
-def _rms(numbers: torch.Tensor) -> torch.Tensor:
-    return numbers.square().mean(-1).sqrt()
-
-
 def _beyond(value: float | None, other: float | None) -> bool:
     return other is not None and (value is None or value > other)
-
-
-def _worst(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return max(known, default=None) if len(known) == len(values) else None
-
-
-def _finite(value: float) -> float | None:
-    """None for what overflowed to infinity or NaN: such logits cannot be compared."""
-    return value if math.isfinite(value) else None
-
-
-def _kl(reference: torch.Tensor, judged: torch.Tensor) -> float:
-    """Kullback-Leibler divergence in nats of the judged distribution from the reference's, the largest over rows."""
-    p, q = reference.double().log_softmax(-1), judged.double().log_softmax(-1)
-    return float(torch.where(p == q, 0.0, p.exp() * (p - q)).sum(-1).max().clamp(min=0))

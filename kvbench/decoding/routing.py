@@ -8,6 +8,7 @@ where an arm's own router would have chosen others is told.
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -140,8 +141,9 @@ class _Following(TorchDispatchMode):
         self.number += 1
         return self._choice(self.number - 1, scores, result)
 
+    @abstractmethod
     def _choice(self, number: int, scores: torch.Tensor, result: Any) -> Any:
-        raise NotImplementedError
+        """What takes the place of `result`, the values and indices of choice `number` among `scores`."""
 
     def _of_tokens(self, indices: torch.Tensor) -> torch.Tensor:
         """Indices as (rows, columns, …)."""

@@ -13,11 +13,12 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from kvbench.capabilities import QUANTIZATIONS, takes_masks
-from kvbench.decoding.agreement import Compared, Logits, compare, distances, follow
+from kvbench.decoding.agreement import Compared, compare, distances, follow
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.compared_steps import BLOCK, Edges
 from kvbench.decoding.fault_place import SinglePass
 from kvbench.decoding.forward import Forward, forward_of
+from kvbench.decoding.logit_differences import Logits
 from kvbench.decoding.loops import NoCacheLoop
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced, is_greedy

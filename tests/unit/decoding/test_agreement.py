@@ -24,8 +24,9 @@ from torch.overrides import TorchFunctionMode
 
 from kvbench.analysis.output_verdict import judge, tolerance
 from kvbench.decoding import agreement, rounding
-from kvbench.decoding.agreement import Divergence, common_path, distances, divergences, follow, step_figures
+from kvbench.decoding.agreement import Divergence, common_path, distances, divergences, follow
 from kvbench.decoding.forward import make_batch
+from kvbench.decoding.logit_differences import step_figures
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.records.agreement_figures import (
     AgreementFigures,

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import follow, largest_difference, largest_logit
+from kvbench.decoding.agreement import follow
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
+from kvbench.decoding.logit_differences import largest_difference, largest_logit
 from kvbench.decoding.loops import CachedLoop, InterruptedLoop, Loop
 from kvbench.decoding.protocol import Decoder, Pass, Unobserved
 from kvbench.decoding.recorder import PassRecorder
