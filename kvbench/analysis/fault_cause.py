@@ -41,6 +41,8 @@ def _what(place: FaultPlace) -> str:
             )
         case "cache" if place.cache is not None:
             return _held(place.cache) + _chunked(place)
+        case "unseen":
+            return f"the model could not be looked into there ({place.unseen})"
     text = (
         "what the cache holds is right, so the step itself computes otherwise: its positions, its mask, its attention"
     )

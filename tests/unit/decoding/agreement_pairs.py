@@ -13,18 +13,20 @@ from transformers import DynamicCache
 
 from kvbench.analysis.output_verdict import judge
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import Compared, compare, follow
+from kvbench.decoding.agreement import compare
 from kvbench.decoding.compared_steps import Edges
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.settings import SessionSettings
+from kvbench.decoding.token_path import Compared, follow
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.signature import library_cache
 from kvbench.passes import UNINTERRUPTED
 from kvbench.records.agreement_figures import Agreement, AgreementFigures
-from kvbench.running.arm_agreement import WIDER, recomputed, widened
+from kvbench.running.arm_agreement import WIDER
+from kvbench.running.wide_model import WideModel
 
 NEW_TOKENS = 8
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
@@ -56,7 +58,7 @@ class Pair:
             for number, some in enumerate(members)
         ]
         dtype = str(model.dtype).removeprefix("torch.")
-        wide = widened(model, DTYPES[WIDER[dtype]], torch.device("cpu")) if dtype in WIDER else None
+        wide = WideModel(model, DTYPES[WIDER[dtype]], torch.device("cpu")) if dtype in WIDER else None
         self.compared = Compared(
             batches=batches,
             batch_members=members,
@@ -71,8 +73,9 @@ class Pair:
             unprepared=self.decoder,  # there are no engines here
             round_trip=self.round_trip,
             second_attention=lambda _: "eager" if self._own_attention == "sdpa" else None,
-            wider=None if wide is None else partial(recomputed, wide, UNINTERRUPTED),
+            wider=None if wide is None else partial(wide.recomputed, UNINTERRUPTED),
             wider_dtype=WIDER.get(dtype, ""),
+            model=model,
         )
         self.compared = replace(self.compared, **compared)
 

@@ -23,11 +23,15 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from kvbench.analysis.output_verdict import judge, tolerance
-from kvbench.decoding import agreement, rounding
-from kvbench.decoding.agreement import Divergence, common_path, distances, divergences, follow
+from kvbench.decoding import rounding, token_path
+from kvbench.decoding.agreement import distances
 from kvbench.decoding.forward import make_batch
 from kvbench.decoding.logit_differences import step_figures
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
+from kvbench.decoding.sampling import Forced
+from kvbench.decoding.token_path import Divergence, common_path, divergences, follow
+from kvbench.models.signature import handed_cache
+from kvbench.passes import UNINTERRUPTED
 from kvbench.records.agreement_figures import (
     AgreementFigures,
     AgreementStep,
@@ -36,7 +40,7 @@ from kvbench.records.agreement_figures import (
     RoutingFigures,
 )
 from kvbench.rounding_limits import OUTER_GATE, RATIO_OF_ONE, RATIO_OF_TWO, RESOLUTION, allowed_ratio
-from kvbench.running.arm_agreement import widened
+from kvbench.running.wide_model import WideModel
 
 SLIDING = {"sliding_window": 4}
 BROKEN = [
@@ -195,7 +199,7 @@ class TestWhatIsCompared:
     ) -> None:
         model = tiny_model("llama")
         whole = Pair(model, CachedLoop).figures()
-        monkeypatch.setattr(agreement, "MOST_LOGITS", 2 * 3 * model.config.vocab_size)  # three steps of two rows
+        monkeypatch.setattr(token_path, "MOST_LOGITS", 2 * 3 * model.config.vocab_size)  # three steps of two rows
         in_parts = Pair(model, CachedLoop).figures()
         assert [step.step for step in whole.by_step] == [step.step for step in in_parts.by_step]
         assert whole.max_abs_logit_diff == in_parts.max_abs_logit_diff
@@ -251,12 +255,17 @@ def test_a_mixture_of_experts_is_judged_with_the_references_experts(
             return func(*args, **(kwargs or {}))
 
     model = tiny_model("mixtral", num_local_experts=4, num_experts_per_tok=2).to(dtype)
-    with_routes = Pair(model, OtherExperts, new_tokens=24, models=(model,), experts=4, wider=None)
+    with_routes = Pair(model, OtherExperts, new_tokens=24, experts=4, wider=None)
     path = with_routes.tokens(0)
     judged = judge(with_routes.figures(path, path))
     assert judged.routing is not None
     assert 0 < judged.routing.flips < judged.routing.choices
     assert "its routers chose other experts" in judged.detail
+    # An engine's passes cannot be told which to take: rounding is then that of routers that choose freely.
+    engine = Pair(model, OtherExperts, new_tokens=24, experts=4, repeats=(False, True))
+    figures = engine.figures(path, path)
+    assert figures.error is not None
+    assert (True, None) == (figures.error.free_experts, figures.routing)
 
 
 class TestNoise:
@@ -431,26 +440,56 @@ class TestAReference:
             assert 0.3 < error.ratio < allowed_ratio(error.samples)
 
     def test_that_leads_back_to_the_model_itself_is_none(self, tiny_model: Callable[..., Any]) -> None:
-        """A copy keeps what was put into the model from outside, such as another `forward`."""
         model = tiny_model("llama").to(torch.bfloat16)
         pair = Pair(model, CachedLoop)
         back = lambda batch, forced: follow(pair.decoder(0, forced), forced, batch)  # noqa: E731
         pair.compared = replace(pair.compared, wider=back)
         figures = pair.figures()
-        assert (None, True) == (figures.error, "is not the same model" in figures.without_reference)
+        assert (None, True) == (figures.error, "computes something else" in figures.without_reference)
         judged = judge(figures)
         assert judged.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")
         assert figures.without_reference in judged.detail
 
-    def test_leaves_the_model_as_it_was_and_ties_what_is_tied(self, tiny_model: Callable[..., Any]) -> None:
+    def test_is_the_model_itself_for_a_while(self, tiny_model: Callable[..., Any]) -> None:
         model = tiny_model("llama", tie_word_embeddings=True).to(torch.bfloat16)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        wide = widened(model, torch.float64, torch.device("cpu"))
-        assert {torch.float64} == {weight.dtype for weight in wide.parameters()}
-        assert wide.lm_head.weight is wide.model.embed_tokens.weight
+        before, dtype = {name: tensor.clone() for name, tensor in model.state_dict().items()}, model.config.dtype
+        with WideModel(model, torch.float64, torch.device("cpu")).computing():
+            assert ({torch.float64}, torch.float64) == ({weight.dtype for weight in model.parameters()}, model.dtype)
+            assert model.lm_head.weight is model.model.embed_tokens.weight
         assert model.lm_head.weight is model.model.embed_tokens.weight
-        assert (torch.bfloat16, torch.float64) == (model.dtype, wide.config.dtype)
+        assert (torch.bfloat16, dtype) == (model.dtype, model.config.dtype)
         assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+    def test_takes_back_what_its_passes_left_in_the_modules(self, tiny_model: Callable[..., Any]) -> None:
+        """Dynamic rotary embeddings keep tables for the longest pass so far."""
+        rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+        model = tiny_model("llama", max_position_embeddings=16, rope_parameters=rope)
+        tables = lambda: {name: tensor.tolist() for name, tensor in model.named_buffers()}  # noqa: E731
+        before = tables()
+        batch = make_batch(0, [[*range(5, 45)]], 2, torch.device("cpu"))
+        wide = WideModel(model, torch.float64, torch.device("cpu"))
+        wide.recomputed(UNINTERRUPTED, batch, Forced(torch.tensor([[1, 2]])))
+        assert before == tables()
+        model(batch.input_ids)
+        assert before != tables()
+
+    def test_goes_through_a_forward_that_was_put_there_from_outside(self, tiny_model: Callable[..., Any]) -> None:
+        """A copy of such a model led back to the model itself, and a cache that drops a token passed in bfloat16."""
+        model = tiny_model("llama").to(torch.bfloat16)
+        inner = model.model.forward
+
+        def forgetful(*args: Any, **kwargs: Any) -> Any:
+            ids, cache = kwargs["input_ids"], handed_cache(kwargs)
+            if ids.shape[1] == 1 and cache is not None:
+                mask = torch.ones(len(ids), cache.get_seq_length() + 1)
+                mask[:, 0] = 0
+                kwargs = kwargs | {"attention_mask": mask.long()}
+            return inner(*args, **kwargs)
+
+        model.model.forward = forgetful
+        judged = Pair(model, CachedLoop).judged()
+        assert judged.error is not None
+        assert ("float32", "MISMATCH") == (judged.error.reference, judged.verdict)
 
 
 def figures_of(**changes: Any) -> AgreementFigures:
@@ -514,6 +553,16 @@ class TestTheVerdict:
         judged = judge(figures_of(error=error_of(**errors)))
         assert ("MISMATCH" if said else "EQUAL_WITHIN_ROUNDING") == judged.verdict
         assert said in judged.detail
+
+    def test_judges_no_single_step_where_an_engine_chose_its_experts(self) -> None:
+        one_step = error_of(step=4 * RATIO_OF_ONE, second=4 * RATIO_OF_TWO)
+        found = [
+            judge(figures_of(error=error.model_copy(update={"free_experts": free})))
+            for error in (one_step, error_of(ratio=3.0))
+            for free in (False, True)
+        ]
+        assert ["MISMATCH", "EQUAL_WITHIN_ROUNDING", "MISMATCH", "MISMATCH"] == [each.verdict for each in found]
+        assert "an engine cannot be told which experts to take" in found[1].detail
 
     def test_of_errors_allows_the_difference_that_they_go_with(self) -> None:
         judged = judge(

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import follow
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
@@ -19,6 +18,7 @@ from kvbench.decoding.protocol import Decoder, Pass, Unobserved
 from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
+from kvbench.decoding.token_path import follow
 from kvbench.passes import UNINTERRUPTED, WHOLE, Chunks, Interruptions, prove
 
 CPU = torch.device("cpu")

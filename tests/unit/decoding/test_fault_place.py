@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -176,3 +177,19 @@ def test_nothing_is_looked_for_where_nothing_is_wrong(tiny_model: Callable[..., 
     found = judged(tiny_model("llama"), CachedLoop)
     assert (None, "") == (found.place, found.cause)
     assert NEW_TOKENS == found.steps
+
+
+def test_a_model_that_cannot_be_looked_into_says_so(tiny_model: Callable[..., Any]) -> None:
+    """The place was left out in silence."""
+
+    def refuses(_: Any) -> Any:
+        raise ValueError("no whole passes here")
+
+    model = tiny_model("llama")
+    loop = type("Loop", (Spoiling,), {"spoil": staticmethod(zeroed)})
+    single = replace(single_pass(Forward(model)), fill=refuses)  # type: ignore[type-var]
+    pair = Pair(model, loop, PROMPTS, single=single, edges=Edges())
+    found = judge(pair.figures())
+    assert "unseen" == place_of(found).kind
+    assert f"It begins at new token 3 of prompt 1, with {PROMPT + 3} tokens" in found.cause
+    assert "could not be looked into there (ValueError: no whole passes here)" in found.cause
