@@ -44,7 +44,7 @@ class WideModel:
     def computing(self) -> Iterator[Any]:
         """A context in which the model computes in the wide type; afterwards it is as it was."""
         model, config = self._model, self._model.config
-        dtype, attention = config.dtype, config._attn_implementation
+        attention, dtype = config._attn_implementation, getattr(config, "dtype", None)
         experts = getattr(config, "_experts_implementation", None)
         # A pass may keep something in a module, such as rotary tables for its length.
         kept = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]

@@ -62,6 +62,8 @@ class TestARightCache:
         found = record(tmp_path)
         assert found.comparison is not None
         assert found.comparison.agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")
+        assert found.comparison.agreement.error is not None
+        assert "float64" == found.comparison.agreement.error.reference
         assert [0, 0] == [arm.proof.violations for arm in found.arms]
         assert ["none", "own"] == [arm.cache for arm in found.arms]
 
