@@ -207,7 +207,7 @@ class TestACommandThatDoesNotExist:
         assert (2, "") == (code, out)
         line = the_line(err)
         assert f"{word}: no such command" in line
-        assert "report, compare, show, export, doctor" in line
+        assert "report, compare, show, export, doctor, help" in line
 
 
 class TestASubcommand:
@@ -232,7 +232,7 @@ class TestASubcommand:
 
     @pytest.mark.parametrize(
         "arguments",
-        [["show"], ["report"], ["export", "x"], ["export", "x", "--format", "xls"], ["show", "x", "--nosuch"]],
+        [["compare"], ["compare", "x"], ["export", "x"], ["export", "x", "--format", "xls"], ["show", "x", "--nosuch"]],
     )
     def test_called_wrongly_exits_with_2_in_one_line(
         self, run_kvbench: Run, tmp_path: Path, arguments: list[str]
