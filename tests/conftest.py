@@ -138,6 +138,12 @@ def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
         _require_schema(path)
 
 
+@pytest.fixture(scope="session")
+def record_schema_validator() -> Any:
+    """jsonschema's validator of the exported schema, which is looked through once."""
+    return _schema()
+
+
 @cache
 def _schema() -> Any:
     from jsonschema import Draft202012Validator
