@@ -253,13 +253,13 @@ def test_help_exits_with_0(run_kvbench: Run, tmp_path: Path, arguments: list[str
 class TestStandardOutput:
     def test_in_an_encoding_without_our_characters_does_not_end_a_run(self, tmp_path: Path) -> None:
         environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-        command = [sys.executable, "-m", "kvbench", *QUICK]
+        command = [sys.executable, "-m", "kvbench", *INLINE]
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert (0, "") == (ended.returncode, ended.stderr)
         assert 1 == len(list(tmp_path.rglob("run.json")))
 
     def test_that_nobody_reads_does_not_end_a_run(self, tmp_path: Path) -> None:
-        command = [sys.executable, "-m", "kvbench", *QUICK]
+        command = [sys.executable, "-m", "kvbench", *INLINE]
         run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert run.stdout is not None
         assert run.stderr is not None

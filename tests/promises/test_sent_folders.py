@@ -15,8 +15,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
-from fuzzed_folders import cases, runner
-from fuzzing import fuzz
 from runs import SCRIPTED
 
 from kvbench.records.store import BLOCKS, CONFIG, PROMPTS, RECORD, STEPS, RunRecord
@@ -301,10 +299,14 @@ def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, whole: Path) 
     assert 1 == len(found.runs)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(30, 4711), pytest.param(300, 17, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "seed"), [(15, 4711), pytest.param(300, 17, marks=pytest.mark.slow)])
 def test_changed_folders_are_read_or_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, seed: int
 ) -> None:
+    # Here, for hypothesis takes seconds to import, and only one process of several comes here.
+    from fuzzed_folders import cases, runner
+    from fuzzing import fuzz
+
     monkeypatch.chdir(tmp_path)
     counts = fuzz(cases(), runner(tmp_path), count, seed)
     assert {} == counts.faults, counts.table()
@@ -313,13 +315,14 @@ def test_changed_folders_are_read_or_named(
 
 def test_the_fuzzer_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fuzzer that cannot fail is none: with a reader that raises, it says where."""
+    from fuzzed_folders import runner
+    from fuzzing import Counts
+
     from kvbench.report import console
 
     monkeypatch.chdir(tmp_path)
     read = runner(tmp_path)
     monkeypatch.setattr(console, "runs_table", lambda rows: 1 // 0)
-    from fuzzing import Counts
-
     counts = Counts()
     read(["both", [[PROMPTS, "cut", [0], None]], ["show"]], counts)
     (fault,) = counts.faults

@@ -1,4 +1,4 @@
-"""A baseline and a candidate on one tiny model, as a session offers them, and caches that are broken on purpose."""
+"""A baseline and candidates on one tiny model, as a session offers them, and caches that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
 
 
 class Pair:
-    """A recompute loop and a candidate over batches of prompts, as a session offers them."""
+    """A recompute loop and a candidate over batches of prompts, as a session offers them; others may stand `beside`."""
 
     caches: Sequence[str] = ("dynamic", "dynamic")
 
@@ -45,11 +45,12 @@ class Pair:
         *,
         batch_size: int | None = None,
         new_tokens: int = NEW_TOKENS,
+        beside: Sequence[Callable[..., Loop]] = (),
         **compared: Any,
     ) -> None:
         self._model = model
         self._own_attention = str(model.config._attn_implementation)
-        self._loops: list[Callable[..., Loop]] = [NoCacheLoop, candidate]
+        self._loops: list[Callable[..., Loop]] = [NoCacheLoop, candidate, *beside]
         self._new_tokens = new_tokens
         size = batch_size or len(prompts)
         members = [tuple(range(len(prompts)))[begin : begin + size] for begin in range(0, len(prompts), size)]
@@ -63,7 +64,7 @@ class Pair:
             batches=batches,
             batch_members=members,
             dtype=dtype,
-            caches=self.caches,
+            caches=[*self.caches, *("dynamic" for _ in beside)],
             takes_masks=True,
             vocabulary=int(model.config.vocab_size),
             edges=Edges(),
@@ -98,11 +99,19 @@ class Pair:
 
     def figures(self, *tokens: Sequence[Sequence[int]]) -> AgreementFigures:
         """The comparison of both arms' free runs, or of the tokens that are taken for them."""
-        (found,) = compare(self.compared, tokens or (self.tokens(0), self.tokens(1)), lambda *_: None)
+        (found,) = self.each_figures(*(tokens or (self.tokens(0), self.tokens(1))))
         return found
+
+    def each_figures(self, *tokens: Sequence[Sequence[int]]) -> list[AgreementFigures]:
+        """The same for the candidate and those beside it."""
+        return compare(self.compared, tokens, lambda *_: None)
 
     def judged(self) -> Agreement:
         return judge(self.figures())
+
+    def each_judged(self) -> list[Agreement]:
+        """The candidate and those beside it, for which rounding is measured once."""
+        return [judge(figures) for figures in self.each_figures(*map(self.tokens, range(len(self._loops))))]
 
     def logits(self, arm: int, path: torch.Tensor) -> list[torch.Tensor]:
         forced = Forced(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from compiling import only_traced
 from torch._inductor.exc import InductorError
 from transformers import DynamicCache, StaticCache, cache_utils
 
@@ -261,9 +262,11 @@ def compilers_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("inductor")
 
 
-@pytest.fixture
-def compiler(compilers_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["traced", pytest.param("generated code", marks=pytest.mark.slow)])
+def compiler(request: pytest.FixtureRequest, compilers_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile that has compiled nothing before, in this process."""
+    if request.param == "traced":
+        only_traced(monkeypatch)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compilers_cache))
     torch._dynamo.reset()
 
