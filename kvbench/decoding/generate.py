@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import (
     CompileConfig,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -20,7 +21,7 @@ from kvbench.decoding.caches import quantiser_arguments
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.settings import SessionSettings
-from kvbench.models.signature import library_cache, returned_cache
+from kvbench.models.signature import library_cache, returned_cache, signature_of
 from kvbench.passes import WHOLE, Chunks
 
 
@@ -28,8 +29,8 @@ class Generate:
     """`generate(use_cache=…)`. Its stopping criteria are where it can be observed after every token.
 
     `arguments` are the sampling settings as `generate` names them; `forced`, when given, chooses every token instead.
-    `cache` is a kind of cache; `generate` makes it. Only with one can a prompt go in `chunks`. With `compile_mode` it
-    compiles its step, which it does beside a static cache on a GPU.
+    `cache` is a kind of cache; `generate` makes it, or is handed one that forgets nothing. Only with one can a prompt
+    go in `chunks`. With `compile_mode` it compiles its step, which it does beside a static cache on a GPU.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Generate:
         self._pad_id = pad_id
         self._use_cache = use_cache
         self._chunk = {"prefill_chunk_size": chunks.size} if use_cache and chunks.size else {}
+        self._keeps_all = use_cache and cache in CACHES and not CACHES[cache].windows
         self._caching: dict[str, Any] = _caching(cache, model) if use_cache else {}
         self._caching["disable_compile"] = compile_mode is None
         if compile_mode is not None:
@@ -88,6 +90,7 @@ class Generate:
                     generation_config=config,
                     logits_processor=self._processors,
                     stopping_criteria=StoppingCriteriaList([_Telling(observer, prompt)]),
+                    **(signature_of(self._model).handing(DynamicCache()) if self._keeps_all else {}),
                 )
         finally:
             self._model.generation_config = own_defaults
@@ -107,7 +110,8 @@ def _caching(kind: str, model: Any) -> dict[str, Any]:
     spec = CACHES[kind] if kind in CACHES else CACHES["dynamic"]
     if spec.lossy:
         return {"cache_implementation": "quantized", "cache_config": quantiser_arguments(spec, model.config)}
-    return {} if spec.name == "dynamic" else {"cache_implementation": spec.name}
+    made_by_itself = spec.name == "dynamic" or not spec.windows
+    return {} if made_by_itself else {"cache_implementation": spec.name}
 
 
 class _Telling(StoppingCriteria):

@@ -18,7 +18,7 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, reason_of
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
-from kvbench.model_costs import predicted_bytes, quantised_conflict
+from kvbench.model_costs import keeps_all_conflict, predicted_bytes, quantised_conflict
 from kvbench.model_facts import ModelFacts, extends_context, rope_switch
 from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
@@ -120,6 +120,8 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
     require_cache_classes(arm.cache for arm in arms)
     for arm in arms:
         if conflict := quantised_conflict(facts, arm.cache):
+            raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
+        if conflict := keeps_all_conflict(facts, arm.cache):
             raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
         if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and signature_of(model).cache is None:
             raise ModelUnavailable(
