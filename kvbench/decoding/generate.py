@@ -21,8 +21,12 @@ from kvbench.decoding.caches import quantiser_arguments
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.settings import SessionSettings
-from kvbench.models.signature import library_cache, returned_cache, signature_of
+from kvbench.errors import ModelUnavailable, reason_of
+from kvbench.models.signature import CACHE_NAMES, library_cache, returned_cache, signature_of
 from kvbench.passes import WHOLE, Chunks
+
+# What transformers raises where it has no cache to hand from one piece of a prompt to the next.
+NO_PIECES = ("Cannot use prefill chunking", *(f"has no attribute '{name}'" for name in CACHE_NAMES))
 
 
 class Generate:
@@ -64,7 +68,10 @@ class Generate:
         self._setting.apply(self._model)
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """One call of `generate`. No passes are handed back: what it submits is seen by a `PassRecorder` alone."""
+        """One call of `generate`. No passes are handed back: what it submits is seen by a `PassRecorder` alone.
+
+        Raises `ModelUnavailable` where it cannot hand a prompt to the model in pieces.
+        """
         prompt = batch.input_ids.shape[1]
         mask = batch.mask[:, :prompt] if batch.mask is not None else torch.ones_like(batch.input_ids)
         config = GenerationConfig(
@@ -92,6 +99,13 @@ class Generate:
                     stopping_criteria=StoppingCriteriaList([_Telling(observer, prompt)]),
                     **(signature_of(self._model).handing(DynamicCache()) if self._keeps_all else {}),
                 )
+        except (AttributeError, ValueError) as error:
+            if not self._chunk or not any(words in str(error) for words in NO_PIECES):
+                raise
+            raise ModelUnavailable(
+                f"workload.prefill_chunk: generate cannot hand {type(self._model).__name__} a prompt in pieces"
+                f" ({reason_of(error)}): leave it out, or mode=generate"
+            ) from error
         finally:
             self._model.generation_config = own_defaults
         cache = returned_cache(output) if self._use_cache else None

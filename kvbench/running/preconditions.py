@@ -131,8 +131,20 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
             _require_static_layers(arm, model)
 
 
+# By model type, what only an error in the middle of a pass would tell (docs/architectures.md).
+NO_STATIC_CACHE = {"prophetnet": "it adds a bias to each score, for as many keys as there are tokens"}
+
+
 def _require_static_layers(arm: Arm, model: Any) -> None:
-    """Raise `ModelUnavailable` when transformers has no static layer of a kind that the model has (DeepSeek-V4's)."""
+    """Raise `ModelUnavailable` when transformers has no static layer of a kind that the model has (DeepSeek-V4's).
+
+    Or when the model does not attend to more keys than there are tokens.
+    """
+    if why := NO_STATIC_CACHE.get(model.config.model_type):
+        raise ModelUnavailable(
+            f"cache={arm.cache}: {type(model).__name__} takes no cache that is longer than the text ({why}): use"
+            " cache=dynamic"
+        )
     try:
         StaticCache(config=model.config, max_cache_len=STATIC_STEP)
     except Exception as error:  # a KeyError with the kind's name, or whatever a config of another shape brings about

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCABULARY, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, LAYERS, CONTEXT = 320, 64, 4, 2, 16, 4, 256
@@ -162,7 +162,10 @@ def tiny_config(model_type: str, **changes: Any) -> Any:
 def tiny_model(config: Any, seed: int = 0) -> Any:
     """A float32 model in eval mode whose matrices have a spread of 1.5/sqrt(hidden): the usual 0.02 hides faults."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if hasattr(config, "audio_encoder"):  # MusicGen, whose class is in the mapping and takes its decoder's config alone
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config.decoder, dtype=torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     spread = 1.5 / math.sqrt(HIDDEN)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
