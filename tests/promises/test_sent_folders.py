@@ -123,7 +123,7 @@ class TestAConfigurationThatWasSent:
             ("".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" if n else "a0: &a0 [1]\n" for n in range(40)), "alias"),
             (f"x: {'[' * 3000}{']' * 3000}\n", "nested deeper"),
             ("hydra: {callbacks: {x: {_target_: os.system}}}\n", "hydra.callbacks"),
-            ("defaults: ['../x@model.architecture']\n", "its defaults lead out of its folder"),
+            ("defaults: ['../x@model.architecture']\n", "lead out of its folder (../x)"),
             ("\ud800", "not UTF-8"),
         ],
         ids=["a circle", "a bomb", "depth", "a callback", "another file", "no text"],
@@ -134,6 +134,30 @@ class TestAConfigurationThatWasSent:
         code, _, err = run_kvbench("--config-path", str(folder), "--cfg", "job")
         assert (2, 1) == (code, len(err.splitlines())), err
         assert said in err
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("defaults: ['/../outside/x']\n", "the defaults of its files lead out of it (../outside/x)"),
+            ("a: &a [1]\nb: *a\n", "evil.yaml: uses a YAML alias"),
+            ("# @package _global_\nmodel: {weights: python, target: 'os:system'}\n", "sets model.target=os:system"),
+        ],
+        ids=["another file", "an alias", "code"],
+    )
+    def test_may_do_no_more_through_the_files_that_its_defaults_name(
+        self, sent: Sent, run_kvbench: Run, tmp_path: Path, text: str, said: str
+    ) -> None:
+        """A group's file beside a sent configuration was read without a look at it, and led to any file there is."""
+        folder = sent()
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / "x.yaml").write_text(f"# @package _global_\nworkload: {{prompt: {SECRET}}}\n")
+        (folder / "model").mkdir()
+        (folder / "model" / "evil.yaml").write_text(text)
+        (folder / CONFIG).write_text("defaults: [schema, {model: evil}, _self_]\n")
+        for asked in (("--config-path", str(folder)), ("--config-dir", str(folder), "model=evil")):
+            code, out, err = run_kvbench(*asked, "--cfg", "job")
+            assert (2, 1, False) == (code, len(err.splitlines()), SECRET in out + err), err
+            assert said in err
 
     def test_of_a_run_of_ones_own_still_repeats_it(self, sent: Sent, run_kvbench: Run) -> None:
         assert 0 == run_kvbench("--config-path", str(sent()), "report=false")[0]

@@ -19,6 +19,7 @@ from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
 from kvbench.decoding.token_path import follow
+from kvbench.errors import ModelUnavailable
 from kvbench.passes import UNINTERRUPTED, WHOLE, Chunks, Interruptions, prove
 
 CPU = torch.device("cpu")
@@ -129,6 +130,18 @@ class TestAChunkedPrefill:
         assert prove(recorder.passes, 11, True, chunks=Chunks(chunk)).violations == 0
         whole = logits(lambda forced: generate(model, None, forced), prompts)
         assert largest_difference(whole, pieces) / largest_logit(whole) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ["rwkv", "recurrent_gemma"])
+def test_of_a_state_that_generate_cannot_hand_on_is_refused_in_a_sentence(
+    tiny_model: Callable[..., Any], architecture: str
+) -> None:
+    shape = {"rwkv": {"attention_hidden_size": 32}, "recurrent_gemma": {"lru_width": 32, "conv1d_width": 4}}
+    model = tiny_model(architecture, **shape[architecture])
+    batch = make_batch(0, PROMPTS["equal"], len(PATH), CPU)
+    decoder = generate(model, 4, Forced(torch.tensor([PATH]), range(len(PATH))))
+    with pytest.raises(ModelUnavailable, match="workload.prefill_chunk: generate cannot hand .* in pieces"):
+        decoder.run(batch, len(PATH), Unobserved())
 
 
 class TestTheProof:

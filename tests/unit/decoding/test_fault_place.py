@@ -141,6 +141,7 @@ def test_a_window_that_the_model_does_not_have_is_told(tiny_model: Callable[...,
     place = place_of(found)
     assert ("window", 8) == (place.kind, place.window)
     assert "the window of 8 tokens in the model's config makes this cache forget" in found.cause
+    assert found.cause.endswith("cache=full keeps them")
 
 
 def test_rotary_embeddings_that_depend_on_the_length_are_told_as_no_fault(tiny_model: Callable[..., Any]) -> None:

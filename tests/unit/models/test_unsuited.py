@@ -104,6 +104,17 @@ def test_layers_without_a_static_kind_are_refused_by_name(
         kvbench.measure(tiny_model("llama", num_hidden_layers=1), prompts=[[5, 6]], arms=arms, **QUICK)
 
 
+def test_a_model_that_attends_to_no_more_keys_than_tokens_takes_no_static_cache(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ProphetNet's run ended in torch's words about tensors of two sizes."""
+    assert "prophetnet" in preconditions.NO_STATIC_CACHE
+    monkeypatch.setitem(preconditions.NO_STATIC_CACHE, "llama", "why")
+    arms = [{"mode": "cached", "cache": "static"}]
+    with pytest.raises(ModelUnavailable, match=r"cache=static: LlamaForCausalLM takes no cache .* \(why\): use"):
+        kvbench.measure(tiny_model("llama", num_hidden_layers=1), prompts=[[5, 6]], arms=arms, **QUICK)
+
+
 class TestAWrapper:
     def test_is_called_by_the_names_of_the_model_inside(self, tiny_model: TinyModel) -> None:
         model = tiny_model("llama", num_hidden_layers=1)
