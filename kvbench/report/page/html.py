@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
@@ -35,13 +34,16 @@ from kvbench.records.store import (
 )
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
+from kvbench.report.charts.plotly_js import bundle
 from kvbench.report.charts.series import step_series
+from kvbench.report.charts.still import still
 from kvbench.report.names import run_labels
 from kvbench.report.overview import CHANGES_HEAD, Changes, Sides, Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table
 from kvbench.report.page.texts import prompt_texts
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text
+from kvbench.report.sentences import say
 from kvbench.text import printable
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def scripts() -> tuple[Markup, ...]:
     """Plotly's own code, then ours in the order in which one builds on the other."""
     templates = files("kvbench.report.page") / "templates"
     ours = [(templates / name).read_text(encoding="utf-8") for name in OURS]
-    return tuple(Markup(each) for each in (get_plotlyjs(), *ours))  # noqa: S704 - code, not a string of a run's
+    return tuple(Markup(each) for each in (bundle(), *ours))  # noqa: S704 - code, not a string of a run's
 
 
 def content_policy(allowed: Sequence[str]) -> str:
@@ -253,7 +255,7 @@ class _Page:
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("kvbench.report.page"),
         autoescape=True,
         finalize=_shown,
@@ -261,6 +263,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"say": say, "still": _still}
+    return environment
+
+
+def _still(chart: Chart) -> Markup:
+    return Markup(still(chart))  # noqa: S704 - an SVG of our own, its words escaped
 
 
 def _shown(value: Any) -> Any:
@@ -276,7 +284,7 @@ def _title(runs: Sequence[Summary]) -> str:
 def _figures(sections: Sequence[Section], overview: Sequence[Chart]) -> dict[str, Any]:
     """Every figure by the id of its place on the page."""
     drawn = [("overview", chart) for chart in overview]
-    drawn += [(each.anchor, chart) for each in sections for chart in each.charts]
+    drawn += [(each.anchor, chart) for each in sections for chart in each.all_charts]
     return {f"{place}-{chart.key}": chart.figure for place, chart in drawn if chart.figure is not None}
 
 

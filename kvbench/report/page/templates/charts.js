@@ -102,9 +102,59 @@ const charts = (() => {
     return { figure: { ...figure, data, layout }, said: said.join(" ") };
   }
 
+  // Between a linear and a logarithmic scale, by the reader's choice.
+  const switched = new Map(); // box to the type of its axis
+  function scaled(figure, box, axis) {
+    const type = switched.get(box);
+    if (!type) return figure;
+    const { range, tickvals, ticktext, rangemode, type: _, ...own } = figure.layout[axis] ?? {};
+    const other = type === "log" ? { type, ...roundTicks(figure, axis) } : { type, rangemode: "tozero" };
+    const text = own.title?.text?.replace(/,? ?\(?logarithmic\)?/, "").replace(/\(([^()]*)$/, "($1)");
+    return { ...figure, layout: { ...figure.layout, [axis]: { ...own, ...other, title: { ...own.title, text } } } };
+  }
+
+  // Whole numbers at 1, 2 and 5: plotly's own digits between powers of ten read as another unit.
+  function roundTicks(figure, axis) {
+    const values = figure.data
+      .filter((trace) => (trace[`${axis[0]}axis`] ?? axis[0]) === axis[0])
+      .flatMap((trace) => trace[axis[0]])
+      .filter((value) => value > 0);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const powers = Array.from({ length: 30 }, (_, index) => index - 15);
+    const ticks = powers.flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+    const kept = ticks.filter((tick) => tick > low / 2 && tick < high * 2);
+    const shown = kept.length > 9 ? kept.filter((tick) => Math.log10(tick) % 1 === 0) : kept;
+    return { tickvals: shown, ticktext: shown.map((tick) => tick.toLocaleString("en", { maximumSignificantDigits: 3 })) };
+  }
+
+  for (const button of document.querySelectorAll("button[data-switch]")) {
+    const box = document.getElementById(button.dataset.switch);
+    const [axis, own] = [button.dataset.axis, figures[box.id].layout[button.dataset.axis]?.type === "log" ? "log" : "linear"];
+    box.dataset.axis = axis;
+    button.setAttribute("aria-pressed", String(own === "log"));
+    button.addEventListener("click", () => {
+      const type = (switched.get(box) ?? own) === "log" ? "linear" : "log";
+      if (type === own) switched.delete(box);
+      else switched.set(box, type);
+      button.setAttribute("aria-pressed", String(type === "log"));
+      draw(box);
+    });
+  }
+
+  let saved = Promise.resolve(); // plotly takes one picture at a time
+  for (const button of document.querySelectorAll("button[data-save]")) {
+    button.addEventListener("click", () => {
+      const box = document.getElementById(button.dataset.chart);
+      if (!drawn.has(box)) draw(box);
+      const size = { width: box.clientWidth, height: box.clientHeight, scale: button.dataset.save === "png" ? 2 : 1 };
+      const wanted = { format: button.dataset.save, filename: `kvbench-${box.id}`, ...size };
+      saved = saved.then(() => Plotly.downloadImage(box, wanted)).catch(console.error);
+    });
+  }
+
   function draw(box) {
     const { figure, said } = filtered(figures[box.id]);
-    const { data, layout } = themed(figure, box);
+    const { data, layout } = themed(scaled(figure, box, box.dataset.axis), box);
     if (layout.height) box.style.height = `${layout.height}px`;
     Plotly.react(box, data, layout, options);
     const note = box.parentElement.querySelector(".drawn");
