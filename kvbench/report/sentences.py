@@ -38,6 +38,9 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "heading.setup": "Configuration and environment",
         "heading.repeat": "Repeat this run",
         "heading.runs": "Runs",
+        "heading.charts": "Charts",
+        "heading.table": "Table of runs",
+        "heading.trend": "Over commits",
         "nav.speed": "Speed",
         "nav.output": "Output",
         "nav.texts": "Text",
@@ -50,6 +53,8 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         # The first screen.
         "title.arms": "{name}: {arms}",
         "title.many-arms": "{name}: {count} ways of decoding",
+        "title.runs": "{count} runs of {names}",
+        "title.many-runs": "{count} runs",
         "warnings.one": "1 warning",
         "warnings.many": "{count} warnings",
         "warnings.none": "no warnings",
@@ -203,6 +208,40 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "texts.first": "The first {shown} of {count} prompts.",
         "texts.untimed": "From an untimed generation of the whole length.",
         "texts.after-end": "Grey: after the model's end token, where a chat would have stopped.",
+        # Many runs.
+        "overview.memory": "Memory: a candidate takes {cost} more than its baseline.",
+        "overview.chart.speed": "Longer is faster. Median over blocks; whiskers: its interval; {valid} valid runs.",
+        "overview.chart.left-out": "Runs that are not valid are left out: {count}.",
+        "overview.chart.speedup": (
+            "The largest speed-up is {best}, at {length} prompt tokens. Above 1 the candidate is faster; whiskers are"
+            " the interval; runs that are not valid are left out."
+        ),
+        "overview.chart.unlike": "Runs that differ in more than their prompts are not joined by a line.",
+        # Base against new.
+        "compare.title": "{new} against {base}",
+        "compare.SLOWER": "{new} is slower than {base}: {arms}.",
+        "compare.FASTER": "{new} is faster than {base}: {arms}.",
+        "compare.SAME": "{new} decodes as fast as {base}: no change beyond ±{band}.",
+        "compare.AMBIGUOUS": "No verdict on {new} against {base} yet: {reason}.",
+        "compare.INVALID": "{new} and {base} cannot be compared: {reason}.",
+        "compare.no-kind": "{new} and {base} cannot be compared: they have no runs of one kind (compare_key).",
+        "compare.rows": "{count} rows, {least} to {most}",
+        "compare.caption": "Decode speed: geometric mean over processes, with its 95 % interval below.",
+        "compare.base": "base: {name}",
+        "compare.new": "new: {name}",
+        "compare.ratio": "new ÷ base",
+        "compare.processes": "processes, base and new",
+        "alone.one": "1 run has no counterpart.",
+        "alone.many": "{count} runs have no counterpart.",
+        "chart.compare.title": "New over base",
+        "chart.compare": (
+            "New over base: to the right of 1 is faster; grey: the band of ±{band} that counts as no change; whiskers:"
+            " 95 % interval."
+        ),
+        "chart.trend": (
+            "Decode speed by commit, oldest first: geometric mean over the runs of a commit; whiskers: from the least"
+            " to the most."
+        ),
     }
 )
 
@@ -225,3 +264,14 @@ def joined(*sentences: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """Such as `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def percent(share: float) -> str:
+    """A share such as `5 %`."""
+    return f"{100 * share:g} %"
+
+
+def output_word(agreement: str) -> str:
+    """The verdict on an arm's output in plain words, such as `same output, up to rounding`."""
+    code = f"output.{agreement}"
+    return say(code) if code in ENGLISH else agreement

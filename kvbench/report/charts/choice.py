@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kvbench.records.run_record import RunRecord
+from kvbench.report.changes import Changes
+from kvbench.report.charts.change_charts import change, trend
 from kvbench.report.charts.comparison_charts import agreement, speed, speedup
 from kvbench.report.charts.device_charts import device_timeline
 from kvbench.report.charts.figures import Chart, Look
@@ -15,7 +17,7 @@ from kvbench.report.charts.memory_charts import cache_by_context, memory_over_ru
 from kvbench.report.charts.overview_charts import speed_by_run, speedup_by_prompt
 from kvbench.report.charts.series import StepSeries, block_series
 from kvbench.report.charts.step_charts import cumulative_time, latency_by_context, step_distribution, turns
-from kvbench.report.names import prompt_series, run_labels
+from kvbench.report.names import prompt_series
 from kvbench.report.overview import Summary
 from kvbench.report.verdicts import Kind, run_kind
 
@@ -79,9 +81,32 @@ def run_charts(
     return tuple(sorted((chart for chart in every if chart is not None), key=lambda chart: chart.key != first))
 
 
-def overview_charts(runs: Sequence[Summary], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
-    """The charts over many runs."""
+def overview_charts(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> tuple[Chart, ...]:
+    """The charts over many runs, each with its label."""
     aspects = [run.aspects for run in runs]
-    by_prompt = speedup_by_prompt(runs, prompt_series(aspects), looks)
-    by_run = speed_by_run(runs, run_labels(aspects), looks)
-    return (by_run,) if by_prompt is None else (by_prompt, by_run)
+    every = (
+        speedup_by_prompt(runs, _series(runs, prompt_series(aspects)), looks),
+        trend(runs, looks),
+        speed_by_run(runs, labels, looks),
+    )
+    return tuple(chart for chart in every if chart is not None)
+
+
+def _series(runs: Sequence[Summary], names: Sequence[str]) -> tuple[str, ...]:
+    """The names with what else the runs differ in, so that a line joins only like ones."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for key, value in run.likeness:
+            values.setdefault(key, set()).add(value)
+    varying = {key for key, found in values.items() if len(found) > 1}
+    if not varying:
+        return tuple(names)
+    return tuple(
+        " · ".join(filter(None, (name, *(f"{key} {value}" for key, value in run.likeness if key in varying))))
+        for name, run in zip(names, runs, strict=True)
+    )
+
+
+def change_charts(changes: Sequence[Changes]) -> tuple[Chart | None, ...]:
+    """The chart of each folder against the first; None where nothing was compared."""
+    return tuple(change(each, number) for number, each in enumerate(changes, start=1))

@@ -34,7 +34,7 @@ from kvbench.report.charts.figures import (
 from kvbench.report.charts.series import BlockSeries, evenly
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import null_reason
-from kvbench.report.sentences import counted, joined, listed, say
+from kvbench.report.sentences import counted, joined, listed, percent, say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, format_value
 
@@ -147,7 +147,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
                 "chart.speedup",
                 baseline=known[0][1].baseline,
                 blocks=counted("blocks", known[0][0].speedup.n_blocks),
-                band=f"{RELEVANT_WITHIN_A_RUN:.0%}",
+                band=percent(RELEVANT_WITHIN_A_RUN),
             ),
             why,
         ),

@@ -121,7 +121,9 @@ def _pictures(runs: Sequence[StoredRun], tell: Hearer = nobody) -> Iterator[Pict
     labels = run_labels([each.aspects for each in every])
     names = looks(name for each in every for name, _ in each.rates)
     if len(runs) > 1:
-        yield from (Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, names) if chart.figure)
+        yield from (
+            Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, labels, names) if chart.figure
+        )
     for number, (run, said) in enumerate(zip(runs, labels, strict=True), start=1):
         steps = step_series(_steps(run, tell), len(run.record.arms))
         heading, place = (said, f"run-{number}/") if len(runs) > 1 else (run_name(run.record), "")

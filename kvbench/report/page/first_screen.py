@@ -10,7 +10,7 @@ from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.names import format_estimate, format_level, run_name
-from kvbench.report.sentences import ENGLISH, counted, listed, say
+from kvbench.report.sentences import counted, listed, output_word, percent, say
 from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -113,7 +113,7 @@ def _headlined(usable: Sequence[tuple[Comparison, Pair]]) -> tuple[Comparison, P
 def _answer(comparison: Comparison, pair: Pair, figure: str, count: int) -> str:
     said = {"candidate": pair.candidate, "baseline": pair.baseline, "figure": figure}
     if count == 1:
-        return say(f"answer.{pair.verdict}", band=f"{RELEVANT_WITHIN_A_RUN:.0%}", **said)
+        return say(f"answer.{pair.verdict}", band=percent(RELEVANT_WITHIN_A_RUN), **said)
     faster = comparison.verdict == "FASTER"
     return say("answer.fastest" if faster else "answer.none-faster", count=count + 1 if faster else count, **said)
 
@@ -126,12 +126,6 @@ def interval_in_words(speedup: Speedup) -> str:
     low, high = ends.rstrip("]").split(", ")
     blocks = counted("blocks", speedup.n_blocks)
     return say("interval.blocks", level=format_level(speedup.level), low=low, high=high, blocks=blocks)
-
-
-def output_word(agreement: str) -> str:
-    """The verdict on an arm's output in plain words, such as `same output, up to rounding`."""
-    code = f"output.{agreement}"
-    return say(code) if code in ENGLISH else agreement
 
 
 def output_sentences(shown: Sequence[Pair]) -> Iterator[str]:

@@ -10,8 +10,7 @@ from kvbench.records.part import Better, Estimate, Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.metrics import BY_KEY, Metric, unknown
 from kvbench.report.names import format_exact, null_reason
-from kvbench.report.page.first_screen import output_word
-from kvbench.report.sentences import joined, say
+from kvbench.report.sentences import joined, output_word, say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN
 

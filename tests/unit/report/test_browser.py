@@ -236,7 +236,7 @@ class TestTheTable:
             "document.querySelector('button[data-copy-table=tsv]').click()"
         )
         lines = [line.split("\t") for line in copied.splitlines()]
-        assert ["status", "run", "prompt tokens"] == lines[0][:3]
+        assert ["run", "speed-up", "prompt tokens"] == lines[0][:3]
         assert ["1,024", "128", "512"] == [line[2] for line in lines[1:]]
 
 

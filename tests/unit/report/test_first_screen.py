@@ -44,7 +44,7 @@ def test_one_candidate_has_its_answer_and_many_have_the_fastest_of_them():
     ("verdict", "said"),
     [
         ("SLOWER", "cached (dynamic) is slower: it decodes 3.42× as fast as nocache."),
-        ("SAME", "cached (dynamic) decodes as fast as nocache: the difference is within ±1%."),
+        ("SAME", "cached (dynamic) decodes as fast as nocache: the difference is within ±1 %."),
         ("AMBIGUOUS", "but the interval is too wide for a verdict"),
     ],
 )

@@ -163,7 +163,7 @@ def test_runs_with_labels_too_long_to_tell_apart_keep_bars_of_their_own(page):
     same = arm("cached", attention="a" * 80)
     seen = page(one_arm(arms=[same]), one_arm(arms=[same], run_id="again"))
     (bars,) = seen.figures["overview-speed-by-run"]["data"]
-    assert bars["y"] == [0, 1]
+    assert bars["y"] == [0, 1.6]
 
 
 def test_a_run_stopped_before_its_first_block_has_no_chart_and_says_why(page):

@@ -37,7 +37,7 @@ const charts = (() => {
 
   function picked(trace, indices) {
     const pick = (values) => (Array.isArray(values) ? indices.map((index) => values[index]) : values);
-    const copy = { ...trace, meta: { rows: pick(trace.meta.rows) } };
+    const copy = { ...trace, meta: { rows: pick(trace.meta.rows), run: pick(trace.meta.run) } };
     for (const name of ["x", "y", "customdata", "text"]) if (trace[name]) copy[name] = pick(trace[name]);
     for (const name of ["error_x", "error_y"]) {
       if (trace[name]) copy[name] = { ...trace[name], array: pick(trace[name].array), arrayminus: pick(trace[name].arrayminus) };
@@ -79,18 +79,28 @@ const charts = (() => {
     const said = [];
     if (meta?.runs) {
       const places = new Map();
-      for (const trace of data) trace.y.forEach((run, index) => places.set(run, Math.min(places.get(run) ?? Infinity, place(trace.meta.rows[index]))));
+      for (const trace of data) trace.meta.run.forEach((run, index) => places.set(run, Math.min(places.get(run) ?? Infinity, place(trace.meta.rows[index]))));
       const order = [...places.keys()].sort((a, b) => places.get(a) - places.get(b));
       const rank = new Map(order.slice(0, meta.most).map((run, index) => [run, index]));
-      data = data.map((trace) => picked(trace, trace.y.flatMap((run, index) => (rank.has(run) ? [index] : []))));
-      data.forEach((trace) => { trace.y = trace.y.map((run) => rank.get(run)); });
+      data = data.map((trace) => picked(trace, trace.meta.run.flatMap((run, index) => (rank.has(run) ? [index] : []))));
+      // One bar after the other, run by run: what a run has not leaves no hole.
+      const bars = data.flatMap((trace, order) => trace.meta.run.map((run, index) => ({ trace, index, order, run })));
+      bars.sort((a, b) => rank.get(a.run) - rank.get(b.run) || a.order - b.order);
+      const slots = new Map();
+      let [slot, last] = [-1, null];
+      for (const { trace, index, run } of bars) {
+        slot += last === null || last === run ? 1 : 1 + meta.gap;
+        last = run;
+        trace.y[index] = slot;
+        (slots.get(run) ?? slots.set(run, []).get(run)).push(slot);
+      }
       layout.yaxis = {
         ...layout.yaxis,
-        tickvals: [...rank.values()],
-        ticktext: [...rank.keys()].map((run) => (innerWidth < NARROW_PX ? meta.runs[run].replaceAll(" · ", "<br>") : meta.runs[run])),
-        range: [Math.max(rank.size, 1) - 0.5, -0.5],
+        tickvals: [...slots.values()].map((mine) => (mine[0] + mine.at(-1)) / 2),
+        ticktext: [...slots.keys()].map((run) => (innerWidth < NARROW_PX ? meta.runs[run].replaceAll(" · ", "<br>") : meta.runs[run])),
+        range: [Math.max(slot, 0) + 0.7, -0.7],
       };
-      layout.height = 100 + meta.row_height * Math.max(rank.size * (data.length + 1), 6);
+      layout.height = 100 + meta.row_height * Math.max(slot + 1.4, 5);
       if (order.length > rank.size) said.push(`Drawn: the first ${rank.size} of ${order.length.toLocaleString("en")} runs, in the order of the table.`);
     }
     if (meta?.grouped) {
