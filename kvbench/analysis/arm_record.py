@@ -58,6 +58,7 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         limit=limit(plan, samples, arm, ceilings),
         tokens=untimed.tokens if untimed else (),
         texts=untimed.texts if untimed else (),
+        text_ends=untimed.text_ends if untimed else (),
         finish_reason=untimed.finish_reasons if untimed else (),
         proof=_proof(samples, untimed, arm),
         turns=turns(plan, samples, arm),

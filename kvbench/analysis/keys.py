@@ -55,7 +55,7 @@ def _source(root: Path, module: list[str]) -> tuple[Path, Iterable[Path]] | None
 
 
 # Where results go, what is drawn of them and whether old ones count does not change them.
-NO_MATTER = ("results_dir", "name", "report", "resume")
+NO_MATTER = ("results_dir", "name", "title", "report", "resume")
 CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
 
 

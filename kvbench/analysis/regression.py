@@ -15,7 +15,7 @@ from typing import Any
 from kvbench.analysis.comparison import OF_SPEEDS, place
 from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.records.run_record import ArmRecord, RunRecord, SpeedVerdict
-from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval
+from kvbench.statistics import LEVEL, Interval, geometric_mean, independent_ratio_interval, ratio_interval
 
 # Which runs may be compared, and in what others differ.
 
@@ -37,12 +37,12 @@ def kind_of(run: RunRecord, *, any_revision: bool = False) -> str:
 
 def difference(run: RunRecord, other: RunRecord) -> list[str]:
     """Every entry in which the two differ and that a `compare_key` holds, such as `device_name (A, there B)`."""
-    own, its = _comparable(run), _comparable(other)
+    own, its = comparable(run), comparable(other)
     names = [name for name in dict.fromkeys([*own, *its]) if own.get(name) != its.get(name)]
     return [f"{name} ({own.get(name)}, there {its.get(name)})" for name in names]
 
 
-def _comparable(run: RunRecord) -> dict[str, Any]:
+def comparable(run: RunRecord) -> dict[str, Any]:
     """The parts of `compare_key` that a record tells; `make_keys` says which."""
     model = run.model or {}
     configured = run.config.get("model")
@@ -92,6 +92,8 @@ class RegressionRow:
     ratio: Interval | None  # new over base: above 1 is faster
     verdict: SpeedVerdict
     reason: str
+    base_interval: Interval | None = None  # of base_rate; None with fewer than two processes
+    new_interval: Interval | None = None
 
     @property
     def passes(self) -> bool:
@@ -155,6 +157,8 @@ class _Pair:
             ratio=ratio,
             verdict=verdict,
             reason=reason,
+            base_interval=ratio_interval(before) if len(before) > 1 else None,
+            new_interval=ratio_interval(after) if len(after) > 1 else None,
         )
 
 

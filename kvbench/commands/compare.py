@@ -47,6 +47,16 @@ def main(argv: list[str]) -> int:
         code = EXIT_NOT_COMPARABLE  # killed, perhaps by the change; whose counterpart it is nobody can tell
     if base.unreadable or new.unreadable:
         code = EXIT_UNREADABLE
+    if arguments.html is not None:
+        from kvbench.report.page.html import build
+
+        build(
+            [*base.runs, *new.runs],
+            arguments.html,
+            folders=[arguments.base, arguments.new],
+            relevance=arguments.relevance,
+            any_revision=arguments.any_revision,
+        )
     if arguments.json:
         from kvbench.report.exports.formats import record_json
 
@@ -73,6 +83,9 @@ def _parser() -> Parser:
         "--any-revision",
         action="store_true",
         help="also compare runs of one hub model whose commits (model.revision) differ",
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a page with both sides, verdict first, as `report` does"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     return parser

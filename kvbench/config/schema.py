@@ -359,6 +359,7 @@ class Config:
     )
     results_dir: str = setting("results", "where run folders go")
     name: str | None = setting(None, "folder under results_dir (default: the model's name)")
+    title: str | None = setting(None, "heading of the report (default: the model's name and its arms)")
     report: str = setting(
         "auto",
         "write report.html: auto (a sweep: one at its root), true (and one a point), false",

@@ -128,6 +128,14 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         "new tokens", "index", "none", "Ids of the new tokens, a list per sequence."
     )
     texts: tuple[str, ...]
+    text_ends: tuple[int, ...] = figure(
+        "end of the text",
+        "index",
+        "none",
+        "Characters of each text before its first end token, of the whole text where it has none; what follows was"
+        " generated all the same (workload.stop=ignore).",
+        default=(),
+    )
     finish_reason: tuple[str, ...]
     proof: ProofResult
     turns: tuple[Turn, ...] = ()

@@ -118,6 +118,7 @@ class UntimedPass:
     memory: Memory
     memory_by_step: tuple[MemoryPoint, ...]
     proof: Proof
+    text_ends: tuple[int, ...] = ()  # characters of each text before its first end token
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def run_labels(runs: Sequence[Aspects]) -> tuple[str, ...]:
         [f"prompt {run.prompt}" for run in runs],
         *_sizes(runs),
     )
-    labels = _told_apart(labels, [run.modes for run in runs])
+    if len({run.modes for run in runs}) > 1:
+        labels = _told_apart(labels, [run.modes for run in runs])
     return tuple(_told_apart(labels, [f"run {number}" for number in range(1, len(runs) + 1)]))
 
 

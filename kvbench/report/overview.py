@@ -1,22 +1,24 @@
-"""What a page keeps of each of its runs, small enough for thousands, and what changed between its folders."""
+"""What a page keeps of each of its runs, small enough for thousands, and what all of them say together."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kvbench.analysis.regression import LEAST_PROCESSES, RegressionRow, gate, kind_of
+from kvbench.analysis.regression import comparable, kind_of
 from kvbench.arm import arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.lengths import frontier_of
-from kvbench.report.names import Aspects, batch_size, format_estimate, new_tokens, prompt_tokens, run_aspects, run_name
+from kvbench.report.names import Aspects, format_estimate, run_aspects, run_name
+from kvbench.report.sentences import output_word, say
 from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
-from kvbench.text import UNKNOWN, format_interval, format_value, printable
+from kvbench.text import UNKNOWN, format_value, printable
 
 MOST_NAMED = 6  # devices or verdicts in a sentence
 
@@ -57,6 +59,11 @@ class Summary:
     sizes: tuple[int | None, int | None, int | None]
     rates: tuple[tuple[str, Estimate], ...]
     rows: tuple[Row, ...]
+    title: str = ""  # that its configuration asks for
+    kind: str = ""  # its compare_key: runs of one kind may be averaged
+    likeness: tuple[tuple[str, str], ...] = ()  # what else makes runs of several prompt lengths alike
+    commit: str = ""
+    side: str = ""  # the folder that it lies in, where several are compared
 
     @property
     def best(self) -> float | None:
@@ -65,8 +72,8 @@ class Summary:
         return max((value for value in known if value is not None), default=None)
 
 
-def summary(run: StoredRun) -> Summary:
-    """What stays of a run once its record is let go."""
+def summary(run: StoredRun, side: str = "") -> Summary:
+    """What stays of a run once its record is let go; `side` is the folder that it lies in, where there are several."""
     record = run.record
     return Summary(
         folder=run.folder,
@@ -81,7 +88,22 @@ def summary(run: StoredRun) -> Summary:
             (name, arm.decode_tokens_per_s) for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
         ),
         rows=tuple(_rows(record)),
+        title=printable(str(record.config.get("title") or "")),
+        kind=kind_of(record),
+        likeness=_shared(tuple((name, str(value)) for name, value in comparable(record).items() if name not in SHOWN)),
+        commit=printable(str(record.environment.get("git_commit") or "")),
+        side=side,
     )
+
+
+# Told by a run's label, or what a line runs over.
+SHOWN = ("model", "device_name", "workload.prompt_tokens", "workload.new_tokens", "workload.batch_size", "arms")
+
+
+@lru_cache(maxsize=1024)
+def _shared(likeness: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The same object for thousands of like runs."""
+    return likeness
 
 
 def _rows(record: RunRecord) -> Iterator[Row]:
@@ -142,14 +164,14 @@ def overview_sentences(runs: Sequence[Summary]) -> tuple[str, ...]:
     results = [row for row in rows if row.speedup is not None]
     if len(results) > 1:
         sentences.append(f"Verdicts: {_counted(Counter(row.verdict for row in results), '')}.")
-    agreements = Counter(row.agreement for row in rows if row.agreement not in ("", UNKNOWN))
+    agreements = Counter(output_word(row.agreement) for row in rows if row.agreement not in ("", UNKNOWN))
     if agreements:
         sentences.append(f"Output: {_counted(agreements, '')}.")
     extra = [row.extra_memory_bytes for row in results if row.extra_memory_bytes is not None]
     if extra:
         least, most = format_value(min(extra), "bytes"), format_value(max(extra), "bytes")
         cost = least if least == most else f"between {least} and {most}"
-        sentences.append(f"Memory: a candidate takes {cost} more than its baseline.")
+        sentences.append(say("overview.memory", cost=cost))
     return tuple(sentences)
 
 
@@ -170,114 +192,3 @@ def _counted(counts: Counter[str], noun: str) -> str:
     ]
     more = len(counts) - len(parts)
     return ", ".join(parts) + (f" and {more:,} more" if more else "")
-
-
-# What changed between the folders that a report is over: the first one against each other one, as `compare` judges.
-
-
-CHANGES_HEAD = ("run", "prompt", "new", "batch", "arm", "before", "after", "after ÷ before", "processes", "verdict")
-FEW = "too few runs for a verdict"
-ORDER = ("SLOWER", "AMBIGUOUS", "not comparable", FEW, "FASTER", "SAME")  # what a reader must not miss comes first
-HEAVY_OF_RUN = {"memory_timeline": (), "phases": (), "shapes": None, "growth": None, "references": (), "audits": ()}
-HEAVY_OF_ARM = {"memory_by_context": (), "tokens": (), "texts": (), "turns": ()}
-
-
-@dataclass(frozen=True)
-class Changes:
-    """One folder against the first: a sentence for the first screen, and a row per arm of the kinds that both hold."""
-
-    sentence: str
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass
-class Sides:
-    """The runs of each folder while a report reads them, without what weighs."""
-
-    folders: Sequence[Path]
-    _runs: dict[Path, list[RunRecord]] = field(default_factory=dict)
-
-    def add(self, run: StoredRun) -> None:
-        """Keep a run with the first of the folders that it lies in."""
-        if len(self.folders) > 1:
-            folder = next((each for each in self.folders if run.folder.is_relative_to(each)), None)
-            if folder is not None:
-                self._runs.setdefault(folder, []).append(_light(run.record))
-
-    def changes(self) -> tuple[Changes, ...]:
-        """One entry for each folder after the first; none for a single one."""
-        first, *others = [folder for folder in self.folders if folder in self._runs] or [Path()]
-        return tuple(self._changes(first, each) for each in others)
-
-    def _changes(self, first: Path, other: Path) -> Changes:
-        before, after = self._runs[first], self._runs[other]
-        shared = set(map(kind_of, before)) & set(map(kind_of, after))
-        old, new = ([run for run in side if kind_of(run) in shared] for side in (before, after))
-        names = f"{_name(other, first)} against {_name(first, other)}"
-        if not shared:
-            return Changes(f"{names}: no run of the one is of the same kind as a run of the other.", ())
-        rows = gate(old, new)
-        alone = len(before) + len(after) - len(old) - len(new)
-        rest = f" {alone:,} run{'' if alone == 1 else 's'} without a counterpart." if alone else ""
-        return Changes(f"{names}: {_summary(rows)}.{rest}", tuple(map(_cells, rows)))
-
-
-def _light(record: RunRecord) -> RunRecord:
-    """What the verdict takes of a run: thousands of them are kept at once."""
-    arms = tuple(arm.model_copy(update=HEAVY_OF_ARM) for arm in record.arms)
-    return record.model_copy(update={**HEAVY_OF_RUN, "arms": arms})
-
-
-def _name(folder: Path, other: Path) -> str:
-    """The folder's own name, or its path where both have the same."""
-    return printable(str(folder) if folder.resolve().name == other.resolve().name else folder.resolve().name)
-
-
-def _summary(rows: Sequence[RegressionRow]) -> str:
-    """Each verdict with its arms' ratios, and the least and the largest where they are many."""
-    counts = Counter(_verdict(row) for row in rows)
-    return "; ".join(f"{word}: {_of(word, rows, counts[word])}" for word in ORDER if counts[word])
-
-
-def _of(word: str, rows: Sequence[RegressionRow], count: int) -> str:
-    chosen = sorted((row for row in rows if _verdict(row) == word), key=lambda row: _ratio(row) or 0.0)
-    if count <= 2:
-        return ", ".join(f"{_arm(row)} {_told(row)}" for row in chosen)
-    return f"in {count} rows, {_told(chosen[0])} to {_told(chosen[-1])}"
-
-
-def _verdict(row: RegressionRow) -> str:
-    """The word of the row; too few processes are no ambiguity but no verdict yet."""
-    if row.verdict == "INVALID":
-        return "not comparable"
-    few = min(row.base_processes, row.new_processes) < LEAST_PROCESSES
-    return FEW if few else row.verdict
-
-
-def _ratio(row: RegressionRow) -> float | None:
-    return row.new_rate / row.base_rate if row.new_rate and row.base_rate else None
-
-
-def _told(row: RegressionRow) -> str:
-    if row.ratio is None:
-        return format_value(_ratio(row), "times")
-    return format_interval(row.ratio.value, row.ratio.low, row.ratio.high, "times")
-
-
-def _arm(row: RegressionRow) -> str:
-    return "all arms" if row.arm is None else arm_names(row.example.arms)[row.arm]
-
-
-def _cells(row: RegressionRow) -> tuple[str, ...]:
-    verdict = _verdict(row)
-    return (
-        run_name(row.example),
-        prompt_tokens(row.example),
-        new_tokens(row.example),
-        batch_size(row.example),
-        _arm(row),
-        *(format_value(rate, "tokens/s") for rate in (row.base_rate, row.new_rate)),
-        _told(row),
-        UNKNOWN if row.arm is None else f"{row.base_processes}, {row.new_processes}",
-        f"{verdict}: {row.reason}" if row.reason else verdict,
-    )

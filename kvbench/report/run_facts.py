@@ -12,6 +12,7 @@ from kvbench.capabilities import ENGINES
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import RunRecord
 from kvbench.report.names import format_estimate
+from kvbench.report.sentences import say
 from kvbench.text import UNKNOWN, format_value, printable
 
 # What the model returned, as rows of text: equal layers of a cache are told once.
@@ -148,4 +149,4 @@ def preparations(record: RunRecord) -> Iterator[str]:
         if arm.cold.compile_s:
             word = ENGINES[arm.engine].preparation if arm.engine in ENGINES else "preparing"
             took = format_value(arm.cold.compile_s, "s")
-            yield f"{name}: {word} took {took}, once for each shape, within the first visit."
+            yield say("first.preparation", name=name, word=word, seconds=took)

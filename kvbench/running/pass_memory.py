@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 import psutil
@@ -26,6 +26,7 @@ from kvbench.records.evidence import Reconciliation
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
 from kvbench.records.untimed import Memory, MemoryPoint, Proof, UntimedPass
+from kvbench.running.preconditions import end_ids
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.visits import promise_of, proof_of
 
@@ -66,7 +67,17 @@ def pass_of(session: TorchSession, arm: int) -> UntimedPass:
         memory=_memory(session, held),
         memory_by_step=held.by_step,
         proof=together(proofs),
+        text_ends=_text_ends(session, tokens),
     )
+
+
+def _text_ends(session: TorchSession, tokens: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Characters of each text before its first end token, of the whole text where it has none."""
+    loaded = session.model.loaded
+    if isinstance(loaded.tokenizer, NoTokenizer):
+        return ()
+    ends = set(end_ids(loaded))
+    return tuple(len(session.model.text(list(takewhile(lambda each: each not in ends, ids)))) for ids in tokens)
 
 
 def _begin(session: TorchSession, arm: int) -> None:

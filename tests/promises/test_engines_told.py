@@ -95,8 +95,9 @@ class TestPreparing:
         assert [0.001, 0.001] == pytest.approx([arm.itl_s.value for arm in record.arms])
         assert "eager execution compiles nothing and captures nothing" == record.null_reasons["/arms/0/cold/compile_s"]
         assert record.null_reasons["/arms/1/cold/probes"].startswith("the engine compiles or captures every shape")
-        assert "cached (static, compiled): compiling took 12.5 s, once for each shape, within the first visit." in flat(
-            measured.printed
+        assert (
+            "cached (static, compiled): compiling took 12.5 s, once for each shape, during the first generation."
+            in flat(measured.printed)
         )
 
     def test_is_told_by_the_diagnosis_and_not_taken_for_a_plan_of_cudnn(self, measured: Measured) -> None:

@@ -15,6 +15,7 @@ from kvbench.report.charts.figures import (
     WARNING,
     Chart,
     Look,
+    Numbers,
     Trace,
     band,
     bars,
@@ -29,13 +30,13 @@ from kvbench.report.charts.figures import (
     note,
     rows_height,
     rule,
-    said_of,
 )
 from kvbench.report.charts.series import BlockSeries, evenly
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import null_reason
+from kvbench.report.sentences import counted, joined, listed, percent, say
 from kvbench.report.verdicts import pairs
-from kvbench.text import format_value
+from kvbench.text import UNKNOWN, format_value
 
 # Charts of one run's speed: tokens a second by arm, and the speed-up with the blocks behind it.
 
@@ -52,13 +53,13 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     rates = [arm.decode_tokens_per_s for arm in record.arms]
     if not any(rate.value for rate in rates):
         reason = null_reason(record, metric.pointer(0)) if rates else "nothing was measured"
-        return Chart("speed", title, f"No rates: {reason}.")
+        return Chart("speed", title, say("chart.no-rates", reason=reason))
     names = arm_names(record.arms)
     figures = [metric.show(arm) for arm in record.arms]
     return Chart(
         "speed",
         title,
-        f"Longer is faster: {said_of(names, figures)}. Median over blocks, whiskers are its interval.",
+        say("chart.speed"),
         figure(
             [
                 bars(
@@ -75,6 +76,8 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
+        numbers=Numbers(("arm", "decode speed"), tuple(zip(names, figures, strict=True))),
+        switched="xaxis",
     )
 
 
@@ -92,9 +95,9 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
         if pair.not_a_result is None and comparison.speedup.value is not None
     ]
     left_out = [pair for pair in pairs(record) if pair.not_a_result is not None]
-    why = " ".join(f"{pair.candidate} is not a result: {pair.not_a_result}." for pair in left_out)
+    why = joined(*(say("chart.not-a-result", candidate=each.candidate, reason=each.not_a_result) for each in left_out))
     if not known:
-        return Chart(key, title, why or "No ratio is known.")
+        return Chart(key, title, why or say("chart.no-ratio"))
     traces: list[Trace] = []
     drawn = [1 - RELEVANT_WITHIN_A_RUN, 1 + RELEVANT_WITHIN_A_RUN]
     for row, (comparison, pair) in enumerate(known):
@@ -139,17 +142,14 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
     return Chart(
         key,
         title,
-        " ".join(
-            filter(
-                None,
-                (
-                    "; ".join(f"{pair.sentence}: {pair.verdict}, end to end {pair.end_to_end}" for _, pair in known)
-                    + ".",
-                    f"Faint dots: {_blocks(known[0][0].speedup.n_blocks)} one by one; hollow: with the prefill; grey:"
-                    f" the band of ±{RELEVANT_WITHIN_A_RUN:.0%} in which a difference counts as none.",
-                    why,
-                ),
-            )
+        joined(
+            say(
+                "chart.speedup",
+                baseline=known[0][1].baseline,
+                blocks=counted("blocks", known[0][0].speedup.n_blocks),
+                band=percent(RELEVANT_WITHIN_A_RUN),
+            ),
+            why,
         ),
         figure(
             traces,
@@ -162,11 +162,11 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
+        numbers=Numbers(
+            ("arm", "speed-up", "interval", "verdict", "end to end"),
+            tuple((pair.candidate, pair.speedup, pair.interval, pair.verdict, pair.end_to_end) for _, pair in known),
+        ),
     )
-
-
-def _blocks(count: int) -> str:
-    return f"the {count} blocks" if count > 1 else "the block"
 
 
 # The chart of whether two arms compute the same: the difference of their logits at every step of one token path.
@@ -224,8 +224,7 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     return Chart(
         "agreement",
         "Difference of the logits by step",
-        " ".join(_said(comparison, steps, names) for comparison, steps in known)
-        + " Relative to the largest logit, on one token path; step 0 is the prefill's token.",
+        say("chart.agreement", baseline=listed(sorted({names[each.baseline_arm] for each, _ in known}))),
         figure(
             traces,
             xaxis={"title": {"text": "step (index of the new token)"}, "rangemode": "tozero"},
@@ -239,7 +238,14 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
             showlegend=True,
             **marks,
         ),
+        numbers=Numbers(AGREEMENT_HEAD, tuple(_row(comparison, steps, names) for comparison, steps in known)),
     )
+
+
+AGREEMENT_HEAD = (
+    *("arm", "output", "largest difference", "at step", "exactly 0 at", "rounding alone", "allowed"),
+    *("another likeliest token at", "texts differ from"),
+)
 
 
 def _measured(agreement: Agreement) -> list[AgreementStep]:
@@ -307,26 +313,18 @@ def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     return {"shapes": shapes, "annotations": notes}
 
 
-def _said(comparison: Comparison, steps: Sequence[AgreementStep], names: Sequence[str]) -> str:
+def _row(comparison: Comparison, steps: Sequence[AgreementStep], names: Sequence[str]) -> tuple[str, ...]:
     found = comparison.agreement
-    word = found.verdict or found.differs_by or "no verdict"
-    pair = f"{names[comparison.candidate_arm]} against {names[comparison.baseline_arm]}: {word}"
     worst = max(steps, key=lambda step: step.max_rel_logit_diff or 0.0)
-    if not worst.max_rel_logit_diff:
-        said = f"{pair}, every logit equal to the bit at all {len(steps)} steps"
-    else:
-        said = f"{pair}, at most {worst.max_rel_logit_diff:.2g} (step {worst.step} of {len(steps)})"
-        zeros = sum(not step.max_rel_logit_diff for step in steps)
-        said += f", exactly 0 at {zeros}" if zeros else ""
-    if found.noise_rel is not None:
-        said += f"; rounding alone {found.noise_rel:.2g}"
-    if found.allowed_rel is not None:
-        said += f", allowed {found.allowed_rel:.2g}"
+    zeros = sum(not step.max_rel_logit_diff for step in steps)
     flips = sum(bool(step.flips) for step in steps)
-    if flips:
-        said += f"; another likeliest token at {flips} {'step' if flips == 1 else 'steps'}"
-    else:
-        said += "; the likeliest token is always the same"
-    if found.first_divergence is not None:
-        said += f"; free runs part at new token {found.first_divergence}"
-    return f"{said}."
+    return (
+        names[comparison.candidate_arm],
+        say(f"output.{found.verdict or found.differs_by or UNKNOWN}"),
+        f"{worst.max_rel_logit_diff or 0:.2g}",
+        str(worst.step),
+        f"{zeros} of {len(steps)} steps",
+        *(UNKNOWN if limit is None else f"{limit:.2g}" for limit in (found.noise_rel, found.allowed_rel)),
+        f"{flips} steps",
+        UNKNOWN if found.first_divergence is None else f"new token {found.first_divergence}",
+    )

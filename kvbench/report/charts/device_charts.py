@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvbench.report.charts.figures import NEUTRAL, WARNING, Chart, Trace, figure, note, scaled, stacked
+from kvbench.report.charts.figures import NEUTRAL, WARNING, Chart, Numbers, Trace, figure, note, scaled, stacked
 from kvbench.report.charts.series import BlockSeries, DevicePoint, evenly
+from kvbench.report.sentences import joined, say
 from kvbench.text import printable
 
 PANEL_HEIGHT_PX = 132
@@ -57,7 +58,7 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
     return Chart(
         "device",
         "The device over the blocks",
-        f"{_said(panels)} {_held_down(blocks)} Read before and after every block.",
+        joined(_held_down(blocks), say("chart.device")),
         figure(
             traces,
             xaxis={
@@ -72,6 +73,7 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
             **layout,
         ),
         height_px=64 + PANEL_HEIGHT_PX * len(panels),
+        numbers=Numbers(("sensor", "least", "most"), tuple(map(_ends, panels))),
     )
 
 
@@ -81,13 +83,10 @@ def _range(known: Sequence[tuple[DevicePoint, float]]) -> list[float]:
     return [max(0.0, min(values) - room), max(values) + room]
 
 
-def _said(panels: Sequence[Panel]) -> str:
-    parts = []
-    for sensor, unit, known in panels:
-        low, high = scaled([min(value for _, value in known), max(value for _, value in known)], 1)
-        parts.append(f"{sensor} {low:,.4g} {unit}" if low == high else f"{sensor} {low:,.4g} to {high:,.4g} {unit}")
-    said = "; ".join(parts)
-    return f"{said[0].upper()}{said[1:]}."
+def _ends(panel: Panel) -> tuple[str, str, str]:
+    sensor, unit, known = panel
+    low, high = scaled([min(value for _, value in known), max(value for _, value in known)], 1)
+    return sensor, f"{low:,.4g} {unit}", f"{high:,.4g} {unit}"
 
 
 def _held_down(blocks: BlockSeries) -> str:

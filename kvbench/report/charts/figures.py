@@ -1,4 +1,4 @@
-"""A chart as the page takes it: a figure for plotly.js as plain data, and one sentence that says what it shows.
+"""A chart as the page takes it: a figure for plotly.js as plain data, what it shows in words, and its numbers as rows.
 
 Plain, because a page over thousands of runs has no time for plotly's own objects: the tests have plotly check them.
 Text and grid colours are left to the page, which sets them for its light and its dark theme.
@@ -164,14 +164,27 @@ Triple = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What a chart shows as rows of text, the first cell naming its row."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A figure for plotly.js, or None with the reason in `caption`."""
+    """A figure for plotly.js, or None with the reason in `caption`, which says how to read it.
+
+    `switched` is the axis ("xaxis", "yaxis") whose scale a reader may switch between linear and logarithmic.
+    """
 
     key: str
     title: str
     caption: str
     figure: dict[str, Any] | None = None
     height_px: int = CHART_HEIGHT_PX
+    numbers: Numbers | None = None
+    switched: str = ""
 
 
 def figure(traces: Sequence[Trace], **layout: Any) -> dict[str, Any]:

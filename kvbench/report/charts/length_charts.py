@@ -12,9 +12,11 @@ from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import Axis, BreakEven, FrontierEdge, Growth, Law
 from kvbench.report.charts.figures import (
     AXES_HEIGHT_PX,
+    CHART_HEIGHT_PX,
     ROW_HEIGHT_PX,
     Chart,
     Look,
+    Numbers,
     Trace,
     band,
     count_ticks,
@@ -30,10 +32,14 @@ from kvbench.report.charts.figures import (
     scaled,
     stacked,
 )
+from kvbench.report.charts.ratio_panel import HEIGHT_PX as RATIO_PX
+from kvbench.report.charts.ratio_panel import Ratio, ratio_of, ratio_panel
 from kvbench.report.charts.series import evenly
 from kvbench.report.lengths import by_law, law_s, law_text
 from kvbench.report.names import axis_scale, format_estimate
-from kvbench.text import format_value, printable
+from kvbench.report.sentences import joined, say
+from kvbench.report.verdicts import is_result
+from kvbench.text import UNKNOWN, format_value, printable
 
 # The chart of what fits: the largest context and batch of every arm, predicted and found.
 
@@ -52,14 +58,15 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
         return None
     key, title = "frontier", "What fits"
     names, edges = arm_names(record.arms), record.frontier.edges
-    said = " ".join(_edge_said(edge, names) for edge in edges)
     panels = [
         (axis, mine)
         for axis in WORDS
         if (mine := [edge for edge in edges if edge.axis == axis and (edge.found or edge.predicted)])
     ]
+    rows = tuple(_edge_row(edge, names) for edge in edges)
+    numbers = Numbers(("arm", "along", "at", "found", "predicted", "error", "remark"), rows)
     if not panels:
-        return Chart(key, title, said)
+        return Chart(key, title, joined(*(f"{row[0]}: {row[-1]}." for row in rows)), numbers=numbers)
     traces: list[Trace] = []
     layout: dict[str, Any] = {"annotations": []}
     most = max(len(mine) for _, mine in panels)
@@ -95,9 +102,10 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     return Chart(
         key,
         title,
-        f"{said} Filled: found by trying; hollow: predicted; cross: the smallest size tried that did not fit.",
+        say("chart.frontier"),
         figure(traces, showlegend=False, margin={"l": 12, "r": 16, "t": 12, "b": 52}, **layout),
         height_px=AXES_HEIGHT_PX * len(panels) + ROW_HEIGHT_PX * most * len(panels),
+        numbers=numbers,
     )
 
 
@@ -136,15 +144,16 @@ def _axis(edges: list[FrontierEdge]) -> dict[str, Any]:
     return log_axis(min(sizes) / EDGE, max(sizes) * EDGE)
 
 
-def _edge_said(edge: FrontierEdge, names: tuple[str, ...]) -> str:
-    other = f"{edge.fixed:,} tokens of context" if edge.axis == "batch" else f"a batch of {edge.fixed:,}"
-    if edge.found is None:
-        return f"{names[edge.arm]}, {edge.axis}: {printable(edge.detail)}."
-    said = f"{names[edge.arm]} fits {edge.found:,} {WORDS[edge.axis][1]} at {other}"
-    if edge.predicted is not None:
-        error = "" if edge.error is None else f", {'+' if edge.error > 0 else ''}{format_value(edge.error, 'ratio')}"
-        said += f" (predicted {edge.predicted:,}{error})"
-    return f"{said}."
+def _edge_row(edge: FrontierEdge, names: tuple[str, ...]) -> tuple[str, ...]:
+    sizes = (UNKNOWN if size is None else f"{size:,}" for size in (edge.found, edge.predicted))
+    return (
+        names[edge.arm],
+        edge.axis,
+        f"{edge.fixed:,} tokens of context" if edge.axis == "batch" else f"batch {edge.fixed:,}",
+        *sizes,
+        UNKNOWN if edge.error is None else f"{'+' if edge.error > 0 else ''}{format_value(edge.error, 'ratio')}",
+        printable(edge.detail) if edge.found is None else "",
+    )
 
 
 # Charts of a run over several lengths: the laws by which a step grows, where they cross, and what they add up to.
@@ -153,7 +162,6 @@ def _edge_said(edge: FrontierEdge, names: tuple[str, ...]) -> str:
 LINE_POINTS = 80
 MOST_DECODE_POINTS = 200
 HEADROOM = 1.15
-LAW_NOTE = "Lines: the fitted laws, over the range measured; markers: median over blocks with its interval."
 
 
 def total_s(law: Law, prompt_tokens: int, new_tokens: int) -> float:
@@ -165,39 +173,64 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
     """ITL at every length with its interval, the fitted laws, and a real decode's steps on top."""
     names = arm_names(record.arms)
     values = [value for point in growth.points for value in figures_of(point.itl_s) if value is not None]
-    title = "Decode step latency against context length, with its law"
+    title = "Decode step latency against context length"
     if not values:
-        return Chart("latency", title, "No latency at any length: the run ended before its second block.")
+        return Chart("latency", title, say("chart.no-law"))
     seconds = [each for decode in growth.decodes for each in (*decode.first_step_s, *decode.second_step_s)]
     ceiling_s = HEADROOM * max(max(values), *np.quantile(seconds, [0.95]) if seconds else (0.0,))
     scale, unit = axis_scale([ceiling_s], "s")
     traces: list[Trace] = []
     for arm, name in enumerate(names):
         traces += _of_arm(growth, arm, label(name, names), looks[name], scale, unit)
+    ratios = _ratios(record, growth, looks)
+    below, layout = ratio_panel(ratios, {"title": {"text": f"decode step ({unit})"}, "range": [0, ceiling_s / scale]})
+    marks = break_even_marks(growth.break_evens, growth.shortest, growth.longest)
     return Chart(
         "latency",
         title,
-        " ".join(
-            [
-                *(_law_said(law, names[law.arm], growth) for law in growth.laws),
-                *(f"{names[each.candidate_arm]}: {printable(each.detail)}." for each in growth.break_evens),
-                LAW_NOTE,
-                *(
-                    ["Small: a real decode's steps, hollow the first time, filled the second."]
-                    if growth.decodes
-                    else []
-                ),
-            ]
+        joined(
+            *(f"{names[each.candidate_arm]}: {printable(each.detail)}." for each in growth.break_evens),
+            say("chart.law"),
+            say("chart.law.decodes") if growth.decodes else "",
+            say("chart.ratio", baseline=names[record.comparisons[0].baseline_arm]) if ratios else "",
         ),
         figure(
-            traces,
-            xaxis={"title": {"text": "context length (tokens)"}, "rangemode": "tozero"},
-            yaxis={"title": {"text": f"decode step ({unit})"}, "range": [0, ceiling_s / scale]},
+            [*traces, *below],
+            xaxis={
+                "title": {"text": "context length (tokens)"},
+                "rangemode": "tozero",
+                **({"anchor": "y2"} if ratios else {}),
+            },
             showlegend=True,
-            **break_even_marks(growth.break_evens, growth.shortest, growth.longest),
+            **{**marks, **layout, "shapes": [*marks["shapes"], *layout.get("shapes", [])]},
         ),
-        height_px=380,
+        height_px=CHART_HEIGHT_PX + RATIO_PX * bool(ratios),
+        numbers=Numbers(
+            ("arm", "law", f"{growth.shortest:,.0f} to {growth.longest:,.0f} tokens", "growth"),
+            tuple(
+                (names[law.arm], law_text(law), format_estimate(law.growth, "times"), law.order) for law in growth.laws
+            ),
+        ),
+        switched="yaxis",
     )
+
+
+def _ratios(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> list[Ratio]:
+    """By the laws, over the range measured."""
+    names = arm_names(record.arms)
+    lengths = [float(each) for each in np.linspace(growth.shortest, growth.longest, LINE_POINTS)]
+    seconds = {law.arm: {length: law_s(law, length) for length in lengths} for law in growth.laws}
+    found = [
+        ratio_of(
+            label(names[each.candidate_arm], names),
+            looks[names[each.candidate_arm]],
+            seconds[each.baseline_arm],
+            seconds[each.candidate_arm],
+        )
+        for each in record.comparisons
+        if is_result(record, each) and {each.baseline_arm, each.candidate_arm} <= seconds.keys()
+    ]
+    return [each for each in found if each is not None]
 
 
 def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look]) -> Chart | None:
@@ -243,11 +276,6 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
                     )
                 )
     most = max(total.new_tokens for total in growth.totals)
-    ends = "; ".join(
-        f"{names[total.arm]} {format_estimate(total.seconds, 's')}"
-        for total in growth.totals
-        if total.new_tokens == most
-    )
     beyond = any(total.beyond_range for total in growth.totals)
     overtaken = {
         each.candidate_arm: _overtakes(growth, each.baseline_arm, each.candidate_arm, prompt, most)
@@ -256,9 +284,11 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
     return Chart(
         "cumulative",
         "Time that so many new tokens take",
-        f"After a prompt of {prompt:,} tokens, {most:,} new tokens take by the laws: {ends}."
-        f"{_overtaking(overtaken, names, most)} The steps after the first token, whiskers are the interval"
-        + ("; hollow: asks the law about longer contexts than were measured." if beyond else "."),
+        joined(
+            say("chart.cumulative.law", prompt=f"{prompt:,}"),
+            _overtaking(overtaken, names, most),
+            say("chart.cumulative.beyond") if beyond else "",
+        ),
         figure(
             traces,
             xaxis={
@@ -272,6 +302,15 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
             },
             showlegend=True,
         ),
+        numbers=Numbers(
+            ("arm", f"{most:,} new tokens"),
+            tuple(
+                (names[total.arm], format_estimate(total.seconds, "s"))
+                for total in growth.totals
+                if total.new_tokens == most
+            ),
+        ),
+        switched="yaxis",
     )
 
 
@@ -296,13 +335,14 @@ def _overtakes(growth: Growth, baseline: int, candidate: int, prompt_tokens: int
 def _overtaking(overtaken: Mapping[int, int | None], names: Sequence[str], most: int) -> str:
     said = []
     for arm, count in overtaken.items():
+        pair = {"candidate": names[arm], "baseline": names[0]}
         if count is None:
-            said.append(f" {names[arm]} has not taken less time than {names[0]} by new token {most:,}.")
+            said.append(say("chart.overtakes.never", count=f"{most:,}", **pair))
         elif count == 2:
-            said.append(f" {names[arm]} has taken less time than {names[0]} from the first step on.")
+            said.append(say("chart.overtakes.always", **pair))
         else:
-            said.append(f" {names[arm]} has taken less time than {names[0]} from new token {count:,} on.")
-    return "".join(said)
+            said.append(say("chart.overtakes.from", count=f"{count:,}", **pair))
+    return joined(*said)
 
 
 def break_even_marks(found: Sequence[BreakEven], shortest: float, longest: float) -> dict[str, Any]:
@@ -373,11 +413,3 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
         )
     )
     return traces
-
-
-def _law_said(law: Law, name: str, growth: Growth) -> str:
-    """How one arm grows: from the shortest to the longest length, and the law's own figures."""
-    grown = format_estimate(law.growth, "times")
-    return (
-        f"{name}: {law_text(law)}; {grown} from {growth.shortest:,.0f} to {growth.longest:,.0f} tokens ({law.order})."
-    )

@@ -13,6 +13,7 @@ from kvbench.report.charts.figures import (
     NEUTRAL,
     Chart,
     Look,
+    Numbers,
     Trace,
     bars,
     dots,
@@ -24,11 +25,11 @@ from kvbench.report.charts.figures import (
     named_rows,
     note,
     rows_height,
-    said_of,
     scaled,
 )
 from kvbench.report.names import axis_scale, format_estimate, null_reason
-from kvbench.text import format_value
+from kvbench.report.sentences import joined, say
+from kvbench.text import UNKNOWN, format_value
 
 ROOM = 4.0  # by this factor the roofs reach beyond what is drawn under them
 ROOFLINE_HEIGHT_PX = 380
@@ -40,7 +41,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     known = [arm.itl_s.value for arm in record.arms if arm.itl_s.value is not None]
     if not known:
         reason = null_reason(record, "/arms/0/itl_s") if record.arms else "nothing was measured"
-        return Chart(key, title, f"No latency: {reason}.")
+        return Chart(key, title, say("chart.no-latency", reason=reason))
     names = arm_names(record.arms)
     reach = [*known, *(first_s for arm in record.arms if (first_s := _drawn_first_visit(arm)) is not None)]
     scale, unit = axis_scale(reach, "s")
@@ -84,7 +85,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     hollow=True,
                     x=scaled([first_s], scale),
                     y=[row],
-                    hovertemplate=f"first visit: %{{x:.4g}} {unit}",
+                    hovertemplate=f"first generation: %{{x:.4g}} {unit}",
                 )
             )
         if arm.limit.floor_s is not None:
@@ -95,14 +96,14 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     "x": scaled([arm.limit.floor_s], scale),
                     "y": [row],
                     "marker": {"symbol": "line-ns-open", "size": 22, "color": NEUTRAL, "line": {"width": 3}},
-                    "hovertemplate": f"floor: %{{x:.4g}} {unit}",
+                    "hovertemplate": f"hardware limit: %{{x:.4g}} {unit}",
                 }
             )
     figures = [said.get(row, "") for row in range(len(names))]
     return Chart(
         key,
         title,
-        f"{said_of(names, said)}.{_legend(record)}",
+        _legend(record),
         figure(
             [trace | {"showlegend": False} for trace in traces],
             xaxis={"title": {"text": f"decode step ({unit})"}, "rangemode": "tozero"},
@@ -110,10 +111,22 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
+        numbers=Numbers(
+            ("arm", "decode step", "hardware limit", "first generation"),
+            tuple(
+                (
+                    name,
+                    said.get(row, UNKNOWN),
+                    format_value(arm.limit.floor_s, "s"),
+                    format_value(_drawn_first_visit(arm), "s"),
+                )
+                for row, (name, arm) in enumerate(zip(names, record.arms, strict=True))
+            ),
+        ),
     )
 
 
-_WAITING = {True: "the device waits for the host", False: "submitting operations"}
+_WAITING = {True: "the device waits for the host", False: "dispatching operations"}
 
 
 def _on_device(arm: ArmRecord) -> bool:
@@ -124,7 +137,7 @@ def _split(arm: ArmRecord, itl_s: float, waiting_s: float | None) -> str:
     if waiting_s is None:
         return ""
     share = format_value(waiting_s / itl_s, "ratio")
-    return f", {share} {'waiting for the host' if _on_device(arm) else 'submitting operations'}"
+    return f", {share} {'waiting for the host' if _on_device(arm) else 'dispatching operations'}"
 
 
 def _drawn_first_visit(arm: ArmRecord) -> float | None:
@@ -133,18 +146,18 @@ def _drawn_first_visit(arm: ArmRecord) -> float | None:
 
 
 def _legend(record: RunRecord) -> str:
-    parts = [" Mean step, median over blocks, whiskers are its interval."]
+    parts = [say("chart.step-time")]
     limits = [arm.limit for arm in record.arms]
     if any(limit.launch_s is not None for limit in limits):
         on_device = any(map(_on_device, record.arms))
-        parts.append(f"Hatched: {_WAITING[on_device]}{'' if on_device else ', about'}.")
+        parts.append(say("chart.step-time.device" if on_device else "chart.step-time.host"))
     if any(_drawn_first_visit(arm) is not None for arm in record.arms):
-        parts.append("Hollow: the first visit.")
+        parts.append(say("chart.hollow-first"))
     if any(arm.repeats for arm in record.arms):
-        parts.append("First visits that compile or capture are not drawn.")
+        parts.append(say("chart.step-time.compiled"))
     if any(limit.floor_s is not None for limit in limits):
-        parts.append("Upright line: the floor, what the machine's measured ceilings allow.")
-    return " ".join(parts)
+        parts.append(say("chart.step-time.floor"))
+    return joined(*parts)
 
 
 @dataclass(frozen=True)
@@ -172,16 +185,16 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     """Every arm's step and prefill under the machine's ceilings; None where no cost of a step is known."""
     if all(arm.limit.flops is None for arm in record.arms):
         return None
-    key, title = "roofline", "How far from what the machine can do"
+    key, title = "roofline", "How close to the hardware limit"
     ceilings = record.ceilings
     dtype = str((record.model or {}).get("dtype"))
     peak = ceilings.flops_per_s(dtype) if ceilings else None
     if ceilings is None or peak is None:
-        return Chart(key, title, f"No roof to measure against: {null_reason(record, '/arms/0/limit/floor_s')}.")
+        return Chart(key, title, say("chart.no-roof", reason=null_reason(record, "/arms/0/limit/floor_s")))
     names = arm_names(record.arms)
     works = [work for row, arm in enumerate(record.arms) for work in _works(row, arm, ceilings, peak)]
     if not works:
-        return Chart(key, title, "No step was measured.")
+        return Chart(key, title, say("chart.no-step"))
     slopes = sorted({work.bytes_per_s for work in works})
     low = min(min(work.intensity for work in works), min(peak / slope for slope in slopes)) / ROOM
     high = max(max(work.intensity for work in works), max(peak / slope for slope in slopes)) * ROOM
@@ -227,8 +240,7 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     return Chart(
         key,
         title,
-        "; ".join(_distance(work, names, scale, unit) for work in works)
-        + ". Dotted down from the roof: what is left. Hollow: the prefill.",
+        say("chart.roofline"),
         figure(
             traces,
             xaxis={"title": {"text": "FLOP per byte read (logarithmic)"}, **log_axis(low, high)},
@@ -255,6 +267,10 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
             ],
         ),
         height_px=ROOFLINE_HEIGHT_PX,
+        numbers=Numbers(
+            ("arm", "pass", "FLOP per byte", "reached", "of the limit"),
+            tuple(_distance(work, names, scale, unit) for work in works),
+        ),
     )
 
 
@@ -281,8 +297,11 @@ def _flops_scale(peak: float) -> tuple[float, str]:
     return (1e12, "TFLOP/s") if peak >= 1e12 else (1e9, "GFLOP/s")
 
 
-def _distance(work: _Work, names: tuple[str, ...], scale: float, unit: str) -> str:
+def _distance(work: _Work, names: tuple[str, ...], scale: float, unit: str) -> tuple[str, ...]:
     return (
-        f"{names[work.arm]}: a {work.kind} does {plain(work.intensity)} FLOP per byte and reaches"
-        f" {plain(work.rate / scale)} {unit}, {format_value(work.rate / work.roof, 'ratio')} of the roof above it"
+        names[work.arm],
+        work.kind,
+        plain(work.intensity),
+        f"{plain(work.rate / scale)} {unit}",
+        format_value(work.rate / work.roof, "ratio"),
     )

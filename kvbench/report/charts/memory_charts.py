@@ -13,6 +13,7 @@ from kvbench.report.charts.figures import (
     PARTS,
     Chart,
     Look,
+    Numbers,
     Trace,
     bars,
     figure,
@@ -22,10 +23,10 @@ from kvbench.report.charts.figures import (
     note,
     rows_height,
     rule,
-    said_of,
     scaled,
 )
 from kvbench.report.names import axis_scale
+from kvbench.report.sentences import say
 from kvbench.text import format_value, printable
 
 LONG_PHASE = 0.2  # share of the run from which a phase has room for its name in the chart
@@ -37,8 +38,8 @@ VISIBLE = 0.005  # of the whole: what a bar can show
 def memory_parts(memory: Memory) -> dict[str, int] | None:
     """What an arm's memory is made of, in bytes: of the device where it was reconciled, else of the process.
 
-    The parts add up to `device_used_bytes` of the reconciliation, or to `process_rss_bytes`; None where neither is
-    known. `unexplained` may be negative.
+    The parts add up to `device_used_bytes` of the reconciliation; of a process they are its weights and its cache. None
+    where neither is known. `unexplained` may be negative.
     """
     found = memory.reconciliation
     if found is not None:
@@ -56,8 +57,8 @@ def memory_parts(memory: Memory) -> dict[str, int] | None:
     # On a device of its own memory, weights and cache are no part of what the process has on the host.
     if rss is None or weights is None or cache is None or memory.device_used_bytes is not None:
         return None
-    rest = rss - weights - cache
-    return None if rest < 0 else {"weights": weights, "KV cache": cache, "rest of the process": rest}
+    # What Python and torch take on the host is a hundred times a small model: beside it no cache could be seen.
+    return None if rss < weights + cache else {"weights": weights, "KV cache": cache}
 
 
 def memory_stack(record: RunRecord) -> Chart | None:
@@ -85,17 +86,17 @@ def memory_stack(record: RunRecord) -> Chart | None:
         if any(parts.get(kind, 0) for parts in known.values())
     ]
     figures = [format_value(totals.get(row), "bytes") for row in range(len(names))]
-    said = {row: f"{figures[row]}: {_listed(parts, totals[row])}" for row, parts in known.items()}
+    shown = [kind for kind in kinds if any(_is_told(kind, parts, totals[row]) for row, parts in known.items())]
+    rest = max((record.arms[row].memory.process_rss_bytes or 0) - total for row, total in totals.items())
     whole = (
-        "Device memory in use at the end of the arm's untimed pass."
+        say("chart.memory-stack.device")
         if on_device
-        else "Memory of the process (RSS) after the arm's untimed pass; what lies beside weights and cache is not told"
-        " apart here."
+        else say("chart.memory-stack.host", rest=format_value(rest, "bytes"))
     )
     return Chart(
         "memory-stack",
         "Where the memory is",
-        f"{said_of(names, said)}. {whole}",
+        whole,
         figure(
             traces,
             xaxis={"title": {"text": f"memory ({unit})"}},
@@ -104,17 +105,20 @@ def memory_stack(record: RunRecord) -> Chart | None:
             **_with_legend_below(named_rows(names, figures)),
         ),
         height_px=rows_height(names, figures) + LEGEND_PX,
+        numbers=Numbers(
+            ("arm", "together", *shown),
+            tuple(
+                (names[row], figures[row], *(format_value(parts.get(kind), "bytes") for kind in shown))
+                for row, parts in known.items()
+            ),
+        ),
     )
 
 
-def _listed(parts: Mapping[str, int], total: int) -> str:
+def _is_told(kind: str, parts: Mapping[str, int], total: int) -> bool:
     """The parts that can be seen, and the cache always: it is what the question is about."""
-    shown = [
-        f"{kind} {format_value(size, 'bytes')}"
-        for kind, size in parts.items()
-        if kind == "KV cache" or abs(size) >= VISIBLE * total or (kind == "unexplained" and size)
-    ]
-    return ", ".join(shown)
+    size = parts.get(kind, 0)
+    return kind == "KV cache" or abs(size) >= VISIBLE * total or (kind == "unexplained" and bool(size))
 
 
 def _with_legend_below(layout: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         return Chart(
             "cache",
             title,
-            "The cache's bytes are not known: the run ended before its memory pass, or the cache cannot be walked.",
+            say("chart.no-cache-bytes"),
         )
     scale, unit = axis_scale(list(map(float, values)), "bytes")
     traces = [
@@ -151,15 +155,10 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         for name, points in series.items()
         if points
     ]
-    ends = "; ".join(
-        f"{name} holds {format_value(points[-1][1], 'bytes')} at {points[-1][0]:,} tokens"
-        for name, points in series.items()
-        if points
-    )
     return Chart(
         "cache",
         title,
-        f"{ends}. Walked from the cache's tensors in the untimed pass, all sequences of the largest batch together.",
+        say("chart.cache"),
         figure(
             traces,
             xaxis={"title": {"text": "context length (tokens)"}},
@@ -167,7 +166,20 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
             hovermode="x unified",
             showlegend=True,
         ),
+        numbers=Numbers(
+            ("arm", "first context", "cache", "last context", "cache"),
+            tuple(
+                (name, *(cell for length, size in (points[0], points[-1]) for cell in _held_at(length, size)))
+                for name, points in series.items()
+                if points
+            ),
+        ),
+        switched="yaxis",
     )
+
+
+def _held_at(length: int, size: int) -> tuple[str, str]:
+    return f"{length:,} tokens", format_value(size, "bytes")
 
 
 def memory_over_run(record: RunRecord) -> Chart:
@@ -201,14 +213,10 @@ def memory_over_run(record: RunRecord) -> Chart:
         }
         for name, (values, dash) in known.items()
     ]
-    peaks = "; ".join(
-        f"{name} peaks at {format_value(max(v for v in values if v is not None), 'bytes')}"
-        for name, (values, _) in known.items()
-    )
     return Chart(
         "memory",
         title,
-        f"{peaks}. Read from outside the measured process, all arms one after another.",
+        say("chart.memory-over-run"),
         figure(
             traces,
             xaxis={"title": {"text": "seconds since the run began"}},
@@ -216,6 +224,14 @@ def memory_over_run(record: RunRecord) -> Chart:
             showlegend=True,
             **_phases(record),
         ),
+        numbers=Numbers(
+            ("memory", "peak"),
+            tuple(
+                (name, format_value(max(each for each in values if each is not None), "bytes"))
+                for name, (values, _) in known.items()
+            ),
+        ),
+        switched="yaxis",
     )
 
 

@@ -1,8 +1,8 @@
 """Charts over many runs. Each point names its rows of the overview's table, so that the page's filters apply to it.
 
 A trace's `meta` holds `rows`, one entry per point: a row's number or a list of them. The layout's `meta` says what the
-page may do with them: `runs`, where position n of the vertical axis is run n of these names, and `grouped`, where
-points of one length may be drawn as their median.
+page may do with them: `runs`, where a point belongs to the run of these names that the trace's `meta.run` says, and
+`grouped`, where points of one length may be drawn as their median.
 """
 
 from __future__ import annotations
@@ -30,19 +30,21 @@ from kvbench.report.charts.figures import (
 )
 from kvbench.report.names import format_estimate
 from kvbench.report.overview import Summary
+from kvbench.report.sentences import joined, say
 from kvbench.text import format_value
 
 BAR_HEIGHT_PX = 22
-BARS_SHARE = 0.8  # of a row
+BARS_SHARE = 0.85  # of a row
+GAP_OF_RUNS = 0.6  # rows between the bars of two runs
 MOST_BARS = 40  # runs beside each other, in the order of the table
-MOST_SERIES = 8  # lines told apart by more than their arm; of more, one line per arm holds them all
+MOST_SERIES = 8  # lines told apart by more than their arm; of more, the points of an arm are drawn without lines
 MOST_TICKS = 10
 
 Point = tuple[int, Speedup, int]  # prompt tokens, speed-up, row
 
 
 def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
-    """Decode tokens/s of every arm of every valid run."""
+    """Decode tokens/s of every arm of every valid run, a bar beside the other without room for what is not there."""
     title = "Decode speed by run and mode"
     drawn: dict[str, list[tuple[int, Estimate, list[int]]]] = {}
     row = 0
@@ -54,37 +56,74 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         row += len(run.rows)
     if not drawn:
         return Chart("speed-by-run", title, "No valid run has a rate to show.")
+    arms = sorted(drawn.items(), key=lambda item: list(looks).index(item[0]))
+    slots, middles = _slots([[position for position, _, _ in mine] for _, mine in arms])
     rates = [
         bars(
             looks[name],
-            width=BARS_SHARE / len(drawn),
+            width=BARS_SHARE,
             name=label(name, tuple(drawn)),
-            y=[position for position, _, _ in mine],
+            y=slots[number],
             x=scaled((rate.value or 0.0 for _, rate, _ in mine), 1),
             error_x=_whiskers([rate for _, rate, _ in mine]),
             customdata=[format_estimate(rate, "tokens/s") for _, rate, _ in mine],
             hovertemplate="%{customdata}",
-            meta={"rows": [rows[0] if len(rows) == 1 else rows for _, _, rows in mine]},
+            meta={
+                "rows": [rows[0] if len(rows) == 1 else rows for _, _, rows in mine],
+                "run": [position for position, _, _ in mine],
+            },
         )
-        for name, mine in sorted(drawn.items(), key=lambda item: list(looks).index(item[0]))
+        for number, (name, mine) in enumerate(arms)
     ]
+    shown = list(middles)[:MOST_BARS]
+    last = max(
+        slot
+        for mine, (_, points) in zip(slots, arms, strict=True)
+        for slot, (run, _, _) in zip(mine, points, strict=True)
+        if run in shown
+    )
     valid = sum(run.valid for run in runs)
-    left_out = len(runs) - valid
-    shown = min(valid, MOST_BARS)
     return Chart(
         "speed-by-run",
         title,
-        f"Longer is faster. Median over blocks, whiskers are its interval, {valid:,} valid runs"
-        + (f"; {left_out:,} that are not valid are left out." if left_out else "."),
+        joined(
+            say("overview.chart.speed", valid=f"{valid:,}"),
+            say("overview.chart.left-out", count=f"{len(runs) - valid:,}") if valid < len(runs) else "",
+        ),
         figure(
             rates,
             xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
-            yaxis=_rows(labels[:MOST_BARS]),
+            yaxis={
+                "tickmode": "array",
+                "tickvals": [middles[run] for run in shown],
+                "ticktext": labels_of([labels[run] for run in shown]),
+                "range": [last + 0.7, -0.7],
+                "showgrid": False,
+                "zeroline": False,
+            },
             showlegend=True,
-            meta={"runs": labels_of(labels), "most": MOST_BARS, "row_height": BAR_HEIGHT_PX},
+            meta={"runs": labels_of(labels), "most": MOST_BARS, "row_height": BAR_HEIGHT_PX, "gap": GAP_OF_RUNS},
         ),
-        height_px=AXES_HEIGHT_PX + BAR_HEIGHT_PX * max(shown * (len(rates) + 1), 6),
+        height_px=AXES_HEIGHT_PX + round(BAR_HEIGHT_PX * max(last + 1.4, 5)),
+        switched="xaxis",
     )
+
+
+def _slots(positions: Sequence[Sequence[int]]) -> tuple[list[list[float]], dict[int, float]]:
+    """Where every bar of every arm lies, run after run, and the middle of each run's bars."""
+    bars_of: dict[int, list[tuple[int, int]]] = {}
+    for arm, mine in enumerate(positions):
+        for place, run in enumerate(mine):
+            bars_of.setdefault(run, []).append((arm, place))
+    slots = [[0.0] * len(mine) for mine in positions]
+    middles: dict[int, float] = {}
+    at = 0.0
+    for run in sorted(bars_of):
+        for offset, (arm, place) in enumerate(bars_of[run]):
+            slots[arm][place] = at + offset
+        middles[run] = at + (len(bars_of[run]) - 1) / 2
+        at += len(bars_of[run]) + GAP_OF_RUNS
+    return slots, middles
 
 
 def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Mapping[str, Look]) -> Chart | None:
@@ -108,11 +147,12 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
     return Chart(
         "speedup-by-prompt",
         "Speed-up against prompt length",
-        f"The largest speed-up is {format_value(best.value, 'times')}, at {best_length:,} prompt tokens. Above 1 the"
-        " candidate is faster; whiskers are the interval, runs that are not valid are left out."
-        + (" Runs that differ in more than their prompts share a line." if together else ""),
+        joined(
+            say("overview.chart.speedup", best=format_value(best.value, "times"), length=f"{best_length:,}"),
+            say("overview.chart.unlike") if together else "",
+        ),
         figure(
-            _lines(points, looks),
+            _lines(points, looks, joined_up=not together),
             xaxis={"title": {"text": "prompt tokens (logarithmic)"}, "type": "log", **_ticks(lengths)},
             yaxis={"title": {"text": "speed-up (×)"}, "rangemode": "tozero"},
             showlegend=True,
@@ -122,13 +162,16 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
     )
 
 
-def _lines(points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look]) -> list[Trace]:
+def _lines(
+    points: Mapping[tuple[str, str], Sequence[Point]], looks: Mapping[str, Look], *, joined_up: bool
+) -> list[Trace]:
     drawn: Counter[str] = Counter()  # lines of each candidate so far
     names = {key: " · ".join(filter(None, reversed(key))) for key in points}
     lines = []
     for (name, candidate), mine in points.items():
         shown = label(names[name, candidate], tuple(names.values()))
-        lines.append(_line(shown, mine, _told_apart(looks[candidate], drawn[candidate])))
+        mode = "lines+markers" if joined_up else "markers"
+        lines.append(_line(shown, mine, _told_apart(looks[candidate], drawn[candidate]), mode))
         drawn[candidate] += 1
     return lines
 
@@ -139,30 +182,18 @@ def _told_apart(look: Look, number: int) -> Look:
     return Look(look.colour, DASHES[dash % len(DASHES)], MARKERS[marker % len(MARKERS)])
 
 
-def _line(name: str, drawn: Sequence[Point], look: Look) -> Trace:
+def _line(name: str, drawn: Sequence[Point], look: Look, mode: str) -> Trace:
     ordered = sorted(drawn, key=lambda point: point[0])
     return line(
         look,
         x=[length for length, _, _ in ordered],
         y=scaled((ratio.value or 0.0 for _, ratio, _ in ordered), 1),
         error_y=_whiskers([ratio for _, ratio, _ in ordered]),
-        mode="lines+markers",
+        mode=mode,
         name=name,
         hovertemplate="%{y:.4g}× at %{x:,} tokens",
         meta={"rows": [row for _, _, row in ordered]},
     )
-
-
-def _rows(names: Sequence[str]) -> dict[str, Any]:
-    """A vertical axis with a row per name, the first at the top; row n is at position n."""
-    return {
-        "tickmode": "array",
-        "tickvals": list(range(len(names))),
-        "ticktext": labels_of(names),
-        "range": [len(names) - 0.5, -0.5],
-        "showgrid": False,
-        "zeroline": False,
-    }
 
 
 def _whiskers(figures: Sequence[Estimate | Speedup]) -> dict[str, Any]:

@@ -8,13 +8,30 @@ from itertools import accumulate
 from kvbench.arm import arm_names
 from kvbench.capabilities import INTERRUPTED
 from kvbench.records.run_record import RunRecord
-from kvbench.report.charts.figures import Chart, Look, Trace, dots, figure, label, line, log_axis, scaled
+from kvbench.report.charts.figures import (
+    CHART_HEIGHT_PX,
+    Chart,
+    Look,
+    Numbers,
+    Trace,
+    dots,
+    figure,
+    figures_of,
+    interval,
+    label,
+    line,
+    log_axis,
+    scaled,
+)
+from kvbench.report.charts.ratio_panel import HEIGHT_PX as RATIO_PX
+from kvbench.report.charts.ratio_panel import Ratio, ratio_of, ratio_panel
 from kvbench.report.charts.series import StepSeries, evenly
-from kvbench.report.names import axis_scale
+from kvbench.report.names import axis_scale, format_estimate
+from kvbench.report.sentences import joined, say
+from kvbench.report.verdicts import is_result
 from kvbench.statistics import median
 from kvbench.text import format_value
 
-NO_STEPS = "The single decode steps were not kept (measure.step_lane=false, or the run ended before its first block)."
 HEADROOM = 1.15  # of the axis above the highest line
 EDGE = 1.05  # of a logarithmic axis beyond what is drawn
 MOST_COLD_POINTS = 200
@@ -25,7 +42,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
     """Latency of a decode step against the tokens visible to it, the first visit's steps apart."""
     title = "Decode step latency against context length"
     if not steps:
-        return Chart("latency", title, NO_STEPS)
+        return Chart("latency", title, say("chart.no-steps"))
     names = arm_names(record.arms)
     cold = {series.arm: first_steps(record, series.arm) for series in steps}
     warm_s = max(max(max(series.median_s), _share_below(series, 0.99)) for series in steps)
@@ -67,7 +84,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
                     y=scaled((seconds for _, seconds in points), scale),
                     marker={"size": 6, "line": {"width": 1}},
                     showlegend=False,
-                    hovertemplate="first visit: %{y:.4g} " + unit,
+                    hovertemplate="first generation: %{y:.4g} " + unit,
                     **shared,
                 )
             )
@@ -75,18 +92,86 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
     yaxis = (
         log_axis(least_s / HEADROOM / scale, ceiling_s / scale) if logarithmic else {"range": [0, ceiling_s / scale]}
     )
+    ratios = _ratios(record, steps, looks)
+    below, layout = ratio_panel(
+        ratios, {"title": {"text": f"decode step ({unit}{', logarithmic' if logarithmic else ''})"}, **yaxis}
+    )
     return Chart(
         "latency",
         title,
-        f"{_growth(steps, names)}{_cold(steps, names, cold)} Lines: median over blocks at each context length."
-        f" Dots: single steps{_beyond(steps, ceiling_s)}.",
+        joined(
+            say("chart.latency", beyond=_beyond(steps, ceiling_s)),
+            say("chart.latency.first") if any(cold.values()) else "",
+            say("chart.ratio", baseline=names[record.comparisons[0].baseline_arm]) if ratios else "",
+        ),
+        figure(
+            [*traces, *below],
+            xaxis={"title": {"text": "context length (tokens)"}, **({"anchor": "y2"} if ratios else {})},
+            hovermode="x unified",
+            showlegend=True,
+            **layout,
+        ),
+        height_px=CHART_HEIGHT_PX + RATIO_PX * bool(ratios),
+        numbers=_latencies(steps, names, cold),
+        switched="yaxis",
+    )
+
+
+def _ratios(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> list[Ratio]:
+    """Of every pair that is a result: medians at the context lengths that both have."""
+    names = arm_names(record.arms)
+    medians = {
+        series.arm: dict(zip(map(float, series.context_length), series.median_s, strict=True)) for series in steps
+    }
+    found = [
+        ratio_of(
+            label(names[each.candidate_arm], names),
+            looks[names[each.candidate_arm]],
+            medians[each.baseline_arm],
+            medians[each.candidate_arm],
+        )
+        for each in record.comparisons
+        if is_result(record, each) and {each.baseline_arm, each.candidate_arm} <= medians.keys()
+    ]
+    return [each for each in found if each is not None]
+
+
+def turns(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
+    """Time to the first token after each interruption, arm by arm; None for a run without any."""
+    told = [(name, arm.turns) for name, arm in zip(arm_names(record.arms), record.arms, strict=True) if arm.turns]
+    values = [each for _, mine in told for turn in mine for each in figures_of(turn.ttft_s) if each is not None]
+    if not values:
+        return None
+    scale, unit = axis_scale([max(values)], "s")
+    names = tuple(name for name, _ in told)
+    traces = [
+        line(
+            looks[name],
+            x=[turn.context_length for turn in known],
+            y=scaled((turn.ttft_s.value or 0.0 for turn in known), scale),
+            error_y=interval([figures_of(turn.ttft_s, scale) for turn in known]),
+            mode="lines+markers",
+            name=label(name, names),
+            hovertemplate="%{y:.4g} " + unit,
+        )
+        for name, mine in told
+        if (known := [turn for turn in mine if turn.ttft_s.value is not None])
+    ]
+    return Chart(
+        "turns",
+        "Time to the first token after each interruption",
+        say("chart.turns"),
         figure(
             traces,
             xaxis={"title": {"text": "context length (tokens)"}},
-            yaxis={"title": {"text": f"decode step ({unit}{', logarithmic' if logarithmic else ''})"}, **yaxis},
-            hovermode="x unified",
+            yaxis={"title": {"text": f"first token ({unit})"}, "rangemode": "tozero"},
             showlegend=True,
         ),
+        numbers=Numbers(
+            ("arm", *(f"at {turn.context_length:,} tokens" for turn in told[0][1])),
+            tuple((name, *(format_estimate(turn.ttft_s, "s") for turn in mine)) for name, mine in told),
+        ),
+        switched="yaxis",
     )
 
 
@@ -144,15 +229,15 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
                     **shared,
                 )
             )
-    ends = "; ".join(f"{names[arm]} {format_value(seconds[-1], 's')}" for arm, (_, seconds) in whole.items())
-    cold = "; ".join(f"{names[arm]} {format_value(seconds[-1], 's')}" for arm, (_, seconds) in first.items() if seconds)
     last = next(iter(whole.values()))[0][-1]
     return Chart(
         "cumulative",
         "Time until so many tokens are there",
-        f"{last:,} new tokens take: {ends}. {_crossings(record, whole, names)}"
-        + (f" Hollow: the first visit ({cold})." if cold else "")
-        + " From the prompt on, prefill included; lines add up the medians of the single steps.",
+        joined(
+            say("chart.cumulative"),
+            _crossings(record, whole, names),
+            say("chart.hollow-first") if any(seconds for _, seconds in first.values()) else "",
+        ),
         figure(
             traces,
             xaxis={"title": {"text": "new tokens"}, "rangemode": "tozero"},
@@ -160,6 +245,18 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
             hovermode="x unified",
             showlegend=True,
         ),
+        numbers=Numbers(
+            ("arm", f"{last:,} new tokens", "first generation"),
+            tuple(
+                (
+                    names[arm],
+                    format_value(seconds[-1], "s"),
+                    format_value(first[arm][1][-1] if first[arm][1] else None, "s"),
+                )
+                for arm, (_, seconds) in whole.items()
+            ),
+        ),
+        switched="yaxis",
     )
 
 
@@ -188,21 +285,21 @@ def _crossings(
         ahead = len(tokens)
         while ahead and ours[ahead - 1] < theirs[ahead - 1]:
             ahead -= 1
-        pair = f"{names[comparison.candidate_arm]} has taken less time than {names[comparison.baseline_arm]}"
+        pair = {"candidate": names[comparison.candidate_arm], "baseline": names[comparison.baseline_arm]}
         if ahead == len(tokens):
-            said.append(f"{pair} at no point to the end.")
+            said.append(say("chart.overtakes.never", count=f"{tokens[-1]:,}", **pair))
         elif ahead == 0:
-            said.append(f"{pair} from the first token on.")
+            said.append(say("chart.overtakes.first-token", **pair))
         else:
-            said.append(f"{pair} from new token {tokens[ahead]:,} on.")
-    return " ".join(said)
+            said.append(say("chart.overtakes.from", count=f"{tokens[ahead]:,}", **pair))
+    return joined(*said)
 
 
 def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
     """How the single decode steps spread, as the share of steps that took no longer."""
     title = "Distribution of inter-token latency"
     if not steps:
-        return Chart("distribution", title, NO_STEPS)
+        return Chart("distribution", title, say("chart.no-steps"))
     names = arm_names(record.arms)
     scale, unit = axis_scale([max(_share_below(series, 0.5) for series in steps)], "s")
     traces = [
@@ -215,16 +312,10 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
         )
         for series in steps
     ]
-    medians = "; ".join(
-        f"{names[series.arm]} {format_value(_share_below(series, 0.5), 's')} median,"
-        f" {format_value(_share_below(series, 0.95), 's')} at 95 %"
-        for series in steps
-    )
     return Chart(
         "distribution",
         title,
-        f"Share of the per-token lane's steps that took at most so long: {medians}."
-        " Steep is steady, a foot to the right is a tail.",
+        say("chart.distribution"),
         figure(
             traces,
             xaxis={
@@ -237,6 +328,14 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
             yaxis={"title": {"text": "share of steps (%)"}, "range": [0, 102]},
             showlegend=True,
         ),
+        numbers=Numbers(
+            ("arm", "median", "95 % within"),
+            tuple(
+                (names[series.arm], *(format_value(_share_below(series, share), "s") for share in (0.5, 0.95)))
+                for series in steps
+            ),
+        ),
+        switched="xaxis",
     )
 
 
@@ -248,28 +347,26 @@ def _share_below(series: StepSeries, share: float) -> float:
     return series.quantile_s[round(share * (len(series.quantile_s) - 1))]
 
 
-def _growth(steps: Sequence[StepSeries], names: Sequence[str]) -> str:
-    parts = [
-        f"{names[series.arm]} takes {format_value(series.median_s[0], 's')} at {series.context_length[0]:,} tokens"
-        f" and {format_value(series.median_s[-1], 's')} at {series.context_length[-1]:,}"
-        for series in steps
-    ]
-    return "; ".join(parts) + "."
-
-
-def _cold(steps: Sequence[StepSeries], names: Sequence[str], cold: Mapping[int, Sequence[tuple[int, float]]]) -> str:
-    """How much longer the first visit's steps took, median against median."""
-    said = [
-        f"{names[series.arm]} {format_value(first_s, 's')}"
-        f" ({format_value(first_s / _share_below(series, 0.5), 'times')} the later ones)"
-        for series in steps
-        if cold[series.arm]
-        for first_s in [median([seconds for _, seconds in cold[series.arm]])]
-    ]
-    return f" Hollow: steps of the first visit, median {', '.join(said)}." if said else ""
+def _latencies(
+    steps: Sequence[StepSeries], names: Sequence[str], cold: Mapping[int, Sequence[tuple[int, float]]]
+) -> Numbers:
+    """The medians at both ends, and how long a step of the first generation took, median against median."""
+    rows = []
+    for series in steps:
+        first_s = median([seconds for _, seconds in cold[series.arm]]) if cold[series.arm] else None
+        times = None if first_s is None else first_s / _share_below(series, 0.5)
+        rows.append(
+            (
+                names[series.arm],
+                *(f"{format_value(series.median_s[end], 's')} at {series.context_length[end]:,}" for end in (0, -1)),
+                format_value(first_s, "s"),
+                format_value(times, "times"),
+            )
+        )
+    return Numbers(("arm", "shortest context", "longest context", "first generation", "of a later one"), tuple(rows))
 
 
 def _beyond(steps: Sequence[StepSeries], ceiling_s: float) -> str:
     hidden = sum(seconds > ceiling_s for series in steps for seconds in series.point_s)
     drawn = sum(len(series.point_s) for series in steps)
-    return f" ({hidden} of {drawn} lie above the chart)" if hidden else ""
+    return say("chart.latency.beyond", hidden=hidden, drawn=drawn) if hidden else ""

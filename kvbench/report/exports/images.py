@@ -23,6 +23,7 @@ from kvbench.records.store import (
 )
 from kvbench.report.charts.choice import overview_charts, run_charts
 from kvbench.report.charts.figures import THEMES, Chart, Theme, looks
+from kvbench.report.charts.plotly_js import BUNDLE
 from kvbench.report.charts.series import step_series
 from kvbench.report.exports.formats import escaped
 from kvbench.report.names import run_labels, run_name
@@ -120,7 +121,9 @@ def _pictures(runs: Sequence[StoredRun], tell: Hearer = nobody) -> Iterator[Pict
     labels = run_labels([each.aspects for each in every])
     names = looks(name for each in every for name, _ in each.rates)
     if len(runs) > 1:
-        yield from (Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, names) if chart.figure)
+        yield from (
+            Picture("", f"{len(runs)} runs", chart) for chart in overview_charts(every, labels, names) if chart.figure
+        )
     for number, (run, said) in enumerate(zip(runs, labels, strict=True), start=1):
         steps = step_series(_steps(run, tell), len(run.record.arms))
         heading, place = (said, f"run-{number}/") if len(runs) > 1 else (run_name(run.record), "")
@@ -140,14 +143,12 @@ def _steps(run: StoredRun, tell: Hearer) -> pyarrow.Table | None:
 async def _draw(
     pictures: Sequence[Picture], folder: Path, format: Format, theme: str, told: Callable[[Path], None]
 ) -> None:
-    """In a browser that has plotly.js from the package installed here, and nothing from a network: no MathJax."""
-    import plotly
+    """In a browser that has the package's own plotly.js, and nothing from a network: no MathJax."""
     from kaleido import Kaleido
     from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError
 
-    plotly_js = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     try:
-        async with Kaleido(plotlyjs=plotly_js, mathjax=False) as browser:
+        async with Kaleido(plotlyjs=BUNDLE, mathjax=False) as browser:
             for picture in pictures:
                 figure = themed(picture.chart, THEMES[theme])
                 size = {"width": figure["layout"]["width"], "height": figure["layout"]["height"]}
@@ -177,6 +178,11 @@ def _index(pictures: Sequence[Picture], theme: str, format: Format) -> str:
             lines.append(f"# {escaped(picture.heading)}")
             last = picture.heading
         caption = escaped(picture.chart.caption)
+        numbers = picture.chart.numbers
         lines.append(f"![{escaped(picture.chart.title)}]({picture.name(theme, format)})")
         lines.append(caption)
+        if numbers is not None:
+            rows = [tuple(map(escaped, row)) for row in (numbers.head, *numbers.rows)]
+            rows.insert(1, ("---",) * len(numbers.head))
+            lines.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
     return "\n\n".join(lines) + "\n"

@@ -1,10 +1,10 @@
-"""What the page tells of a run besides its figures: answers in sentences, facts in lists, and how to run it again."""
+"""What the page says about a run besides its figures: sentences, lists of facts, and how to run it again."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from itertools import groupby
 from typing import Any
@@ -18,14 +18,13 @@ from kvbench.report.lengths import (
     GROWTH_CAPTION,
     frontier_limit,
     frontier_rows,
-    frontier_sentences,
     growth_arms,
     growth_rows,
-    growth_sentences,
 )
 from kvbench.report.names import device_name, null_reason
-from kvbench.report.run_facts import preparations, shape_rows
-from kvbench.report.verdicts import extra_memory_bytes, pairs
+from kvbench.report.run_facts import shape_rows
+from kvbench.report.sentences import listed, say
+from kvbench.report.verdicts import extra_memory_bytes
 from kvbench.text import UNKNOWN, format_value, printable
 
 
@@ -44,7 +43,7 @@ def facts(record: RunRecord) -> tuple[Facts, ...]:
         ("Environment", record.environment),
         ("Configuration", record.config),
         ("What the model returned", _shapes(record)),
-        ("First visits explained", _first_visits(record)),
+        ("Cold-start probes", _first_visits(record)),
         ("Blocks that stand out", _outliers(record)),
         ("The device during the blocks", record.device_during and record.device_during.model_dump()),
         ("The host before and after the blocks", record.host_checks and record.host_checks.model_dump()),
@@ -62,7 +61,7 @@ def _first_visits(record: RunRecord) -> dict[str, dict[str, str]]:
     return {
         name: {
             f"attention {probe.attention} from {probe.context_length} tokens": (
-                f"{format_value(probe.first_itl_s, 's')} a step the first time,"
+                f"{format_value(probe.first_itl_s, 's')} per step the first time,"
                 f" {format_value(probe.second_itl_s, 's')} the second"
             )
             for probe in arm.cold.probes or ()
@@ -152,7 +151,7 @@ def _readable_yaml(record: RunRecord) -> str:
     return text if printable(text) == text else yaml_text(record.config, ascii_only=True)
 
 
-# The answers of one run in sentences, in the order in which a reader asks for them.
+# The answers of one run in sentences, each of them a part of the page.
 
 
 @dataclass(frozen=True)
@@ -164,23 +163,8 @@ class Table:
     groups: tuple[tuple[tuple[str, ...], ...], ...]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A question's title and what the run says to it."""
-
-    title: str
-    sentences: tuple[str, ...]
-    table: Table | None = None
-
-
-def answers(record: RunRecord) -> tuple[Answer, ...]:
-    """Those that the run has something to say to; the speed-up itself is the verdict's."""
-    tables = {GROWTH: _growth_table(record), FRONTIER: _frontier_table(record)}
-    asked = ((title, tuple(answer(record))) for title, answer in QUESTIONS)
-    return tuple(Answer(title, sentences, tables.get(title)) for title, sentences in asked if sentences)
-
-
-def _growth_table(record: RunRecord) -> Table | None:
+def growth_table(record: RunRecord) -> Table | None:
+    """Steps, laws and totals of a run over several lengths."""
     rows = growth_rows(record)
     groups = tuple(tuple((row.title, *row.cells) for row in part) for _, part in groupby(rows, lambda row: row.section))
     beyond = record.growth is not None and any(total.beyond_range for total in record.growth.totals)
@@ -188,69 +172,92 @@ def _growth_table(record: RunRecord) -> Table | None:
     return Table(caption, ("", *growth_arms(record)), groups) if rows else None
 
 
-def _frontier_table(record: RunRecord) -> Table | None:
+def sizes_table(record: RunRecord) -> Table | None:
+    """What fits, edge by edge."""
     rows = tuple(astuple(row) for row in frontier_rows(record))
     return Table(f"what fits {frontier_limit(record)}", FRONTIER_TITLES, (rows,)) if rows else None
 
 
-def _diagnosis(record: RunRecord) -> Iterator[str]:
-    """Each sentence once, with its candidate where several were compared."""
+def why(record: RunRecord) -> tuple[str, ...]:
+    """The diagnosis: each sentence once, with its candidate where several were compared."""
     names = arm_names(record.arms)
     said: dict[str, list[str]] = {}
     for comparison in record.comparisons:
         for sentence in comparison.diagnosis:
             said.setdefault(sentence.text, []).append(names[comparison.candidate_arm])
-    for text, candidates in said.items():
-        yield text if len(candidates) == len(record.comparisons) else f"{', '.join(candidates)}: {text}"
+    return tuple(
+        text if len(candidates) == len(record.comparisons) else f"{', '.join(candidates)}: {text}"
+        for text, candidates in said.items()
+    )
 
 
-def _agreement(record: RunRecord) -> Iterator[str]:
-    for pair in pairs(record):
-        if pair.agreement != UNKNOWN:
-            yield f"{pair.candidate} against {pair.baseline}: {pair.agreement} ({pair.agreement_detail})."
-    names = arm_names(record.arms)
-    for distance in record.references:
-        rel = UNKNOWN if distance.max_rel_logit_diff is None else f"{distance.max_rel_logit_diff:.1e}"
-        yield (
-            f"{names[distance.arm]} against the same model in {distance.dtype}: largest relative logit difference"
-            f" {rel}, another likeliest token {distance.argmax_flips} times over {distance.steps} steps."
+def memory(record: RunRecord) -> tuple[str, ...]:
+    """What the caches hold beside the weights, and how much higher peaks are."""
+    return (*_caches(record), *_peaks(record))
+
+
+def _caches(record: RunRecord) -> Iterator[str]:
+    """One sentence for all arms whose caches hold the same."""
+    by_size: dict[tuple[int, int | None], list[str]] = {}
+    for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
+        if arm.memory.kv_cache_bytes:
+            by_size.setdefault((arm.memory.kv_cache_bytes, arm.memory.weights_bytes), []).append(name)
+    for (cache, weights), names in by_size.items():
+        yield say(
+            "memory.cache",
+            name=listed(names),
+            cache=format_value(cache, "bytes"),
+            weights=format_value(weights, "bytes"),
         )
 
 
-def _memory(record: RunRecord) -> Iterator[str]:
+def _peaks(record: RunRecord) -> Iterator[str]:
+    """Told once where no peak is known for one reason."""
     names = arm_names(record.arms)
+    unknown: dict[str, list[int]] = {}
     for number, comparison in enumerate(record.comparisons):
         place, against = comparison.candidate_arm, comparison.baseline_arm
         extra = extra_memory_bytes(record, comparison)
-        cache = record.arms[place].memory.kv_cache_bytes
-        held = "" if cache is None else f"; its cache holds {format_value(cache, 'bytes')}"
         if extra is None:
             without = [arm for arm in (place, against) if record.arms[arm].memory.peak_allocated_bytes is None]
             pointers = [f"/arms/{arm}/memory/peak_allocated_bytes" for arm in without]
             reason = null_reason(record, [*pointers, f"/comparisons/{number}/extra_memory_bytes"][0])
-            more = f"How much more memory {names[place]} takes than {names[against]} is not known"
-            yield f"{more} ({reason}){held}."
+            unknown.setdefault(reason, []).append(number)
             continue
-        sign = "less" if extra < 0 else "more"
-        yield f"{names[place]} takes {format_value(abs(extra), 'bytes')} {sign} than {names[against]}{held}."
+        yield say(
+            "memory.less" if extra < 0 else "memory.more",
+            candidate=names[place],
+            baseline=names[against],
+            figure=format_value(abs(extra), "bytes"),
+        )
+    for reason, numbers in unknown.items():
+        pairs = [record.comparisons[number] for number in numbers]
+        yield say(
+            "memory.unknown",
+            candidate=listed([names[pair.candidate_arm] for pair in pairs]),
+            baseline=names[pairs[0].baseline_arm],
+            reason=reason,
+        )
 
 
-def _limits(record: RunRecord) -> Iterator[str]:
+def limits(record: RunRecord) -> tuple[str, ...]:
     """Where a floor is known: how far the step is from it and what it waits for."""
-    for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
-        limit = arm.limit
-        if limit.floor_s is None:
-            continue
-        bound = "" if limit.bound is None else f", bound by {BOUNDS[limit.bound]}"
-        shares = [
-            f"{title} {format_value(share, 'ratio')}"
-            for title, share in (("MBU", limit.mbu), ("MFU", limit.mfu))
-            if share is not None
-        ]
-        at = f" ({', '.join(shares)})" if shares else ""
-        itl = format_value(arm.itl_s.value, "s")
-        floor = format_value(limit.floor_s, "s")
-        yield f"{name}: a step takes {itl}, this machine could do it in {floor}{at}{bound}."
+    return tuple(
+        say(
+            "limits.step",
+            name=name,
+            step=format_value(arm.itl_s.value, "s"),
+            floor=format_value(arm.limit.floor_s, "s"),
+            shares="".join(
+                f", {title} {format_value(share, 'ratio')}"
+                for title, share in (("MBU", arm.limit.mbu), ("MFU", arm.limit.mfu))
+                if share is not None
+            ),
+            bound="" if arm.limit.bound is None else f"; bound by {BOUNDS[arm.limit.bound]}",
+        )
+        for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
+        if arm.limit.floor_s is not None
+    )
 
 
 BOUNDS = {
@@ -259,17 +266,3 @@ BOUNDS = {
     "compute": "computing",
     "first-visit": "what a length costs the first time",
 }
-
-GROWTH = "How it grows, and from where the cache wins"
-FRONTIER = "What fits"
-
-# Every question of the page. One more is a row here.
-QUESTIONS: tuple[tuple[str, Callable[[RunRecord], Iterable[str]]], ...] = (
-    ("Why", _diagnosis),
-    ("What the first visit cost", preparations),
-    ("Is the output the same?", _agreement),
-    ("What it costs in memory", _memory),
-    (GROWTH, growth_sentences),
-    ("How far from the machine's limits", _limits),
-    (FRONTIER, frontier_sentences),
-)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 import kvbench
 from kvbench.errors import RecordError
+from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.records.store import (
     RECORD,
     STEPS,
@@ -33,15 +33,19 @@ from kvbench.records.store import (
     read_steps,
     replace_file,
 )
-from kvbench.report.charts.choice import overview_charts, run_charts
+from kvbench.report.changes import Changes, Sides
+from kvbench.report.charts.choice import change_charts, overview_charts, run_charts
 from kvbench.report.charts.figures import Chart, Look, looks
+from kvbench.report.charts.plotly_js import bundle
 from kvbench.report.charts.series import step_series
+from kvbench.report.charts.still import still
 from kvbench.report.names import run_labels
-from kvbench.report.overview import CHANGES_HEAD, Changes, Sides, Summary, overview_sentences, summary
+from kvbench.report.overview import Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
-from kvbench.report.page.table import overview_table
+from kvbench.report.page.table import overview_table, short_names
 from kvbench.report.page.texts import prompt_texts
 from kvbench.report.redaction import NOTE, redacted_run, redacted_text
+from kvbench.report.sentences import listed, say
 from kvbench.text import printable
 
 if TYPE_CHECKING:
@@ -58,7 +62,7 @@ def scripts() -> tuple[Markup, ...]:
     """Plotly's own code, then ours in the order in which one builds on the other."""
     templates = files("kvbench.report.page") / "templates"
     ours = [(templates / name).read_text(encoding="utf-8") for name in OURS]
-    return tuple(Markup(each) for each in (get_plotlyjs(), *ours))  # noqa: S704 - code, not a string of a run's
+    return tuple(Markup(each) for each in (bundle(), *ours))  # noqa: S704 - code, not a string of a run's
 
 
 def content_policy(allowed: Sequence[str]) -> str:
@@ -123,17 +127,20 @@ def build(
     *,
     redact: bool = False,
     folders: Sequence[Path] = (),
+    relevance: float = RELEVANT_ACROSS_RUNS,
+    any_revision: bool = False,
     tell: Hearer = nobody,
 ) -> None:
     """Write the report of `runs` to `output`, in one step.
 
     Runs are let go one by one, so that thousands may come from a generator; `notes` are lines for the top, such as
-    runs left out, and are read after the runs. The first of several `folders` is compared with each other one.
+    runs left out, and are read after the runs. The first of several `folders` is compared with each other one, as
+    `compare` does with this `relevance` and `any_revision`.
     `redact` leaves out host names, user names and paths. `tell` hears of files beside the records that do not fit.
 
     Raises `RecordError` when the file cannot be written.
     """
-    page = _Page(output, redact, Sides(folders), tell)
+    page = _Page(output, redact, Sides(folders, relevance, any_revision), tell)
     with _no_collector():
         for run in runs:
             page.add(run)
@@ -166,7 +173,7 @@ class _Page:
     _unusable: list[str] = field(default_factory=list)
 
     def add(self, run: StoredRun) -> None:
-        self._summaries.append(summary(self._shared(run)))
+        self._summaries.append(summary(self._shared(run), "" if self.redact else self.sides.name_of(run)))
         self.sides.add(run)
         if len(self._summaries) <= MOST_SECTIONS:
             self._whole[run.folder] = run
@@ -176,14 +183,17 @@ class _Page:
     def render(self, notes: Sequence[str]) -> str:
         runs = self._summaries
         runs.sort(key=lambda run: (run.created_at, run.run_id))
-        labels = run_labels([run.aspects for run in runs])
+        told = run_labels([run.aspects for run in runs])
+        labels = [" · ".join(filter(None, (run.side, label))) for run, label in zip(runs, told, strict=True)]
         names = looks(name for run in runs for name, _ in run.rates)
         chosen = selected(runs)
         whole = [(number, run) for number in chosen.runs if (run := self._read(runs[number])) is not None]
         sections = [self._section(run, number, labels[number], names, of=len(whole)) for number, run in whole]
         anchors = {number: each.anchor for (number, _), each in zip(whole, sections, strict=True)}
-        overview = overview_charts(runs, names) if len(runs) > 1 else ()
-        table = overview_table(runs, labels, anchors, [self._place(run) for run in runs])
+        overview = overview_charts(runs, labels, names) if len(runs) > 1 else ()
+        table = overview_table(runs, short_names(runs), anchors, [self._place(run) for run in runs])
+        changes = self._changes()
+        changed = list(zip(changes, change_charts(changes), strict=True))
         said = [NOTE] if self.redact else []
         said += [redacted_text(note) if self.redact else note for note in (*notes, *self._unusable)]
         ours = scripts()
@@ -191,17 +201,17 @@ class _Page:
             _environment()
             .get_template("report.html.j2")
             .render(
-                title=_title(runs),
+                title=f"kvbench: {heading}" if (heading := _heading(runs, changes)) else "kvbench",
+                heading=heading,
                 sentences=overview_sentences(runs),
-                changes=self._changes(),
-                changes_head=CHANGES_HEAD,
+                changed=changed,
                 count=len(runs),
                 sections=sections,
                 left_out=chosen.note,
                 overview=overview,
                 table=table,
                 notes=said,
-                figures=_script_json(_figures(sections, overview)),
+                figures=_script_json(_figures(sections, [*overview, *(chart for _, chart in changed if chart)])),
                 rows=_script_json(table.data if len(runs) > 1 else {}),
                 scripts=ours,
                 policy=content_policy(ours),
@@ -212,7 +222,7 @@ class _Page:
 
     def _changes(self) -> tuple[Changes, ...]:
         found = self.sides.changes()
-        return tuple(replace(each, sentence=redacted_text(each.sentence)) for each in found) if self.redact else found
+        return tuple(map(_redacted, found)) if self.redact else found
 
     def _shared(self, run: StoredRun) -> StoredRun:
         return redacted_run(run) if self.redact else run
@@ -253,7 +263,7 @@ class _Page:
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("kvbench.report.page"),
         autoescape=True,
         finalize=_shown,
@@ -261,6 +271,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"say": say, "still": _still}
+    return environment
+
+
+def _still(chart: Chart) -> Markup:
+    return Markup(still(chart))  # noqa: S704 - an SVG of our own, its words escaped
 
 
 def _shown(value: Any) -> Any:
@@ -268,15 +284,37 @@ def _shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _title(runs: Sequence[Summary]) -> str:
-    names = dict.fromkeys(run.aspects.name for run in runs)
-    return f"kvbench: {', '.join(names)}" if len(names) <= 3 else f"kvbench: {len(runs):,} runs"
+def _heading(runs: Sequence[Summary], changes: Sequence[Changes]) -> str:
+    """What the runs were called together, else the folders that are compared, else what there is of what."""
+    titles = {run.title for run in runs}
+    if len(titles) == 1 and "" not in titles:
+        return titles.pop()
+    if len(changes) == 1 and changes[0].rows:
+        return changes[0].title
+    names = list(dict.fromkeys(run.aspects.name for run in runs))
+    count = f"{len(runs):,}"
+    if len(runs) == 1:
+        return names[0]
+    return (
+        say("title.runs", count=count, names=listed(names)) if len(names) <= 3 else say("title.many-runs", count=count)
+    )
+
+
+def _redacted(changes: Changes) -> Changes:
+    rows = tuple(replace(row, reason=redacted_text(row.reason)) for row in changes.rows)
+    return replace(
+        changes,
+        base=redacted_text(changes.base),
+        new=redacted_text(changes.new),
+        sentence=redacted_text(changes.sentence),
+        rows=rows,
+    )
 
 
 def _figures(sections: Sequence[Section], overview: Sequence[Chart]) -> dict[str, Any]:
     """Every figure by the id of its place on the page."""
     drawn = [("overview", chart) for chart in overview]
-    drawn += [(each.anchor, chart) for each in sections for chart in each.charts]
+    drawn += [(each.anchor, chart) for each in sections for chart in each.all_charts]
     return {f"{place}-{chart.key}": chart.figure for place, chart in drawn if chart.figure is not None}
 
 

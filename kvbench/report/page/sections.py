@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from kvbench.arm import arm_names
 from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
+from kvbench.report.charts.choice import ANSWERS, PLACES
 from kvbench.report.charts.figures import Chart
+from kvbench.report.lengths import frontier_sentences, growth_sentences
 from kvbench.report.metrics import METRICS, Metric, unknown
-from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_modes, run_name
-from kvbench.report.page.facts import Answer, Facts, Repeat, answers, facts, repeat
+from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_name
+from kvbench.report.page.differences import Output, output
+from kvbench.report.page.facts import (
+    Facts,
+    Repeat,
+    Table,
+    facts,
+    growth_table,
+    limits,
+    memory,
+    repeat,
+    sizes_table,
+    why,
+)
+from kvbench.report.page.first_screen import FirstScreen, first_screen, title_of
+from kvbench.report.page.glance import Cell, Glance, glance
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
-from kvbench.report.run_facts import TurnRow, turn_arms, turn_rows
-from kvbench.report.verdicts import Headline, Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
+from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows
+from kvbench.report.sentences import say
+from kvbench.report.verdicts import headlines, run_kind, run_word
 from kvbench.text import UNKNOWN, printable
 
 if TYPE_CHECKING:
     import pyarrow
 
-# The rows that stand beside the verdict; the full table is further down.
-AT_A_GLANCE = (
-    "ttft_s",
-    "itl_s",
-    "decode_tokens_per_s",
-    "end_to_end_tokens_per_s",
-    "kv_cache_bytes",
-    "process_rss_bytes",
-)
 MOST_INLINE_RECORDS_BYTES = 2**20  # of all records of a page; what is larger lies in the run folders anyway
 BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "none": ""}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure: as shown, and as recorded or the reason why it is unknown."""
-
-    text: str
-    title: str
-    known: bool
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,27 @@ class Section:
     """One run on the page."""
 
     anchor: str
+    number: int  # of the run on its page, from 1
     label: str
-    name: str
+    title: str
     run_id: str
     created_at: str
     word: str
     valid: bool
-    reason: str
     workload: tuple[tuple[str, str], ...]
     arms: tuple[str, ...]
-    headlines: tuple[Headline, ...]  # of the kind of run; none where the pairs of arms are what it is about
-    pairs: tuple[Pair, ...]
-    answers: tuple[Answer, ...]
-    glance: tuple[Row, ...]
-    charts: tuple[Chart, ...]
+    first: FirstScreen
+    glance: Glance | None
+    picture: Markup | None  # what each step computes, as an SVG
+    why: tuple[str, ...]
+    memory: tuple[str, ...]
+    growth: tuple[str, ...]
+    growth_table: Table | None
+    sizes: tuple[str, ...]
+    sizes_table: Table | None
+    speed: tuple[str, ...]
+    output: Output | None
+    charts: Mapping[str, tuple[Chart, ...]]  # by the part of the page that they stand in; "answer" is the first screen
     turn_arms: tuple[str, ...]
     turns: tuple[TurnRow, ...]
     inserted: str  # the message that interruptions insert; empty when they insert none
@@ -88,17 +96,40 @@ class Section:
     facts: tuple[Facts, ...]
     repeat: Repeat | None
     record_uri: str | None
-    figure: str  # of its first headline, for the line that opens the section; may be empty
+    figure: str  # of its answer, for the line that opens the section; may be empty
 
     @property
-    def pairs_as_table(self) -> bool:
-        """Whether the pairs are rows of a table instead of sentences."""
-        return as_table(self.pairs)
+    def all_charts(self) -> tuple[Chart, ...]:
+        """Every chart, wherever it stands."""
+        return tuple(chart for charts in self.charts.values() for chart in charts)
 
     @property
     def paid_back(self) -> bool:
         """Whether any interruption has an answer to when it was paid back."""
         return any(row.paid_back != UNKNOWN for row in self.turns)
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """The parts that this run has, as the end of their anchor and their name in the navigation."""
+        every = (
+            ("glance", "heading.glance", self.glance),
+            ("picture", "heading.picture", self.picture),
+            ("why", "heading.why", self.why),
+            ("memory", "heading.memory", self.memory),
+            ("growth", "nav.growth", self.growth),
+            ("sizes", "heading.sizes", self.sizes),
+            ("speed", "nav.speed", self.charts.get("speed") or self.speed),
+            ("output", "nav.output", self.output),
+            ("turns", "heading.turns", self.turns),
+            ("texts", "nav.texts", self.arms),
+            ("confidence", "heading.confidence", self.confidence),
+            ("checks", "nav.checks", self.checks or self.warnings),
+            ("machine", "nav.machine", self.charts.get("machine")),
+            ("figures", "nav.figures", self.metrics),
+            ("setup", "nav.setup", self.facts),
+            ("repeat", "nav.repeat", self.repeat),
+        )
+        return tuple((key, say(code)) for key, code, held in every if held)
 
 
 def section(
@@ -113,27 +144,35 @@ def section(
 ) -> Section:
     """The section of one of `of` runs; `number` makes its anchor, `label` tells it from the others of the page.
 
-    `steps` is the run's per-step table, None when it has none, `prompts` are those that are shown.
+    `charts` begin with the one that answers the run. `steps` is the run's per-step table, None when it has none,
+    `prompts` are those that are shown.
     """
     record = run.record
     told = headlines(record)
     rows = tuple(_row(record, metric) for metric in METRICS) if record.arms else ()
     return Section(
         anchor=f"run-{number}",
+        number=number,
         label=label,
-        name=run_name(record),
+        title=title_of(record),
         run_id=record.run_id,
         created_at=record.created_at,
         word=run_word(record),
         valid=record.valid,
-        reason=status_reason(record),
         workload=_workload(record),
         arms=arm_names(record.arms),
-        headlines=() if run_kind(record) == "speed-up" else told,
-        pairs=pairs(record),
-        answers=answers(record),
-        glance=tuple(row for metric, row in zip(METRICS, rows, strict=False) if metric.key in AT_A_GLANCE),
-        charts=tuple(charts),
+        first=first_screen(record),
+        glance=glance(record),
+        picture=None,
+        why=why(record),
+        memory=memory(record),
+        growth=growth_sentences(record),
+        growth_table=growth_table(record),
+        sizes=frontier_sentences(record),
+        sizes_table=sizes_table(record),
+        speed=(*preparations(record), *limits(record)),
+        output=output(record),
+        charts=_placed(record, charts),
         turn_arms=turn_arms(record),
         turns=turn_rows(record),
         inserted=printable(str((record.config.get("interrupt") or {}).get("message") or "")),
@@ -147,6 +186,23 @@ def section(
         record_uri=_record_uri(record, MOST_INLINE_RECORDS_BYTES // of),
         figure=f"{told[0].figure} {told[0].interval}".strip() if told else "",
     )
+
+
+INSTEAD = ("speedup", "speed")  # of the answer's chart, where that has nothing to draw
+
+
+def _placed(record: RunRecord, charts: Sequence[Chart]) -> dict[str, tuple[Chart, ...]]:
+    """The charts by the part of the page that they stand in."""
+    wanted = (ANSWERS[run_kind(record)], *INSTEAD) if record.arms else ()
+    if any(each.agreement.verdict == "MISMATCH" for each in record.comparisons):
+        wanted = ("agreement", *wanted)
+    drawn = {chart.key for chart in charts if chart.figure is not None}
+    answer = next((key for key in wanted if key in drawn), "")
+    found: dict[str, tuple[Chart, ...]] = {}
+    for chart in charts:
+        place = "answer" if chart.key == answer else PLACES[chart.key]
+        found[place] = (*found.get(place, ()), chart)
+    return found
 
 
 def _row(record: RunRecord, metric: Metric) -> Row:
@@ -163,7 +219,6 @@ def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
     """What was decoded, on what: the line below the title."""
     model = record.model or {}
     candidates = (
-        ("modes", run_modes(record)),
         ("model", str(model.get("name") or run_name(record))),
         ("dtype", str(model.get("dtype") or UNKNOWN)),
         ("device", device_name(record)),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kvbench.records.part import Estimate, Speedup
 from kvbench.report.names import format_estimate
 from kvbench.report.overview import Row, Summary
+from kvbench.report.sentences import output_word
 from kvbench.text import UNKNOWN, Unit, format_value
 
 Number = tuple[float | None, str]  # to sort by, to show
@@ -50,24 +51,25 @@ def _bytes(value: int | None) -> Number:
 
 
 COLUMNS = (
-    Column("status", "status", lambda each: each.run.word, filtered=True, always=True),
-    Column("model", "model", lambda each: each.run.model, filtered=True),
-    Column("device", "device", lambda each: each.run.aspects.device, filtered=True),
+    Column("speedup", "speed-up", lambda each: _estimate(each.row.speedup, "times"), numeric=True, always=True),
+    Column("verdict", "verdict", lambda each: each.row.verdict, filtered=True),
+    Column("agreement", "output", lambda each: output_word(each.row.agreement) if each.row.agreement else ""),
+    Column("arm", "arm", lambda each: each.row.arm),
+    Column("side", "folder", lambda each: each.run.side, filtered=True),
+    Column("baseline", "against", lambda each: each.row.baseline),
     Column("prompt", "prompt tokens", _size(0), numeric=True, filtered=True),
     Column("new", "new tokens", _size(1), numeric=True, filtered=True),
     Column("batch", "batch", _size(2), numeric=True, filtered=True),
-    Column("arm", "arm", lambda each: each.row.arm),
+    Column("model", "model", lambda each: each.run.model, filtered=True),
+    Column("device", "device", lambda each: each.run.aspects.device, filtered=True),
     Column("mode", "mode", lambda each: each.row.mode, filtered=True),
     Column("cache", "cache", lambda each: each.row.cache, filtered=True),
     Column("engine", "engine", lambda each: each.row.engine, filtered=True),
-    Column("baseline", "against", lambda each: each.row.baseline),
-    Column("speedup", "speed-up", lambda each: _estimate(each.row.speedup, "times"), numeric=True, always=True),
     Column("end_to_end", "end to end", lambda each: _estimate(each.row.end_to_end, "times"), numeric=True),
     Column("rate", "decode", lambda each: _estimate(each.row.rate, "tokens/s"), numeric=True),
     Column("baseline_rate", "baseline's", lambda each: _estimate(each.row.baseline_rate, "tokens/s"), numeric=True),
     Column("memory", "extra memory", lambda each: _bytes(each.row.extra_memory_bytes), numeric=True),
-    Column("agreement", "output", lambda each: each.row.agreement),
-    Column("verdict", "verdict", lambda each: each.row.verdict, filtered=True),
+    Column("status", "status", lambda each: each.run.word, filtered=True, always=True),
     Column("begun", "begun", lambda each: each.run.created_at[:19].replace("T", " ")),
     Column("note", "remark", lambda each: each.row.note),
 )
@@ -82,6 +84,15 @@ class Table:
     data: Mapping[str, Any]
     same: tuple[tuple[str, str], ...]
     filters: tuple[Column, ...]
+
+
+def short_names(runs: Sequence[Summary]) -> tuple[str, ...]:
+    """What a run is called in the table, whose columns tell the rest: its number, and a name that no column has."""
+    named = len({run.aspects.name for run in runs}) > 1
+    return tuple(
+        " ".join(filter(None, (f"#{number}", run.aspects.name if named and run.aspects.name != run.model else "")))
+        for number, run in enumerate(runs, start=1)
+    )
 
 
 def overview_table(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import Hearer, StoredRun, read_prompts
+from kvbench.report.sentences import joined, say
 from kvbench.text import UNKNOWN
 
 if TYPE_CHECKING:
@@ -21,11 +22,12 @@ MOST_CHARACTERS = 1500  # of one text; a long prompt is cut in the middle, where
 
 @dataclass(frozen=True)
 class Completion:
-    """One text, and the arms that wrote it."""
+    """One text, and the arms that wrote it; `after` is what follows the model's end token, where a chat would stop."""
 
     arms: str
     text: str
     finish: str
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def produced_texts(run: StoredRun, prompts: Sequence[str]) -> Produced:
     record = run.record
     count = max((len(arm.texts) for arm in record.arms), default=0)
     if not count:
-        return Produced((), "No text was produced: the run ended before its untimed pass.")
+        return Produced((), say("texts.none"))
     exchanges = tuple(
         Exchange(
             prompt=prompts[index] if index < len(prompts) else None,
@@ -61,12 +63,17 @@ def produced_texts(run: StoredRun, prompts: Sequence[str]) -> Produced:
 
 
 def _completions(run: StoredRun, index: int) -> tuple[Completion, ...]:
-    writers: dict[tuple[str, str], list[str]] = {}
+    writers: dict[tuple[str, str, int], list[str]] = {}
     for name, arm in zip(arm_names(run.record.arms), run.record.arms, strict=True):
         if index < len(arm.texts):
+            text = arm.texts[index]
             finish = arm.finish_reason[index] if index < len(arm.finish_reason) else ""
-            writers.setdefault((arm.texts[index], finish), []).append(name)
-    return tuple(Completion(", ".join(names), _shortened(text), finish) for (text, finish), names in writers.items())
+            end = arm.text_ends[index] if index < len(arm.text_ends) else len(text)
+            writers.setdefault((text, finish, end), []).append(name)
+    return tuple(
+        Completion(", ".join(names), _shortened(text[:end]), finish, _shortened(text[end:]))
+        for (text, finish, end), names in writers.items()
+    )
 
 
 def _text_note(run: StoredRun, count: int) -> str:
@@ -74,10 +81,13 @@ def _text_note(run: StoredRun, count: int) -> str:
     parts = []
     if len(arms) > 1:
         same = all(arm.texts == arms[0].texts for arm in arms)
-        parts.append("All arms wrote the same text." if same else "The arms wrote different texts.")
+        parts.append(say("texts.same" if same else "texts.different"))
     if count > MOST_PROMPTS:
-        parts.append(f"The first {MOST_PROMPTS} of {count} prompts.")
-    return " ".join([*parts, "From an untimed generation of the whole length."])
+        parts.append(say("texts.first", shown=MOST_PROMPTS, count=count))
+    parts.append(say("texts.untimed"))
+    if any(0 <= end < len(text) for arm in arms for text, end in zip(arm.texts, arm.text_ends, strict=False)):
+        parts.append(say("texts.after-end"))
+    return joined(*parts)
 
 
 def prompt_texts(run: StoredRun, tell: Hearer) -> tuple[str, ...]:

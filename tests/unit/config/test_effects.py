@@ -29,6 +29,7 @@ ALWAYS = {
     "resume": "says whether a finished run is repeated, single or in a sweep",
     "results_dir": "says where records go",
     "name": "names the folder",
+    "title": "heads the page",
     "report": "says whether a page is written",
     "arms[0].mode": "is what the arm does",
     "arms[0].habit": "is what the arm does besides; one that its mode cannot have is refused",

@@ -103,7 +103,7 @@ def everything_done(browser):
         "document.querySelectorAll('.token, .legendtext, .ytick text, a:not([download]):not([href^=\"#\"])')"
         ".forEach((each) => each.dispatchEvent(new MouseEvent('pointerover', { bubbles: true })))"
     )
-    browser.execute_script("document.querySelectorAll('button').forEach((each) => each.click())")
+    browser.execute_script("document.querySelectorAll('button:not([data-save])').forEach((each) => each.click())")
 
 
 def requests(browser):
@@ -150,6 +150,35 @@ def test_ordinary_use_breaks_no_rule_of_the_pages_policy_which_stops_a_script_th
     )
     assert None is browser.execute_script("return window.owned ?? null")
     assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+
+
+def test_a_chart_is_saved_printed_and_switched_to_a_logarithmic_scale(opened):
+    browser = opened(two_arms())
+    press = "document.querySelector('button[data-{}][data-{}]').click();"
+    browser.execute_script(press.format("switch=run-1-latency", "axis=yaxis"))
+    assert "log" == browser.execute_script("return document.getElementById('run-1-latency')._fullLayout.yaxis.type")
+    saved = browser.execute_async_script(
+        "const done = arguments[0];"
+        "HTMLAnchorElement.prototype.click = function () { done([this.download, this.href.split(':')[0]]); };"
+        + press.format("save=svg", "chart=run-1-latency")
+    )
+    assert ["kvbench-run-1-latency.svg", "blob"] == saved
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    printed = "return [...document.querySelectorAll('svg.printed')].map((each) => each.getAttribute('aria-label'))"
+    assert ["Decode step latency against context length", "KV cache against context length", "Where the memory is"] == (
+        browser.execute_script(printed)
+    )
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert [] == browser.execute_script(printed)
+    assert [] == [entry for entry in browser.get_log("browser") if entry["level"] != "INFO"]
+
+
+def test_a_link_into_a_folded_part_opens_it(opened):
+    browser = opened(two_arms())
+    part = "return document.getElementById('run-1-figures').open"
+    assert not browser.execute_script(part)
+    browser.execute_script("document.querySelector('nav.parts a[href=\"#run-1-figures\"]').click()")
+    wait_for(browser, part)
 
 
 class TestTheTable:
@@ -207,7 +236,7 @@ class TestTheTable:
             "document.querySelector('button[data-copy-table=tsv]').click()"
         )
         lines = [line.split("\t") for line in copied.splitlines()]
-        assert ["status", "run", "prompt tokens"] == lines[0][:3]
+        assert ["run", "speed-up", "prompt tokens"] == lines[0][:3]
         assert ["1,024", "128", "512"] == [line[2] for line in lines[1:]]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
-from kvbench.report.overview import Sides
+from kvbench.report.changes import Changes, Sides
 from kvbench.report.page.html import build
 
 from .records import arm, two_arms, write_run
@@ -48,52 +48,66 @@ def after(tmp_path: Path) -> Path:
     return tmp_path / "after"
 
 
-def said(folders: list[Path], every: list[StoredRun]) -> list[str]:
+def changed(folders: list[Path], every: list[StoredRun]) -> list[Changes]:
     sides = Sides(folders)
     for run in every:
         sides.add(run)
-    return [each.sentence for each in sides.changes()]
+    return list(sides.changes())
 
 
 def test_a_slowdown_is_said_with_its_figures_before_what_stayed(before: Path, after: Path) -> None:
     every = [*runs(before, 5, 0.010), *runs(after, 5, 0.012, pid=9)]
-    (sentence,) = said([before, after], every)
+    (found,) = changed([before, after], every)
+    assert ("SLOWER", "after against baseline") == (found.word, found.title)
     assert re.fullmatch(
-        r"after against baseline: SLOWER: cached \(dynamic\) 0\.83\d× \[0\.8\d+, 0\.8\d+\]; SAME: nocache 1\.0+× .*",
-        sentence,
+        r"after is slower than baseline: cached \(dynamic\) 0\.83\d× \[0\.8\d+, 0\.8\d+\]\.", found.sentence
     )
-    (changes,) = page_of(before, after, every)
-    assert sentence in changes
+    slow, same = found.rows
+    assert ("cached (dynamic)", "SLOWER", "5, 5") == (slow.arm, slow.word, slow.processes)
+    assert re.fullmatch(r"99\.\d tok/s \[99\.\d+, \d+\.\d+\]", slow.base)
+    assert ("nocache", "SAME") == (same.arm, same.word)
+    page = page_of(before, after, every)
+    assert "<h1>after against baseline</h1>" in page
+    assert found.sentence in page.partition('id="lead"')[0]
+    assert "base: baseline</th>" in page
+    assert '"overview-change-1":' in page
 
 
-def page_of(before: Path, after: Path, every: list[StoredRun]) -> list[str]:
+def page_of(before: Path, after: Path, every: list[StoredRun]) -> str:
     output = before.parent / "report.html"
     build(every, output, folders=[before, after])
-    page = output.read_text(encoding="utf-8")
-    assert "5, 5</td><td>SLOWER" in page
-    return re.findall(r'<p class="lead">(.*?)</p>', page)
+    return output.read_text(encoding="utf-8")
+
+
+def test_what_is_faster_is_said_where_nothing_else_changed(before: Path, after: Path) -> None:
+    (found,) = changed([before, after], [*runs(before, 5, 0.010), *runs(after, 5, 0.008, pid=9)])
+    assert "FASTER" == found.word
+    assert found.sentence.startswith("after is faster than baseline: cached (dynamic) 1.2")
 
 
 def test_few_runs_give_figures_and_no_verdict(before: Path, after: Path) -> None:
-    (sentence,) = said([before, after], [*runs(before, 1, 0.010), *runs(after, 1, 0.012, pid=9)])
-    assert "too few runs for a verdict: cached (dynamic) 0.833×, nocache 1.00×" in sentence
-    assert "SLOWER" not in sentence
+    (found,) = changed([before, after], [*runs(before, 1, 0.010), *runs(after, 1, 0.012, pid=9)])
+    assert "too few runs" == found.word
+    assert "No verdict on after against baseline yet: 1 and 1 processes, a verdict needs 5 a side." in found.sentence
+    assert "cached (dynamic) 0.833×" in found.sentence
+    assert [None, None] == [row.interval for row in found.rows]
 
 
 def test_runs_of_other_kinds_are_not_compared(before: Path, after: Path) -> None:
     every = [*runs(before, 5, 0.010), *runs(after, 5, 0.012, key="other", pid=9)]
-    assert ["after against baseline: no run of the one is of the same kind as a run of the other."] == said(
-        [before, after], every
-    )
+    (found,) = changed([before, after], every)
+    assert ("", ()) == (found.word, found.rows)
+    assert "they have no runs of one kind (compare_key)" in found.sentence
+    assert "<h1>10 runs of embedded</h1>" in page_of(before, after, every)
 
 
 def test_one_folder_is_compared_with_nothing(before: Path) -> None:
-    assert [] == said([before], runs(before, 5, 0.010))
+    assert [] == changed([before], runs(before, 5, 0.010))
 
 
 def test_older_records_of_a_hub_model_meet_today_s_of_the_same_commit(before: Path, after: Path) -> None:
     old, new = runs(before, 5, 0.001, key="k"), runs(after, 5, 0.001, key="k@abc", pid=9)
     stated = {**(old[0].record.model or {}), "revision": "abc"}
     old = [StoredRun(run.record.model_copy(update={"model": stated}), run.folder) for run in old]
-    (sentence,) = said([before, after], [*old, *new])
-    assert "no run of the one" not in sentence
+    (found,) = changed([before, after], [*old, *new])
+    assert found.rows

@@ -108,6 +108,8 @@ def test_the_frontier_shows_what_was_found_beside_what_was_predicted():
     chart = frontier(changed(two_arms(), frontier={"limit_bytes": None, "edges": edges}), LOOKS)
     sizes = {each["marker"]["symbol"]: each["x"] for each in chart.figure["data"] if each["mode"] == "markers"}
     assert {"x-thin-open": [1008], "square-open": [1100], "square": [1000], "circle-open": [64]} == sizes
-    assert "nocache fits 1,000 tokens of context at a batch of 1 (predicted 1,100, +10.0 %)." in chart.caption
-    assert "cached (dynamic), batch: nothing fits." in chart.caption
+    assert (
+        ("nocache", "context", "batch 1", "1,000", "1,100", "+10.0 %", ""),
+        ("cached (dynamic)", "batch", "1 tokens of context", "—", "64", "—", "nothing fits"),
+    ) == chart.numbers.rows
     assert frontier(two_arms(), LOOKS) is None

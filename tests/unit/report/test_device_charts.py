@@ -22,7 +22,11 @@ def test_the_device_is_drawn_at_both_ends_of_every_block_with_what_held_it_down(
     assert (320.0, 95) == (max(power["y"]), max(temperature["y"]))
     shades = [(each["x0"], each["x1"], each["fillcolor"]) for each in chart.figure["layout"]["shapes"]]
     assert [(0, 1, NEUTRAL), (1, 2, WARNING)] == shades
-    assert "SM clock 1,200 to 1,980 MHz; power 300 to 320 W; temperature 50 to 95 °C." in chart.caption
+    assert (
+        ("SM clock", "1,200 MHz", "1,980 MHz"),
+        ("power", "300 W", "320 W"),
+        ("temperature", "50 °C", "95 °C"),
+    ) == chart.numbers.rows
     assert "hw_thermal in 1 of 3 blocks" in chart.caption
     assert "Throttled (orange), by index: 1; repeated: 1." in chart.caption
 

@@ -109,7 +109,7 @@ def test_every_screen_says_what_the_run_was_made_to_find_out(kind: str, tmp_path
 def test_the_figure_in_large_letters_is_the_kind_s_own(tmp_path: Path) -> None:
     figures = {kind: headlines(record)[0].figure for kind, (record, _) in SAYS.items()}
     assert {"sizes": "", "sizes of one arm": "", "break-even": "1,100 tokens", "turns": "12.0 ms"} == figures
-    assert '<p class="speedup">1,100 tokens' in page(scaling(), tmp_path)
+    assert '<p class="speedup"><span id="run-1-figure">1,100 tokens</span>' in page(scaling(), tmp_path)
     assert ("speed-up", "3.42×") == (run_kind(two_arms()), headlines(two_arms())[0].figure)
 
 

@@ -45,7 +45,7 @@ def test_every_chart_becomes_an_svg_that_loads_nothing(run, tmp_path, capsys):
         assert {"www.w3.org"} == {part.split("/")[0] for part in picture.read_text().split("http://")[1:]}
         assert "https://" not in picture.read_text()
     index = (folder / "charts.md").read_text()
-    assert "![Decode speed by mode](speed.svg)\n\nLonger is faster: nocache 292 tok/s" in index
+    assert "![Decode speed by mode](speed.svg)\n\nTokens per second while decoding; longer is faster." in index
 
 
 @drawing

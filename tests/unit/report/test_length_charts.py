@@ -49,9 +49,17 @@ def test_a_law_is_a_line_through_the_points_measured_with_a_real_decode_on_top()
 def test_the_break_even_length_is_shaded_over_its_interval():
     record = grown()
     chart = latency_by_law(record, record.growth, LOOKS)
-    shade, upright = chart.figure["layout"]["shapes"]
+    shade, upright, no_change = chart.figure["layout"]["shapes"]
+    assert ("y2", 1) == (no_change["yref"], no_change["y0"])
     assert (580.0, 630.0, 600.0) == (shade["x0"], shade["x1"], upright["x0"])
     assert "from about 600 tokens on the candidate's step is the faster one" in chart.caption
+
+
+def test_the_speed_up_at_every_length_stands_below_as_the_ratio_of_the_laws():
+    record = grown()
+    without, cached = (law_s(each, 64.0) for each in record.growth.laws)
+    (ratio,) = traces(latency_by_law(record, record.growth, LOOKS), yaxis="y2")
+    assert pytest.approx(without / cached, rel=1e-4) == ratio["y"][0]
 
 
 def test_an_open_end_of_the_break_even_is_shaded_to_the_end_of_what_was_measured():
@@ -63,7 +71,7 @@ def test_an_open_end_of_the_break_even_is_shaded_to_the_end_of_what_was_measured
 def test_a_break_even_that_was_not_found_is_said_and_not_drawn():
     record = grown(break_evens=[BREAK_EVEN | {"context_length": None, "detail": "not within the range measured"}])
     chart = latency_by_law(record, record.growth, LOOKS)
-    assert [] == chart.figure["layout"]["shapes"]
+    assert ["y2"] == [shape["yref"] for shape in chart.figure["layout"]["shapes"]]
     assert "not within the range measured" in chart.caption
 
 

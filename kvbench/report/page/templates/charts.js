@@ -37,7 +37,7 @@ const charts = (() => {
 
   function picked(trace, indices) {
     const pick = (values) => (Array.isArray(values) ? indices.map((index) => values[index]) : values);
-    const copy = { ...trace, meta: { rows: pick(trace.meta.rows) } };
+    const copy = { ...trace, meta: { rows: pick(trace.meta.rows), run: pick(trace.meta.run) } };
     for (const name of ["x", "y", "customdata", "text"]) if (trace[name]) copy[name] = pick(trace[name]);
     for (const name of ["error_x", "error_y"]) {
       if (trace[name]) copy[name] = { ...trace[name], array: pick(trace[name].array), arrayminus: pick(trace[name].arrayminus) };
@@ -79,18 +79,28 @@ const charts = (() => {
     const said = [];
     if (meta?.runs) {
       const places = new Map();
-      for (const trace of data) trace.y.forEach((run, index) => places.set(run, Math.min(places.get(run) ?? Infinity, place(trace.meta.rows[index]))));
+      for (const trace of data) trace.meta.run.forEach((run, index) => places.set(run, Math.min(places.get(run) ?? Infinity, place(trace.meta.rows[index]))));
       const order = [...places.keys()].sort((a, b) => places.get(a) - places.get(b));
       const rank = new Map(order.slice(0, meta.most).map((run, index) => [run, index]));
-      data = data.map((trace) => picked(trace, trace.y.flatMap((run, index) => (rank.has(run) ? [index] : []))));
-      data.forEach((trace) => { trace.y = trace.y.map((run) => rank.get(run)); });
+      data = data.map((trace) => picked(trace, trace.meta.run.flatMap((run, index) => (rank.has(run) ? [index] : []))));
+      // One bar after the other, run by run: what a run has not leaves no hole.
+      const bars = data.flatMap((trace, order) => trace.meta.run.map((run, index) => ({ trace, index, order, run })));
+      bars.sort((a, b) => rank.get(a.run) - rank.get(b.run) || a.order - b.order);
+      const slots = new Map();
+      let [slot, last] = [-1, null];
+      for (const { trace, index, run } of bars) {
+        slot += last === null || last === run ? 1 : 1 + meta.gap;
+        last = run;
+        trace.y[index] = slot;
+        (slots.get(run) ?? slots.set(run, []).get(run)).push(slot);
+      }
       layout.yaxis = {
         ...layout.yaxis,
-        tickvals: [...rank.values()],
-        ticktext: [...rank.keys()].map((run) => (innerWidth < NARROW_PX ? meta.runs[run].replaceAll(" · ", "<br>") : meta.runs[run])),
-        range: [Math.max(rank.size, 1) - 0.5, -0.5],
+        tickvals: [...slots.values()].map((mine) => (mine[0] + mine.at(-1)) / 2),
+        ticktext: [...slots.keys()].map((run) => (innerWidth < NARROW_PX ? meta.runs[run].replaceAll(" · ", "<br>") : meta.runs[run])),
+        range: [Math.max(slot, 0) + 0.7, -0.7],
       };
-      layout.height = 100 + meta.row_height * Math.max(rank.size * (data.length + 1), 6);
+      layout.height = 100 + meta.row_height * Math.max(slot + 1.4, 5);
       if (order.length > rank.size) said.push(`Drawn: the first ${rank.size} of ${order.length.toLocaleString("en")} runs, in the order of the table.`);
     }
     if (meta?.grouped) {
@@ -102,9 +112,59 @@ const charts = (() => {
     return { figure: { ...figure, data, layout }, said: said.join(" ") };
   }
 
+  // Between a linear and a logarithmic scale, by the reader's choice.
+  const switched = new Map(); // box to the type of its axis
+  function scaled(figure, box, axis) {
+    const type = switched.get(box);
+    if (!type) return figure;
+    const { range, tickvals, ticktext, rangemode, type: _, ...own } = figure.layout[axis] ?? {};
+    const other = type === "log" ? { type, ...roundTicks(figure, axis) } : { type, rangemode: "tozero" };
+    const text = own.title?.text?.replace(/,? ?\(?logarithmic\)?/, "").replace(/\(([^()]*)$/, "($1)");
+    return { ...figure, layout: { ...figure.layout, [axis]: { ...own, ...other, title: { ...own.title, text } } } };
+  }
+
+  // Whole numbers at 1, 2 and 5: plotly's own digits between powers of ten read as another unit.
+  function roundTicks(figure, axis) {
+    const values = figure.data
+      .filter((trace) => (trace[`${axis[0]}axis`] ?? axis[0]) === axis[0])
+      .flatMap((trace) => trace[axis[0]])
+      .filter((value) => value > 0);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const powers = Array.from({ length: 30 }, (_, index) => index - 15);
+    const ticks = powers.flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+    const kept = ticks.filter((tick) => tick > low / 2 && tick < high * 2);
+    const shown = kept.length > 9 ? kept.filter((tick) => Math.log10(tick) % 1 === 0) : kept;
+    return { tickvals: shown, ticktext: shown.map((tick) => tick.toLocaleString("en", { maximumSignificantDigits: 3 })) };
+  }
+
+  for (const button of document.querySelectorAll("button[data-switch]")) {
+    const box = document.getElementById(button.dataset.switch);
+    const [axis, own] = [button.dataset.axis, figures[box.id].layout[button.dataset.axis]?.type === "log" ? "log" : "linear"];
+    box.dataset.axis = axis;
+    button.setAttribute("aria-pressed", String(own === "log"));
+    button.addEventListener("click", () => {
+      const type = (switched.get(box) ?? own) === "log" ? "linear" : "log";
+      if (type === own) switched.delete(box);
+      else switched.set(box, type);
+      button.setAttribute("aria-pressed", String(type === "log"));
+      draw(box);
+    });
+  }
+
+  let saved = Promise.resolve(); // plotly takes one picture at a time
+  for (const button of document.querySelectorAll("button[data-save]")) {
+    button.addEventListener("click", () => {
+      const box = document.getElementById(button.dataset.chart);
+      if (!drawn.has(box)) draw(box);
+      const size = { width: box.clientWidth, height: box.clientHeight, scale: button.dataset.save === "png" ? 2 : 1 };
+      const wanted = { format: button.dataset.save, filename: `kvbench-${box.id}`, ...size };
+      saved = saved.then(() => Plotly.downloadImage(box, wanted)).catch(console.error);
+    });
+  }
+
   function draw(box) {
     const { figure, said } = filtered(figures[box.id]);
-    const { data, layout } = themed(figure, box);
+    const { data, layout } = themed(scaled(figure, box, box.dataset.axis), box);
     if (layout.height) box.style.height = `${layout.height}px`;
     Plotly.react(box, data, layout, options);
     const note = box.parentElement.querySelector(".drawn");

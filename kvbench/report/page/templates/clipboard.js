@@ -26,6 +26,21 @@ const clipboard = (() => {
     button.focus();
   }
 
+  // A press on a figure copies it as recorded.
+  document.addEventListener("click", async (event) => {
+    const cell = event.target.closest?.("td.copied");
+    if (!cell || String(getSelection())) return;
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(cell.title || cell.textContent);
+    } catch {
+      done = throughSelection(cell.title || cell.textContent);
+    }
+    if (!done) return;
+    cell.classList.add("just-copied");
+    setTimeout(() => cell.classList.remove("just-copied"), 900);
+  });
+
   for (const button of document.querySelectorAll("button[data-copy]")) {
     button.addEventListener("click", () => copy(button, document.getElementById(button.dataset.copy).textContent));
   }

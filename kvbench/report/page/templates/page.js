@@ -9,35 +9,38 @@
     charts.redraw();
   });
 
-  // A link to a run opens its section.
+  // A link into something that is folded opens it, and all that it lies in.
   function openTarget() {
-    const target = location.hash && document.getElementById(location.hash.slice(1));
-    if (target instanceof HTMLDetailsElement) {
-      target.open = true;
-      target.scrollIntoView();
-    }
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    if (!target) return;
+    for (let each = target; each; each = each.parentElement) if (each instanceof HTMLDetailsElement) each.open = true;
+    target.scrollIntoView();
   }
   addEventListener("hashchange", openTarget);
   openTarget();
+  // A second press on the same link changes no address.
+  for (const link of document.querySelectorAll("nav.parts a")) link.addEventListener("click", () => setTimeout(openTarget));
 
-  // Paper is light, and shows what lists would only show when opened; runs that were left closed stay closed.
-  const PRINTED_ROWS = 500;
+  // Paper is light; charts are drawn for it by the page's builder, and what was left folded stays folded.
+  const PRINTED_ROWS = 100;
   let before = null;
   addEventListener("beforeprint", () => {
-    const lists = [...document.querySelectorAll("details.facts")].filter((each) => !each.open && each.offsetParent !== null);
-    before = { theme: root.dataset.theme, lists };
-    lists.forEach((each) => { each.open = true; });
+    before = { theme: root.dataset.theme };
     root.dataset.theme = "light";
     table?.drawAll(PRINTED_ROWS);
-    charts.drawVisible();
+    for (const kept of document.querySelectorAll("noscript.still")) {
+      if (kept.closest("details:not([open])")) continue;
+      const paper = new DOMParser().parseFromString(kept.textContent, "text/html").body.firstElementChild;
+      paper.classList.add("printed");
+      kept.after(paper);
+    }
   });
   addEventListener("afterprint", () => {
     if (before === null) return;
-    before.lists.forEach((each) => { each.open = false; });
+    for (const paper of document.querySelectorAll("svg.printed")) paper.remove();
     if (before.theme) root.dataset.theme = before.theme;
     else delete root.dataset.theme;
     before = null;
-    charts.redraw();
   });
 
   // The table stands and what is in view is drawn: two frames later it is on the screen.

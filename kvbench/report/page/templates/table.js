@@ -95,12 +95,12 @@ const table = (() => {
     for (; drawn < Math.min(upTo, rows.length); drawn += 1) {
       const row = rows[drawn];
       const tr = document.createElement("tr");
+      tr.append(name(tr, row));
       for (const column of seen) {
         const value = text(column, row);
-        const td = element("td", column.key === "status" ? "" : value, column.numbers ? { class: "number" } : column.key === "note" ? { class: "prose" } : {});
+        const td = element("td", column.key === "status" ? "" : value, column.key === "speedup" ? { class: "number answer" } : column.numbers ? { class: "number" } : column.key === "note" ? { class: "prose" } : {});
         if (column.key === "status") td.append(badge(value));
         tr.append(td);
-        if (column.key === "status") tr.append(name(tr, row));
       }
       fragment.append(tr);
     }
@@ -155,10 +155,8 @@ const table = (() => {
       th.append(button);
       head.append(th);
     };
-    for (const column of seen) {
-      add(column.key, column.title, Boolean(column.numbers));
-      if (column.key === "status") add("run", "run", false);
-    }
+    add("run", "run", false);
+    for (const column of seen) add(column.key, column.title, Boolean(column.numbers));
   }
 
   // A cell that a spreadsheet would read as a formula is marked as text.
@@ -167,7 +165,7 @@ const table = (() => {
 
   // Every row that the filters leave, drawn or not, in the order of the table.
   function copied(kind) {
-    const named = [...seen.slice(0, 1), null, ...seen.slice(1)];
+    const named = [null, ...seen];
     const cells = (row) => named.map((column) => (column ? text(column, row) : label(row)));
     const titles = named.map((column) => (column ? column.title : "run"));
     if (kind === "tsv") return [titles, ...rows.map(cells)].map((line) => line.map(spreadsheet).join("\t")).join("\n") + "\n";

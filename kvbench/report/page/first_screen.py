@@ -1,0 +1,144 @@
+"""What a reader sees before scrolling: the run's title, its answer in one sentence, and what else must be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kvbench.arm import arm_names
+from kvbench.options import RELEVANT_WITHIN_A_RUN
+from kvbench.records.part import Speedup
+from kvbench.records.run_record import Comparison, RunRecord
+from kvbench.report.names import format_estimate, format_level, run_name
+from kvbench.report.sentences import counted, listed, output_word, percent, say
+from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
+from kvbench.text import UNKNOWN, format_value, printable
+
+MOST_NAMED_ARMS = 3  # in a title
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """The answer: a figure in large letters with its interval in words, one sentence, and further ones beside it."""
+
+    figure: str
+    interval: str
+    sentence: str
+    beside: tuple[str, ...]
+    not_results: tuple[str, ...]  # figures that were measured all the same, greyed
+    warnings: str
+
+
+def title_of(record: RunRecord) -> str:
+    """The title that was asked for, else the run's name with its arms."""
+    if asked := record.config.get("title"):
+        return printable(str(asked))
+    names = arm_names(record.arms)
+    if not names:
+        return run_name(record)
+    if len(names) > MOST_NAMED_ARMS:
+        return say("title.many-arms", name=run_name(record), count=len(names))
+    return say("title.arms", name=run_name(record), arms=", ".join(names))
+
+
+def first_screen(record: RunRecord) -> FirstScreen:
+    """What the run answers; a run that is not VALID says why it does not."""
+    shown = pairs(record)
+    usable = [
+        (comparison, pair)
+        for comparison, pair in zip(record.comparisons, shown, strict=True)
+        if is_result(record, comparison)
+    ]
+    kind = run_kind(record)
+    told = headlines(record)
+    figure, interval, beside, reason = "", "", list[str](), ""
+    if kind == "speed-up" and usable:
+        comparison, pair = _headlined(usable)
+        figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
+        sentence = _answer(comparison, pair, figure, len(usable))
+        beside.append(say("answer.end-to-end", figure=pair.end_to_end))
+        beside += _of_medians(record, comparison, figure)
+    elif record.valid and told:
+        figure, interval, sentence = told[0].figure, told[0].interval, told[0].sentence
+        beside += [each.sentence for each in told[1:]]
+        over = "answer.over-all" if kind == "break-even" else "answer.over-run"
+        beside += [
+            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline) for _, pair in usable
+        ]
+    elif mismatched := [pair for pair in shown if pair.agreement == "MISMATCH"]:
+        reason = status_reason(record).rstrip(".")
+        names = listed([pair.candidate for pair in mismatched])
+        sentence = say("answer.mismatch", names=names, baseline=mismatched[0].baseline)
+    elif not record.valid:
+        reason = status_reason(record).rstrip(".") or say("answer.no-result").rstrip(".")
+        sentence = say("answer.not-valid", reason=reason) if record.arms else f"{reason}."
+    else:
+        sentence = say("answer.no-result")
+    refused = [
+        pair for comparison, pair in zip(record.comparisons, shown, strict=True) if not is_result(record, comparison)
+    ]
+    beside += [
+        say("answer.some-not", candidate=pair.candidate, reason=pair.not_a_result)
+        for pair in refused
+        if record.valid or not (str(pair.not_a_result) in reason or reason in str(pair.not_a_result))
+    ]
+    if record.valid or any(pair.agreement != UNKNOWN for pair in shown):
+        beside += output_sentences(shown)
+    return FirstScreen(
+        figure=figure,
+        interval=interval,
+        sentence=sentence,
+        beside=tuple(beside),
+        not_results=tuple(f"{pair.measured}." for pair in refused if pair.speedup != UNKNOWN),
+        warnings=counted("warnings", len(record.warnings)) if record.warnings else say("warnings.none"),
+    )
+
+
+MEDIANS_APART = 0.1  # relative difference from the speed-up from which the ratio of the medians is told
+
+
+def _of_medians(record: RunRecord, comparison: Comparison, figure: str) -> Iterator[str]:
+    """Why the figure is not what the two rates below it seem to say, where a few blocks stand out."""
+    rates = [record.arms[arm].decode_tokens_per_s.value for arm in (comparison.candidate_arm, comparison.baseline_arm)]
+    value = comparison.speedup.value
+    if value and rates[0] and rates[1] and abs(rates[0] / rates[1] / value - 1) > MEDIANS_APART:
+        yield say("answer.medians", figure=figure, medians=format_value(rates[0] / rates[1], "times"))
+
+
+def _headlined(usable: Sequence[tuple[Comparison, Pair]]) -> tuple[Comparison, Pair]:
+    """The pair with the largest speed-up."""
+    return max(usable, key=lambda each: each[0].speedup.value or 0.0)
+
+
+def _answer(comparison: Comparison, pair: Pair, figure: str, count: int) -> str:
+    said = {"candidate": pair.candidate, "baseline": pair.baseline, "figure": figure}
+    if count == 1:
+        return say(f"answer.{pair.verdict}", band=percent(RELEVANT_WITHIN_A_RUN), **said)
+    faster = comparison.verdict == "FASTER"
+    return say("answer.fastest" if faster else "answer.none-faster", count=count + 1 if faster else count, **said)
+
+
+def interval_in_words(speedup: Speedup) -> str:
+    """Such as `95 % interval 3.38 to 3.47, 8 blocks`; empty without an interval."""
+    _, _, ends = format_estimate(speedup, "times").partition(" [")
+    if not ends:
+        return ""
+    low, high = ends.rstrip("]").split(", ")
+    blocks = counted("blocks", speedup.n_blocks)
+    return say("interval.blocks", level=format_level(speedup.level), low=low, high=high, blocks=blocks)
+
+
+def output_sentences(shown: Sequence[Pair]) -> Iterator[str]:
+    """One sentence for all arms that agree; others by name."""
+    groups: dict[str, list[str]] = {}
+    for pair in shown:
+        groups.setdefault(output_word(pair.agreement), []).append(pair.candidate)
+    for word, names in groups.items():
+        if len(shown) == 1:
+            yield say("output.one", word=word)
+        elif len(names) == len(shown):
+            yield say("output.all", count=len(names), baseline=shown[0].baseline, word=word)
+        else:
+            yield say("output.some", names=listed(names), word=word)
+    if any(pair.agreement in ("MISMATCH", UNKNOWN) for pair in shown):
+        yield say("output.no-speed")
