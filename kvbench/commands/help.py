@@ -17,7 +17,7 @@ EXAMPLES = (
     ("python -m kvbench model=gemma2b mode=cached", "one mode on one model"),
     ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
     ("python -m kvbench model=Qwen/Qwen3-0.6B", "any causal model of the hub; model=./folder for one on this machine"),
-    ("python -m kvbench model=python model.target=mine:build", "a model of your own with its own cache (README)"),
+    ("python -m kvbench model=python model.target=mine:build", "a model that you wrote, with its own cache"),
     ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
     ("python -m kvbench experiment=scaling", "how a step grows with the context, and the break-even length"),
     ("python -m kvbench doctor --ceilings", "measure this machine once: runs then tell how far from it they are"),
