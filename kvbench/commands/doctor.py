@@ -51,16 +51,7 @@ class Finding:
 
 def main(argv: Sequence[str]) -> int:
     """Look and tell; always 0."""
-    parser = Parser(prog="kvbench doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="machine-readable")
-    parser.add_argument(
-        "--ceilings",
-        action="store_true",
-        help="also measure what this machine can do at most, and keep it: records then tell how far a run is from it",
-    )
-    parser.add_argument("--device", default="auto", help="for --ceilings: cpu, cuda, cuda:N (default: as runs choose)")
-    parser.add_argument("--threads", type=int, help="for --ceilings: CPU threads, as the key threads of a run")
-    options = parser.parse_args(list(argv))
+    options = _parser().parse_args(list(argv))
     if not options.json and sys.stdout.isatty():
         print("looking at this machine …", file=sys.stderr)  # noqa: T201 - torch takes seconds to import
     findings = [finding for look in LOOKS for finding in look()]
@@ -73,6 +64,19 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print(findings)
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--ceilings",
+        action="store_true",
+        help="also measure what this machine can do at most, and keep it: records then tell how far a run is from it",
+    )
+    parser.add_argument("--device", default="auto", help="for --ceilings: cpu, cuda, cuda:N (default: as runs choose)")
+    parser.add_argument("--threads", type=int, help="for --ceilings: CPU threads, as the key threads of a run")
+    return parser
 
 
 def _machine() -> Iterator[Finding]:

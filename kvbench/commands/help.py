@@ -36,7 +36,7 @@ EXAMPLES = (
     ("model=gemma2b mode=cached", "one mode on one model"),
     ("model=Qwen/Qwen3-0.6B", "any causal model of the hub; model=./folder"),
     ("model=gemma2b model.weights=random", "the real shape without its weights"),
-    ("model=python model.target=mine:build", "a model of your own with its own cache"),
+    ("model=python model.target=mine:build", "a model that you wrote, with its own cache"),
     ("-m workload.prompt_tokens=128,512", "a sweep: where does the cache begin to pay?"),
     ("experiment=scaling", "how a step grows with the context"),
     ("--config-path last", "repeat the newest run from its config.yaml"),

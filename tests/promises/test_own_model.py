@@ -25,7 +25,7 @@ ONE_BLOCK = ("measure.blocks=1", "workload.prompt_tokens=9")  # INVALID for that
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[str]:
-    """The README's model as a module of the current folder, under a name that no other test has taken."""
+    """The documentation's model as a module of the current folder, under a name that no other test has taken."""
     name = f"own_{abs(hash(str(tmp_path)))}"
     (tmp_path / f"{name}.py").write_text(nano())
     before = list(sys.path)
