@@ -97,7 +97,7 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
     from kvbench.commands.result_files import say
-    from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
+    from kvbench.report.console import answer, comparison_table, run_row, runs_table, verdict_panel
     from kvbench.report.names import run_name
     from kvbench.text import one_line
 
@@ -108,6 +108,7 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
             console.print(f"{run_name(records[0])}  {one_line(records[0].run_id)}")
             console.print(comparison_table(records[0]))
             console.print(verdict_panel(records[0]))
+            console.print(answer(records[0]))
         else:
             console.print(runs_table([run_row(record) for record in records]))
     say(captured.get())

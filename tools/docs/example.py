@@ -18,8 +18,8 @@ SHOWN = (
     (r" (TTFT|ITL|decode tokens/s|KV cache) ", False),
     (r"(FASTER|SLOWER|SAME|AMBIGUOUS): ", True),
     (r"interval over ", False),
-    (r"Agreement: ", False),
-    (r"╭─ ", True),
+    (r"Output: ", False),
+    (r"(IN)?VALID, ", False),
     (r"report: ", False),
 )
 
@@ -31,8 +31,12 @@ def shortened(output: str) -> Iterator[str]:
             if re.match(pattern, line):
                 if after_empty:
                     yield ""
-                yield re.sub(r"results/embedded/[^/]+/", "results/embedded/RUN/", line.rstrip())
+                yield _anywhere(line)
                 break
+
+
+def _anywhere(line: str) -> str:
+    return re.sub(r"file://.*/results/embedded/[^/]+/", "file:///…/results/embedded/RUN/", line.rstrip())
 
 
 def whole(output: str) -> Iterator[str]:
@@ -41,7 +45,7 @@ def whole(output: str) -> Iterator[str]:
     for line in output.splitlines():
         begun = begun or bool(re.match(SHOWN[0][0], line))
         if begun and not line.endswith("…"):
-            yield re.sub(r"results/embedded/[^/]+/", "results/embedded/RUN/", line.rstrip())
+            yield _anywhere(line)
 
 
 def main() -> None:

@@ -135,6 +135,14 @@ def _commands() -> Iterator[str]:
     yield from ("## Measuring", "", "`python -m kvbench [options] [KEY=VALUE …]`")
     yield from _table(("option", "meaning"), _RUN_OPTIONS)
     for name in SUBCOMMANDS:
+        if name == "help":  # reads words, and has no options
+            yield from (
+                "## help",
+                "",
+                "`python -m kvbench help TOPIC`: a key, a group or a choice; `help all`: every key.",
+                "",
+            )
+            continue
         parser = importlib.import_module(f"kvbench.commands.{name}")._parser()
         yield from (f"## {name}", "", *(str(parser.description).splitlines() if parser.description else ()))
         rows = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
@@ -145,10 +153,10 @@ def _commands() -> Iterator[str]:
 _RUN_OPTIONS = (
     ("`-m`, `--multirun`", "sweep over `KEY=A,B,C`"),
     ("`--config-dir DIR`", "a folder of your own YAML files, searched before kvbench's"),
-    ("`--config-path DIR`", "repeat a run from the config.yaml in its folder"),
+    ("`--config-path DIR`", "repeat a run from the config.yaml in its folder; `last`: the newest run in `results/`"),
     ("`--config-name NAME`", "another file in that folder"),
     ("`--cfg job`", "print the configuration and measure nothing; with `-m` that of every point"),
-    ("`--help`, `--version`", "all keys; the version"),
+    ("`--help`, `--version`", "a first page, with `help KEY` for one key; the version"),
     ("`-sc install=bash`", "print the shell completion; also `zsh`, `fish`, and `uninstall=…`"),
 )
 
