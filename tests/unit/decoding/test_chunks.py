@@ -140,7 +140,7 @@ def test_of_a_state_that_generate_cannot_hand_on_is_refused_in_a_sentence(
     model = tiny_model(architecture, **shape[architecture])
     batch = make_batch(0, PROMPTS["equal"], len(PATH), CPU)
     decoder = generate(model, 4, Forced(torch.tensor([PATH]), range(len(PATH))))
-    with pytest.raises(ModelUnavailable, match="workload.prefill_chunk: generate cannot hand .* in pieces"):
+    with pytest.raises(ModelUnavailable, match=r"workload\.prefill_chunk: generate cannot hand .* in pieces"):
         decoder.run(batch, len(PATH), Unobserved())
 
 
