@@ -102,6 +102,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "swa_head_dim": 8, "swa_num_key_value_heads": 4, "swa_num_attention_heads": 8, "conv_kernel_size": 3,
         "sliding_window": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
     },
+    "laguna": {
+        **EXPERTS, "shared_expert_intermediate_size": 24, "num_attention_heads_per_layer": [4, 6, 4, 8],
+    },
     "hrm_text": {
         "num_key_value_heads": None, "num_hidden_layers": None, "num_layers_per_stack": 2,
     },

@@ -365,29 +365,34 @@ def faults(rows: Sequence[Found]) -> str:
         if each.bare is not None and each.bare >= SOUND and name != "generate"
     ]
     return "".join(
-        ("| class | way | bare loop | kvbench says | cause, where it was looked for |\n", "| --- " * 5 + "|\n", *lines)
+        ("| class | way | difference | kvbench says | cause, where it is known |\n", "| --- " * 5 + "|\n", *lines)
     )
 
 
 # Read in transformers' code, each at the place where the two computations part.
 CAUSES = {
+    ("git", "padded"): "beside a cache it widens the mask by places for an image, whether or not there was one",
+    ("moshi", "window"): (
+        "its attention looks at every token; sliding_window, which the cache alone obeys, makes it forget:"
+        " `cache=full` agrees with recomputing"
+    ),
     ("rwkv", "padded"): "a step adds a state of (batch, hidden) to inputs of (batch, 1, hidden), which mixes the rows",
 }
 
 
 def summary(rows: Sequence[Found]) -> str:
-    """How many are right, in a sentence a way."""
+    """How many are right, a line for each column."""
     text = []
     for name in ("cached", "generate", "padded", "static", "window"):
-        asked = [each.ways[name].right for each in rows]
-        judged_ways = [each for each in asked if each is not None]
-        text.append(f"- {name}: {sum(judged_ways)} of {len(judged_ways)} right")
-    known = ("exact", "—", "not predicted")
-    bytes_ = Counter(each.kv_bytes if each.kv_bytes in known else "wrong" for each in rows)
-    text.append(
-        f"- KV bytes: {bytes_['exact']} predicted to the byte, {bytes_['wrong']} wrongly, {bytes_['not predicted']} not"
-    )
-    text.append(f"- FLOPs: {sum(each.flops == 'exact' for each in rows)} predicted exactly")
+        asked = [right for each in rows if (right := each.ways[name].right) is not None]
+        refused = sum(each.ways[name].verdict == "refused" for each in rows)
+        text.append(f"- {name}: the right verdict for {sum(asked)} of {len(asked)} classes, {refused} refused")
+    for name, cells in (("KV bytes", [each.kv_bytes for each in rows]), ("FLOPs", [each.flops for each in rows])):
+        count = Counter(cell if cell in ("exact", "—", "not predicted") else "wrong" for cell in cells)
+        text.append(
+            f"- {name}: predicted exactly for {count['exact']} classes, wrongly for {count['wrong']}, not predicted for"
+            f" {count['not predicted']} (the record says why)"
+        )
     return "\n".join(text)
 
 
@@ -396,21 +401,47 @@ def page(rows: Sequence[Found]) -> str:
     version = transformers.__version__
     return f"""# kvbench and the {len(rows)} causal models of transformers {version}
 
-Written by `python tests/benchmarks/architectures.py --write docs/architectures.md` (torch {torch.__version__}).
-Every class of transformers' mapping of causal language models, tiny, with wide random weights in
-float32. Each way of decoding is held against recomputing twice: by `kvbench.measure`, and by a bare loop that only
-hands back what the model returned. A number in brackets is how far the bare loop itself is from recomputing, over the
-largest logit: there the model or transformers is wrong, and MISMATCH is right. ✗ marks where kvbench is wrong or
-refuses what the bare loop can do.
+Written by `python tests/benchmarks/architectures.py --jobs 2 --write docs/architectures.md` with torch
+{torch.__version__}. To see what another version of transformers does, run it there.
+
+Each row is a class that transformers lists for causal language modelling. It is built with tiny sizes and random
+weights in float32, reads {PROMPT} random tokens and writes {NEW_TOKENS}. kvbench compares each way of decoding with
+computing everything again for every token (`mode=nocache`) and gives its verdict. An independent loop that knows
+nothing of kvbench compares them too. kvbench is right where the two agree.
+
+| column | what decodes |
+| --- | --- |
+| cached | kvbench's loop with a cache (`mode=cached`) |
+| generate | transformers' `generate()` with its cache |
+| padded | the loop with a cache over two prompts of {PROMPT} and {SHORTER} tokens in one batch |
+| static | the loop with `cache=static` |
+| window | the loop, where the config has a sliding window, with a window of {WINDOW} tokens |
+| KV bytes, FLOPs | kvbench's prediction from the config, divided by what was counted; "exact" where they are equal |
+
+| cell | meaning |
+| --- | --- |
+| equal | the cache does not change the output |
+| MISMATCH (0.3) | the cache changes the output, and so it does in the independent loop: by 0.3 of the largest logit |
+| refused | kvbench does not measure this, for the reason in the note |
+| — | there is nothing to measure |
+| ✗ | kvbench is wrong |
 
 {summary(rows)}
 
-"KV bytes" and "FLOPs" hold the prediction against what was counted: exact, or the ratio.
-
 {table(rows)}
-## Where a cache changes the output by the model's or transformers' own doing
+## Where the model or transformers is wrong
 
-{faults(rows)}"""
+Here MISMATCH is the right verdict: in the independent loop, too, the logits with a cache differ from those without one
+by more than rounding. The difference is relative to the largest logit.
+
+{faults(rows)}
+A fault that these random weights do not reach: in NemotronH and Zamba 2 a step does not raise dt to `time_step_min`, as
+the scan over a prompt does, so that cached steps differ where dt falls below it.
+
+"Takes padding for text" in a note: a row that is filled up to the length of the others in its batch gets other logits
+than the same row alone, with or without a cache. The number is the difference, relative to the largest logit. kvbench
+warns of it (`padding_is_text`). Use prompts of one length with these models, or batches of one.
+"""
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ def test_a_model_with_one_attention_is_not_measured_under_the_name_of_another(at
 
 
 def test_the_attention_is_that_of_the_part_that_decodes_text() -> None:
-    """GOT-OCR2 sees pictures with eager attention alone: its text was refused sdpa, and eager measured as sdpa."""
+    """GOT-OCR2 sees pictures by eager attention alone: its text was refused sdpa, and eager was measured as sdpa."""
 
     class Pictures:
         config = SimpleNamespace(_attn_implementation="eager")
