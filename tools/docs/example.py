@@ -1,4 +1,4 @@
-"""Runs `python -m kvbench` and pastes its answer into the pages that show it: `python -m tools.docs.example [--from FILE]`."""
+"""Runs kvbench and pastes its answer into the pages that show it: `python -m tools.docs.example [--from FILE]`."""
 
 from __future__ import annotations
 
