@@ -190,9 +190,13 @@ def _extras(arguments: list[str]) -> None:
 
 # As little as a run can measure, where the command leaves it open.
 LITTLE = (
-    *("measure.blocks=1", "measure.warmup=0", "measure.step_lane=false", "stream.interval=0", "report=false"),
-    *("launch=inline", "threads=1", "check.agreement=none", "scaling.decode_tokens=0", "frontier.axes=[batch]"),
+    *("workload.new_tokens=4", "measure.blocks=1", "measure.warmup=0", "measure.step_lane=false"),
+    *("stream.interval=0", "report=false", "launch=inline", "threads=1", "check.agreement=none"),
 )
+LITTLE_OF = {
+    "experiment=scaling": ("scaling.lengths=[64,128,256]", "scaling.decode_tokens=0"),
+    "experiment=frontier": ("frontier.axes=[batch]", "frontier.resolution=1"),
+}
 REAL = sorted(
     {
         command[3:]
@@ -210,7 +214,7 @@ REAL = sorted(
 def test_a_documented_run_runs(workplace: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
-    for few in LITTLE:
+    for few in (*LITTLE, *(few for word in command for few in LITTLE_OF.get(word, ()))):
         key = few.partition("=")[0]
         if not any(word.startswith(key) for word in command):
             with captured():
