@@ -10,6 +10,7 @@ import shlex
 import shutil
 import tomllib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,7 @@ PUBLISHED = ROOT / "results" / "reference" / "nvidia-h200-gemma2b-random" / "pro
 
 BLOCK = re.compile(r"(?:<!-- (?P<about>[\w ]+: [\w -]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`(python -m kvbench[^`]*)`")
+HEADINGS = re.compile(r"^#+ .+$", re.M)
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 LINK = re.compile(r"\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)|(?:srcset|src)=\"(?P<source>[^\"]+)\"")
 END = (";", "&&", "|")
@@ -188,9 +190,13 @@ def _extras(arguments: list[str]) -> None:
 
 # As little as a run can measure, where the command leaves it open.
 LITTLE = (
-    *("measure.blocks=1", "measure.warmup=0", "measure.step_lane=false", "stream.interval=0", "report=false"),
-    *("launch=inline", "threads=1", "check.agreement=none", "scaling.decode_tokens=0", "frontier.axes=[batch]"),
+    *("workload.new_tokens=4", "measure.blocks=1", "measure.warmup=0", "measure.step_lane=false"),
+    *("stream.interval=0", "report=false", "launch=inline", "threads=1", "check.agreement=none"),
 )
+LITTLE_OF = {
+    "experiment=scaling": ("scaling.lengths=[64,128,256]", "scaling.decode_tokens=0"),
+    "experiment=frontier": ("frontier.axes=[batch]", "frontier.resolution=1"),
+}
 REAL = sorted(
     {
         command[3:]
@@ -208,7 +214,7 @@ REAL = sorted(
 def test_a_documented_run_runs(workplace: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
-    for few in LITTLE:
+    for few in (*LITTLE, *(few for word in command for few in LITTLE_OF.get(word, ()))):
         key = few.partition("=")[0]
         if not any(word.startswith(key) for word in command):
             with captured():
@@ -296,6 +302,39 @@ def test_the_front_page_shows_the_same_run_as_the_tutorial() -> None:
 
     shown = {place["how"]: place["text"] for page in SHOWING for place in PLACE.finditer(page.read_text("utf-8"))}
     assert shown["shortened"].splitlines() == list(shortened(shown["whole"]))
+
+
+TRANSLATED = [page for page in PAGES if ".zh-" in page.name]
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=name)
+def test_a_translation_has_the_headings_commands_links_and_outputs_of_the_english_page(page: Path) -> None:
+    english = page.with_name(page.name.partition(".")[0] + ".md")
+    original, translated = (each.read_text(encoding="utf-8") for each in (english, page))
+    levels = [
+        [line.partition(" ")[0] for line in HEADINGS.findall(BLOCK.sub("", each))] for each in (original, translated)
+    ]
+    assert levels[0] == levels[1]
+    assert list(map(_without_comments, blocks(english))) == list(map(_without_comments, blocks(page)))
+    codes, same = (set(re.findall(r"`([^`\n]+)`", BLOCK.sub("", each))) for each in (original, translated))
+    assert codes == same
+    assert _figures(original) == _figures(translated)
+
+
+def _without_comments(block: Block) -> tuple[str, str]:
+    text = block.text if block.language == "text" else re.sub(r" *#.*", "", block.text)
+    return block.language, text
+
+
+def _figures(text: str) -> Counter[str]:
+    """Numbers with a point or with two digits, which are told as such in every language."""
+    return Counter(re.findall(r"\d+\.\d+|\d{2,}", BLOCK.sub("", LINK.sub("", text))))
+
+
+def test_there_are_both_chinese_versions_of_what_is_read_first() -> None:
+    for english in ("README.md", "docs/index.md", "docs/tutorial/index.md"):
+        for language in ("zh-CN", "zh-TW"):
+            assert (ROOT / english).with_suffix(f".{language}.md") in TRANSLATED
 
 
 def test_every_remark_is_one_that_is_understood() -> None:

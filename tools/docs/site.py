@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 COPIES = "repository"  # the folder of the site that copies are in
 SAMPLE = "sample/report.html"
 DECISIONS = "decisions/index.md"
+LANGUAGE = re.compile(r"\.zh-(?:CN|TW)(?=\.md$)")
 LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|srcset|href)=[\"']?(?:https?:)?//[^>]*>")
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#\s:]+)(?=[)#])")
 
@@ -56,7 +57,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         source = _target(link["path"], in_repository)
         if not (ROOT / source).is_file():
             return link[0]
-        in_site = source.removeprefix("docs/") if source.startswith("docs/") else f"{COPIES}/{source}"
+        in_site = f"{COPIES}/{source}"
+        if source.startswith("docs/"):  # of which each language's site has the page in its language
+            in_site = LANGUAGE.sub("", source.removeprefix("docs/"))
         return relpath(in_site, dirname(here) or ".")
 
     return LINK.sub(led, markdown)
