@@ -50,9 +50,9 @@ def first_screen(record: RunRecord) -> FirstScreen:
         if is_result(record, comparison)
     ]
     kind = run_kind(record)
-    told = headlines(record)
+    told = [each for each in headlines(record) if UNKNOWN not in each.sentence]
     figure, interval, beside, reason = "", "", list[str](), ""
-    if kind == "speed-up" and usable:
+    if usable and (kind == "speed-up" or not told):
         comparison, pair = _headlined(usable)
         figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
         sentence = _answer(comparison, pair, figure, len(usable))

@@ -16,7 +16,7 @@ from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.lengths import frontier_of
 from kvbench.report.names import Aspects, format_estimate, run_aspects, run_name
-from kvbench.report.sentences import output_word, say
+from kvbench.report.sentences import listed, output_word, say
 from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -169,10 +169,13 @@ def overview_sentences(runs: Sequence[Summary]) -> tuple[str, ...]:
         sentences.append(f"Output: {_counted(agreements, '')}.")
     extra = [row.extra_memory_bytes for row in results if row.extra_memory_bytes is not None]
     if extra:
-        least, most = format_value(min(extra), "bytes"), format_value(max(extra), "bytes")
-        cost = least if least == most else f"between {least} and {most}"
-        sentences.append(say("overview.memory", cost=cost))
+        ends = dict.fromkeys(map(_more_or_less, (min(extra), max(extra))))
+        sentences.append(say("overview.memory.one" if len(ends) == 1 else "overview.memory.many", cost=listed([*ends])))
     return tuple(sentences)
+
+
+def _more_or_less(extra: int) -> str:
+    return say("overview.less" if extra < 0 else "overview.more", figure=format_value(abs(extra), "bytes"))
 
 
 def _speedups(rows: Sequence[Row]) -> str:

@@ -18,7 +18,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         ),
         "page.no-script": "Sorting, filtering and zooming need JavaScript; every chart is also drawn without it.",
         "page.skip": "Skip to the answer",
-        "page.theme": "Switch between light and dark",
+        "page.theme": "Theme: switch between light and dark",
         # Names of sections.
         "heading.answer": "Answer",
         "heading.glance": "At a glance",
@@ -211,7 +211,10 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "texts.untimed": "From an untimed generation of the whole length.",
         "texts.after-end": "Grey: after the model's end token, where a chat would have stopped.",
         # Many runs.
-        "overview.memory": "Memory: a candidate takes {cost} more than its baseline.",
+        "overview.memory.one": "Memory at the peak: a candidate needs {cost} than its baseline.",
+        "overview.memory.many": "Memory at the peak: a candidate needs between {cost} than its baseline.",
+        "overview.more": "{figure} more",
+        "overview.less": "{figure} less",
         "overview.chart.speed": "Longer is faster. Median over blocks; whiskers: its interval; {valid} valid runs.",
         "overview.chart.left-out": "Runs that are not valid are left out: {count}.",
         "overview.chart.speedup": (

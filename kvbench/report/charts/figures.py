@@ -23,6 +23,17 @@ from kvbench.records.part import Estimate, Speedup
 # that have less than 3:1 contrast on the white or on the dark page; the last three fill up in the same range.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A6761D", "#7B6FD0", "#5F8A99")
 NEUTRAL = "#7F8790"
+# The same hues on a dark page, where thin lines and small dots of the colours above are lost: 7:1 and more against it.
+ON_DARK = {
+    "#0072B2": "#56B4E9",
+    "#D55E00": "#F58B4C",
+    "#009E73": "#35C79C",
+    "#CC79A7": "#E29CC4",
+    "#A6761D": "#D2A24A",
+    "#7B6FD0": "#A99FF0",
+    "#5F8A99": "#8FBCCB",
+    NEUTRAL: "#A0A9B4",
+}
 # Dash and marker repeat what the colour says, for a print in grey. Each list is run through by itself, and the numbers
 # of their items have no common divisor: of 42 arms no two share colour and dash, colour and marker, or dash and marker.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

@@ -25,6 +25,7 @@ from kvbench.report.charts.figures import (
     label,
     labels_of,
     line,
+    log_axis,
     rule,
     scaled,
 )
@@ -39,6 +40,8 @@ GAP_OF_RUNS = 0.6  # rows between the bars of two runs
 MOST_BARS = 40  # runs beside each other, in the order of the table
 MOST_SERIES = 8  # lines told apart by more than their arm; of more, the points of an arm are drawn without lines
 MOST_TICKS = 10
+WIDE = 20.0  # largest over smallest speed-up from which their axis is logarithmic
+EDGE = 1.3  # of a logarithmic axis beyond what is drawn
 
 Point = tuple[int, Speedup, int]  # prompt tokens, speed-up, row
 
@@ -143,6 +146,9 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
     lengths = sorted({length for drawn in points.values() for length, _, _ in drawn})
     if len(lengths) < 2:
         return None
+    ratios = [ratio.value for drawn in points.values() for _, ratio, _ in drawn if ratio.value] or [1.0]
+    wide = max(ratios) > WIDE * min(ratios)
+    axis = log_axis(min(ratios) / EDGE, max(ratios) * EDGE) if wide else {"rangemode": "tozero"}
     best_length, best, _ = max((point for drawn in points.values() for point in drawn), key=lambda p: p[1].value or 0.0)
     return Chart(
         "speedup-by-prompt",
@@ -154,11 +160,12 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
         figure(
             _lines(points, looks, joined_up=not together),
             xaxis={"title": {"text": "prompt tokens (logarithmic)"}, "type": "log", **_ticks(lengths)},
-            yaxis={"title": {"text": "speed-up (×)"}, "rangemode": "tozero"},
+            yaxis={"title": {"text": f"speed-up (×{', logarithmic' if wide else ''})"}, **axis},
             showlegend=True,
             shapes=[rule(y=1)],
             meta={"grouped": True},
         ),
+        switched="yaxis",
     )
 
 

@@ -22,7 +22,7 @@ from kvbench.records.store import (
     replace_file,
 )
 from kvbench.report.charts.choice import overview_charts, run_charts
-from kvbench.report.charts.figures import THEMES, Chart, Theme, looks
+from kvbench.report.charts.figures import DARK, ON_DARK, THEMES, Chart, Theme, looks
 from kvbench.report.charts.plotly_js import BUNDLE
 from kvbench.report.charts.series import step_series
 from kvbench.report.exports.formats import escaped
@@ -88,7 +88,8 @@ def themed(chart: Chart, theme: Theme) -> dict[str, Any]:
     margin = layout["margin"]
     return {
         "data": [
-            trace | {name: trace[name] | {"color": theme.text} for name in ("error_x", "error_y") if name in trace}
+            (on_dark(trace) if theme is DARK else trace)
+            | {name: trace[name] | {"color": theme.text} for name in ("error_x", "error_y") if name in trace}
             for trace in figure["data"]
         ],
         "layout": layout
@@ -114,6 +115,18 @@ def themed(chart: Chart, theme: Theme) -> dict[str, Any]:
             for name, own in axes.items()
         },
     }
+
+
+COLOURED = ("line", "marker", "pattern", "color", "fgcolor")
+
+
+def on_dark(value: Any) -> Any:
+    """A trace with its colours as the page has them in its dark theme."""
+    if isinstance(value, dict):
+        return value | {name: on_dark(value[name]) for name in COLOURED if name in value}
+    if isinstance(value, list):
+        return [ON_DARK.get(each, each) if isinstance(each, str) else each for each in value]
+    return ON_DARK.get(value, value) if isinstance(value, str) else value
 
 
 def _pictures(runs: Sequence[StoredRun], tell: Hearer = nobody) -> Iterator[Picture]:

@@ -35,7 +35,7 @@ from kvbench.records.store import (
 )
 from kvbench.report.changes import Changes, Sides
 from kvbench.report.charts.choice import change_charts, overview_charts, run_charts
-from kvbench.report.charts.figures import Chart, Look, looks
+from kvbench.report.charts.figures import ON_DARK, Chart, Look, looks
 from kvbench.report.charts.plotly_js import bundle
 from kvbench.report.charts.series import step_series
 from kvbench.report.charts.still import still
@@ -184,7 +184,10 @@ class _Page:
         runs = self._summaries
         runs.sort(key=lambda run: (run.created_at, run.run_id))
         told = run_labels([run.aspects for run in runs])
-        labels = [" · ".join(filter(None, (run.side, label))) for run, label in zip(runs, told, strict=True)]
+        labels = [
+            f"#{number} {' · '.join(filter(None, (run.side, label)))}".strip()
+            for number, (run, label) in enumerate(zip(runs, told, strict=True), start=1)
+        ]
         names = looks(name for run in runs for name, _ in run.rates)
         chosen = selected(runs)
         whole = [(number, run) for number in chosen.runs if (run := self._read(runs[number])) is not None]
@@ -213,6 +216,7 @@ class _Page:
                 notes=said,
                 figures=_script_json(_figures(sections, [*overview, *(chart for _, chart in changed if chart)])),
                 rows=_script_json(table.data if len(runs) > 1 else {}),
+                on_dark=_script_json(ON_DARK),
                 scripts=ours,
                 policy=content_policy(ours),
                 version=kvbench.__version__,

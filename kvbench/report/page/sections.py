@@ -64,7 +64,6 @@ class Section:
     """One run on the page."""
 
     anchor: str
-    number: int  # of the run on its page, from 1
     label: str
     title: str
     run_id: str
@@ -152,7 +151,6 @@ def section(
     rows = tuple(_row(record, metric) for metric in METRICS) if record.arms else ()
     return Section(
         anchor=f"run-{number}",
-        number=number,
         label=label,
         title=title_of(record),
         run_id=record.run_id,

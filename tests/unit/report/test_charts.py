@@ -8,7 +8,7 @@ import pytest
 from kvbench.arm import arm_names
 from kvbench.report.charts.choice import run_charts
 from kvbench.report.charts.comparison_charts import speed
-from kvbench.report.charts.figures import DARK, LIGHT, label, log_axis, looks, rule, stacked
+from kvbench.report.charts.figures import COLOURS, DARK, LIGHT, NEUTRAL, ON_DARK, label, log_axis, looks, rule, stacked
 from kvbench.report.charts.length_charts import frontier
 
 from .chart_records import (
@@ -92,6 +92,19 @@ def test_pictures_have_the_colours_of_the_page(theme, place):
     for name in colours:
         colours[name] = re.search(rf"--{name}: light-dark\((#\w+), (#\w+)\)", style)[place]
     assert colours == vars(theme)
+
+
+def brightness(colour):
+    shares = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * each for weight, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_every_colour_of_an_arm_can_be_seen_on_either_page():
+    # WCAG 2.2's contrast of graphical objects; dots and thin lines get more than its 3:1 on a dark page.
+    for colour in (*COLOURS, NEUTRAL):
+        assert 3 <= (brightness(LIGHT.page) + 0.05) / (brightness(colour) + 0.05)
+        assert 7 <= (brightness(ON_DARK[colour]) + 0.05) / (brightness(DARK.page) + 0.05)
 
 
 def test_arms_of_their_own_keep_their_looks_when_the_row_is_one():

@@ -5,6 +5,7 @@ import pytest
 
 from kvbench.commands.export import main
 from kvbench.errors import BadInput, ConfigError
+from kvbench.report.charts.figures import ON_DARK
 from kvbench.report.exports import images
 
 from .records import HOSTILE, failed, hostile, two_arms, write_run
@@ -85,6 +86,8 @@ def test_a_picture_has_its_title_and_the_colours_of_its_theme(tmp_path):
     )
     assert (images.WIDTH_PX, chart.height_px + images.TITLE_PX) == (layout["width"], layout["height"])
     assert "title" not in chart.figure["layout"]
+    light = chart.figure["data"][0]["marker"]["color"]
+    assert [ON_DARK[colour] for colour in light] == figure["data"][0]["marker"]["color"]
 
 
 def test_without_the_extra_one_line_says_how_to_get_it(run, tmp_path, monkeypatch):

@@ -23,14 +23,29 @@ const charts = (() => {
       hoverlabel: { bgcolor: page, bordercolor: line, font: { color: text } },
       ...Object.fromEntries(["xaxis", "yaxis", ...axes].map((name) => [name, axis(figure.layout[name] ?? {})])),
     };
+    const isDark = page.match(/\d+/g).slice(0, 3).reduce((sum, each) => sum + Number(each), 0) < 384;
     const data = figure.data.map((trace) => {
       const whiskers = {};
+      // Faint dots that can be told from white are lost on black.
+      if (isDark && 0 < trace.marker?.opacity && trace.marker.opacity < 1) {
+        const { opacity, size } = trace.marker;
+        whiskers.marker = { ...trace.marker, opacity: Math.min(1, 2 * opacity), size: size + 1 };
+      }
       for (const name of ["error_x", "error_y"]) {
         if (trace[name]) whiskers[name] = { ...trace[name], color: text };
       }
-      return { ...trace, ...whiskers };
+      return isDark ? lit({ ...trace, ...whiskers }) : { ...trace, ...whiskers };
     });
     return { data, layout };
+  }
+
+  // The colours of arms as they are on a dark page.
+  const onDark = JSON.parse(document.getElementById("on-dark").textContent);
+  function lit(value) {
+    if (Array.isArray(value)) return typeof value[0] === "string" ? value.map((each) => onDark[each] ?? each) : value;
+    if (value === null || typeof value !== "object") return onDark[value] ?? value;
+    const own = ["line", "marker", "pattern", "color", "fgcolor"].filter((name) => name in value);
+    return { ...value, ...Object.fromEntries(own.map((name) => [name, lit(value[name])])) };
   }
 
   const place = (rows) => Math.min(...[].concat(rows).map((row) => (shown === null ? row : (shown.get(row) ?? Infinity))));
