@@ -404,7 +404,8 @@ def page(rows: Sequence[Found]) -> str:
     return f"""# kvbench and the {len(rows)} causal models of transformers {version}
 
 Written by `python tests/benchmarks/architectures.py --jobs 2 --write docs/architectures.md` with torch
-{torch.__version__}. To see what another version of transformers does, run it there.
+{torch.__version__}. To see what another version of transformers does, run it there. Gemma 3n also needs pillow, timm
+and torchvision.
 
 Each row is a class that transformers lists for causal language modelling. It is built with tiny sizes and random
 weights in float32, reads {PROMPT} random tokens and writes {NEW_TOKENS}. kvbench compares each way of decoding with
