@@ -214,6 +214,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "overview.more": "{figure} more",
         "overview.less": "{figure} less",
         "overview.chart.speed": "Longer is faster. Median over blocks; whiskers: its interval; {valid} valid runs.",
+        "overview.chart.no-rate": "No valid run has a rate to show.",
         "overview.chart.left-out": "Runs that are not valid are left out: {count}.",
         "overview.chart.speedup": (
             "The largest speed-up is {best}, at {length} prompt tokens. Above 1 the candidate is faster; whiskers are"
@@ -222,6 +223,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "overview.chart.unlike": "Runs that differ in more than their prompts are not joined by a line.",
         # Base against new.
         "compare.title": "{new} against {base}",
+        "compare.verdict": "Verdict: {title}",
         "compare.SLOWER": "{new} is slower than {base}: {arms}.",
         "compare.FASTER": "{new} is faster than {base}: {arms}.",
         "compare.SAME": "{new} decodes as fast as {base}: no change beyond ±{band}.",
