@@ -69,7 +69,15 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
             " measure.blocks."
         ),
         "answer.fastest": "The fastest of {count} arms is {candidate}: it decodes {figure} as fast as {baseline}.",
-        "answer.none-faster": "None of {count} arms is faster than {baseline}; the nearest is {candidate} at {figure}.",
+        "answer.fastest-alike": (
+            "{names} are the fastest of {count} arms and cannot be told apart; {candidate} decodes {figure} as fast as"
+            " {baseline}."
+        ),
+        "answer.none-faster": "No arm is faster than {baseline}; the nearest of {count} is {candidate} at {figure}.",
+        "answer.none-known": (
+            "No arm is known to be faster than {baseline}: the intervals are too wide for a verdict. The nearest of"
+            " {count} is {candidate} at {figure}."
+        ),
         "answer.no-result": "This run has no result.",
         "answer.not-valid": "Not a result: {reason}.",
         "answer.mismatch": ("{names} does not compute what {baseline} computes, so there is no speed-up to report."),
