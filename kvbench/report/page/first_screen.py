@@ -10,7 +10,7 @@ from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.names import format_estimate, format_level, run_name
-from kvbench.report.page.glance import best_of, with_interval
+from kvbench.report.page.glance import OF_ITSELF, best_of, with_interval
 from kvbench.report.sentences import counted, listed, output_word, percent, say
 from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
@@ -120,7 +120,7 @@ def _answer(comparison: Comparison, pair: Pair, figure: str, usable: Sequence[tu
         unclear = any(each.verdict == "AMBIGUOUS" for each, _ in usable)
         return say("answer.none-known" if unclear else "answer.none-faster", count=count, **said)
     known = [(each.speedup, other.candidate) for each, other in usable]
-    best = best_of([with_interval(speedup) for speedup, _ in known], "higher")
+    best = best_of([*(with_interval(speedup) for speedup, _ in known), OF_ITSELF], "higher")
     alike = [name for place, (_, name) in enumerate(known) if place in best]
     if len(alike) > 1:
         return say("answer.fastest-alike", count=count, names=listed(alike), **said)

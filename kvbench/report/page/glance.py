@@ -39,6 +39,7 @@ class Cell:
 
 NOTHING = Cell("", "", known=False)
 ITSELF = "1×"  # of the baseline
+OF_ITSELF = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _speedups(record: RunRecord) -> Iterator[Column]:
     (baseline,) = baselines
     known: dict[int, Comparison] = {arm: each for arm, (each, pair) in found.items() if pair.not_a_result is None}
     values = [with_interval(known[arm].speedup) if arm in known else None for arm in range(len(record.arms))]
-    values[baseline] = (1.0, 1.0, 1.0)
+    values[baseline] = OF_ITSELF
     best = best_of(values, "higher")
     arms = range(len(record.arms))
     yield (
