@@ -189,7 +189,11 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         "latency",
         title,
         joined(
-            *(f"{names[each.candidate_arm]}: {printable(each.detail)}." for each in growth.break_evens),
+            *(
+                f"{names[each.candidate_arm]}: {printable(each.detail)}."
+                for each in growth.break_evens
+                if each.context_length is None  # else the chart itself has a mark
+            ),
             say("chart.law"),
             say("chart.law.decodes") if growth.decodes else "",
             say("chart.ratio", baseline=names[record.comparisons[0].baseline_arm]) if ratios else "",
