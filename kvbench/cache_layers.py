@@ -240,17 +240,20 @@ def _layer(config: Any, model_type: str, index: int, kind: str, width: int) -> C
     attention = HYBRID.get(kind, kind)
     if index in (get(config, "cross_attention_layers") or ()):
         return CacheLayers(1, EMPTY, counters=1)  # it attends to images alone, and text has none
-    keys, products, again = _keys_and_values(own, model_type, attention)
+    keys, products, again = _keys_and_values(own, model_type, attention, index)
     known = kind != INDEXED and model_type not in OTHER_ARITHMETIC and (kind not in HYBRID or model_type == YUAN)
     index_bytes = _index_bytes(own, model_type, index, width) if kind == INDEXED else 0
+    # The first indexed layer keeps every token's positions for all of them.
+    holds = model_type.startswith("qwen4_exp") and kind == INDEXED and index == cache_kinds(config).index(INDEXED)
+    positions = POSITIONS if holds else 0
     return CacheLayers(
         layers=1,
         kind=LAYER_WORDS.get(kind, kind),
-        token_bytes=keys * width + index_bytes,
+        token_bytes=keys * width + index_bytes + positions,
         window=_window(own, attention),
         state_bytes=state,
         counters=2 if index_bytes else 1,
-        position_bytes=POSITIONS if index_bytes and model_type.startswith("qwen4_exp") else 0,
+        position_bytes=positions,
         pair_products=products if known else None,
         past_products=again,
     )
@@ -263,7 +266,7 @@ def _sharing(config: Any, own: Any, model_type: str, index: int) -> CacheLayers:
         layers=1,
         kind=SHARED,
         shared_window=_window(own, kind),
-        pair_products=None if model_type in OTHER_ARITHMETIC else _keys_and_values(own, model_type, kind)[1],
+        pair_products=None if model_type in OTHER_ARITHMETIC else _keys_and_values(own, model_type, kind, index)[1],
     )
 
 
@@ -272,9 +275,9 @@ def _window(config: Any, kind: str) -> int | None:
     return None if name is None else get(config, name)
 
 
-def _keys_and_values(config: Any, model_type: str, kind: str) -> tuple[int, int, int]:
+def _keys_and_values(config: Any, model_type: str, kind: str, index: int) -> tuple[int, int, int]:
     """Numbers that a token leaves behind, products for a pair of tokens, and products for each cached token."""
-    heads = first(config, ATTENTION_HEADS)
+    heads, by_layer = first(config, ATTENTION_HEADS), get(config, "num_attention_heads_per_layer")
     latent, rotated = get(config, "kv_lora_rank"), get(config, "qk_rope_head_dim")
     if latent and not rotated:
         raise UnknownCache("latent attention without the width of what is rotated (kv_lora_rank)")
@@ -296,7 +299,8 @@ def _keys_and_values(config: Any, model_type: str, kind: str) -> tuple[int, int,
     if model_type == "mimo_v2_flash" and sliding:
         kv_heads *= 2
     value = get(config, "v_head_dim") or head_dim
-    return kv_heads * (head_dim + value), heads * (head_dim + value), 0
+    attending = by_layer[index] if by_layer else heads
+    return kv_heads * (head_dim + value), attending * (head_dim + value), 0
 
 
 def _index_bytes(config: Any, model_type: str, index: int, width: int) -> int:
@@ -307,7 +311,7 @@ def _index_bytes(config: Any, model_type: str, index: int, width: int) -> int:
     if model_type.startswith("qwen4_exp"):
         if get(config, "ple_layer_ids"):
             raise UnknownCache("it keeps the states of embeddings of its own besides (ple_layer_ids)")
-        return int(get(config, "indexer_kv_heads") * get(config, "indexer_head_dim") * width + POSITIONS)
+        return int(get(config, "indexer_kv_heads") * get(config, "indexer_head_dim") * width)
     return int(get(config, "index_head_dim") * (FLOAT32 if model_type == "dots3_note" else width))
 
 

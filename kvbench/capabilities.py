@@ -154,6 +154,7 @@ class CacheKind:
     name: str
     summary: str
     static: bool = False
+    windows: bool = True  # a layer with a window keeps no more than the window
     offloaded: bool = False  # its layers wait on the host and come to the device one after another
     bits: int | None = None  # of a quantised element; None: the model's own type
     backend: str | None = None  # what transformers calls the quantiser
@@ -175,6 +176,7 @@ CACHES = {
     kind.name: kind
     for kind in (
         CacheKind("dynamic", "grows by concatenation at every step; layers with a window keep the window"),
+        CacheKind("full", "dynamic, but layers with a window keep every token too", windows=False),
         CacheKind("static", "allocated once at its full length and written in place", static=True),
         CacheKind(
             "offloaded", "dynamic, its layers on the host but for the one in use and the next; a GPU", offloaded=True

@@ -22,7 +22,7 @@ from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Tried
 from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.records.timings import Block
-from kvbench.report.console import RunRow, comparison_table, outcome_lines, runs_table, verdict_panel
+from kvbench.report.console import RunRow, answer, comparison_table, outcome_lines, runs_table, verdict_panel
 from kvbench.report.lengths import try_line
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
@@ -124,6 +124,7 @@ class Display:
         if record.arms:
             self._print(comparison_table(record))
         self._print(verdict_panel(record))
+        self._print(answer(record))
 
     def runs(self, rows: Sequence[RunRow]) -> None:
         """One line per run of a sweep."""
@@ -135,7 +136,7 @@ class Display:
         Raises `RunFailed` when it cannot be written: the measurement was no bad input.
         """
         if wanted == "false":
-            self.say(f"results: {path.parent}")
+            self.say_where("results", path.parent)
             return
         from kvbench.report.page.html import build
 
@@ -146,7 +147,7 @@ class Display:
             raise RunFailed(f"the report cannot be written ({error}); the records are in {path.parent}") from error
         finally:
             self._hide_bar()
-        self.say(f"report: {path}")
+        self.say_where("report", path)
 
     def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:
         """The report over the runs in these folders, read back one by one."""
@@ -163,6 +164,12 @@ class Display:
     def say(self, line: str) -> None:
         """One line of our own."""
         self._print(RichText(printable(line)))
+
+    def say_where(self, what: str, path: Path) -> None:
+        """Where something is, as a link that terminals open, on a line that is never broken."""
+        line = printable(f"{what}: {path.absolute().as_uri()}")
+        self._console.print(RichText(line), soft_wrap=True)
+        self._write_log(f"{line}\n")
 
     def _print(self, renderable: RenderableType) -> None:
         self._hide_bar()

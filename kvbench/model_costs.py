@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from kvbench.arm import Arm
@@ -16,6 +16,7 @@ from kvbench.passes import Interruptions
 # Dynamic caches are `model_facts.kv_cache_bytes`, and an int64 with the window for a layer that has one. What the
 # others hold was read off transformers' layers (5.17 to 5.24):
 #
+#     full        a dynamic one's, as if no layer had a window
 #     static      what a dynamic one holds of `length` tokens, of min(length, window) where a layer has a window; one
 #                 int64 for each layer that counts its tokens
 #     quantised   the prompt, and of the tokens after it every whole `RESIDUAL_TOKENS`, as codes; each group of codes
@@ -46,8 +47,9 @@ def cache_bytes(
     """
     spec = CACHES.get(kind)
     if spec is None or not (spec.static or spec.lossy):
-        dense = kv_cache_bytes(facts, rows, tokens)
-        return None if dense is None else dense + COUNTER_BYTES * _int64s(facts)
+        kept = as_kept(facts, kind)
+        dense = kv_cache_bytes(kept, rows, tokens)
+        return None if dense is None else dense + COUNTER_BYTES * _int64s(kept)
     if unknown_reason(facts, kind) is not None:
         return None
     if spec.static:
@@ -78,6 +80,32 @@ def quantised_conflict(facts: ModelFacts, kind: str) -> str | None:
     if spec.backend != "fp8" and group_size(facts.kv_heads * facts.head_dim) is None:
         return f"its {facts.kv_heads * facts.head_dim} keys a token do not come in groups of 8 or more"
     return None
+
+
+KEPT_WHOLE = frozenset({"full", "sliding", "chunked_attention", EMPTY, SHARED})  # kinds of layers
+
+
+def keeps_all_conflict(facts: ModelFacts, kind: str) -> str | None:
+    """Why a cache whose layers all keep every token is none for this model, or None when it is, or is another kind."""
+    spec = CACHES.get(kind)
+    if spec is None or spec.windows:
+        return None
+    if not facts.cache_layers:
+        return facts.null_reasons.get("kv_bytes_per_token", "the layers of this model's cache are not known")
+    other = sorted({each.kind for each in facts.cache_layers} - KEPT_WHOLE)
+    if other:
+        return f"it holds keys and values alone, and this model has layers of type {', '.join(other)}"
+    if all(each.window is None for each in facts.cache_layers):
+        return "no layer of this model has a window, so that a dynamic one keeps every token already"
+    return None
+
+
+def as_kept(facts: ModelFacts, kind: str) -> ModelFacts:
+    """The model beside a kind of cache: without windows where that keeps, and hands over, every token all the same."""
+    spec = CACHES.get(kind)
+    if spec is None or spec.windows:
+        return facts
+    return replace(facts, cache_layers=tuple(replace(each, window=None) for each in facts.cache_layers))
 
 
 def _has_plain_keys(facts: ModelFacts) -> bool:
@@ -341,6 +369,7 @@ class Decoding:
 def peak_bytes(facts: ModelFacts, decoding: Decoding, rows: int, context: int) -> int | None:
     """Bytes in use at the fullest moment of decoding until the last pass sees `context` tokens; None if not known."""
     width = DTYPE_BYTES.get(facts.dtype or "")
+    facts = as_kept(facts, decoding.arm.cache)
     dense, kv = kv_cache_bytes(facts, rows, context), _held_bytes(facts, decoding, rows, context)
     known = (facts.weight_bytes, facts.hidden_size, facts.head_dim, facts.attention_heads, facts.vocab_size)
     if width is None or dense is None or kv is None or None in known or not decoding.predictable:

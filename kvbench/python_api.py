@@ -224,8 +224,10 @@ def _device_of(model: Any) -> torch.device:
 @contextmanager
 def _as_found(model: Any) -> Iterator[None]:
     """In eval mode while it is measured, and with its own attention and mode afterwards."""
+    from kvbench.models.signature import attention_of
+
     was_training = getattr(model, "training", None)
-    own_attention = model.config._attn_implementation if _is_transformers(model) else None
+    own_attention = attention_of(model) if _is_transformers(model) else None
     try:
         if was_training is not None:
             model.eval()
@@ -233,5 +235,5 @@ def _as_found(model: Any) -> Iterator[None]:
     finally:
         if was_training is not None:
             model.train(was_training)
-        if own_attention is not None and model.config._attn_implementation != own_attention:
+        if own_attention is not None and attention_of(model) != own_attention:
             model.set_attn_implementation(own_attention)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its `special` is imported when it is first asked for: a worker that asks nothing starts sooner
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtr, stdtrit
 
 LEVEL = 0.95
 MOST_FOR_EXACT_TREND = 33  # above, the normal approximation of Kendall's test is as good
@@ -42,7 +42,7 @@ def ratio_interval(ratios: Sequence[float], level: float = LEVEL) -> Interval:
     logs = np.log(np.asarray(ratios, dtype=float))
     n = len(logs)
     centre = float(logs.mean())
-    half = float(stdtrit(n - 1, 0.5 + level / 2)) * float(logs.std(ddof=1)) / math.sqrt(n)
+    half = float(scipy.special.stdtrit(n - 1, 0.5 + level / 2)) * float(logs.std(ddof=1)) / math.sqrt(n)
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), level)
 
 
@@ -63,7 +63,7 @@ def independent_ratio_interval(baseline: Sequence[float], candidate: Sequence[fl
     half = 0.0
     if variance > 0:
         freedom = variance**2 / sum(share**2 / (len(logs) - 1) for share, logs in zip(shares, (old, new), strict=True))
-        half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
+        half = float(scipy.special.stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(variance)
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half), level)
 
 
@@ -73,7 +73,11 @@ def mean_interval(samples: Sequence[float], level: float = LEVEL) -> Interval:
         raise ValueError("an interval needs at least 2 samples")
     values = np.asarray(samples, dtype=float)
     centre = float(values.mean())
-    half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = (
+        float(scipy.special.stdtrit(len(values) - 1, 0.5 + level / 2))
+        * float(values.std(ddof=1))
+        / math.sqrt(len(values))
+    )
     return Interval(centre, centre - half, centre + half, level)
 
 
@@ -83,7 +87,7 @@ def mean_intervals(samples: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], ND
     if n < 2:
         raise ValueError("an interval needs at least 2 samples")
     centre = samples.mean(axis=0)
-    half = float(stdtrit(n - 1, 0.5 + LEVEL / 2)) * samples.std(axis=0, ddof=1) / math.sqrt(n)
+    half = float(scipy.special.stdtrit(n - 1, 0.5 + LEVEL / 2)) * samples.std(axis=0, ddof=1) / math.sqrt(n)
     return centre, centre - half, centre + half
 
 
@@ -96,11 +100,11 @@ def median_interval(samples: Sequence[float], level: float = LEVEL) -> Interval 
     ordered = sorted(samples)
     n = len(ordered)
     rank = 0
-    while rank + 1 <= n // 2 and 1 - 2 * float(bdtr(rank, n, 0.5)) >= level:
+    while rank + 1 <= n // 2 and 1 - 2 * float(scipy.special.bdtr(rank, n, 0.5)) >= level:
         rank += 1
     if rank == 0:
         return None
-    coverage = 1 - 2 * float(bdtr(rank - 1, n, 0.5))
+    coverage = 1 - 2 * float(scipy.special.bdtr(rank - 1, n, 0.5))
     return Interval(median(ordered), ordered[rank - 1], ordered[n - rank], coverage)
 
 
@@ -145,7 +149,7 @@ def trend(samples: Sequence[float]) -> Trend | None:
         return Trend(tau, _exact_trend_p(n, fewest))
     ties = sum(size * (size - 1) * (2 * size + 5) for size in sizes)
     variance = (n * (n - 1) * (2 * n + 5) - ties) / 18
-    return Trend(tau, 2 * float(ndtr(-abs(score) / math.sqrt(variance))))
+    return Trend(tau, 2 * float(scipy.special.ndtr(-abs(score) / math.sqrt(variance))))
 
 
 def _falling_pairs(samples: Sequence[float]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,10 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from kvbench.config import compose
+from kvbench.config.compose import OBEYED, Sources
 from kvbench.config.conf_files import conf_folder
+from kvbench.config.schema import Config
 
 SHIPPED = {"hydra.conf", str(conf_folder()), ""}  # Hydra's own files, ours, and the dataclasses
 
@@ -68,8 +72,25 @@ def keep_compositions(patch: pytest.MonkeyPatch) -> None:
         if rest or more or nodes.get(name) is not node:
             store(self, name, node, *rest, **more)
             nodes[name] = node
-            for kept in (files, choices, wholes):  # made with another schema, as of a module that was imported again
+            for kept in (
+                files,
+                choices,
+                wholes,
+                configurations,
+            ):  # made with another schema, as of a module that was imported again
                 kept.clear()
+
+    compose_config = compose.compose_config
+    configurations: dict[tuple[str, ...], Config] = {}
+
+    def configured(overrides: Sequence[str], where: Sources) -> Config:
+        """A configuration of the shipped files is the same each time that the same is typed."""
+        if where != Sources(conf_folder()) or any("${" in each or OBEYED in each for each in overrides):
+            return compose_config(overrides, where)
+        key = tuple(overrides)
+        if key not in configurations:
+            configurations[key] = compose_config(overrides, where)
+        return deepcopy(configurations[key])
 
     patches: list[tuple[Any, Callable[..., Any]]] = [
         (CachingConfigRepository, load_config),
@@ -79,6 +100,7 @@ def keep_compositions(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, replacement.__name__, replacement)
     patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", composed)
     patch.setattr(ConfigStore, "store", store_once)
+    patch.setattr(compose, "compose_config", configured)
 
 
 def _shipped(repository: Any) -> bool:

@@ -113,6 +113,15 @@ def but_what_must_be_durable(
         monkeypatch.setattr(os, "fsync", nothing_waits_for_the_disk)
 
 
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Any]:
+    """Starts command lines as processes that have imported kvbench already: `preloaded.start("model=scripted", …)`."""
+    from preloaded import Preloaded
+
+    with Preloaded() as started:
+        yield started
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_stays_is_not_collected() -> None:
     """A run collects garbage before each of its passes, which takes a third of a second with all that torch keeps."""
@@ -127,6 +136,12 @@ def records_meet_their_schema(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for path in folder.rglob("run.json") if folder is not None else ():
         _require_schema(path)
+
+
+@pytest.fixture(scope="session")
+def record_schema_validator() -> Any:
+    """jsonschema's validator of the exported schema, which is looked through once."""
+    return _schema()
 
 
 @cache

@@ -1,13 +1,13 @@
-"""The README's own model, and what it becomes when its cache is broken."""
+"""The documentation's own model, and what it becomes when its cache is broken."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "own-model.md"
 
-# What people get wrong, as replacements of a line of the README's model by another.
+# What people get wrong, as replacements of a line of the documentation's model by another.
 WRONG_POSITION = ("past = 0 if cache is None else cache.length", "past = 0")
 ALL_AGAIN = (
     "        past = 0 if cache is None else cache.length\n",
@@ -21,8 +21,8 @@ NO_CACHE = ("def new_cache(", "def no_cache(")
 
 
 def nano(*changes: tuple[str, str]) -> str:
-    """The source of the README's model, with changes; each has to find its place."""
-    source = re.search(r"<!-- file: nano.py -->\n```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    """The source of the documentation's model, with changes; each has to find its place."""
+    source = re.search(r"<!-- file: nano.py -->\n```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert source is not None
     text = source[1]
     for old, new in changes:

@@ -37,10 +37,12 @@ def _what(place: FaultPlace) -> str:
         case "window":
             return (
                 f"a cache that keeps every token agrees: the window of {place.window or 0:,} tokens in the model's"
-                " config makes this cache forget tokens to which the model attends"
+                " config makes this cache forget tokens to which the model attends; cache=full keeps them"
             )
         case "cache" if place.cache is not None:
             return _held(place.cache) + _chunked(place)
+        case "unseen":
+            return f"the model could not be looked into there ({place.unseen})"
     text = (
         "what the cache holds is right, so the step itself computes otherwise: its positions, its mask, its attention"
     )

@@ -11,7 +11,7 @@ from itertools import pairwise
 from kvbench.analysis.estimates import block_figures
 from kvbench.arm import Arm
 from kvbench.capabilities import INTERRUPTED, habits_of
-from kvbench.model_costs import Cost, cache_bytes, facts_from_mapping, pass_cost, step_cost, unknown_arithmetic
+from kvbench.model_costs import Cost, as_kept, cache_bytes, facts_from_mapping, pass_cost, step_cost, unknown_arithmetic
 from kvbench.model_facts import ModelFacts
 from kvbench.passes import Chunks
 from kvbench.plan import Plan
@@ -224,7 +224,7 @@ def _mean_step(facts: ModelFacts, rows: int, prompt: int, count: int, arm: Arm, 
         middles = {(before + 1 + last) // 2, (before + 2 + last) // 2}
         for middle in middles:
             logits = middle if all_logits and not arm.keeps_past else 1
-            cost = step_cost(facts, rows, middle, keeps_past=arm.keeps_past, logits=logits)
+            cost = step_cost(as_kept(facts, arm.cache), rows, middle, keeps_past=arm.keeps_past, logits=logits)
             if cost is None:
                 return None
             if arm.is_lossy:  # fewer bytes have to be read

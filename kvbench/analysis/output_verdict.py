@@ -84,8 +84,7 @@ def _allowed(figures: AgreementFigures) -> float:
     used = max(
         error.ratio / _limit(error, error.samples),
         error.sequence_ratio / _limit(error, error.sequence_samples),
-        error.step_ratio / _worst(error),
-        error.second_ratio / _worst(error, second=True),
+        *(() if error.free_experts else _single_steps(error)),
     )
     return seen / used if seen and used else tolerance(noise, figures.dtype)
 
@@ -118,7 +117,8 @@ def _too_far(error: ErrorFigures) -> list[str]:
         return [f"its error is {_times(error.ratio)} rounding's own over all {error.samples} samples"]
     if error.sequence_ratio > _limit(error, error.sequence_samples):
         return [f"its error is {_times(error.sequence_ratio)} rounding's own in prompt {error.sequence + 1}"]
-    if error.step_ratio > _worst(error) or error.second_ratio > _worst(error, second=True):
+    # Where a router took other experts, a step is wrong by far more than rounding, in a sound arm too.
+    if not error.free_experts and max(_single_steps(error)) > 1:
         return [
             f"its error is {_times(error.step_ratio)} rounding's own at new token {error.step} of prompt"
             f" {error.step_sequence + 1}, and {_times(error.second_ratio)} at the second worst"
@@ -127,6 +127,11 @@ def _too_far(error: ErrorFigures) -> list[str]:
         first = _times(error.first_arm_ratio)
         return [f"the error of the first arm, which it is held against, is {first} rounding's"]
     return []
+
+
+def _single_steps(error: ErrorFigures) -> tuple[float, float]:
+    """The errors of the two worst steps over what is allowed to each."""
+    return error.step_ratio / _worst(error), error.second_ratio / _worst(error, second=True)
 
 
 def _worst(error: ErrorFigures, *, second: bool = False) -> float:
@@ -236,11 +241,13 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
 
 def _measured(error: ErrorFigures) -> str:
     beside = f"the same model in {error.reference}" if error.reference else "the first arm"
-    return (
-        f"error {_times(error.ratio)} rounding's own, allowed {_limit(error, error.samples):.2f}; at the two worst"
-        f" steps {_number(error.step_ratio)} and {_number(error.second_ratio)}, allowed {_worst(error):.2g} and"
-        f" {_worst(error, second=True):.2g}; against {beside},"
-    )
+    steps = f"at the two worst steps {_number(error.step_ratio)} and {_number(error.second_ratio)}, "
+    if error.free_experts:
+        steps += "which are not judged, since an engine cannot be told which experts to take"
+    else:
+        steps += f"allowed {_worst(error):.2g} and {_worst(error, second=True):.2g}"
+    allowed = f"allowed {_limit(error, error.samples):.2f}"
+    return f"error {_times(error.ratio)} rounding's own, {allowed}; {steps}; against {beside},"
 
 
 def _rerouted(routing: RoutingFigures) -> str:

@@ -32,10 +32,10 @@ def main(argv: list[str]) -> int:
     if not 0 < arguments.relevance < 1:
         parser.error(f"--relevance {arguments.relevance:g}: must be between 0 and 1, such as 0.05 for 5 %")
     from kvbench.analysis.regression import gate, worst
-    from kvbench.commands.result_files import gather, say, write_stdout
+    from kvbench.commands.result_files import gather, named, say, write_stdout
     from kvbench.report.exports.formats import regression_data, regression_markdown, regression_summary
 
-    base, new = gather([arguments.base]), gather([arguments.new])
+    base, new = (gather([path]) for path in named([arguments.base, arguments.new]))
     rows = gate(
         [run.record for run in base.runs],
         [run.record for run in new.runs],
@@ -69,7 +69,9 @@ def main(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="kvbench compare", description=DESCRIPTION)
     parser.add_argument("base", type=Path, metavar="BASE", help="a run folder or any folder above: what it was")
-    parser.add_argument("new", type=Path, metavar="NEW", help="the same for what it is now")
+    parser.add_argument(
+        "new", type=Path, metavar="NEW", help="the same for what it is now; last is the newest run in results/"
+    )
     parser.add_argument(
         "--relevance",
         type=float,

@@ -36,26 +36,22 @@ EXTRAS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `works` is None for what is merely told."""
+    """One thing looked at: `works` is None for what is merely told; `gives` is what can be measured where it works.
+
+    What is `needed` is a fault where it does not work; all else merely widens what can be measured.
+    """
 
     name: str
     works: bool | None
     detail: str
     remedy: str = ""
+    gives: str = ""
+    needed: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
     """Look and tell; always 0."""
-    parser = Parser(prog="kvbench doctor", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="machine-readable")
-    parser.add_argument(
-        "--ceilings",
-        action="store_true",
-        help="also measure what this machine can do at most, and keep it: records then tell how far a run is from it",
-    )
-    parser.add_argument("--device", default="auto", help="for --ceilings: cpu, cuda, cuda:N (default: as runs choose)")
-    parser.add_argument("--threads", type=int, help="for --ceilings: CPU threads, as the key threads of a run")
-    options = parser.parse_args(list(argv))
+    options = _parser().parse_args(list(argv))
     if not options.json and sys.stdout.isatty():
         print("looking at this machine …", file=sys.stderr)  # noqa: T201 - torch takes seconds to import
     findings = [finding for look in LOOKS for finding in look()]
@@ -70,6 +66,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _parser() -> Parser:
+    parser = Parser(prog="kvbench doctor", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument(
+        "--ceilings",
+        action="store_true",
+        help="also measure what this machine can do at most, and keep it: records then tell how far a run is from it",
+    )
+    parser.add_argument("--device", default="auto", help="for --ceilings: cpu, cuda, cuda:N (default: as runs choose)")
+    parser.add_argument("--threads", type=int, help="for --ceilings: CPU threads, as the key threads of a run")
+    return parser
+
+
 def _machine() -> Iterator[Finding]:
     import psutil
 
@@ -82,9 +91,9 @@ def _machine() -> Iterator[Finding]:
 def _libraries() -> Iterator[Finding]:
     for name in ("torch", "transformers", "accelerate", "hydra-core", "nvidia-ml-py"):
         try:
-            yield Finding(name, True, version(name))
+            yield Finding(name, True, version(name), needed=True)
         except PackageNotFoundError:
-            yield Finding(name, False, "not installed", f"pip install {name}")
+            yield Finding(name, False, "not installed", f"pip install {name}", needed=True)
 
 
 def _devices() -> Iterator[Finding]:
@@ -92,13 +101,25 @@ def _devices() -> Iterator[Finding]:
 
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        yield Finding(f"cuda:{index}", True, f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+        size = f"{properties.total_memory / 2**30:.0f} GiB"
+        yield Finding(f"cuda:{index}", True, f"{properties.name}, {size}", gives=f"device=cuda:{index}")
     if torch.cuda.device_count() == 0:
         built = torch.version.cuda or torch.version.hip
-        remedy = "check the driver with nvidia-smi" if built else "install a torch build with CUDA or ROCm"
-        yield Finding("cuda", False, "torch sees no GPU; runs use the CPU", remedy)
+        remedy = "check the driver with nvidia-smi" if built else "for a GPU, install a torch build with CUDA or ROCm"
+        yield Finding("cuda", False, "torch sees no GPU; runs use the CPU", remedy, needed=_has_nvidia_gpu())
     if torch.backends.mps.is_available():
-        yield Finding("mps", True, "Apple GPU")
+        yield Finding("mps", True, "Apple GPU", gives="device=mps")
+
+
+def _has_nvidia_gpu() -> bool:
+    """Whether the driver knows a GPU: then it is a fault that torch sees none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return bool(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return False
 
 
 def _nvml() -> Iterator[Finding]:
@@ -130,7 +151,7 @@ def _compiler() -> Iterator[Finding]:
 
     found = found_compiler("cpu")
     remedy = "" if found else "install a C++ compiler: torch.compile needs one on the CPU"
-    yield Finding("torch.compile", found is not None, f"C++ compiler {found or 'not found'}", remedy)
+    yield Finding("torch.compile", found is not None, f"C++ compiler {found or 'not found'}", remedy, "engine=compiled")
 
 
 def _measured_ceilings(device_name: str, threads: int | None, *, quiet: bool) -> list[Finding]:
@@ -205,7 +226,7 @@ def _extras() -> Iterator[Finding]:
     for name, purpose, remedy in EXTRAS:
         installed = is_installed(name)
         detail = purpose if installed else f"not installed: {purpose}"
-        yield Finding(name, installed, detail, "" if installed else remedy)
+        yield Finding(name, installed, detail, "" if installed else remedy, purpose)
 
 
 def _fp8_cache() -> Iterator[Finding]:
@@ -213,7 +234,9 @@ def _fp8_cache() -> Iterator[Finding]:
 
     works = hasattr(cache_utils, "Fp8QuantizedLayer")
     remedy = "" if works else "pip install -U transformers"
-    yield Finding("fp8 cache", works, "cache=fp8" if works else "not in this transformers: cache=fp8", remedy)
+    yield Finding(
+        "fp8 cache", works, "cache=fp8" if works else "not in this transformers: cache=fp8", remedy, "cache=fp8"
+    )
 
 
 LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -232,11 +255,25 @@ def _print(findings: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    console.print(Text(_summary(findings), style="bold"))
+    console.print()
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        mark = {True: Text("✓", "green"), False: Text("✗", "yellow"), None: Text(" ")}[finding.works]
+        missing = Text("✗", "bold red") if finding.needed else Text("–", "dim")
+        mark = {True: Text("✓", "green"), False: missing, None: Text(" ")}[finding.works]
         detail = Text(finding.detail)
         if finding.remedy:
             detail.append(f"  → {finding.remedy}", style="dim")
         table.add_row(mark, finding.name, detail)
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """What can be measured here, in a sentence, or what has to be mended first."""
+    broken = [finding for finding in findings if finding.needed and finding.works is False]
+    if broken:
+        return f"Mend first: {'; '.join(f'{each.name}: {each.detail} ({each.remedy})' for each in broken)}."
+    more = [finding.gives for finding in findings if finding.works and finding.gives]
+    beside = f" Also: {'; '.join(more)}." if more else ""
+    return f"You can run `python -m kvbench` here, with every mode on the CPU.{beside}"

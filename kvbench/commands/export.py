@@ -28,8 +28,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.schema:
         return _write_schema(arguments.output)
-    if not arguments.paths or arguments.format is None:
-        parser.error("name a PATH and a --format, or ask for the --schema")
+    if arguments.format is None:
+        parser.error("name a --format, or ask for the --schema")
     if arguments.format == "parquet" and arguments.output is None and sys.stdout.isatty():
         parser.error("parquet is not text: give --output FILE, or send it through a pipe")
     if arguments.theme and arguments.format not in IMAGES:
@@ -38,11 +38,11 @@ def main(argv: list[str]) -> int:
         if arguments.output is None or (arguments.output.exists() and not arguments.output.is_dir()):
             parser.error(f"--format={arguments.format} writes many files: give --output FOLDER")
         return _write_images(arguments)
-    from kvbench.commands.result_files import Broken, gather, write_file, write_stdout
+    from kvbench.commands.result_files import Broken, gather, named, write_file, write_stdout
     from kvbench.report.exports.formats import export
     from kvbench.report.redaction import redacted_run
 
-    found = gather(arguments.paths)
+    found = gather(named(arguments.paths))
     runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
     broken = Broken()
     content = export(runs, arguments.format, broken)
@@ -54,12 +54,12 @@ def main(argv: list[str]) -> int:
 
 
 def _write_images(arguments: argparse.Namespace) -> int:
-    from kvbench.commands.result_files import Broken, gather, say
+    from kvbench.commands.result_files import Broken, gather, named, say
     from kvbench.report.exports.images import write_images
     from kvbench.report.redaction import redacted_run
     from kvbench.text import printable
 
-    found = gather(arguments.paths)
+    found = gather(named(arguments.paths))
     runs = [redacted_run(run) for run in found.runs] if arguments.redact else found.runs
     theme = arguments.theme or "light"
     broken = Broken()
@@ -81,7 +81,11 @@ def _write_schema(output: Path | None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="kvbench export", description=DESCRIPTION)
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="a run folder, a run.json, or any folder above (default: last, the newest run in results/)",
     )
     parser.add_argument("--format", choices=(*FORMATS, *IMAGES), help="what to write")
     parser.add_argument("--schema", action="store_true", help="write the JSON Schema of run.json instead")

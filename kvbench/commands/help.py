@@ -1,87 +1,218 @@
-"""Our own help page: no composition, so that it answers at once."""
+"""Our own help pages: no composition, so that they answer at once.
+
+`--help` fits a screen or two. `help TOPIC`, or `--help TOPIC`, tells of one key, one group, or what a key chooses from;
+`help all` of every key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 
 import kvbench
-from kvbench.capabilities import ATTENTIONS, CACHES, HABITS, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS, Mode
+from kvbench.capabilities import (
+    ATTENTIONS,
+    CACHES,
+    ENGINES,
+    HABITS,
+    MODE_ARMS,
+    MODES,
+    NO_CACHE,
+    QUANTIZATIONS,
+    Mode,
+)
 from kvbench.commands import SUBCOMMANDS
 from kvbench.config.conditions import SCRIPTED
-from kvbench.config.conf_files import ready_files
+from kvbench.config.conf_files import conf_folder, ready_files
 from kvbench.config.schema import Config
+from kvbench.errors import ConfigError
 from kvbench.options import settings
 
+Rows = list[tuple[str, str]]
+
 EXAMPLES = (
-    ("python -m kvbench", "both modes on the embedded model: no download, no GPU"),
-    ("python -m kvbench model=gemma2b mode=cached", "one mode on one model"),
-    ("python -m kvbench model=gemma2b model.weights=random", "the real shape without its weights"),
-    ("python -m kvbench model=Qwen/Qwen3-0.6B", "any causal model of the hub; model=./folder for one on this machine"),
-    ("python -m kvbench model=python model.target=mine:build", "a model of your own with its own cache (README)"),
-    ("python -m kvbench -m workload.prompt_tokens=128,512,2048", "a sweep: where does the cache begin to pay?"),
-    ("python -m kvbench experiment=scaling", "how a step grows with the context, and the break-even length"),
-    ("python -m kvbench doctor --ceilings", "measure this machine once: runs then tell how far from it they are"),
-    ("python -m kvbench experiment=habits", "what each habit of hand-written loops costs"),
-    ("python -m kvbench mode=resumed", "a conversation: what does a kept cache save at every turn?"),
-    ("python -m kvbench experiment=all_modes", "the hand-written loops against transformers' own"),
-    ("python -m kvbench --config-path RUN_FOLDER", "repeat a run from its config.yaml"),
+    ("(nothing more)", "both modes on the embedded model: no download, no GPU"),
+    ("model=gemma2b mode=cached", "one mode on one model"),
+    ("model=Qwen/Qwen3-0.6B", "any causal model of the hub; model=./folder"),
+    ("model=gemma2b model.weights=random", "the real shape without its weights"),
+    ("model=python model.target=mine:build", "a model that you wrote, with its own cache"),
+    ("-m workload.prompt_tokens=128,512", "a sweep: where does the cache begin to pay?"),
+    ("experiment=scaling", "how a step grows with the context"),
+    ("--config-path last", "repeat the newest run from its config.yaml"),
+    ("doctor --ceilings", "measure this machine: how far from it is a run?"),
 )
 SCRIPT = "model=scripted"
+WIDEST_LEFT = 34  # columns of what is explained; longer words have a line of their own
+WIDEST = 120
+GROUP_WIDTH = len("model.quantization") + 2
+ALL = "all"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the page, or the version."""
-    text = kvbench.__version__ if argv and argv[0] == "--version" else "\n".join(_page(SCRIPT in argv))
+    """Print a page, or the version. Raises `ConfigError` for a topic that there is not."""
+    if argv and argv[0] == "--version":
+        text = kvbench.__version__
+    else:
+        with_script = SCRIPT in argv
+        topics = [word for word in argv if word not in ("help", "-h", "--help") and "=" not in word]
+        width = min(shutil.get_terminal_size().columns, WIDEST)
+        if topics:
+            lines = [line for topic in topics for line in _topic(topic, width, with_script)]
+        else:
+            lines = list(_keys(width, with_script) if with_script else _page(width))
+        text = "\n".join(lines)
     print(text)  # noqa: T201 - this is the command's output
     return 0
 
 
-def _page(with_script: bool) -> Iterator[str]:
-    yield "kvbench: what a KV cache buys when a language model decodes, what it costs, is the output the same?"
+def _page(width: int) -> Iterator[str]:
+    yield from _wrapped(
+        "kvbench measures how much faster a KV cache makes decoding, how much memory it costs, and whether the model"
+        " still writes the same text.",
+        width,
+    )
+    yield from _section("python -m kvbench …", EXAMPLES, width)
+    yield from _section(
+        "commands", (("[KEY=VALUE ...]", "measure; -m sweeps over KEY=A,B,C"), *SUBCOMMANDS.items()), width
+    )
     yield ""
-    yield "The same prompts go through a loop that resubmits all tokens at every step (nocache) and one that submits a"
-    yield "single token and the cache (cached), in interleaved blocks. The speed-up comes with an interval."
-    yield from _section("examples", EXAMPLES)
-    yield from _section("commands", (("[KEY=VALUE ...]", "measure; -m sweeps over KEY=A,B,C"), *SUBCOMMANDS.items()))
-    yield from _section("mode=", (("both", _beside("both")), *((mode.name, _summary(mode)) for mode in MODES.values())))
-    yield from _section("cache=", ((kind.name, kind.summary) for kind in CACHES.values() if kind.name != NO_CACHE))
-    yield from _section("attention=", ATTENTIONS.items())
-    yield from _section("model.quantization=", ((route.name, route.summary) for route in QUANTIZATIONS.values()))
-    yield from _section("arms=[{mode: nocache, habit: …}]", ((habit.name, habit.summary) for habit in HABITS.values()))
+    yield from _wrapped("settings, as KEY=VALUE (`help KEY` explains one, `help all` all of them)", width)
+    for group, names in _grouped():
+        yield from _wrapped(f"{group:<{GROUP_WIDTH}}{' '.join(names)}", width, "  ", " " * (GROUP_WIDTH + 2))
     yield ""
-    yield f"model=   {' '.join(ready_files('model'))}"
-    for group in ("workload", "sampling", "check", "measure", "experiment"):
-        yield f"{group}=   {' '.join(ready_files(group))}"
-    yield from _section("keys (default)", _keys(with_script))
+    yield from _wrapped(
+        "-m (sweep)   --config-path RUN_FOLDER|last   --config-dir DIR   --config-name NAME   --cfg job"
+        " (print the configuration, run nothing)   -sc install=bash|zsh|fish   --version",
+        width,
+        "options: ",
+        " " * 9,
+    )
+    yield from _wrapped(
+        "0 valid, 1 failed, 2 bad input, 3 measured but INVALID, 130 Ctrl-C", width, "exit codes: ", " " * 12
+    )
+
+
+def _grouped() -> Iterator[tuple[str, list[str]]]:
+    """Each group of keys with what it chooses from, or with its keys."""
+    yield "model", ready_files("model")
+    for name, choices in CHOICES.items():
+        yield name, [left for left, _ in choices()]
+    keys: dict[str, list[str]] = {}
+    for key, _, metadata in settings(Config()):
+        group, _, last = key.rpartition(".")
+        if metadata.get("effective") is not SCRIPTED and key not in CHOICES and group != "model":
+            keys.setdefault(group or "others", []).append(last)
+    yield "experiment", ready_files("experiment")
+    yield from keys.items()
+
+
+def _topic(topic: str, width: int, with_script: bool) -> Iterator[str]:
+    """What there is to say of a word. Raises `ConfigError` for one that means nothing."""
+    if topic in (ALL, "keys"):
+        yield from _keys(width, with_script)
+        return
+    known = {key: (value, metadata) for key, value, metadata in settings(Config())}
+    names = (topic,) if topic in known else tuple(key for key in known if key.startswith(f"{topic}."))
+    ready = ready_files(topic) if (conf_folder() / topic).is_dir() else []
+    choices = CHOICES.get(topic)
+    if topic in SUBCOMMANDS:
+        yield from _section(topic, [(f"python -m kvbench {topic} --help", SUBCOMMANDS[topic])], width)
+    elif not names and not ready and choices is None:
+        from kvbench.config.spelling import meant_keys
+
+        meant = f"did you mean {' or '.join(found)}?" if (found := meant_keys(topic)) else "`help all` lists the keys"
+        raise ConfigError(f"{topic}: no such key; {meant}")
+    if names:
+        rows = [(_with_default(key, known[key][0]), _explained(known[key][1], choices is None)) for key in names]
+        yield from _section("key (default)", rows, width)
+    if ready and choices is None:
+        yield from _section(f"{topic}=", [(name, _described(topic, name)) for name in ready], width)
+    if choices is not None:
+        yield from _section(f"{topic}=", choices(), width)
+
+
+def _keys(width: int, with_script: bool) -> Iterator[str]:
+    rows = [
+        (_with_default(key, value), str(metadata["help"]))
+        for key, value, metadata in settings(Config())
+        if with_script or metadata.get("effective") is not SCRIPTED
+    ]
+    yield from _section("keys (default)", rows, width)
     if not with_script:
-        yield f"  the keys of the scripted model, which tests the instrument: python -m kvbench {SCRIPT} --help"
-    yield ""
-    yield "options: -m, --multirun   --config-dir DIR (your own YAML files)   --config-path DIR   --config-name NAME"
-    yield "         --cfg job (print the configuration, run nothing)   --version"
-    yield '         -sc install=bash (or zsh, fish: shell completion, for eval "$(...)")'
-    yield "exit codes: 0 valid, 1 failed, 2 bad input, 3 measured but INVALID, 130 Ctrl-C"
+        yield from _wrapped(
+            f"the keys of the scripted model, which tests the instrument: python -m kvbench {SCRIPT} --help",
+            width,
+            "  ",
+        )
 
 
-def _beside(mode: str) -> str:
-    return f"runs {', '.join(MODE_ARMS[mode])}"
+def _explained(metadata: dict[str, object], with_bounds: bool) -> str:
+    bounds = _bounds(metadata) if with_bounds else ""
+    return f"{metadata['help']} ({bounds})" if bounds else str(metadata["help"])
 
 
-def _summary(mode: Mode) -> str:
+def _with_default(key: str, value: object) -> str:
+    return key if value is None else f"{key} ({str(value).lower() if isinstance(value, bool) else value})"
+
+
+def _bounds(metadata: dict[str, object]) -> str:
+    if metadata["choices"]:
+        return f"one of {', '.join(map(str, metadata['choices']))}"  # type: ignore[call-overload]
+    bounds = (("minimum", "at least"), ("above", "more than"))
+    return ", ".join(f"{words} {metadata[name]:g}" for name, words in bounds if metadata[name] is not None)
+
+
+def _described(group: str, name: str) -> str:
+    """The first comment of a ready file that says something."""
+    lines = (conf_folder() / group / f"{name}.yaml").read_text("utf-8").splitlines()
+    return next((line[2:] for line in lines if line.startswith("# ") and not line.startswith("# @")), "")
+
+
+# What keys choose from, with a summary of each.
+
+
+def _modes() -> Rows:
+    beside = {name: f"runs {', '.join(arms)}" for name, arms in MODE_ARMS.items()}
+    return [("both", beside["both"]), *((mode.name, _summary(mode, beside)) for mode in MODES.values())]
+
+
+def _summary(mode: Mode, beside: dict[str, str]) -> str:
     """What the mode does; as a setting of its own it may bring other arms along."""
-    return f"{mode.summary}; {_beside(mode.name)}" if mode.name in MODE_ARMS else mode.summary
+    return f"{mode.summary}; {beside[mode.name]}" if mode.name in beside else mode.summary
 
 
-def _section(title: str, rows: object) -> Iterator[str]:
-    pairs = [(str(left), str(right)) for left, right in rows]  # type: ignore[attr-defined]
-    width = min(max(len(left) for left, _ in pairs), 58)
+CHOICES: dict[str, Callable[[], Rows]] = {
+    "mode": _modes,
+    "cache": lambda: [(kind.name, kind.summary) for kind in CACHES.values() if kind.name != NO_CACHE],
+    "engine": lambda: [(engine.name, engine.summary) for engine in ENGINES.values()],
+    "attention": lambda: list(ATTENTIONS.items()),
+    "model.quantization": lambda: [(route.name, route.summary) for route in QUANTIZATIONS.values()],
+    "habit": lambda: [(habit.name, habit.summary) for habit in HABITS.values()],
+}
+
+
+# Lines of the pages.
+
+
+def _section(title: str, rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     yield ""
     yield title
-    for left, right in pairs:
-        yield f"  {left:<{width}}  {right}"
+    left_width = min(max((len(left) for left, _ in rows), default=0), WIDEST_LEFT if width < WIDEST else 58)
+    for left, right in rows:
+        if len(left) > left_width:
+            yield f"  {left}"
+            yield from _wrapped(right, width, " " * (left_width + 4))
+        else:
+            yield from _wrapped(right, width, f"  {left:<{left_width}}  ", " " * (left_width + 4))
 
 
-def _keys(with_script: bool) -> Iterator[tuple[str, str]]:
-    for key, value, metadata in settings(Config()):
-        if with_script or metadata.get("effective") is not SCRIPTED:
-            shown = "" if value is None else f" ({str(value).lower() if isinstance(value, bool) else value})"
-            yield key + shown, metadata["help"]
+def _wrapped(text: str, width: int, first: str = "", later: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, 40),
+        initial_indent=first,
+        subsequent_indent=first if later is None else later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [first.rstrip()]

@@ -23,10 +23,11 @@ def main(argv: list[str]) -> int:
     Raises `RecordError` when a path does not exist, no run is usable, or the output cannot be written.
     """
     arguments = _parser().parse_args(argv)
-    from kvbench.commands.result_files import Stream, say
+    from kvbench.commands.result_files import Stream, named, say
     from kvbench.report.page.html import build
     from kvbench.text import printable
 
+    arguments.paths = named(arguments.paths)
     stream = Stream(arguments.paths)
     output = _output(arguments)
     waiting = threading.Timer(PATIENCE_S, _say_waiting, [len(stream)])
@@ -50,7 +51,11 @@ def main(argv: list[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="kvbench report", description=DESCRIPTION)
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above"
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="a run folder, a run.json, or any folder above (default: last, the newest run in results/)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html in PATH when it is one folder, else here"

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kvbench.commands import LAST
+from kvbench.config.schema import Config
 from kvbench.errors import RecordError, reason_of
 from kvbench.records.store import (
     Found,
@@ -18,6 +20,23 @@ from kvbench.records.store import (
     unfinished_runs,
 )
 from kvbench.text import LONGEST_LINE, printable, shortened
+
+
+def named(paths: Sequence[Path]) -> list[Path]:
+    """The paths, with the newest run's folder in the place of `last`, unless something here is called so, and of none.
+
+    Raises `RecordError` where no run is in the usual results folder.
+    """
+    return [newest_run() if str(path) == LAST and not path.exists() else path for path in paths or [Path(LAST)]]
+
+
+def newest_run() -> Path:
+    """The folder of the run that was recorded last in `results`. Raises `RecordError` where there is none."""
+    results = Path(Config().results_dir)
+    records = record_paths([results]) if results.is_dir() else []
+    if not records:
+        raise RecordError(f"{LAST}: no run in {results}/ here; measure one with `python -m kvbench`, or name a path")
+    return max(records, key=lambda record: record.stat().st_mtime).parent
 
 
 def gather(paths: Sequence[Path]) -> Found:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from kvbench.commands import LAST
 from kvbench.commands.arguments import Parser, add_hydra_options, refuse_flags, require_obeyed
 from kvbench.readiness import require_one_process
 
@@ -21,6 +23,10 @@ def main(argv: Sequence[str]) -> int:
     require_obeyed(options)
     from kvbench.config.compose import load_config, sources
 
+    if options.config_path == LAST and not Path(LAST).exists():
+        from kvbench.commands.result_files import newest_run
+
+        options.config_path = str(newest_run())
     where = sources(options.config_dir, options.config_path, options.config_name)
     if options.cfg:
         from kvbench.commands.validation import print_config, print_points

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvbench.commands import EXIT_PARTLY_UNREADABLE
+from kvbench.commands import EXIT_PARTLY_UNREADABLE, LAST
 from kvbench.commands.arguments import Parser
 from kvbench.errors import RecordError
 
@@ -22,14 +22,15 @@ def main(argv: list[str]) -> int:
     Raises `RecordError` when the path does not exist or holds no usable run.
     """
     arguments = _parser().parse_args(argv)
-    from kvbench.commands.result_files import gather
+    from kvbench.commands.result_files import gather, named
 
-    found = gather([arguments.path])
+    (path,) = named([arguments.path])
+    found = gather([path])
     records = [run.record for run in found.runs]
     if arguments.shapes:
         _print_shapes(records, as_json=arguments.json)
     elif arguments.json:
-        _print_json(records, alone=_is_run(arguments.path))
+        _print_json(records, alone=_is_run(path))
     else:
         _print_tables(records)
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
@@ -37,7 +38,14 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="kvbench show", description=DESCRIPTION)
-    parser.add_argument("path", type=Path, metavar="PATH", help="a run folder, a run.json, or any folder above")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        default=LAST,
+        metavar="PATH",
+        help="a run folder, a run.json, or any folder above (default: last, the newest run in results/)",
+    )
     parser.add_argument(
         "--json", action="store_true", help="print the record of a run, or the list of records of a folder of runs"
     )
@@ -89,7 +97,7 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
     from kvbench.commands.result_files import say
-    from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
+    from kvbench.report.console import answer, comparison_table, run_row, runs_table, verdict_panel
     from kvbench.report.names import run_name
     from kvbench.text import one_line
 
@@ -100,6 +108,7 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
             console.print(f"{run_name(records[0])}  {one_line(records[0].run_id)}")
             console.print(comparison_table(records[0]))
             console.print(verdict_panel(records[0]))
+            console.print(answer(records[0]))
         else:
             console.print(runs_table([run_row(record) for record in records]))
     say(captured.get())

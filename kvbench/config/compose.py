@@ -30,7 +30,7 @@ from omegaconf.errors import (
 )
 
 from kvbench.config.conf_files import conf_folder, escaped, yaml_text
-from kvbench.config.foreign import is_foreign, require_confirmed, require_readable
+from kvbench.config.foreign import is_foreign, read_with_care, require_confirmed, require_readable
 from kvbench.config.overrides import (
     OBEYED,
     in_hydras_terms,
@@ -125,7 +125,8 @@ def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
     file = where.config_path / f"{where.config_name}.yaml"
     require_readable(file)
     in_terms = in_hydras_terms(overrides, where.folders)
-    with initialize_config_dir(str(where.config_path), version_base="1.3"):
+    careful = read_with_care(where.config_path, conf_folder())
+    with initialize_config_dir(str(where.config_path), version_base="1.3"), careful:
         try:
             with warnings.catch_warnings():  # Hydra's, on files that are searched for and lists without _self_
                 warnings.simplefilter("ignore", UserWarning)
@@ -252,6 +253,8 @@ def _sentence(message: str, key: str) -> str:
 
 def _missing_file(error: MissingConfigException) -> ConfigError:
     missing = str(error.missing_cfg_file)
+    if ".." in missing.split("/"):
+        return ConfigError(f"the defaults of a configuration file lead out of its folder ({shortened(missing)})")
     group, _, option = missing.rpartition("/")
     if not group:
         return ConfigError(f"configuration {missing}: no such file in the folder given")

@@ -7,12 +7,15 @@ the command line says the same key.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError
@@ -38,10 +41,43 @@ def is_foreign(config_path: Path, folders: Sequence[Path], ours: Path) -> bool:
     but the one that comes with kvbench, and every folder that holds a run. Any other folder of --config-dir is the
     person's own: its files count only where the command line names them, such as `model=NAME`.
     """
-    return config_path != ours or any((folder / name).exists() for folder in folders for name in _OF_A_RUN)
+    return config_path != ours or any(map(_is_a_run, folders))
+
+
+def _is_a_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _OF_A_RUN)
 
 
 _OF_A_RUN = ("run.json", "blocks.jsonl")  # what only a run folder holds (kvbench/records/store.py)
+
+
+@contextmanager
+def read_with_care(config_path: Path, ours: Path) -> Iterator[None]:
+    """A context in which every file of a folder that may be somebody else's is looked at before Hydra reads it.
+
+    It goes inside of Hydra's own, which finds the class that reads files.
+
+    Raises `ConfigError` for what `require_readable` refuses, and for a file outside of the folder, to which the
+    defaults of any of its files can lead.
+    """
+    files: Any = SourcesRegistry.instance().resolve("file")  # the class that Hydra reads with; it imports it by itself
+    read = files.load_config
+
+    def load_config(source: Any, config_path: str) -> Any:
+        folder = Path(source.path)
+        if folder == theirs or _is_a_run(folder):
+            file = Path(os.path.normpath(folder / f"{config_path.removesuffix('.yaml')}.yaml"))
+            if not file.is_relative_to(folder):
+                raise ConfigError(f"{folder}: the defaults of its files lead out of it ({shortened(config_path)})")
+            require_readable(file)
+        return read(source, config_path)
+
+    theirs = None if config_path == ours else config_path
+    files.load_config = load_config
+    try:
+        yield
+    finally:
+        files.load_config = read
 
 
 def require_readable(file: Path) -> None:
@@ -63,11 +99,6 @@ def require_readable(file: Path) -> None:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text") from error
     _require_plain(file, text)
-    if "defaults" in text:  # few files have any, and reading one takes a while
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - a safe loader
-        for entry in _leaves("", data.get("defaults") if isinstance(data, dict) else None):
-            if ".." in f"{entry}":
-                raise ConfigError(f"{file}: its defaults lead out of its folder ({shortened(str(entry[1]))})")
 
 
 def _require_plain(file: Path, text: str) -> None:

@@ -222,8 +222,8 @@ class CacheMaker:
             quantised = QuantizedCache(config=config, **quantiser_arguments(kind, config))
             return RoundTripCache(quantised) if self._round_trip else quantised
         if not kind.static:
-            # Without the config sliding-window layers would be stored at full length.
-            return DynamicCache(config=config, offloading=kind.offloaded)
+            # It is the config that makes layers with a window forget what is behind it.
+            return DynamicCache(config=config if kind.windows else None, offloading=kind.offloaded)
         if not self._is_kept:
             return self._static(tokens)
         # Never a longer one that happens to be there: what a step reads must not depend on the runs before it.

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from kvbench.decoding.logit_differences import largest_logit
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.rounding import ReorderedProducts, reversed_order
+from kvbench.decoding.routing import Routes
 from kvbench.decoding.sampling import Forced
-from kvbench.records.agreement_figures import CacheDifference, FaultPlace
-from kvbench.rounding_limits import outer_gate
+from kvbench.decoding.token_path import Compared, SinglePass, Stretch, along, common_path
+from kvbench.errors import reason_of
+from kvbench.records.agreement_figures import AgreementFigures, CacheDifference, FaultPlace
+from kvbench.rounding_limits import allowed_at_worst, allowed_ratio, outer_gate, resolution
 
 KEYS, VALUES = "keys", "values"
 ROUNDING_MARGIN = 5.0  # times what other sums of the same pass differ by: more is no rounding
 SAME_DIRECTION = 0.9999  # cosine from which two tensors differ by a factor alone
 
-
-@dataclass(frozen=True)
-class SinglePass:
-    """A model's own way to a cache: everything in one pass, nothing forgotten.
-
-    `fill(batch)` gives the cache that a pass over a batch's `input_ids` leaves; `step(cache, batch)` the logits (rows,
-    vocabulary) of one more pass over its last column.
-    """
-
-    fill: Callable[[PromptBatch], Any]
-    step: Callable[[Any, PromptBatch], torch.Tensor]
+Ratios = Mapping[int, Sequence[tuple[int, float]]]  # by prompt: a step, and the error there over rounding's
 
 
 @dataclass(frozen=True)
-class Suspect:
+class _Suspect:
     """A candidate that rounding does not explain, at the first place where it shows."""
 
     batch: PromptBatch
@@ -49,8 +44,55 @@ class Suspect:
     allowed: float  # largest difference from them that counts as rounding
 
 
-def locate(suspect: Suspect, dtype: str, decoder: Callable[[Forced], Decoder], single: SinglePass) -> FaultPlace:
-    """What is to be seen at the place where a candidate, `decoder(forced)`, begins to differ."""
+def place_of_fault(
+    run: Compared, arm: int, ratios: Ratios, figures: AgreementFigures, tokens: Sequence[Sequence[int]]
+) -> FaultPlace | None:
+    """Where an arm first differs by more than rounding and what is seen there; None where it does not.
+
+    `ratios` are its errors over rounding's, `tokens` the first arm's, by prompt.
+    """
+    if figures.error is None or run.single is None:
+        return None
+    measured = bool(figures.error.reference)
+    limit = allowed_at_worst(second=True, measured=measured)
+    worst = max(ratio for row in ratios.values() for _, ratio in row)
+    limit = limit if worst > limit else allowed_ratio(len(figures.by_step), measured=measured)
+    wrong = sorted((step, sequence) for sequence, row in ratios.items() for step, ratio in row if not ratio <= limit)
+    if not wrong:
+        return None
+    step, sequence = wrong[0]
+    number = next(number for number, members in enumerate(run.batch_members) if sequence in members)
+    batch, members = run.batches[number], run.batch_members[number]
+    row = list(members).index(sequence)
+    path = common_path(batch, members, tokens)
+    lengths = {
+        index: batch.lengths[place]
+        for batch, some in zip(run.batches, run.batch_members, strict=True)
+        for place, index in enumerate(some)
+    }
+    longest = {
+        index: batch.longest for batch, some in zip(run.batches, run.batch_members, strict=True) for index in some
+    }
+    guilty = {each for _, each in wrong}
+    padded = {index for index in lengths if lengths[index] < longest[index]}
+    context = run.context(lengths[sequence], step)
+    stretch = Stretch(number, batch, members, path, (step,), (step,), Routes(None, 0))
+    baseline = along(run.unprepared, 0, stretch, exact=True)
+    later = [ratio for each, ratio in ratios[sequence] if each >= step]
+    suspect = _Suspect(
+        batch=batch,
+        path=path,
+        row=row,
+        sequence=sequence,
+        step=step,
+        context=context,
+        only_padded=bool(padded) and guilty <= padded and guilty != set(lengths),
+        edge=run.edges.name(context) or run.edges.name(batch.longest + step),
+        chunk=run.chunk if step == 0 and run.chunk and run.chunk < context else None,
+        every_step=all(not ratio <= limit for ratio in later),
+        baseline=baseline[0][row],
+        allowed=max(figures.noise_abs or 0.0, resolution(run.dtype) * largest_logit(baseline)) * limit,
+    )
     found = FaultPlace(
         sequence=suspect.sequence,
         step=suspect.step,
@@ -61,11 +103,20 @@ def locate(suspect: Suspect, dtype: str, decoder: Callable[[Forced], Decoder], s
         every_step=suspect.every_step,
         kind="step",
     )
+    try:
+        return found.model_copy(update=_seen(suspect, run.dtype, partial(run.decoder, arm), run.single))
+    except Exception as failure:  # the verdict stands without it: a model may refuse any of these passes
+        why = f"{type(failure).__name__}: {reason_of(failure)}"
+        return found.model_copy(update={"kind": "unseen", "unseen": why})
+
+
+def _seen(suspect: _Suspect, dtype: str, decoder: Callable[[Forced], Decoder], single: SinglePass) -> dict[str, Any]:
+    """The kind of fault that an arm, `decoder(forced)`, shows where it begins to differ, and what tells it."""
     here = _prefix(suspect, suspect.step)
     cache, logits = _run(decoder, suspect)
     again = _run(decoder, suspect, seed=1)[1]
     if not torch.equal(logits, again):
-        return found.model_copy(update={"kind": "random"})
+        return {"kind": "random"}
     built = single.fill(here)
     with ReorderedProducts(reversed_order):
         tolerance = max(outer_gate(dtype) / 2, ROUNDING_MARGIN * _rounding(built, single.fill(here), suspect.row))
@@ -75,27 +126,27 @@ def locate(suspect: Suspect, dtype: str, decoder: Callable[[Forced], Decoder], s
     changed = next(_differences(other, built, suspect.row, tolerance, shared=True), None)
     if changed is not None:
         by_length = changed.layer == 0 and changed.part == KEYS
-        return found.model_copy(update={"kind": "rotary_length" if by_length else "looks_ahead", "cache": changed})
+        return {"kind": "rotary_length" if by_length else "looks_ahead", "cache": changed}
     window = _window(cache)
     if suspect.step and window is not None and window < suspect.context:
         forgets_nothing = single.step(single.fill(_prefix(suspect, suspect.step - 1)), here)[suspect.row]
         apart = float((forgets_nothing.double() - suspect.baseline.double()).abs().max())
         if apart <= suspect.allowed:
-            return found.model_copy(update={"kind": "window", "window": window})
+            return {"kind": "window", "window": window}
     held = _narrow(cache, dtype) or next(_differences(cache, built, suspect.row, tolerance), None)
     if held is not None:
-        return found.model_copy(update={"kind": "cache", "cache": held})
-    return found
+        return {"kind": "cache", "cache": held}
+    return {"kind": "step"}
 
 
-def _prefix(suspect: Suspect, step: int) -> PromptBatch:
+def _prefix(suspect: _Suspect, step: int) -> PromptBatch:
     """The batch with the path's tokens up to a step as its prompt."""
     batch = suspect.batch
     ids = torch.cat([batch.input_ids, suspect.path[:, :step].to(batch.input_ids)], dim=1)
     return PromptBatch(batch.index, ids, batch.positions, batch.mask, tuple(length + step for length in batch.lengths))
 
 
-def _run(decoder: Callable[[Forced], Decoder], suspect: Suspect, seed: int | None = None) -> tuple[Any, torch.Tensor]:
+def _run(decoder: Callable[[Forced], Decoder], suspect: _Suspect, seed: int | None = None) -> tuple[Any, torch.Tensor]:
     forced = Forced(suspect.path, (suspect.step,))
     made = decoder(forced)
     made.prepare(None)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import (
     CompileConfig,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -20,16 +21,20 @@ from kvbench.decoding.caches import quantiser_arguments
 from kvbench.decoding.protocol import Decoded, Observer, PromptBatch
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.settings import SessionSettings
-from kvbench.models.signature import library_cache, returned_cache
+from kvbench.errors import ModelUnavailable, reason_of
+from kvbench.models.signature import CACHE_NAMES, library_cache, returned_cache, signature_of
 from kvbench.passes import WHOLE, Chunks
+
+# What transformers raises where it has no cache to hand from one piece of a prompt to the next.
+NO_PIECES = ("Cannot use prefill chunking", *(f"has no attribute '{name}'" for name in CACHE_NAMES))
 
 
 class Generate:
     """`generate(use_cache=…)`. Its stopping criteria are where it can be observed after every token.
 
     `arguments` are the sampling settings as `generate` names them; `forced`, when given, chooses every token instead.
-    `cache` is a kind of cache; `generate` makes it. Only with one can a prompt go in `chunks`. With `compile_mode` it
-    compiles its step, which it does beside a static cache on a GPU.
+    `cache` is a kind of cache; `generate` makes it, or is handed one that forgets nothing. Only with one can a prompt
+    go in `chunks`. With `compile_mode` it compiles its step, which it does beside a static cache on a GPU.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Generate:
         self._pad_id = pad_id
         self._use_cache = use_cache
         self._chunk = {"prefill_chunk_size": chunks.size} if use_cache and chunks.size else {}
+        self._keeps_all = use_cache and cache in CACHES and not CACHES[cache].windows
         self._caching: dict[str, Any] = _caching(cache, model) if use_cache else {}
         self._caching["disable_compile"] = compile_mode is None
         if compile_mode is not None:
@@ -62,7 +68,10 @@ class Generate:
         self._setting.apply(self._model)
 
     def run(self, batch: PromptBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
-        """One call of `generate`. No passes are handed back: what it submits is seen by a `PassRecorder` alone."""
+        """One call of `generate`. No passes are handed back: what it submits is seen by a `PassRecorder` alone.
+
+        Raises `ModelUnavailable` where it cannot hand a prompt to the model in pieces.
+        """
         prompt = batch.input_ids.shape[1]
         mask = batch.mask[:, :prompt] if batch.mask is not None else torch.ones_like(batch.input_ids)
         config = GenerationConfig(
@@ -88,7 +97,15 @@ class Generate:
                     generation_config=config,
                     logits_processor=self._processors,
                     stopping_criteria=StoppingCriteriaList([_Telling(observer, prompt)]),
+                    **(signature_of(self._model).handing(DynamicCache()) if self._keeps_all else {}),
                 )
+        except (AttributeError, ValueError) as error:
+            if not self._chunk or not any(words in str(error) for words in NO_PIECES):
+                raise
+            raise ModelUnavailable(
+                f"workload.prefill_chunk: generate cannot hand {type(self._model).__name__} a prompt in pieces"
+                f" ({reason_of(error)}): leave it out, or mode=generate"
+            ) from error
         finally:
             self._model.generation_config = own_defaults
         cache = returned_cache(output) if self._use_cache else None
@@ -107,7 +124,8 @@ def _caching(kind: str, model: Any) -> dict[str, Any]:
     spec = CACHES[kind] if kind in CACHES else CACHES["dynamic"]
     if spec.lossy:
         return {"cache_implementation": "quantized", "cache_config": quantiser_arguments(spec, model.config)}
-    return {} if spec.name == "dynamic" else {"cache_implementation": spec.name}
+    made_by_itself = spec.name == "dynamic" or not spec.windows
+    return {} if made_by_itself else {"cache_implementation": spec.name}
 
 
 class _Telling(StoppingCriteria):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,11 +44,11 @@ class Flips:
 class Routes:
     """The experts chosen on one path, by choice in the order in which a pass makes them.
 
-    `models` are all whose passes are to be followed, `experts` how many there are to choose from; with none nothing is
-    ever noted. A choice is a `topk` among at most so many scores for each token, wherever the model makes it.
+    `model` is the one whose passes are followed, `experts` how many there are to choose from; with none nothing is ever
+    noted. A choice is a `topk` among at most so many scores for each token, wherever the model makes it.
     """
 
-    models: Sequence[Any]
+    model: Any
     experts: int
     chosen: list[torch.Tensor] = field(default_factory=list)  # (rows, columns, …) indices
     columns: int = 0  # of the prompt
@@ -61,10 +61,10 @@ class Routes:
             yield
 
     @contextmanager
-    def prescribed(self, batch: PromptBatch, *, takes_effect: bool = True) -> Iterator[Flips]:
+    def prescribed(self, batch: PromptBatch) -> Iterator[Flips]:
         """A context in which tokens go where they were noted to go; tells where their router would have them."""
         flips = Flips()
-        if not self.chosen or not takes_effect:
+        if not self.chosen:
             yield flips
             return
         with self._following(_Prescribing(self, batch, flips)):
@@ -75,7 +75,7 @@ class Routes:
         if not self.experts:
             yield
             return
-        hooks = [hook for model in self.models for hook in mode.hooks(model)]
+        hooks = mode.hooks(self.model)
         try:
             with mode:
                 yield

@@ -15,6 +15,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 
 from kvbench.capabilities import ATTENTION_PACKAGES
 from kvbench.errors import ModelUnavailable, reason_of
+from kvbench.models.signature import attention_of
 
 # What transformers does about masks that a measured pass can do without.
 
@@ -161,13 +162,12 @@ class SessionSettings:
     def apply(self, model: Any) -> None:
         """Set the model's attention implementation and torch's global generators, on every device."""
         wanted = IMPLEMENTATIONS.get(self.attention, "sdpa") if self.attention != "auto" else self.own_attention
-        if model.config._attn_implementation != wanted:
+        if attention_of(model) != wanted:
             model.set_attn_implementation(wanted)
         # Some architectures have one attention and keep it without a word; it must not be measured by another's name.
-        if model.config._attn_implementation != wanted:
+        if (has := attention_of(model)) != wanted:
             raise ModelUnavailable(
-                f"attention={self.attention}: {type(model).__name__} has {model.config._attn_implementation} attention"
-                " alone: leave it out"
+                f"attention={self.attention}: {type(model).__name__} has {has} attention alone: leave it out"
             )
         torch.manual_seed(self.seed)
 

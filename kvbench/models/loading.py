@@ -184,10 +184,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
         else:
             with blamed_on(checkpoint.folder, WEIGHTS, name):
                 model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
-            with blamed_on(checkpoint.folder, TOKENIZER, name):
-                tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=spec.trust_remote_code)
-                if len(tokenizer) <= len(tokenizer.all_special_tokens):  # some classes make one out of nothing
-                    raise ModelUnavailable(f"the tokenizer of {name} has no words: it lacks tokenizer.json; {RESTORE}")
+            tokenizer = _tokenizer(checkpoint.folder, spec)
     _lay_out(model)
     model.requires_grad_(False).eval()
     if device.type == "cuda":
@@ -195,6 +192,32 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
     require_computing(spec.quantization, model)  # after the facts: a pass moves scales out of the parameters
     return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
+
+
+def split(spec: ModelConfig, text: str) -> list[str]:
+    """A text as the model's tokenizer splits it, special tokens among them; the weights are not looked for.
+
+    Raises `ModelUnavailable` for a model or a tokenizer that cannot be had.
+    """
+    name = label(spec)
+    with quietly(), explained(name, spec.revision, instead_of_download(spec)):
+        if spec.weights == "random":
+            tokenizer = _stand_in_tokenizer(open_checkpoint(spec).config)
+        elif spec.weights == "hub":
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(spec.id), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            )
+        else:
+            tokenizer = _tokenizer(open_checkpoint(spec).folder, spec)
+        return [tokenizer.decode([token]) for token in tokenizer(text)["input_ids"]]
+
+
+def _tokenizer(folder: Path | None, spec: ModelConfig) -> Any:
+    with blamed_on(folder, TOKENIZER, label(spec)):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):  # some classes make one out of nothing
+            raise ModelUnavailable(f"the tokenizer of {label(spec)} has no words: it lacks tokenizer.json; {RESTORE}")
+        return tokenizer
 
 
 EXTENDED = (

@@ -61,6 +61,13 @@ def _takes_the_rest(parameter: inspect.Parameter) -> bool:
     return parameter.kind is inspect.Parameter.VAR_KEYWORD
 
 
+def attention_of(model: Any) -> str:
+    """transformers' name for the attention of the part that decodes text; a part for images may have another one."""
+    config = model.config
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    return str(text._attn_implementation)
+
+
 def signature_of(model: Any) -> ForwardSignature:
     """The signature of a model that no engine has wrapped; of a wrapper that hands everything on, the one inside."""
     model = transformers_model(model)

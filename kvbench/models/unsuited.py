@@ -18,11 +18,17 @@ def require_decoder(model: Any, *, with_past: bool) -> None:
     `with_past` is whether it is to decode with a cache.
     """
     inside = transformers_model(model)
-    why = _unsuited(inside, inspect.signature(inside.forward).parameters)
+    takes = inspect.signature(inside.forward).parameters
+    why = _unsuited(inside, takes)
     if why is None and with_past and hasattr(getattr(inside, "model", None), "patcher"):
         why = (
             "cuts its bytes into patches, whose number the newest byte may change, and transformers keeps no cache of"
             " them: use mode=nocache"
+        )
+    if why is None and with_past and {"langs", "lengths"} <= takes.keys():  # XLM
+        why = (
+            "takes every token of the text beside its cache, and leaves out those that the cache holds, so that a step"
+            " cannot submit the newest token alone: use mode=nocache"
         )
     if why is not None:
         raise ModelUnavailable(f"{type(inside).__name__} {why}")

@@ -84,6 +84,8 @@ class ErrorFigures(Part):
     larger_steps: int = figure(
         "steps with a larger error", "count", "lower", "Of the samples, those whose error is larger than rounding's."
     )
+    # Whether routers chose the experts of this arm or of the first one, since an engine cannot be told which to take.
+    free_experts: bool = False
 
 
 class RoutingFigures(Part):
@@ -114,7 +116,7 @@ class CacheDifference(Part):
     kind: str  # what they look like, in words; empty where they look like nothing known
 
 
-FaultKind = Literal["step", "cache", "rotary_length", "looks_ahead", "window", "random"]
+FaultKind = Literal["step", "cache", "rotary_length", "looks_ahead", "window", "random", "unseen"]
 
 
 class FaultPlace(Part):
@@ -123,7 +125,8 @@ class FaultPlace(Part):
     `kind` is `random` where the arm does not compute the same twice; `rotary_length` and `looks_ahead` where one more
     token changes the keys or values of those before it, in layer 0 or later, so that no cache can hold them; `cache`
     where what the cache holds is not what a single pass builds; `window` where a cache that keeps all tokens agrees;
-    `step` where what is kept is right and the step itself computes otherwise.
+    `step` where what is kept is right and the step itself computes otherwise; `unseen` where the model could not be
+    looked into there, for the reason in `unseen`.
     """
 
     WHY_NULL = MappingProxyType(
@@ -144,6 +147,7 @@ class FaultPlace(Part):
     chunk: int | None = figure("chunk", "tokens", "none", "In which the prompt was handed over.", default=None)
     cache: CacheDifference | None = None
     window: int | None = figure("window", "tokens", "none", "Of the cache's shortest sliding layer.", default=None)
+    unseen: str = ""
 
 
 class RoundTripFigures(Part):

@@ -15,8 +15,10 @@ from rich.text import Text
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
+from kvbench.report.first_screen import first_screen, output_sentences
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.run_facts import shape_rows
+from kvbench.report.sentences import say
 from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
 from kvbench.text import UNKNOWN, printable
 
@@ -56,19 +58,13 @@ def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def _statement(pair: Pair) -> Text:
-    end_to_end = f"End to end, prefill included: {pair.end_to_end}."
-    agreement = f"Agreement: {pair.agreement} ({pair.agreement_detail})."
+    agreement = f"Output of {pair.candidate}: {pair.agreement} ({pair.agreement_detail}).\n"
     if pair.not_a_result is not None:
         return Text.assemble(
             (f"\nnot a result: {pair.not_a_result}\n", "bold red"),
-            (f"{pair.measured}\n{agreement}\n", GREYED),
+            (f"{pair.measured}\n{agreement}", GREYED),
         )
-    return Text.assemble(
-        ("\n" + pair.verdict, f"bold {STYLES.get(pair.verdict, '')}".strip()),
-        ": ",
-        (pair.sentence, "bold"),
-        f".\n{end_to_end}\n{agreement}\n",
-    )
+    return Text(f"\n{agreement}", style=GREYED)
 
 
 def reference_lines(record: RunRecord) -> list[Text]:
@@ -97,14 +93,32 @@ def comparison_table(record: RunRecord) -> RenderableType:
     if record.frontier is not None:
         return what_fits(record)
     answers = [*statements(pairs(record)), *reference_lines(record), *growth(record)]
-    return Group(arms_table(record), *arm_notes(record), *turns(record), *answers, *_last_words(record))
+    return Group(arms_table(record), *arm_notes(record), *turns(record), *answers)
 
 
-def _last_words(record: RunRecord) -> list[Text]:
-    """The headlines of a run whose pairs of arms are not what it is about."""
-    if run_kind(record) == "speed-up":
-        return []  # each pair has said its own
-    return [Text(each.sentence, style="bold") for each in headlines(record)]
+def answer(record: RunRecord) -> RenderableType:
+    """What the run answers, whether the output is the same, and how it ended: the last thing that is shown."""
+    screen, shown, word = first_screen(record), pairs(record), run_word(record)
+    lines = []
+    if run_kind(record) == "speed-up" and record.valid and shown and not as_table(shown):
+        usable = [pair for pair in shown if pair.not_a_result is None]
+        lines += [_verdict_of(pair) for pair in usable]
+        lines += [
+            Text(say("answer.some-not", candidate=pair.candidate, reason=pair.not_a_result))
+            for pair in shown
+            if pair not in usable
+        ]
+        lines += [Text(sentence) for sentence in output_sentences(shown)]
+    else:
+        lines += [Text(screen.sentence, style="bold"), *map(Text, screen.beside)]
+    status = Text(say("status", word=word, warnings=screen.warnings), style=f"bold {STYLES.get(word, 'red')}")
+    return Group(*lines, status)
+
+
+def _verdict_of(pair: Pair) -> Text:
+    style = f"bold {STYLES.get(pair.verdict, '')}".strip()
+    rest = say("answer.with-prefill", figure=pair.end_to_end)
+    return Text.assemble((pair.verdict, style), ": ", (pair.sentence, "bold"), f". {rest}")
 
 
 def verdict_panel(record: RunRecord) -> RenderableType:

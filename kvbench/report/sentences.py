@@ -86,6 +86,8 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
             " which stand out."
         ),
         "answer.some-not": "{candidate} is not a result: {reason}.",
+        "answer.with-prefill": "End to end, prefill included: {figure}.",
+        "status": "{word}, {warnings}",
         "answer.end-to-end": "Including the prefill it is {figure}.",
         "answer.over-all": "Over all lengths together {candidate} decodes {figure} as fast as {baseline}.",
         "answer.over-run": "Over the whole run {candidate} decodes {figure} as fast as {baseline}.",

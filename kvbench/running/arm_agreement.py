@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,28 +12,24 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from kvbench.capabilities import QUANTIZATIONS, takes_masks
-from kvbench.decoding.agreement import Compared, compare, distances, follow
+from kvbench.decoding.agreement import compare, distances
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.compared_steps import BLOCK, Edges
-from kvbench.decoding.fault_place import SinglePass
-from kvbench.decoding.forward import Forward, forward_of
-from kvbench.decoding.logit_differences import Logits
-from kvbench.decoding.loops import NoCacheLoop
+from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch
-from kvbench.decoding.sampling import Forced, is_greedy
-from kvbench.decoding.settings import SessionSettings
+from kvbench.decoding.sampling import is_greedy
+from kvbench.decoding.token_path import Compared, SinglePass
 from kvbench.errors import ModelUnavailable, is_out_of_memory, reason_of
 from kvbench.model_facts import extends_context, rope_switch
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.devices import free_bytes
-from kvbench.models.own import OWN_ATTENTION
-from kvbench.passes import Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import RunWarning
 from kvbench.records.untimed import UntimedPass
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.preconditions import fits_beside_itself, reference_device
 from kvbench.running.torch_session import TorchSession
+from kvbench.running.wide_model import WideModel
 
 EAGER_BYTES = 12  # a score of eager attention at its worst: in float32 before and after the softmax, and its mask
 # What rounds less; of quantised weights there is nothing wider.
@@ -60,8 +55,10 @@ def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[Ref
     """
     wanted, model = session.plan.config.check.reference, session.model
     device = reference_device(wanted, model.loaded.facts, model.device)
+    wide: WideModel | None = None
+    run: Compared | None = None
     try:
-        wide = widened(model.loaded.model, DTYPES[wanted], device)
+        wide = WideModel(model.loaded.model, DTYPES[wanted], device)
         run = _compared(session, wide)
         return distances(run, [each.tokens for each in passes], wanted, device.type)
     except (RuntimeError, TypeError) as error:
@@ -70,12 +67,12 @@ def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[Ref
         why = f"check.reference={wanted}: the model cannot be computed in it ({reason_of(error)}); use another type"
         return [RunWarning(code="reference_failed", detail=why)]
     finally:
-        wide = None
+        wide = run = None
         session.meter.reset()
 
 
 @contextmanager
-def _wide_model(session: TorchSession) -> Iterator[Any | None]:
+def _wide_model(session: TorchSession) -> Iterator[WideModel | None]:
     """The model in a type that rounds less, where there is one and room for it; None elsewhere."""
     model = session.model
     wanted = WIDER.get(str(model.loaded.model.dtype).removeprefix("torch."))
@@ -87,12 +84,12 @@ def _wide_model(session: TorchSession) -> Iterator[Any | None]:
         yield None
         return
     try:
-        yield widened(model.loaded.model, DTYPES[wanted], model.device)
+        yield WideModel(model.loaded.model, DTYPES[wanted], model.device)
     finally:
         session.meter.reset()
 
 
-def _compared(session: TorchSession, wide: Any | None) -> Compared:
+def _compared(session: TorchSession, wide: WideModel | None) -> Compared:
     plan, model, decoders = session.plan, session.model, session.decoders
     arithmetic = QUANTIZATIONS[plan.config.model.quantization].arithmetic
     interruptions = session.prepared.interruptions
@@ -111,10 +108,10 @@ def _compared(session: TorchSession, wide: Any | None) -> Compared:
         unprepared=decoders.unprepared,
         round_trip=decoders.round_trip,
         second_attention=partial(_second_attention, model, plan.arms[0].attention),
-        wider=None if wide is None else partial(recomputed, wide, interruptions),
-        wider_dtype="" if wide is None else str(next(wide.parameters()).dtype).removeprefix("torch."),
+        wider=None if wide is None else partial(wide.recomputed, interruptions),
+        wider_dtype="" if wide is None else str(wide.dtype).removeprefix("torch."),
         first_is_plain=plan.arms[0].mode in ("nocache", "nocache_naive") and not plan.arms[0].repeats,
-        models=[each for each in (model.loaded.model, wide) if each is not None],
+        model=model.loaded.model,
         experts=model.loaded.facts.experts or 0,
         repeats=[arm.repeats for arm in plan.arms],
         single=single_pass(model.forward),
@@ -175,44 +172,3 @@ def single_pass(forward: Forward) -> SinglePass | None:
     except ModelUnavailable:
         return None
     return SinglePass(fill, step)
-
-
-def widened(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """A copy of the model with every floating-point tensor in `dtype` on `device`; tied weights stay tied.
-
-    What the architecture itself casts to float32 stays so: in float64 that is most norms, the rotary tables and the
-    softmax of eager attention.
-    """
-    made: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        wide = tensor.detach().to(device, dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
-        is_weight = isinstance(tensor, torch.nn.Parameter)
-        made[id(tensor)] = torch.nn.Parameter(wide, requires_grad=False) if is_weight else wide
-    wide_model = copy.deepcopy(model, made)  # takes what was made here instead of copying the narrow tensors
-    wide_model.config.dtype = dtype
-    if getattr(wide_model.config, "_experts_implementation", None) not in (None, "eager"):
-        wide_model.set_experts_implementation("eager")  # grouped products know no float64
-    return wide_model
-
-
-def recomputed(model: Any, interruptions: Interruptions, batch: PromptBatch, forced: Forced) -> Logits:
-    """The logits of recomputing with a `widened` model along a path, wherever the model is."""
-    device = next(model.parameters()).device
-    attention = str(model.config._attn_implementation)
-    if attention not in ("sdpa", OWN_ATTENTION):  # other kernels may not exist in a wide type, eager attention does
-        attention = "eager"
-    logits: Logits = []
-    for each in dict.fromkeys((attention, OWN_ATTENTION if attention == OWN_ATTENTION else "eager")):
-        setting = SessionSettings("auto", each, 0)
-        moved = Forced(forced.path.to(device), forced.steps)
-        loop = NoCacheLoop(forward_of(model), moved, setting, 0, interruptions=interruptions)
-        logits = follow(loop, moved, _moved(batch, device))
-        # In double, SDPA makes rows that see nothing but padding no numbers, and spreads them.
-        if all(bool((row == row).all()) for row in logits):
-            break
-    return logits
-
-
-def _moved(batch: PromptBatch, device: torch.device) -> PromptBatch:
-    mask = None if batch.mask is None else batch.mask.to(device)
-    return PromptBatch(batch.index, batch.input_ids.to(device), batch.positions.to(device), mask, batch.lengths)

@@ -11,6 +11,7 @@ from kvbench.measuring.memory import Footprint
 from kvbench.measuring.sensors import DeviceSensors
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
+from kvbench.models.signature import attention_of
 
 SPREAD = "the model is spread over several devices, and one device's sensors would tell a part"
 
@@ -32,7 +33,7 @@ class ModelOnDevice:
         self.empty = empty
         self.empty_rss_bytes = empty_rss_bytes  # of this process before it had the model
         self.forward = forward_of(loaded.model)
-        self.own_attention = str(loaded.model.config._attn_implementation)
+        self.own_attention = attention_of(loaded.model)
 
     @property
     def is_spread(self) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from kvbench.decoding.agreement import follow
 from kvbench.decoding.forward import make_batch
 from kvbench.decoding.protocol import PromptBatch
 from kvbench.decoding.sampling import Forced
+from kvbench.decoding.token_path import follow
 from kvbench.records.evidence import RunWarning
 from kvbench.running.torch_session import TorchSession
 

@@ -18,7 +18,7 @@ from kvbench.decoding.protocol import PromptBatch
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, reason_of
 from kvbench.library_versions import untested
 from kvbench.measuring.environment import found_compiler
-from kvbench.model_costs import predicted_bytes, quantised_conflict
+from kvbench.model_costs import keeps_all_conflict, predicted_bytes, quantised_conflict
 from kvbench.model_facts import ModelFacts, extends_context, rope_switch
 from kvbench.models.devices import free_bytes, require_fit
 from kvbench.models.loading import LoadedModel
@@ -121,6 +121,8 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
     for arm in arms:
         if conflict := quantised_conflict(facts, arm.cache):
             raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
+        if conflict := keeps_all_conflict(facts, arm.cache):
+            raise ModelUnavailable(f"cache={arm.cache}: {conflict}: use cache=dynamic")
         if arm.keeps_past and arm.cache in CACHES and arm.cache != "dynamic" and signature_of(model).cache is None:
             raise ModelUnavailable(
                 f"cache={arm.cache}: {type(model).__name__} makes a cache of its own kind: use cache=dynamic"
@@ -129,8 +131,20 @@ def _require_caches(arms: Sequence[Arm], model: Any, facts: ModelFacts) -> None:
             _require_static_layers(arm, model)
 
 
+# By model type, what only an error in the middle of a pass would tell (docs/architectures.md).
+NO_STATIC_CACHE = {"prophetnet": "it adds a bias to each score, for as many keys as there are tokens"}
+
+
 def _require_static_layers(arm: Arm, model: Any) -> None:
-    """Raise `ModelUnavailable` when transformers has no static layer of a kind that the model has (DeepSeek-V4's)."""
+    """Raise `ModelUnavailable` when transformers has no static layer of a kind that the model has (DeepSeek-V4's).
+
+    Or when the model does not attend to more keys than there are tokens.
+    """
+    if why := NO_STATIC_CACHE.get(model.config.model_type):
+        raise ModelUnavailable(
+            f"cache={arm.cache}: {type(model).__name__} takes no cache that is longer than the text ({why}): use"
+            " cache=dynamic"
+        )
     try:
         StaticCache(config=model.config, max_cache_len=STATIC_STEP)
     except Exception as error:  # a KeyError with the kind's name, or whatever a config of another shape brings about

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kvbench.decoding.forward import Forward
 from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.clocks import Clock
+from kvbench.models.signature import attention_of
 from kvbench.models.weights_read import UNSEEN, PassWatch
 from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention
 from kvbench.running.torch_session import TorchSession
@@ -149,8 +150,9 @@ def flops_of_prefill(forward: Forward, batch: PromptBatch) -> CountedFlops:
     """
     model, ids = forward.model, batch.input_ids[:, -COUNTED_TOKENS:]
     rows, tokens = ids.shape
-    own, experts = model.config._attn_implementation, getattr(model.config, "_experts_implementation", None)
-    plain = PromptBatch(0, ids, torch.arange(tokens, device=ids.device)[None], None, (tokens,) * rows)
+    own, experts = attention_of(model), getattr(model.config, "_experts_implementation", None)
+    positions = torch.arange(tokens, device=ids.device).expand(rows, tokens)
+    plain = PromptBatch(0, ids, positions, None, (tokens,) * rows)
 
     def watched() -> PassWatch:
         with torch.no_grad(), PassWatch(model, rows * tokens, rows) as watch:
@@ -168,7 +170,7 @@ def flops_of_prefill(forward: Forward, batch: PromptBatch) -> CountedFlops:
     except Exception as error:  # an architecture without eager attention, or with kernels that cannot be counted
         reason = f"torch's counter could not follow this model: {str(error).splitlines()[0]}"
     finally:
-        if own != model.config._attn_implementation:
+        if own != attention_of(model):
             model.set_attn_implementation(own)
         if experts not in (None, "eager"):
             model.set_experts_implementation(experts)

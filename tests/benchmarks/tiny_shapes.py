@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCABULARY, HIDDEN, HEADS, KV_HEADS, HEAD_DIM, LAYERS, CONTEXT = 320, 64, 4, 2, 16, 4, 256
@@ -81,6 +81,11 @@ TINY = {name: size for size, names in SIZES for name in names.split()}
 # What some architectures need besides, or want otherwise.
 LATENT = {"head_dim": 8, "num_key_value_heads": HEADS}  # latent attention gives every head keys of its own
 PATTERN = ["sliding_attention", "full_attention"] * 2
+DOTS3 = LATENT | {  # its layers with a window have sizes of their own
+    "swa_num_attention_heads": HEADS, "swa_num_key_value_heads": HEADS, "swa_q_lora_rank": 32,
+    "swa_kv_lora_rank": HEAD_DIM, "swa_head_dim": 24, "swa_qk_nope_head_dim": HEAD_DIM,
+    "swa_v_head_dim": HEAD_DIM,
+}  # fmt: skip
 ALSO: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1, 3]},
     "blt": {
@@ -97,15 +102,22 @@ ALSO: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "dbrx": {"attn_config": {"rope_theta": 1e4, "clip_qkv": 8.0}},
+    "dory": {"n_input_layers": 1, "n_recurrent_layers": 2, "n_output_layers": 1},
     "dots3_note": {
-        "text_config": LATENT,
+        "text_config": DOTS3,
         "vision_config": {"adapter_in_dim": HIDDEN, "adapter_out_dim": HIDDEN},
         "audio_config": {"adapter_out_dim": HIDDEN, "adapter_input_size": HIDDEN},
     },
-    "dots3_note_text": LATENT,
+    "dots3_note_text": DOTS3,
     "falcon_h1": {"mamba_d_ssm": 2 * HIDDEN},
     "gemma3n": {"text_config": {"layer_types": PATTERN, "num_kv_shared_layers": 2}},
     "gemma3n_text": {"layer_types": PATTERN, "num_kv_shared_layers": 2},
+    "gemma4_assistant": {
+        "text_config": {
+            "model_type": "gemma4_text", "layer_types": PATTERN, "num_hidden_layers": LAYERS,
+            "num_kv_shared_layers": LAYERS, "hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0,
+        }
+    },
     "gemma4_text": {"layer_types": PATTERN},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -151,7 +163,10 @@ def tiny_config(model_type: str, **changes: Any) -> Any:
 def tiny_model(config: Any, seed: int = 0) -> Any:
     """A float32 model in eval mode whose matrices have a spread of 1.5/sqrt(hidden): the usual 0.02 hides faults."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if hasattr(config, "audio_encoder"):  # MusicGen, whose class is in the mapping and takes its decoder's config alone
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._from_config(config.decoder, dtype=torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     spread = 1.5 / math.sqrt(HIDDEN)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -161,7 +176,10 @@ def tiny_model(config: Any, seed: int = 0) -> Any:
 
 
 def _tiny(kind: Any, also: dict[str, Any], changes: dict[str, Any]) -> Any:
-    usual = kind()
+    try:
+        usual = kind()
+    except Exception:  # a class whose defaults it refuses itself (Gemma 4's assistant)
+        usual = kind(**also)
     layers = next((getattr(usual, name) for name in ("num_hidden_layers", "num_layers") if hasattr(usual, name)), None)
     known, values = vars(usual), {}
     for name, value in known.items():

@@ -61,13 +61,13 @@ def logits(model, mode, device, prompts, *, engine=None, kind="dynamic", attenti
     """
     import torch
 
-    from kvbench.decoding.agreement import follow
     from kvbench.decoding.caches import CacheMaker
     from kvbench.decoding.engines.engine import PLAIN
     from kvbench.decoding.forward import Forward, make_batch
     from kvbench.decoding.loops import CachedLoop, NoCacheLoop
     from kvbench.decoding.sampling import Forced
     from kvbench.decoding.settings import SessionSettings
+    from kvbench.decoding.token_path import follow
     from kvbench.passes import Buckets
 
     dice = torch.Generator().manual_seed(1)

@@ -19,7 +19,10 @@ from kvbench.errors import ModelUnavailable
 from kvbench.records.store import find_runs
 
 Run = Callable[..., tuple[int, str, str]]
-QUICK = ("launch=inline", "device=cpu", "threads=1", "measure.blocks=5", "report=false", "stream.interval=0")
+QUICK = (
+    *("launch=inline", "device=cpu", "threads=1", "measure.blocks=5", "report=false", "stream.interval=0"),
+    *("measure.warmup=0", "check.agreement=none"),
+)
 SHORT = ("workload.prompt_tokens=20", "workload.new_tokens=4")
 
 
@@ -28,8 +31,8 @@ SHORT = ("workload.prompt_tokens=20", "workload.new_tokens=4")
     [
         (),
         ("workload.prompt_tokens=1",),
-        ("workload.prefill_chunk=1",),
-        ("workload.prefill_chunk=19",),
+        pytest.param(("workload.prefill_chunk=1",), marks=pytest.mark.slow),
+        ("workload.prefill_chunk=19",),  # a last piece of one token, which is no step
         ("workload.stop=[1]",),
     ],
     ids=str,

@@ -82,7 +82,8 @@ class TestNoEvidence:
 
 def test_a_real_model_is_probed_too(run_kvbench: Run, tmp_path: Path) -> None:
     code, _, _ = run_kvbench(
-        "workload.new_tokens=4", "measure.blocks=1", "mode=cached", "launch=inline", "report=false", "device=cpu"
+        *("workload.prompt_tokens=7", "workload.new_tokens=4", "measure.blocks=1", "mode=cached"),
+        *("launch=inline", "report=false", "device=cpu"),
     )
     assert 0 == code
     (found,) = find_runs([tmp_path / "results"]).runs

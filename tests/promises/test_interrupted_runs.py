@@ -42,7 +42,7 @@ class TestACacheThatIsLost:
         assert "at new token" in said
 
     def test_writes_what_the_uninterrupted_run_writes(self, run_kvbench: Run, tmp_path: Path) -> None:
-        code, _, _ = run_kvbench(*REAL, "mode=interrupted", "workload.prompt_tokens=20")
+        code, _, _ = run_kvbench(*REAL, "mode=interrupted", "workload.prompt_tokens=20", "measure.step_lane=false")
         run = the_record(tmp_path / "results")
         assert code == 0
         assert run["arms"][1]["tokens"] == run["arms"][2]["tokens"]
@@ -81,7 +81,7 @@ class TestAConversation:
     def test_goes_on_with_the_same_words_on_a_kept_and_on_a_rebuilt_cache(
         self, run_kvbench: Run, tmp_path: Path
     ) -> None:
-        code, said, _ = run_kvbench(*REAL, "mode=resumed", "workload.batch_size=3")
+        code, said, _ = run_kvbench(*REAL, "mode=resumed", "workload.batch_size=3", "measure.step_lane=false")
         run = the_record(tmp_path / "results")
         assert (0, "VALID") == (code, "VALID" if "VALID" in said else said)
         assert run["arms"][0]["tokens"] == run["arms"][1]["tokens"]

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from preloaded import Preloaded, PreloadedRun
 
 from kvbench.records.store import (
     BLOCKS,
@@ -54,7 +55,7 @@ ENDLESS = (
 class Started:
     """A run in a process group of its own, as a terminal makes one."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | PreloadedRun
     results: Path
 
     @property
@@ -103,27 +104,36 @@ def in_first_block(results: Path) -> Callable[[], bool]:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Starts a run and waits until its first block is on the disk, or for the condition given."""
+def start(tmp_path: Path, preloaded: Preloaded) -> Iterator[Callable[..., Started]]:
+    """Starts a run and waits until its first block is on the disk, or for the condition given.
+
+    `fresh` runs begin with Python's own start, as from a shell; the others have imported kvbench when they begin.
+    """
     runs: list[Started] = []
 
     def begin(
         *arguments: str,
         until: Callable[[Path], Callable[[], bool]] = in_first_block,
         ctrl_c: signal.Handlers = signal.SIG_DFL,
+        fresh: bool = False,
         **env: str,
     ) -> Started:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kvbench", *arguments],
-            cwd=tmp_path,
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            # Not the suite's own: a script that starts it in the background has it ignored, and children inherit that.
-            preexec_fn=partial(signal.signal, signal.SIGINT, ctrl_c),
-        )
+        process: subprocess.Popen[str] | PreloadedRun
+        if fresh:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kvbench", *arguments],
+                cwd=tmp_path,
+                env={**os.environ, **env},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                # Not the suite's own: a script that starts that in the background has it ignored, and so its children.
+                preexec_fn=partial(signal.signal, signal.SIGINT, ctrl_c),
+            )
+        else:
+            outputs = tmp_path / "outputs"
+            process = preloaded.start(*arguments, cwd=tmp_path, outputs=outputs, ctrl_c=ctrl_c, **env)
         runs.append(Started(process, tmp_path / "results"))
         wait_for(until(runs[-1].results))
         return runs[-1]
@@ -137,7 +147,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
 
 class TestCtrlC:
     def test_leaves_a_whole_record_of_the_finished_blocks_and_no_process(self, start: Callable[..., Started]) -> None:
-        run = start(*ENDLESS)
+        run = start(*ENDLESS, fresh=True)
         processes = run.workers()
         run.interrupt()
         code, out, err = run.end()
@@ -298,7 +308,7 @@ def worker_that(folder: Path, does: str) -> Path:
 
 class TestAKilledParent:
     def test_leaves_its_blocks_readable_and_its_worker_goes_away(self, start: Callable[..., Started]) -> None:
-        run = start(*ENDLESS)
+        run = start(*ENDLESS, fresh=True)
         processes = run.workers()
         assert len(processes) >= 1
         run.process.kill()

@@ -25,7 +25,7 @@ ONE_BLOCK = ("measure.blocks=1", "workload.prompt_tokens=9")  # INVALID for that
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[str]:
-    """The README's model as a module of the current folder, under a name that no other test has taken."""
+    """The documentation's model as a module of the current folder, under a name that no other test has taken."""
     name = f"own_{abs(hash(str(tmp_path)))}"
     (tmp_path / f"{name}.py").write_text(nano())
     before = list(sys.path)
@@ -62,6 +62,8 @@ class TestARightCache:
         found = record(tmp_path)
         assert found.comparison is not None
         assert found.comparison.agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING")
+        assert found.comparison.agreement.error is not None
+        assert "float64" == found.comparison.agreement.error.reference
         assert [0, 0] == [arm.proof.violations for arm in found.arms]
         assert ["none", "own"] == [arm.cache for arm in found.arms]
 

@@ -114,7 +114,7 @@ def power(slower: float, blocks: int = BLOCKS) -> float:
 @pytest.fixture
 def normal_quantile(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program's intervals as if it knew the noise instead of estimating it from 8 blocks."""
-    monkeypatch.setattr("kvbench.statistics.stdtrit", lambda freedom, probability: norm.ppf(probability))
+    monkeypatch.setattr("scipy.special.stdtrit", lambda freedom, probability: norm.ppf(probability))
 
 
 class TestEqualArms:

@@ -15,8 +15,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import yaml
-from fuzzed_folders import cases, runner
-from fuzzing import fuzz
 from runs import SCRIPTED
 
 from kvbench.records.store import BLOCKS, CONFIG, PROMPTS, RECORD, STEPS, RunRecord
@@ -125,7 +123,7 @@ class TestAConfigurationThatWasSent:
             ("".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" if n else "a0: &a0 [1]\n" for n in range(40)), "alias"),
             (f"x: {'[' * 3000}{']' * 3000}\n", "nested deeper"),
             ("hydra: {callbacks: {x: {_target_: os.system}}}\n", "hydra.callbacks"),
-            ("defaults: ['../x@model.architecture']\n", "its defaults lead out of its folder"),
+            ("defaults: ['../x@model.architecture']\n", "lead out of its folder (../x)"),
             ("\ud800", "not UTF-8"),
         ],
         ids=["a circle", "a bomb", "depth", "a callback", "another file", "no text"],
@@ -136,6 +134,30 @@ class TestAConfigurationThatWasSent:
         code, _, err = run_kvbench("--config-path", str(folder), "--cfg", "job")
         assert (2, 1) == (code, len(err.splitlines())), err
         assert said in err
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("defaults: ['/../outside/x']\n", "the defaults of its files lead out of it (../outside/x)"),
+            ("a: &a [1]\nb: *a\n", "evil.yaml: uses a YAML alias"),
+            ("# @package _global_\nmodel: {weights: python, target: 'os:system'}\n", "sets model.target=os:system"),
+        ],
+        ids=["another file", "an alias", "code"],
+    )
+    def test_may_do_no_more_through_the_files_that_its_defaults_name(
+        self, sent: Sent, run_kvbench: Run, tmp_path: Path, text: str, said: str
+    ) -> None:
+        """A group's file beside a sent configuration was read without a look at it, and led to any file there is."""
+        folder = sent()
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / "x.yaml").write_text(f"# @package _global_\nworkload: {{prompt: {SECRET}}}\n")
+        (folder / "model").mkdir()
+        (folder / "model" / "evil.yaml").write_text(text)
+        (folder / CONFIG).write_text("defaults: [schema, {model: evil}, _self_]\n")
+        for asked in (("--config-path", str(folder)), ("--config-dir", str(folder), "model=evil")):
+            code, out, err = run_kvbench(*asked, "--cfg", "job")
+            assert (2, 1, False) == (code, len(err.splitlines()), SECRET in out + err), err
+            assert said in err
 
     def test_of_a_run_of_ones_own_still_repeats_it(self, sent: Sent, run_kvbench: Run) -> None:
         assert 0 == run_kvbench("--config-path", str(sent()), "report=false")[0]
@@ -301,10 +323,14 @@ def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, whole: Path) 
     assert 1 == len(found.runs)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(30, 4711), pytest.param(300, 17, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "seed"), [(15, 4711), pytest.param(300, 17, marks=pytest.mark.slow)])
 def test_changed_folders_are_read_or_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, seed: int
 ) -> None:
+    # Here, for hypothesis takes seconds to import, and only one process of several comes here.
+    from fuzzed_folders import cases, runner
+    from fuzzing import fuzz
+
     monkeypatch.chdir(tmp_path)
     counts = fuzz(cases(), runner(tmp_path), count, seed)
     assert {} == counts.faults, counts.table()
@@ -313,13 +339,14 @@ def test_changed_folders_are_read_or_named(
 
 def test_the_fuzzer_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fuzzer that cannot fail is none: with a reader that raises, it says where."""
+    from fuzzed_folders import runner
+    from fuzzing import Counts
+
     from kvbench.report import console
 
     monkeypatch.chdir(tmp_path)
     read = runner(tmp_path)
     monkeypatch.setattr(console, "runs_table", lambda rows: 1 // 0)
-    from fuzzing import Counts
-
     counts = Counts()
     read(["both", [[PROMPTS, "cut", [0], None]], ["show"]], counts)
     (fault,) = counts.faults

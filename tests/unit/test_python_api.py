@@ -46,6 +46,21 @@ class TestMeasure:
         with pytest.raises(ConfigError, match="arms: not with modes or attention"):
             kvbench.measure(*loaded, "a", arms=arms, attention="math")
 
+    def test_a_window_left_over_in_the_config_is_measured_beside_a_cache_that_forgets_nothing(
+        self, tiny_model: Callable[..., Any]
+    ) -> None:
+        model = tiny_model("llama", vocab_size=300, sliding_window=8)  # Llama attends to everything all the same
+        arms = ["nocache", "cached", {"mode": "cached", "cache": "full"}, {"mode": "generate", "cache": "full"}]
+        brief: dict[str, Any] = {"new_tokens": 4, "blocks": 1, "warmup": 0, "step_lane": False, "energy_s": 0}
+        record = kvbench.measure(model, prompts=[list(range(5, 25))], arms=arms, **brief)
+        short, *full = record.comparisons
+        assert "MISMATCH" == short.agreement.verdict
+        assert "cache=full keeps them" in (short.agreement.detail or "")
+        assert all(each.agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING") for each in full)
+        assert all(each.memory.kv_cache_bytes == each.memory.kv_cache_predicted_bytes for each in record.arms)
+        passes = next(each for each in record.checks if each.name == "mode_proof")
+        assert passes.passed
+
     def test_measures_any_modes_prompts_and_batches(self, loaded: tuple[Any, Any]) -> None:
         record = kvbench.measure(
             *loaded, ["one", "another one", "三"], modes=("generate", "cached"), new_tokens=4, batch_size=2, blocks=5

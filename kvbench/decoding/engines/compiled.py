@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -12,6 +14,8 @@ from kvbench.errors import ModelUnavailable, reason_of
 
 WARM_UPS = 2  # after the first: one warms up what a CUDA graph is recorded from, one records it
 SHAPES = 1024  # far beyond what a run has: torch would silently go on uncompiled after 8
+# How the loader words that a library in inductor's cache is not whole.
+_BROKEN_FILE = re.compile(r"(/\S+): (?:file too short|invalid ELF header|cannot read file data)")
 
 
 class Compiled(Repeating):
@@ -50,9 +54,12 @@ class Compiled(Repeating):
                         repeat(tensors)
                     before.restore()
         except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-            why = reason_of(error)
+            why, remedy = reason_of(error), "use engine=eager"
+            if broken := _BROKEN_FILE.search(why):
+                why = f"{broken[1]} was left unfinished by a compilation that was interrupted"
+                remedy = f"remove {Path(broken[1]).parent} and run again"
             raise ModelUnavailable(
-                f"engine=compiled: torch.compile could not take {type(self._model).__name__} ({why}): use engine=eager"
+                f"engine=compiled: torch.compile could not take {type(self._model).__name__} ({why}): {remedy}"
             ) from error
         return repeat
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
-from kvbench.report.page.first_screen import output_sentences
+from kvbench.report.first_screen import output_sentences
 from kvbench.report.sentences import say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, printable

@@ -17,6 +17,7 @@ from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.charts.choice import ANSWERS, PLACES
 from kvbench.report.charts.figures import Chart
+from kvbench.report.first_screen import FirstScreen, first_screen, title_of
 from kvbench.report.lengths import frontier_sentences, growth_sentences
 from kvbench.report.metrics import METRICS, Metric, unknown
 from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_name
@@ -33,7 +34,6 @@ from kvbench.report.page.facts import (
     sizes_table,
     why,
 )
-from kvbench.report.page.first_screen import FirstScreen, first_screen, title_of
 from kvbench.report.page.glance import Cell, Glance, glance
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows

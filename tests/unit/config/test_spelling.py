@@ -112,7 +112,12 @@ def test_hydras_own_options_are_left_alone(flag: str) -> None:
         ("gpt2", [], "gpt2: settings are written KEY=VALUE; did you mean model=gpt2?"),
         ("cached", [], "cached: settings are written KEY=VALUE; did you mean mode=cached?"),
         ("Qwen/Qwen3-0.6B", [], "did you mean model=Qwen/Qwen3-0.6B?"),
-        ("xyzzy", [], "xyzzy: no such command; there are report, compare, show, export, doctor; a run takes KEY=VALUE"),
+        (
+            "xyzzy",
+            [],
+            "xyzzy: no such command; there are report, compare, show, export, explain, doctor, help;"
+            " a run takes KEY=VALUE",
+        ),
     ],
 )
 def test_a_first_word_that_is_no_command(word: str, following: list[str], said: str) -> None:

@@ -1,4 +1,4 @@
-"""A baseline and a candidate on one tiny model, as a session offers them, and caches that are broken on purpose."""
+"""A baseline and candidates on one tiny model, as a session offers them, and caches that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from transformers import DynamicCache
 
 from kvbench.analysis.output_verdict import judge
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import Compared, compare, follow
+from kvbench.decoding.agreement import compare
 from kvbench.decoding.compared_steps import Edges
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.loops import CachedLoop, Loop, NoCacheLoop
 from kvbench.decoding.protocol import Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.settings import SessionSettings
+from kvbench.decoding.token_path import Compared, follow
 from kvbench.models.checkpoint import DTYPES
 from kvbench.models.signature import library_cache
 from kvbench.passes import UNINTERRUPTED
 from kvbench.records.agreement_figures import Agreement, AgreementFigures
-from kvbench.running.arm_agreement import WIDER, recomputed, widened
+from kvbench.running.arm_agreement import WIDER
+from kvbench.running.wide_model import WideModel
 
 NEW_TOKENS = 8
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12], [20, 21, 22, 23, 24, 25, 26, 27]]
 
 
 class Pair:
-    """A recompute loop and a candidate over batches of prompts, as a session offers them."""
+    """A recompute loop and a candidate over batches of prompts, as a session offers them; others may stand `beside`."""
 
     caches: Sequence[str] = ("dynamic", "dynamic")
 
@@ -43,11 +45,12 @@ class Pair:
         *,
         batch_size: int | None = None,
         new_tokens: int = NEW_TOKENS,
+        beside: Sequence[Callable[..., Loop]] = (),
         **compared: Any,
     ) -> None:
         self._model = model
         self._own_attention = str(model.config._attn_implementation)
-        self._loops: list[Callable[..., Loop]] = [NoCacheLoop, candidate]
+        self._loops: list[Callable[..., Loop]] = [NoCacheLoop, candidate, *beside]
         self._new_tokens = new_tokens
         size = batch_size or len(prompts)
         members = [tuple(range(len(prompts)))[begin : begin + size] for begin in range(0, len(prompts), size)]
@@ -56,12 +59,12 @@ class Pair:
             for number, some in enumerate(members)
         ]
         dtype = str(model.dtype).removeprefix("torch.")
-        wide = widened(model, DTYPES[WIDER[dtype]], torch.device("cpu")) if dtype in WIDER else None
+        wide = WideModel(model, DTYPES[WIDER[dtype]], torch.device("cpu")) if dtype in WIDER else None
         self.compared = Compared(
             batches=batches,
             batch_members=members,
             dtype=dtype,
-            caches=self.caches,
+            caches=[*self.caches, *("dynamic" for _ in beside)],
             takes_masks=True,
             vocabulary=int(model.config.vocab_size),
             edges=Edges(),
@@ -71,8 +74,9 @@ class Pair:
             unprepared=self.decoder,  # there are no engines here
             round_trip=self.round_trip,
             second_attention=lambda _: "eager" if self._own_attention == "sdpa" else None,
-            wider=None if wide is None else partial(recomputed, wide, UNINTERRUPTED),
+            wider=None if wide is None else partial(wide.recomputed, UNINTERRUPTED),
             wider_dtype=WIDER.get(dtype, ""),
+            model=model,
         )
         self.compared = replace(self.compared, **compared)
 
@@ -95,11 +99,19 @@ class Pair:
 
     def figures(self, *tokens: Sequence[Sequence[int]]) -> AgreementFigures:
         """The comparison of both arms' free runs, or of the tokens that are taken for them."""
-        (found,) = compare(self.compared, tokens or (self.tokens(0), self.tokens(1)), lambda *_: None)
+        (found,) = self.each_figures(*(tokens or (self.tokens(0), self.tokens(1))))
         return found
+
+    def each_figures(self, *tokens: Sequence[Sequence[int]]) -> list[AgreementFigures]:
+        """The same for the candidate and those beside it."""
+        return compare(self.compared, tokens, lambda *_: None)
 
     def judged(self) -> Agreement:
         return judge(self.figures())
+
+    def each_judged(self) -> list[Agreement]:
+        """The candidate and those beside it, for which rounding is measured once."""
+        return [judge(figures) for figures in self.each_figures(*map(self.tokens, range(len(self._loops))))]
 
     def logits(self, arm: int, path: torch.Tensor) -> list[torch.Tensor]:
         forced = Forced(path)

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, cache_utils
+from transformers import (
+    AutoModelForCausalLM,
+    FalconH1Config,
+    Gemma2Config,
+    LlamaConfig,
+    MistralConfig,
+    cache_utils,
+)
 
 from kvbench.capabilities import CACHES, group_size
 from kvbench.config.schema import SamplingConfig
@@ -19,7 +26,7 @@ from kvbench.decoding.protocol import Decoded, Decoder, PromptBatch, Unobserved
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.settings import SessionSettings
 from kvbench.errors import ModelUnavailable
-from kvbench.model_costs import cache_bytes, quantised_conflict
+from kvbench.model_costs import cache_bytes, keeps_all_conflict, quantised_conflict
 from kvbench.model_facts import ModelFacts, facts_from_config
 from kvbench.models.signature import library_cache
 from tests.unit.decoding.agreement_pairs import Pair
@@ -98,14 +105,16 @@ class TestBytes:
     def test_groups_are_as_large_as_the_heads_allow(self, width: int, group: int | None) -> None:
         assert group == group_size(width)
 
-    @pytest.mark.parametrize("kind", ["dynamic", "static"])
+    @pytest.mark.parametrize("kind", ["dynamic", "full", "static"])
     @pytest.mark.parametrize("config", [MistralConfig, Gemma2Config])
-    def test_layers_with_a_window_hold_the_window(self, config: Any, kind: str) -> None:
+    def test_layers_with_a_window_hold_what_is_predicted(self, config: Any, kind: str) -> None:
         shape = config(**SHAPE, sliding_window=8)
         cache = decoded(tiny(shape), kind).cache
         held = len(PROMPTS[0]) + NEW_TOKENS - 1
         assert logical_bytes(cache) == cache_bytes(facts_of(shape), kind, 2, held, prompt=12, length=64)
         assert host_bytes(cache, CPU) == 0
+        if kind == "full":
+            assert held * 2 * 32 * 4 * 2 * 2 == logical_bytes(cache)  # tokens, keys and values, bytes, layers, rows
 
     def test_a_static_cache_is_its_length_its_windows_and_its_counters(self) -> None:
         facts = facts_of(MistralConfig(**SHAPE, sliding_window=8))
@@ -169,6 +178,16 @@ class TestKeptForAnEngine:
 
 
 class TestWhatACacheCannotHold:
+    def test_states_are_not_kept_token_by_token(self) -> None:
+        found = keeps_all_conflict(facts_of(FalconH1Config(num_hidden_layers=2)), "full")
+        assert "this model has layers of type hybrid" in (found or "")
+
+    def test_a_cache_that_forgets_nothing_is_refused_where_none_forgets(self) -> None:
+        assert "no layer of this model has a window" in (
+            keeps_all_conflict(facts_of(LlamaConfig(**SHAPE)), "full") or ""
+        )
+        assert keeps_all_conflict(facts_of(LlamaConfig(**SHAPE, sliding_window=8)), "full") is None
+
     def test_windows(self) -> None:
         found = quantised_conflict(facts_of(Gemma2Config(**SHAPE, sliding_window=8)), "fp8")
         assert found is not None

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import follow
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.generate import Generate
@@ -19,6 +18,8 @@ from kvbench.decoding.protocol import Decoder, Pass, Unobserved
 from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
+from kvbench.decoding.token_path import follow
+from kvbench.errors import ModelUnavailable
 from kvbench.passes import UNINTERRUPTED, WHOLE, Chunks, Interruptions, prove
 
 CPU = torch.device("cpu")
@@ -129,6 +130,18 @@ class TestAChunkedPrefill:
         assert prove(recorder.passes, 11, True, chunks=Chunks(chunk)).violations == 0
         whole = logits(lambda forced: generate(model, None, forced), prompts)
         assert largest_difference(whole, pieces) / largest_logit(whole) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ["rwkv", "recurrent_gemma"])
+def test_of_a_state_that_generate_cannot_hand_on_is_refused_in_a_sentence(
+    tiny_model: Callable[..., Any], architecture: str
+) -> None:
+    shape = {"rwkv": {"attention_hidden_size": 32}, "recurrent_gemma": {"lru_width": 32, "conv1d_width": 4}}
+    model = tiny_model(architecture, **shape[architecture])
+    batch = make_batch(0, PROMPTS["equal"], len(PATH), CPU)
+    decoder = generate(model, 4, Forced(torch.tensor([PATH]), range(len(PATH))))
+    with pytest.raises(ModelUnavailable, match=r"workload\.prefill_chunk: generate cannot hand .* in pieces"):
+        decoder.run(batch, len(PATH), Unobserved())
 
 
 class TestTheProof:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from compiling import only_traced
+from torch._inductor.exc import InductorError
 from transformers import DynamicCache, StaticCache, cache_utils
 
 from kvbench.config.schema import SamplingConfig
@@ -21,6 +23,7 @@ from kvbench.decoding.protocol import Decoded, Unobserved
 from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Sampler
 from kvbench.decoding.settings import SessionSettings, causal_without_mask, nothing_packed
+from kvbench.errors import ModelUnavailable
 from kvbench.models.signature import library_cache
 from kvbench.passes import EXACT, Buckets, prove
 
@@ -259,9 +262,11 @@ def compilers_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("inductor")
 
 
-@pytest.fixture
-def compiler(compilers_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["traced", pytest.param("generated code", marks=pytest.mark.slow)])
+def compiler(request: pytest.FixtureRequest, compilers_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile that has compiled nothing before, in this process."""
+    if request.param == "traced":
+        only_traced(monkeypatch)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compilers_cache))
     torch._dynamo.reset()
 
@@ -292,3 +297,16 @@ def test_compiled_padded_passes_write_what_plain_pytorch_writes_and_no_engine_sh
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert plain == tokens(run(recompute(model, second, Buckets(32))))
     assert compiled + 1 == torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+def test_a_library_that_an_interrupted_compilation_left_unfinished_is_named_with_what_to_remove(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every later run ended with the loader's words and the advice to use eager."""
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise InductorError(ImportError("/tmp/inductor/hj/abc.main.so: file too short"), None)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    with pytest.raises(ModelUnavailable, match=r"abc\.main\.so was left unfinished.*: remove /tmp/inductor/hj and run"):
+        run(cached(tiny_model("llama"), Compiled(CPU, "default")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,6 +141,7 @@ def test_a_window_that_the_model_does_not_have_is_told(tiny_model: Callable[...,
     place = place_of(found)
     assert ("window", 8) == (place.kind, place.window)
     assert "the window of 8 tokens in the model's config makes this cache forget" in found.cause
+    assert found.cause.endswith("cache=full keeps them")
 
 
 def test_rotary_embeddings_that_depend_on_the_length_are_told_as_no_fault(tiny_model: Callable[..., Any]) -> None:
@@ -176,3 +178,19 @@ def test_nothing_is_looked_for_where_nothing_is_wrong(tiny_model: Callable[..., 
     found = judged(tiny_model("llama"), CachedLoop)
     assert (None, "") == (found.place, found.cause)
     assert NEW_TOKENS == found.steps
+
+
+def test_a_model_that_cannot_be_looked_into_says_so(tiny_model: Callable[..., Any]) -> None:
+    """The place was left out in silence."""
+
+    def refuses(_: Any) -> Any:
+        raise ValueError("no whole passes here")
+
+    model = tiny_model("llama")
+    loop = type("Loop", (Spoiling,), {"spoil": staticmethod(zeroed)})
+    single = replace(single_pass(Forward(model)), fill=refuses)  # type: ignore[type-var]
+    pair = Pair(model, loop, PROMPTS, single=single, edges=Edges())
+    found = judge(pair.figures())
+    assert "unseen" == place_of(found).kind
+    assert f"It begins at new token 3 of prompt 1, with {PROMPT + 3} tokens" in found.cause
+    assert "could not be looked into there (ValueError: no whole passes here)" in found.cause

@@ -11,13 +11,13 @@ import torch
 from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward as eager_with_sinks
 
 from kvbench.config.schema import SamplingConfig
-from kvbench.decoding.agreement import follow
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.forward import Forward, make_batch
 from kvbench.decoding.logit_differences import largest_difference, largest_logit
 from kvbench.decoding.loops import CachedLoop
 from kvbench.decoding.sampling import Forced, Sampler
 from kvbench.decoding.settings import GROUPED, SessionSettings, grouped_attention
+from kvbench.decoding.token_path import follow
 
 PROMPTS = {"equal": [[5, 6, 7, 8, 9, 10]], "unequal": [[5, 6, 7, 8, 9, 10], [12], [13, 14, 15]]}
 PATH = [21, 22, 23, 24, 25]

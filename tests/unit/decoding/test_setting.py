@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
@@ -19,3 +21,20 @@ def test_a_model_with_one_attention_is_not_measured_under_the_name_of_another(at
         SessionSettings(name, own, 0).apply(model)
     with pytest.raises(ModelUnavailable, match=f"attention={attention}: GPTNeoForCausalLM has eager attention alone"):
         SessionSettings(attention, own, 0).apply(model)
+
+
+def test_the_attention_is_that_of_the_part_that_decodes_text() -> None:
+    """GOT-OCR2 sees pictures by eager attention alone: its text was refused sdpa, and eager was measured as sdpa."""
+
+    class Pictures:
+        config = SimpleNamespace(_attn_implementation="eager")
+
+        def set_attn_implementation(self, name: str) -> None:
+            text._attn_implementation = name
+
+    text = SimpleNamespace(_attn_implementation="sdpa")
+    Pictures.config.get_text_config = lambda **_: text
+    model = Pictures()
+    for asked, expected in (("auto", "sdpa"), ("eager", "eager"), ("math", "sdpa"), ("grouped", "grouped")):
+        SessionSettings(asked, "sdpa", 0).apply(model)
+        assert expected == text._attn_implementation

@@ -73,8 +73,8 @@ def test_says_of_every_figure_what_it_is_called_how_it_came_to_be_its_unit_and_w
     assert [] == wanting
 
 
-def test_takes_a_whole_record(stored: Path) -> None:
-    jsonschema.validate(json.loads(stored.read_text()), record_schema())
+def test_takes_a_whole_record(stored: Path, record_schema_validator: Any) -> None:
+    record_schema_validator.validate(json.loads(stored.read_text()))
 
 
 EDITS: dict[str, Edit] = {
@@ -89,11 +89,11 @@ EDITS: dict[str, Edit] = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_refuses_what_the_reader_refuses(stored: Path, name: str) -> None:
+def test_refuses_what_the_reader_refuses(stored: Path, record_schema_validator: Any, name: str) -> None:
     run = json.loads(stored.read_text())
     EDITS[name](run)
     stored.write_text(json.dumps(run))
     with pytest.raises(RecordError):
         read_record(stored)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(run, record_schema())
+        record_schema_validator.validate(run)

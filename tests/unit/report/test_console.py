@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kvbench.report.console import comparison_table, run_row, runs_table, verdict_panel
+from kvbench.report.console import answer, comparison_table, run_row, runs_table, verdict_panel
 
 from .records import (
     HOSTILE,
@@ -32,14 +32,15 @@ def flat(text):
 
 
 def test_a_comparison_shows_figures_speed_up_agreement_and_verdict():
-    text = flat(shown(comparison_table(two_arms()), verdict_panel(two_arms())))
+    text = flat(shown(comparison_table(two_arms()), verdict_panel(two_arms()), answer(two_arms())))
     for part in (
         "nocache cached (dynamic)",
         "TTFT 12.5 ms [12.4, 12.6]",
         "0 B (as predicted) 87.5 KiB (as predicted)",
         "FASTER: cached (dynamic) decodes 3.42× [3.38, 3.47] as fast as nocache (95 % interval over 8 blocks).",
         "End to end, prefill included: 2.91× [2.88, 2.95].",
-        "Agreement: EQUAL_WITHIN_ROUNDING",
+        "Output of cached (dynamic): EQUAL_WITHIN_ROUNDING",
+        "Output: same output, up to rounding.",
         "VALID",
         "✓ token_count",
         "! host_load",
@@ -70,14 +71,14 @@ def test_a_cache_of_another_size_than_predicted_shows_both():
 
 
 def test_a_single_arm_has_no_comparison():
-    text = shown(comparison_table(one_arm()))
+    text = shown(comparison_table(one_arm()), answer(one_arm()))
     assert "as fast as" not in text
     assert "×" not in text
 
 
 @pytest.mark.parametrize("record", [invalid(), interrupted()], ids=["invalid", "interrupted"])
 def test_a_pair_that_is_not_a_result_is_never_headlined(record):
-    text = flat(shown(comparison_table(record), verdict_panel(record)))
+    text = flat(shown(comparison_table(record), verdict_panel(record), answer(record)))
     assert "as fast as" not in text
     assert "FASTER" not in text
     assert text.index("not a result: ") < text.index("measured all the same")
@@ -95,7 +96,8 @@ def test_a_pair_of_which_nothing_was_measured_is_said_to_be_that():
 
 
 def test_a_verdict_of_too_few_blocks_is_not_a_result_even_in_a_valid_run():
-    text = flat(shown(comparison_table(two_arms(pair=comparison(verdict="INVALID")))))
+    record = two_arms(pair=comparison(verdict="INVALID"))
+    text = flat(shown(comparison_table(record), answer(record)))
     assert "as fast as" not in text
 
 
@@ -148,3 +150,11 @@ def test_text_of_strangers_is_neither_markup_nor_escapes():
     assert not {"\x1b", "\x9b", "\x07", "\u202e", "\u2066", "\u2028"} & set(text)
     assert "[bold]markup[/bold]" in text
     assert HOSTILE[0] in text
+
+
+def test_the_last_lines_are_the_answer_whether_the_output_is_the_same_and_how_it_ended():
+    """On a terminal of 24 lines the verdict had scrolled away."""
+    lines = shown(answer(two_arms())).splitlines()
+    assert lines[0].startswith("FASTER: cached (dynamic) decodes 3.42×")
+    assert lines[-2:] == ["Output: same output, up to rounding.", "VALID, 1 warning"]
+    assert shown(answer(invalid())).splitlines()[-1] == "INVALID, 1 warning"

@@ -6,8 +6,8 @@ import pytest
 
 from kvbench.records.run_record import RunRecord
 from kvbench.report.charts.choice import ANSWERS
+from kvbench.report.first_screen import first_screen, title_of
 from kvbench.report.page.differences import output
-from kvbench.report.page.first_screen import first_screen, title_of
 from kvbench.report.page.glance import best_of, glance
 from kvbench.report.page.html import build
 

@@ -11,7 +11,7 @@ from kvbench.records.arm_figures import Turn
 from kvbench.records.part import Estimate
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, Frontier, FrontierEdge, FrontierTry
-from kvbench.report.console import comparison_table, outcome_lines
+from kvbench.report.console import answer, comparison_table, outcome_lines
 from kvbench.report.exports.formats import markdown
 from kvbench.report.page.html import build
 from kvbench.report.verdicts import headlines, run_kind
@@ -86,6 +86,7 @@ def terminal(record: RunRecord) -> str:
     console = Console(width=80, highlight=False)
     with console.capture() as captured:
         console.print(comparison_table(record))
+        console.print(answer(record))
     return captured.get()
 
 

@@ -11,7 +11,7 @@ import torch
 import kvbench
 from kvbench.arm import Arm
 from kvbench.config.rules import check
-from kvbench.config.schema import Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
+from kvbench.config.schema import CheckConfig, Config, MeasureConfig, ModelConfig, TraceConfig, WorkloadConfig
 from kvbench.decoding.tracing import Traced
 from kvbench.measuring.sensors import NullSensors
 from kvbench.models.loading import adopt
@@ -77,6 +77,7 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
         workload=WorkloadConfig(**workload),
         measure=MeasureConfig(blocks=1, warmup=0),
         trace=TraceConfig(probabilities=True, top_k=3),
+        check=CheckConfig(agreement="none"),
     )
     check(config)
     samples = RunSamples()

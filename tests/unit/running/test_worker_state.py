@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from compiling import only_traced
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.config.compose import load_config, sources
@@ -159,7 +160,7 @@ def folder(tiny_model: Callable[..., Any], tmp_path: Path) -> str:
 def plan_of(folder: str) -> Callable[..., Plan]:
     def make(*overrides: str) -> Plan:
         quick = ["model=path", f"model.path={folder}", "device=cpu", "workload.prompt_tokens=6", "stream.interval=0"]
-        quick += ["workload.new_tokens=4", "measure.blocks=1", "measure.energy_s=0"]
+        quick += ["workload.new_tokens=4", "measure.blocks=1", "measure.energy_s=0", "check.agreement=none"]
         return make_plan(load_config([*quick, *overrides], sources()))
 
     return make
@@ -168,7 +169,11 @@ def plan_of(folder: str) -> Callable[..., Plan]:
 POINTS = {
     "habits": ("arms=[{mode: nocache},{mode: nocache, habit: all}]", "stream.interval=1"),
     "generate": ("arms=[{mode: generate_nocache},{mode: generate, cache: static}]",),
-    "static": ("arms=[{mode: nocache},{mode: cached, cache: static}]", "check.reference=float64"),
+    "static": (
+        "arms=[{mode: nocache},{mode: cached, cache: static}]",
+        "check.agreement=few",
+        "check.reference=float64",
+    ),
     "attention": ("attention=eager", "check.agreement=full", "shapes.hidden_states=true"),
     "several attentions": ("arms=[{mode: nocache, attention: math},{mode: cached, attention: eager}]",),
     "trace": ("trace.probabilities=true", "audit=true", "measure.blocks=5", "workload.batch_size=2"),
@@ -176,7 +181,6 @@ POINTS = {
     "compiled": (
         "arms=[{mode: cached, cache: static, engine: compiled, compile_mode: default}]",
         "measure.step_lane=false",
-        "check.agreement=none",
     ),
     "sampling": ("sampling.temperature=0.7", "sampling.top_p=0.9", "sampling.repetition_penalty=1.2"),
 }
@@ -199,7 +203,12 @@ def differences(workshop: Workshop) -> tuple[str, ...]:
     return workshop._backend._state.differences()  # type: ignore[attr-defined,no-any-return]
 
 
-def test_points_leave_the_one_after_them_as_it_would_be_alone(plan_of: Callable[..., Plan]) -> None:
+@pytest.mark.parametrize("compiler", ["traced", pytest.param("generated code", marks=pytest.mark.slow)])
+def test_points_leave_the_one_after_them_as_it_would_be_alone(
+    plan_of: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    if compiler == "traced":
+        only_traced(monkeypatch)
     workshop = Workshop()
     first = run(workshop, plan_of())
     model = workshop._backend.loaded.model  # type: ignore[union-attr]
