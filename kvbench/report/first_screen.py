@@ -9,8 +9,8 @@ from kvbench.arm import arm_names
 from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
+from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.names import format_estimate, format_level, run_name
-from kvbench.report.page.glance import OF_ITSELF, best_of, with_interval
 from kvbench.report.sentences import counted, listed, output_word, percent, say
 from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
 from kvbench.text import UNKNOWN, format_value, printable

@@ -131,6 +131,10 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "glance.kv_cache_bytes": "held by the cache at the end",
         "glance.peak_allocated_bytes": "highest use of device memory",
         "glance.output": "against {baseline}",
+        "picture.of-the-run": (
+            "In this run, for one sequence of {prompt} prompt and {new} new tokens, nocache computes {without}"
+            " positions and cached {cached}."
+        ),
         # Memory.
         "memory.cache": "The cache of {name} holds {cache} at the end of the run, beside {weights} of weights.",
         "memory.more": "{candidate} needs {figure} more memory at its peak than {baseline}.",
