@@ -83,9 +83,7 @@ def _apply_aliases(config: Config) -> None:
 def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
     if not all(map(is_unicode, _strings(value))):
         raise ConfigError(f"{key}={shortened(str(value))}: holds bytes that are no UTF-8 text")
-    if any(abs(number) >= 2**63 for number in _integers(value)):
-        raise ConfigError(f"{key}={shortened(str(value))}: a whole number must fit into 64 bits")
-    if isinstance(value, list) and not all(isinstance(item, (int, str, Arm)) for item in value):
+    if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value):
         raise ConfigError(f"{key}={shortened(str(value))}: a list of single values, not of lists or mappings")
     if value is None or not metadata:
         return
@@ -99,6 +97,8 @@ def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
         raise ConfigError(f"{key}={value}: must be above {metadata['above']}")
     if metadata["maximum"] is not None and value > metadata["maximum"]:
         raise ConfigError(f"{key}={value}: must be at most {metadata['maximum']}")
+    if any(abs(number) >= 2**63 for number in _integers(value)):
+        raise ConfigError(f"{key}={shortened(str(value))}: a whole number must fit into 64 bits")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -131,7 +131,7 @@ BAD_CONFIGURATIONS = [
     (["name=a/b"], "name=a/b", "single folder name"),
     (["experiment=[1,[2,{a: 3}]]"], "experiment=[1,[2,{a: 3}]]", "the name of one of its files"),
     (["++scaling.lengths=[1,[2,{a: 3}]]"], "scaling.lengths=", "a list of single values"),
-    (["workload.prompt_tokens=18446744073709551616"], "workload.prompt_tokens=18446744073709551616", "64 bits"),
+    (["stream.interval=18446744073709551616"], "stream.interval=18446744073709551616", "64 bits"),
     (["workload.prompts=p.txt", "workload.prompt_tokens=5"], "workload.prompts=p.txt", "give one of them"),
     (["mode=cached", "measure.stopping=precision"], "measure.stopping=precision", "two arms"),
     (["workload.stop=never"], "workload.stop=never", "allowed: "),
