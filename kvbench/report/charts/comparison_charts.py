@@ -295,7 +295,10 @@ def _kept(steps: Sequence[AgreementStep]) -> list[AgreementStep]:
 def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Noise and allowance as lines; one each where several candidates were judged by the same."""
     shapes, notes = [], []
-    for field, word, dash in (("allowed_rel", "allowed", "dash"), ("noise_rel", "rounding alone", "dot")):
+    for field, word, dash, anchor in (
+        ("allowed_rel", "allowed", "dash", "bottom"),
+        ("noise_rel", "rounding alone", "dot", "top"),  # below its line: the two lie close together
+    ):
         for value in sorted({getattr(each.agreement, field) for each in comparisons} - {None, 0.0}):
             shapes.append(rule(y=value, dash=dash))
             # An annotation on a logarithmic axis takes the exponent.
@@ -306,7 +309,7 @@ def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                     x=1,
                     xanchor="right",
                     y=math.log10(value),
-                    yanchor="bottom",
+                    yanchor=anchor,
                     font={"size": 11},
                 )
             )
