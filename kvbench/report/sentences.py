@@ -89,8 +89,8 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "answer.with-prefill": "End to end, prefill included: {figure}.",
         "status": "{word}, {warnings}",
         "answer.end-to-end": "Including the prefill it is {figure}.",
-        "answer.over-all": "Over all lengths together {candidate} decodes {figure} as fast as {baseline}.",
-        "answer.over-run": "Over the whole run {candidate} decodes {figure} as fast as {baseline}.",
+        "answer.over-all": "Over all lengths together {candidate} decodes {figure} as fast as {baseline} ({verdict}).",
+        "answer.over-run": "Over the whole run {candidate} decodes {figure} as fast as {baseline} ({verdict}).",
         # Is the output the same?
         "output.IDENTICAL": "same output",
         "output.EQUAL_WITHIN_ROUNDING": "same output, up to rounding",
