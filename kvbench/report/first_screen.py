@@ -64,7 +64,8 @@ def first_screen(record: RunRecord) -> FirstScreen:
         beside += [each.sentence for each in told[1:]]
         over = "answer.over-all" if kind == "break-even" else "answer.over-run"
         beside += [
-            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline) for _, pair in usable
+            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline, verdict=pair.verdict)
+            for _, pair in usable
         ]
     elif mismatched := [pair for pair in shown if pair.agreement == "MISMATCH"]:
         reason = status_reason(record).rstrip(".")

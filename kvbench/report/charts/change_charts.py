@@ -13,6 +13,7 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Numbers,
+    axis_title,
     band,
     dots,
     figure,
@@ -64,7 +65,7 @@ def change(changes: Changes, number: int) -> Chart | None:
         say("chart.compare", band=percent(changes.relevance)),
         figure(
             traces,
-            xaxis={"title": {"text": "new ÷ base (×)"}},
+            xaxis={"title": {"text": axis_title("new-over-base", unit="×")}},
             shapes=[band(1 / room, room, opacity=0.3), rule(x=1)],
             showlegend=False,
             **named_rows(names, figures),
@@ -117,15 +118,15 @@ def trend(runs: Sequence[Summary], looks: Mapping[str, Look]) -> Chart | None:
         figure(
             traces,
             xaxis={
-                "title": {"text": "commit"},
+                "title": {"text": axis_title("commit")},
                 "tickvals": list(range(len(commits))),
                 "ticktext": labels_of([commit[:COMMIT_CHARACTERS] for commit in commits]),
             },
-            yaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
+            yaxis={"title": {"text": axis_title("decode-tokens-s")}, "rangemode": "tozero"},
             showlegend=True,
         ),
         numbers=Numbers(
-            ("arm", *(commit[:COMMIT_CHARACTERS] for commit in (commits[0], commits[-1]))),
+            (say("column.arm"), *(commit[:COMMIT_CHARACTERS] for commit in (commits[0], commits[-1]))),
             tuple(rows),
         ),
         switched="yaxis",

@@ -17,6 +17,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     band,
     bars,
     dots,
@@ -49,7 +50,7 @@ BESIDE = 0.2  # of a row: so far below the headline's ratio the other marks lie
 def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     """Decode tokens/s of every arm with its interval."""
     metric = BY_KEY["decode_tokens_per_s"]
-    title = "Decode speed by mode"
+    title = say("chart-title.speed")
     rates = [arm.decode_tokens_per_s for arm in record.arms]
     if not any(rate.value for rate in rates):
         reason = null_reason(record, metric.pointer(0)) if rates else "nothing was measured"
@@ -71,12 +72,12 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     hovertemplate="%{customdata}<extra></extra>",
                 )
             ],
-            xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("decode-tokens-s")}, "rangemode": "tozero"},
             showlegend=False,
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
-        numbers=Numbers(("arm", "decode speed"), tuple(zip(names, figures, strict=True))),
+        numbers=Numbers((say("column.arm"), say("column.decode-speed")), tuple(zip(names, figures, strict=True))),
         switched="xaxis",
     )
 
@@ -88,7 +89,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
     """
     if not record.comparisons:
         return None
-    key, title = "speedup", "Speed-up, and the blocks behind it"
+    key, title = "speedup", say("chart-title.speedup")
     known = [
         (comparison, pair)
         for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
@@ -154,7 +155,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
         figure(
             traces,
             xaxis={
-                "title": {"text": f"speed-up (×{', logarithmic' if wide else ''})"},
+                "title": {"text": axis_title("speed-up", unit="×", logarithmic=wide)},
                 **(log_axis(min(drawn) / EDGE, max(drawn) * EDGE) if wide else {}),
             },
             shapes=[band(1 / (1 + RELEVANT_WITHIN_A_RUN), 1 + RELEVANT_WITHIN_A_RUN, opacity=0.3), rule(x=1)],
@@ -163,7 +164,13 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
         ),
         height_px=rows_height(names, figures),
         numbers=Numbers(
-            ("arm", "speed-up", "interval", "verdict", "end to end"),
+            (
+                say("column.arm"),
+                say("column.speed-up"),
+                say("column.interval"),
+                say("column.verdict"),
+                say("column.end-to-end"),
+            ),
             tuple((pair.candidate, pair.speedup, pair.interval, pair.verdict, pair.end_to_end) for _, pair in known),
         ),
     )
@@ -223,13 +230,13 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     ticks = [10.0**power for power in range(round(math.log10(zero)) + 1, math.ceil(math.log10(top)) + 1)]
     return Chart(
         "agreement",
-        "Difference of the logits by step",
+        say("chart-title.agreement"),
         say("chart.agreement", baseline=listed(sorted({names[each.baseline_arm] for each, _ in known}))),
         figure(
             traces,
-            xaxis={"title": {"text": "step (index of the new token)"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("step")}, "rangemode": "tozero"},
             yaxis={
-                "title": {"text": "largest relative difference"},
+                "title": {"text": axis_title("largest-relative-difference")},
                 "type": "log",
                 "range": [math.log10(zero) - 0.4, math.log10(top) + 0.5],
                 "tickvals": [zero, *ticks],
@@ -238,14 +245,23 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
             showlegend=True,
             **marks,
         ),
-        numbers=Numbers(AGREEMENT_HEAD, tuple(_row(comparison, steps, names) for comparison, steps in known)),
+        numbers=Numbers(_agreement_head(), tuple(_row(comparison, steps, names) for comparison, steps in known)),
     )
 
 
-AGREEMENT_HEAD = (
-    *("arm", "output", "largest difference", "at step", "exactly 0 at", "rounding alone", "allowed"),
-    *("another likeliest token at", "texts differ from"),
-)
+def _agreement_head() -> tuple[str, ...]:
+    return (
+        *(
+            say("column.arm"),
+            say("column.output"),
+            say("column.largest-difference"),
+            say("column.at-step"),
+            say("column.exactly-0-at"),
+            say("column.rounding-alone"),
+            say("column.allowed"),
+        ),
+        *(say("column.another-likeliest-token-at"), say("column.texts-differ-from")),
+    )
 
 
 def _measured(agreement: Agreement) -> list[AgreementStep]:
@@ -295,7 +311,10 @@ def _kept(steps: Sequence[AgreementStep]) -> list[AgreementStep]:
 def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Noise and allowance as lines; one each where several candidates were judged by the same."""
     shapes, notes = [], []
-    for field, word, dash in (("allowed_rel", "allowed", "dash"), ("noise_rel", "rounding alone", "dot")):
+    for field, word, dash, anchor in (
+        ("allowed_rel", "allowed", "dash", "bottom"),
+        ("noise_rel", "rounding alone", "dot", "top"),  # below its line: the two lie close together
+    ):
         for value in sorted({getattr(each.agreement, field) for each in comparisons} - {None, 0.0}):
             shapes.append(rule(y=value, dash=dash))
             # An annotation on a logarithmic axis takes the exponent.
@@ -306,7 +325,7 @@ def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                     x=1,
                     xanchor="right",
                     y=math.log10(value),
-                    yanchor="bottom",
+                    yanchor=anchor,
                     font={"size": 11},
                 )
             )

@@ -6,7 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvbench.report.charts.figures import NEUTRAL, WARNING, Chart, Numbers, Trace, figure, note, scaled, stacked
+from kvbench.report.charts.figures import (
+    NEUTRAL,
+    WARNING,
+    Chart,
+    Numbers,
+    Trace,
+    axis_title,
+    figure,
+    note,
+    scaled,
+    stacked,
+)
 from kvbench.report.charts.series import BlockSeries, DevicePoint, evenly
 from kvbench.report.sentences import joined, say
 from kvbench.text import printable
@@ -57,12 +68,12 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
         layout[f"yaxis{number}"] = {"title": {"text": unit}, "domain": domain, "nticks": 4, "range": _range(known)}
     return Chart(
         "device",
-        "The device over the blocks",
+        say("chart-title.device"),
         joined(_held_down(blocks), say("chart.device")),
         figure(
             traces,
             xaxis={
-                "title": {"text": "block (index)"},
+                "title": {"text": axis_title("block")},
                 "tick0": 0,
                 **({"dtick": 1} if blocks.count <= 12 else {}),
                 "anchor": "y" if len(panels) == 1 else f"y{len(panels)}",
@@ -73,7 +84,7 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
             **layout,
         ),
         height_px=64 + PANEL_HEIGHT_PX * len(panels),
-        numbers=Numbers(("sensor", "least", "most"), tuple(map(_ends, panels))),
+        numbers=Numbers((say("column.sensor"), say("column.least"), say("column.most")), tuple(map(_ends, panels))),
     )
 
 

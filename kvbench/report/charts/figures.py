@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 from kvbench.records.part import Estimate, Speedup
+from kvbench.report.sentences import say
 
 # One colour, dash and marker per arm, the same in every chart of a page.
 
@@ -206,6 +207,12 @@ def figure(traces: Sequence[Trace], **layout: Any) -> dict[str, Any]:
         "hovermode": "closest",
     }
     return {"data": list(traces), "layout": shared | layout}
+
+
+def axis_title(code: str, *, unit: str = "", logarithmic: bool = False) -> str:
+    """What an axis shows, such as `decode step (ms, logarithmic)`."""
+    beside = ", ".join(filter(None, (unit, say("axis.logarithmic") if logarithmic else "")))
+    return say(f"axis.{code}") + (f" ({beside})" if beside else "")
 
 
 def bars(look: Look | None = None, **own: Any) -> Trace:

@@ -18,6 +18,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     band,
     count_ticks,
     dots,
@@ -56,7 +57,7 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     """Predicted and found edges by axis; None where the run looked for none."""
     if record.frontier is None or not record.frontier.edges:
         return None
-    key, title = "frontier", "What fits"
+    key, title = "frontier", say("chart-title.frontier")
     names, edges = arm_names(record.arms), record.frontier.edges
     panels = [
         (axis, mine)
@@ -64,7 +65,18 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
         if (mine := [edge for edge in edges if edge.axis == axis and (edge.found or edge.predicted)])
     ]
     rows = tuple(_edge_row(edge, names) for edge in edges)
-    numbers = Numbers(("arm", "along", "at", "found", "predicted", "error", "remark"), rows)
+    numbers = Numbers(
+        (
+            say("column.arm"),
+            say("column.along"),
+            say("column.at"),
+            say("column.found"),
+            say("column.predicted"),
+            say("column.error"),
+            say("column.remark"),
+        ),
+        rows,
+    )
     if not panels:
         return Chart(key, title, joined(*(f"{row[0]}: {row[-1]}." for row in rows)), numbers=numbers)
     traces: list[Trace] = []
@@ -173,7 +185,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
     """ITL at every length with its interval, the fitted laws, and a real decode's steps on top."""
     names = arm_names(record.arms)
     values = [value for point in growth.points for value in figures_of(point.itl_s) if value is not None]
-    title = "Decode step latency against context length"
+    title = say("chart-title.latency")
     if not values:
         return Chart("latency", title, say("chart.no-law"))
     seconds = [each for decode in growth.decodes for each in (*decode.first_step_s, *decode.second_step_s)]
@@ -183,7 +195,9 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
     for arm, name in enumerate(names):
         traces += _of_arm(growth, arm, label(name, names), looks[name], scale, unit)
     ratios = _ratios(record, growth, looks)
-    below, layout = ratio_panel(ratios, {"title": {"text": f"decode step ({unit})"}, "range": [0, ceiling_s / scale]})
+    below, layout = ratio_panel(
+        ratios, {"title": {"text": axis_title("decode-step", unit=unit)}, "range": [0, ceiling_s / scale]}
+    )
     marks = break_even_marks(growth.break_evens, growth.shortest, growth.longest)
     return Chart(
         "latency",
@@ -201,7 +215,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         figure(
             [*traces, *below],
             xaxis={
-                "title": {"text": "context length (tokens)"},
+                "title": {"text": axis_title("context-length")},
                 "rangemode": "tozero",
                 **({"anchor": "y2"} if ratios else {}),
             },
@@ -210,7 +224,12 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         ),
         height_px=CHART_HEIGHT_PX + RATIO_PX * bool(ratios),
         numbers=Numbers(
-            ("arm", "law", f"{growth.shortest:,.0f} to {growth.longest:,.0f} tokens", "growth"),
+            (
+                say("column.arm"),
+                say("column.law"),
+                say("column.from-to", low=f"{growth.shortest:,.0f}", high=f"{growth.longest:,.0f}"),
+                say("column.growth"),
+            ),
             tuple(
                 (names[law.arm], law_text(law), format_estimate(law.growth, "times"), law.order) for law in growth.laws
             ),
@@ -287,7 +306,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
     }
     return Chart(
         "cumulative",
-        "Time that so many new tokens take",
+        say("chart-title.cumulative-by-law"),
         joined(
             say("chart.cumulative.law", prompt=f"{prompt:,}"),
             _overtaking(overtaken, names, most),
@@ -296,18 +315,18 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
         figure(
             traces,
             xaxis={
-                "title": {"text": "new tokens (logarithmic)"},
+                "title": {"text": axis_title("new-tokens", logarithmic=True)},
                 **count_ticks(total.new_tokens for total in growth.totals),
             },
             shapes=[rule(x=count, dash="dash") for count in overtaken.values() if count is not None and count > 2],
             yaxis={
-                "title": {"text": f"time ({unit}, logarithmic)"},
+                "title": {"text": axis_title("time", unit=unit, logarithmic=True)},
                 **log_axis(min(values) / HEADROOM / scale, max(values) * HEADROOM / scale),
             },
             showlegend=True,
         ),
         numbers=Numbers(
-            ("arm", f"{most:,} new tokens"),
+            (say("column.arm"), say("column.new-tokens", count=f"{most:,}")),
             tuple(
                 (names[total.arm], format_estimate(total.seconds, "s"))
                 for total in growth.totals

@@ -15,6 +15,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     bars,
     dots,
     figure,
@@ -37,7 +38,7 @@ ROOFLINE_HEIGHT_PX = 380
 
 def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     """ITL of every arm with its interval, split into computing and waiting for the host where that is known."""
-    key, title = "step-time", "Where the time of a decode step goes"
+    key, title = "step-time", say("chart-title.step-time")
     known = [arm.itl_s.value for arm in record.arms if arm.itl_s.value is not None]
     if not known:
         reason = null_reason(record, "/arms/0/itl_s") if record.arms else "nothing was measured"
@@ -106,13 +107,18 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         _legend(record),
         figure(
             [trace | {"showlegend": False} for trace in traces],
-            xaxis={"title": {"text": f"decode step ({unit})"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("decode-step", unit=unit)}, "rangemode": "tozero"},
             barmode="stack",
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
         numbers=Numbers(
-            ("arm", "decode step", "hardware limit", "first generation"),
+            (
+                say("column.arm"),
+                say("column.decode-step"),
+                say("column.hardware-limit"),
+                say("column.first-generation"),
+            ),
             tuple(
                 (
                     name,
@@ -185,7 +191,7 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     """Every arm's step and prefill under the machine's ceilings; None where no cost of a step is known."""
     if all(arm.limit.flops is None for arm in record.arms):
         return None
-    key, title = "roofline", "How close to the hardware limit"
+    key, title = "roofline", say("chart-title.roofline")
     ceilings = record.ceilings
     dtype = str((record.model or {}).get("dtype"))
     peak = ceilings.flops_per_s(dtype) if ceilings else None
@@ -243,9 +249,9 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
         say("chart.roofline"),
         figure(
             traces,
-            xaxis={"title": {"text": "FLOP per byte read (logarithmic)"}, **log_axis(low, high)},
+            xaxis={"title": {"text": axis_title("flop-per-byte-read", logarithmic=True)}, **log_axis(low, high)},
             yaxis={
-                "title": {"text": f"achieved {unit} (logarithmic)"},
+                "title": {"text": axis_title("achieved", unit=unit, logarithmic=True)},
                 **log_axis(min(work.rate for work in works) / ROOM / scale, peak * ROOM / scale),
             },
             showlegend=True,
@@ -268,7 +274,13 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
         ),
         height_px=ROOFLINE_HEIGHT_PX,
         numbers=Numbers(
-            ("arm", "pass", "FLOP per byte", "reached", "of the limit"),
+            (
+                say("column.arm"),
+                say("column.pass"),
+                say("column.flop-per-byte"),
+                say("column.reached"),
+                say("column.of-the-limit"),
+            ),
             tuple(_distance(work, names, scale, unit) for work in works),
         ),
     )

@@ -15,6 +15,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     bars,
     figure,
     label,
@@ -95,18 +96,18 @@ def memory_stack(record: RunRecord) -> Chart | None:
     )
     return Chart(
         "memory-stack",
-        "Where the memory is",
+        say("chart-title.memory-stack"),
         whole,
         figure(
             traces,
-            xaxis={"title": {"text": f"memory ({unit})"}},
+            xaxis={"title": {"text": axis_title("memory", unit=unit)}},
             barmode="relative",
             showlegend=True,
             **_with_legend_below(named_rows(names, figures)),
         ),
         height_px=rows_height(names, figures) + LEGEND_PX,
         numbers=Numbers(
-            ("arm", "together", *shown),
+            (say("column.arm"), say("column.together"), *shown),
             tuple(
                 (names[row], figures[row], *(format_value(parts.get(kind), "bytes") for kind in shown))
                 for row, parts in known.items()
@@ -127,7 +128,7 @@ def _with_legend_below(layout: dict[str, Any]) -> dict[str, Any]:
 
 def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     """Bytes held by the KV cache against context length."""
-    title = "KV cache against context length"
+    title = say("chart-title.cache")
     series = {
         name: [
             (point.context_length, point.kv_cache_bytes)
@@ -161,13 +162,19 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         say("chart.cache"),
         figure(
             traces,
-            xaxis={"title": {"text": "context length (tokens)"}},
-            yaxis={"title": {"text": f"KV cache ({unit})"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("context-length")}},
+            yaxis={"title": {"text": axis_title("kv-cache", unit=unit)}, "rangemode": "tozero"},
             hovermode="x unified",
             showlegend=True,
         ),
         numbers=Numbers(
-            ("arm", "first context", "cache", "last context", "cache"),
+            (
+                say("column.arm"),
+                say("column.first-context"),
+                say("column.cache"),
+                say("column.last-context"),
+                say("column.cache"),
+            ),
             tuple(
                 (name, *(cell for length, size in (points[0], points[-1]) for cell in _held_at(length, size)))
                 for name, points in series.items()
@@ -184,7 +191,7 @@ def _held_at(length: int, size: int) -> tuple[str, str]:
 
 def memory_over_run(record: RunRecord) -> Chart:
     """Memory of the measured process and its device over the whole run, seen from outside."""
-    title = "Memory over the run"
+    title = say("chart-title.memory")
     samples = record.memory_timeline
     kinds = {
         "process memory (RSS)": ([sample.process_rss_bytes for sample in samples], "solid"),
@@ -219,13 +226,13 @@ def memory_over_run(record: RunRecord) -> Chart:
         say("chart.memory-over-run"),
         figure(
             traces,
-            xaxis={"title": {"text": "seconds since the run began"}},
-            yaxis={"title": {"text": f"memory ({unit})"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("seconds-since-the-run-began")}},
+            yaxis={"title": {"text": axis_title("memory", unit=unit)}, "rangemode": "tozero"},
             showlegend=True,
             **_phases(record),
         ),
         numbers=Numbers(
-            ("memory", "peak"),
+            (say("column.memory"), say("column.peak")),
             tuple(
                 (name, format_value(max(each for each in values if each is not None), "bytes"))
                 for name, (values, _) in known.items()

@@ -19,6 +19,7 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Trace,
+    axis_title,
     bars,
     figure,
     interval,
@@ -48,7 +49,7 @@ Point = tuple[int, Speedup, int]  # prompt tokens, speed-up, row
 
 def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
     """Decode tokens/s of every arm of every valid run, a bar beside the other without room for what is not there."""
-    title = "Decode speed by run and mode"
+    title = say("chart-title.speed-by-run")
     drawn: dict[str, list[tuple[int, Estimate, list[int]]]] = {}
     row = 0
     for position, run in enumerate(runs):
@@ -95,7 +96,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         ),
         figure(
             rates,
-            xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("decode-tokens-s")}, "rangemode": "tozero"},
             yaxis={
                 "tickmode": "array",
                 "tickvals": [middles[run] for run in shown],
@@ -152,15 +153,15 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
     best_length, best, _ = max((point for drawn in points.values() for point in drawn), key=lambda p: p[1].value or 0.0)
     return Chart(
         "speedup-by-prompt",
-        "Speed-up against prompt length",
+        say("chart-title.speedup-by-prompt"),
         joined(
             say("overview.chart.speedup", best=format_value(best.value, "times"), length=f"{best_length:,}"),
             say("overview.chart.unlike") if together else "",
         ),
         figure(
             _lines(points, looks, joined_up=not together),
-            xaxis={"title": {"text": "prompt tokens (logarithmic)"}, "type": "log", **_ticks(lengths)},
-            yaxis={"title": {"text": f"speed-up (×{', logarithmic' if wide else ''})"}, **axis},
+            xaxis={"title": {"text": axis_title("prompt-tokens", logarithmic=True)}, "type": "log", **_ticks(lengths)},
+            yaxis={"title": {"text": axis_title("speed-up", unit="×", logarithmic=wide)}, **axis},
             showlegend=True,
             shapes=[rule(y=1)],
             meta={"grouped": True},

@@ -14,6 +14,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     dots,
     figure,
     figures_of,
@@ -40,7 +41,7 @@ TALL = 3.0  # first visits that take so many times a warm step need a logarithmi
 
 def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
     """Latency of a decode step against the tokens visible to it, the first visit's steps apart."""
-    title = "Decode step latency against context length"
+    title = say("chart-title.latency")
     if not steps:
         return Chart("latency", title, say("chart.no-steps"))
     names = arm_names(record.arms)
@@ -94,7 +95,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
     )
     ratios = _ratios(record, steps, looks)
     below, layout = ratio_panel(
-        ratios, {"title": {"text": f"decode step ({unit}{', logarithmic' if logarithmic else ''})"}, **yaxis}
+        ratios, {"title": {"text": axis_title("decode-step", unit=unit, logarithmic=logarithmic)}, **yaxis}
     )
     return Chart(
         "latency",
@@ -106,7 +107,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
         ),
         figure(
             [*traces, *below],
-            xaxis={"title": {"text": "context length (tokens)"}, **({"anchor": "y2"} if ratios else {})},
+            xaxis={"title": {"text": axis_title("context-length")}, **({"anchor": "y2"} if ratios else {})},
             hovermode="x unified",
             showlegend=True,
             **layout,
@@ -159,16 +160,16 @@ def turns(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     ]
     return Chart(
         "turns",
-        "Time to the first token after each interruption",
+        say("chart-title.turns"),
         say("chart.turns"),
         figure(
             traces,
-            xaxis={"title": {"text": "context length (tokens)"}},
-            yaxis={"title": {"text": f"first token ({unit})"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("context-length")}},
+            yaxis={"title": {"text": axis_title("first-token", unit=unit)}, "rangemode": "tozero"},
             showlegend=True,
         ),
         numbers=Numbers(
-            ("arm", *(f"at {turn.context_length:,} tokens" for turn in told[0][1])),
+            (say("column.arm"), *(say("column.at-tokens", tokens=f"{turn.context_length:,}") for turn in told[0][1])),
             tuple((name, *(format_estimate(turn.ttft_s, "s") for turn in mine)) for name, mine in told),
         ),
         switched="yaxis",
@@ -232,7 +233,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
     last = next(iter(whole.values()))[0][-1]
     return Chart(
         "cumulative",
-        "Time until so many tokens are there",
+        say("chart-title.cumulative"),
         joined(
             say("chart.cumulative"),
             _crossings(record, whole, names),
@@ -240,13 +241,13 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
         ),
         figure(
             traces,
-            xaxis={"title": {"text": "new tokens"}, "rangemode": "tozero"},
-            yaxis={"title": {"text": f"time ({unit})"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": axis_title("new-tokens")}, "rangemode": "tozero"},
+            yaxis={"title": {"text": axis_title("time", unit=unit)}, "rangemode": "tozero"},
             hovermode="x unified",
             showlegend=True,
         ),
         numbers=Numbers(
-            ("arm", f"{last:,} new tokens", "first generation"),
+            (say("column.arm"), say("column.new-tokens", count=f"{last:,}"), say("column.first-generation")),
             tuple(
                 (
                     names[arm],
@@ -297,7 +298,7 @@ def _crossings(
 
 def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
     """How the single decode steps spread, as the share of steps that took no longer."""
-    title = "Distribution of inter-token latency"
+    title = say("chart-title.distribution")
     if not steps:
         return Chart("distribution", title, say("chart.no-steps"))
     names = arm_names(record.arms)
@@ -319,17 +320,17 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
         figure(
             traces,
             xaxis={
-                "title": {"text": f"decode step ({unit}, logarithmic)"},
+                "title": {"text": axis_title("decode-step", unit=unit, logarithmic=True)},
                 **log_axis(
                     min(series.quantile_s[0] for series in steps) / EDGE / scale,
                     max(series.quantile_s[-1] for series in steps) * EDGE / scale,
                 ),
             },
-            yaxis={"title": {"text": "share of steps (%)"}, "range": [0, 102]},
+            yaxis={"title": {"text": axis_title("share-of-steps", unit="%")}, "range": [0, 102]},
             showlegend=True,
         ),
         numbers=Numbers(
-            ("arm", "median", "95 % within"),
+            (say("column.arm"), say("column.median"), say("column.95-within")),
             tuple(
                 (names[series.arm], *(format_value(_share_below(series, share), "s") for share in (0.5, 0.95)))
                 for series in steps
@@ -363,7 +364,16 @@ def _latencies(
                 format_value(times, "times"),
             )
         )
-    return Numbers(("arm", "shortest context", "longest context", "first generation", "of a later one"), tuple(rows))
+    return Numbers(
+        (
+            say("column.arm"),
+            say("column.shortest-context"),
+            say("column.longest-context"),
+            say("column.first-generation"),
+            say("column.of-a-later-one"),
+        ),
+        tuple(rows),
+    )
 
 
 def _beyond(steps: Sequence[StepSeries], ceiling_s: float) -> str:
