@@ -58,7 +58,7 @@ def first_screen(record: RunRecord) -> FirstScreen:
         figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
         sentence = _answer(comparison, pair, figure, usable)
         beside.append(say("answer.end-to-end", figure=pair.end_to_end))
-        beside += _of_medians(record, comparison, figure)
+        beside += of_medians(record, comparison, figure)
     elif record.valid and told:
         figure, interval, sentence = told[0].figure, told[0].interval, told[0].sentence
         beside += [each.sentence for each in told[1:]]
@@ -99,7 +99,7 @@ def first_screen(record: RunRecord) -> FirstScreen:
 MEDIANS_APART = 0.1  # relative difference from the speed-up from which the ratio of the medians is told
 
 
-def _of_medians(record: RunRecord, comparison: Comparison, figure: str) -> Iterator[str]:
+def of_medians(record: RunRecord, comparison: Comparison, figure: str) -> Iterator[str]:
     """Why the figure is not what the two rates below it seem to say, where a few blocks stand out."""
     rates = [record.arms[arm].decode_tokens_per_s.value for arm in (comparison.candidate_arm, comparison.baseline_arm)]
     value = comparison.speedup.value
