@@ -82,8 +82,8 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "answer.not-valid": "Not a result: {reason}.",
         "answer.mismatch": ("{names} does not compute what {baseline} computes, so there is no speed-up to report."),
         "answer.medians": (
-            "The medians of the arms give {medians}: {figure} is the geometric mean of the ratios of single blocks, some"
-            " of which stand out."
+            "The medians of the arms give {medians}: {figure} is the geometric mean of the ratios of single blocks,"
+            " some of which stand out."
         ),
         "answer.some-not": "{candidate} is not a result: {reason}.",
         "answer.with-prefill": "End to end, prefill included: {figure}.",
