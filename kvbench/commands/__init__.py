@@ -9,6 +9,7 @@ SUBCOMMANDS = {
     "compare": "new runs against old ones; the exit code is for a pipeline",
     "show": "a run or a folder of runs in the terminal",
     "export": "runs as csv, json, parquet, md …, charts as svg or png",
+    "watch": "what a script of your own submits to its model, and what to change",
     "doctor": "what can be measured on this machine, and what is missing",
     "help": "one key, group or choice explained: help KEY, help all",
 }
