@@ -13,20 +13,15 @@ from typing import Any, Protocol
 import torch
 
 # What hands a value to Python and, on a GPU, waits for it.
-READS = ("item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__")
-MOVES = ("to", "cuda", "cpu", "half", "float", "bfloat16", "double")
+READS = ("cpu", "item", "tolist", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__")
+MOVES = ("to", "cuda", "half", "float", "bfloat16", "double")
 LIBRARIES = frozenset(("accelerate", "kvbench", "numpy", "peft", "tokenizers", "torch", "transformers"))
-
-_listeners: tuple[Listener, ...] = ()
 
 
 class Listener(Protocol):
     """What is told of every such call."""
 
     calls: int  # counted up at every call of a replaced method, seen or not: what listening costs is told from it
-
-    def busy(self) -> bool:
-        """Whether a pass is under way: then only values that are read are told."""
 
     def read(self, method: str, tensor: torch.Tensor, site: tuple[str, int] | None) -> None:
         """A value was read; `site` is the file and line, None inside a library."""
@@ -41,44 +36,47 @@ class Listener(Protocol):
         """A tokenizer made tokens of a text."""
 
 
+_listeners: dict[tuple[str, ...], tuple[Listener, ...]] = {READS: (), MOVES: ()}
+_replaced: dict[tuple[str, ...], list[tuple[type, str, Any]]] = {READS: [], MOVES: []}
+
+
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Tell a listener of all calls within the context."""
-    global _listeners
-    if not _listeners:
-        _replace()
-    _listeners = (*_listeners, listener)
+def listening(listener: Listener, methods: tuple[str, ...]) -> Iterator[None]:
+    """Tell a listener of all calls within the context, of `READS` (and of text), or of `MOVES`.
+
+    Models call the methods of `MOVES` in every layer, so whoever listens to them does so between passes only.
+    """
+    if not _listeners[methods]:
+        _replace(methods)
+    _listeners[methods] = (*_listeners[methods], listener)
     try:
         yield
     finally:
-        _listeners = tuple(each for each in _listeners if each is not listener)
-        if not _listeners:
-            _put_back()
+        _listeners[methods] = tuple(each for each in _listeners[methods] if each is not listener)
+        if not _listeners[methods]:
+            _put_back(_replaced[methods])
 
 
-_replaced: list[tuple[type, str, Any]] = []  # class, method, and what the class itself had: None for an inherited one
-
-
-def _replace() -> None:
-    for name in READS:
-        _put(torch.Tensor, name, _reading(name, getattr(torch.Tensor, name)))
-    for name in MOVES:
-        _put(torch.Tensor, name, _moving(name, getattr(torch.Tensor, name)))
+def _replace(methods: tuple[str, ...]) -> None:
+    for name in methods:
+        original = getattr(torch.Tensor, name)
+        _put(methods, torch.Tensor, name, _reading(name, original) if methods is READS else _moving(name, original))
     tokenizers = sys.modules.get("transformers.tokenization_utils_base")
-    if tokenizers is not None:
+    if methods is READS and tokenizers is not None:
         base = tokenizers.PreTrainedTokenizerBase
-        _put(base, "decode", _decoding(base.decode))
-        _put(base, "__call__", _encoding(base.__call__))
+        _put(methods, base, "decode", _decoding(base.decode))
+        _put(methods, base, "__call__", _encoding(base.__call__))
 
 
-def _put(owner: type, name: str, function: Any) -> None:
-    _replaced.append((owner, name, vars(owner).get(name)))
+def _put(methods: tuple[str, ...], owner: type, name: str, function: Any) -> None:
+    """`_replaced` keeps what the class itself had: None for an inherited method."""
+    _replaced[methods].append((owner, name, vars(owner).get(name)))
     setattr(owner, name, function)
 
 
-def _put_back() -> None:
-    while _replaced:
-        owner, name, own = _replaced.pop()
+def _put_back(replaced: list[tuple[type, str, Any]]) -> None:
+    while replaced:
+        owner, name, own = replaced.pop()
         if own is None:
             delattr(owner, name)
         else:
@@ -97,7 +95,7 @@ def _reading(name: str, original: Any) -> Callable[..., Any]:
     def read(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_compiling():
             site = _caller()
-            for listener in _listeners:
+            for listener in _listeners[READS]:
                 listener.calls += 1
                 listener.read(name, self, site)
         return original(self, *args, **kwargs)
@@ -108,9 +106,9 @@ def _reading(name: str, original: Any) -> Callable[..., Any]:
 def _moving(name: str, original: Any) -> Callable[..., Any]:
     def move(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         moved = original(self, *args, **kwargs)
-        for listener in () if torch.compiler.is_compiling() else _listeners:
+        for listener in () if torch.compiler.is_compiling() else _listeners[MOVES]:
             listener.calls += 1
-            if not listener.busy() and (moved.dtype != self.dtype or moved.device != self.device):
+            if moved.dtype != self.dtype or moved.device != self.device:
                 listener.moved(name, self, moved, _caller())
         return moved
 
@@ -119,7 +117,7 @@ def _moving(name: str, original: Any) -> Callable[..., Any]:
 
 def _decoding(original: Any) -> Callable[..., Any]:
     def decode(self: Any, token_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        for listener in _listeners:
+        for listener in _listeners[READS]:
             listener.calls += 1
             listener.decoded(_tokens_of(token_ids))
         return original(self, token_ids, *args, **kwargs)
@@ -129,7 +127,7 @@ def _decoding(original: Any) -> Callable[..., Any]:
 
 def _encoding(original: Any) -> Callable[..., Any]:
     def encode(self: Any, *args: Any, **kwargs: Any) -> Any:
-        for listener in _listeners:
+        for listener in _listeners[READS]:
             listener.calls += 1
             listener.encoded()
         return original(self, *args, **kwargs)

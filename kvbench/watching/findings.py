@@ -19,6 +19,7 @@ GROWN = 1.3  # times as many positions in the last steps as in the first
 LARGE_LOGITS = 16 * 2**20  # bytes of a prompt's logits that are worth a sentence
 OFTEN = 0.5  # per step: what happens at every second step happens because of the loop
 FEW_DECODES = 4
+FEW_LOOKS = 2  # gaps between passes in which moves were looked at
 AGAIN = 3  # times as many tokens decoded as were written
 MANY_CASTS = 8  # per step: a sampler may change the type of the logits, a loop that casts more casts weights
 MOSTLY_OUTSIDE = 0.5
@@ -271,18 +272,26 @@ def _between(seen: Observation, decoding: Numbered) -> Iterator[Finding]:
         arguments = {name: sum(one.between(name) for _, one in found) for name in ("decoded", "decodes")}
         tokens = sum(one.tokens * one.rows for _, one in found)
         yield Finding("decoded_again", {**arguments, "tokens": tokens}, _numbers(found), experiment="habits")
-    repeated: tuple[tuple[str, str, float, Mapping[tuple[str, str], int]], ...] = (
-        ("encoded_again", "encodes", OFTEN, {}),
-        ("moves", "moves", OFTEN, seen.move_sites),
-        ("casts", "casts", MANY_CASTS, seen.cast_sites),
-    )
-    for code, name, least, sites in repeated:
-        often = [
-            each for each in decoding if len(each[1].steps) > 1 and each[1].between(name) >= least * len(each[1].steps)
-        ]
-        if often:
-            count, steps = sum(one.between(name) for _, one in often), sum(len(one.steps) for _, one in often)
-            yield Finding(code, {"count": count, "steps": steps, "site": _most_common(sites)}, _numbers(often))
+    often = [each for each in decoding if each[1].between("encodes") >= OFTEN * len(each[1].steps) > OFTEN]
+    if often:
+        count, steps = sum(one.between("encodes") for _, one in often), sum(len(one.steps) for _, one in often)
+        yield Finding("encoded_again", {"count": count, "steps": steps}, _numbers(often))
+    yield from _moves("moves", OFTEN, seen.move_sites, decoding)
+    yield from _moves("casts", MANY_CASTS, seen.cast_sites, decoding)
+
+
+def _moves(name: str, least: float, sites: Mapping[tuple[str, str], int], decoding: Numbered) -> Iterator[Finding]:
+    """Moves or casts, of the steps behind which they were looked at."""
+    found, count, looked = [], 0, 0
+    for number, generation in decoding:
+        gaps = [each.gap for each in generation.passes[1:] if each.gap.looked]
+        changed = sum(getattr(gap, name) for gap in gaps)
+        if len(gaps) >= FEW_LOOKS and changed >= least * len(gaps):
+            found.append((number, generation))
+            count, looked = count + changed, looked + len(gaps)
+    if found:
+        arguments: dict[str, Argument] = {"per_step": count / looked, "looked": looked, "site": _most_common(sites)}
+        yield Finding(name, arguments, _numbers(found))
 
 
 def _reads(seen: Observation, decoding: Numbered) -> Iterator[Finding]:

@@ -17,11 +17,12 @@ from transformers import PreTrainedModel
 from kvbench.decoding.recorder import WeightOperators
 from kvbench.models.signature import transformers_model
 from kvbench.watching.arguments import Arguments, cache_of, logits_of
-from kvbench.watching.between_passes import LIBRARIES, listening
+from kvbench.watching.between_passes import LIBRARIES, MOVES, READS, listening
 from kvbench.watching.cache_lengths import CacheLengths
 from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
 
 MOST_IDS = 4_000_000  # token ids that are kept to compare texts, 32 MB
+EVERY = 64  # passes: behind each, and behind passes 1, 2, 4, 8 …, moves and casts are looked at
 LOOKED_INTO = 3  # passes of a plain module whose inside is looked at: a prompt's and the first steps'
 TRIED_CALLS = 2_000  # to see what a replaced method costs
 
@@ -40,6 +41,8 @@ class PassHooks:
         self._outermost = -1
         self._current: SeenPass | None = None
         self._kept = 0
+        self._submitted = -1  # by the last pass
+        self._looking: ExitStack | None = None  # open in a gap in which moves and casts are looked at
         self._operators: Any = None
         self._call: GenerateCall | None = None
         self._calls = 0
@@ -67,37 +70,34 @@ class PassHooks:
         if handed is None:
             self._current = None
             return
-        seen = SeenPass(
-            arrived,
-            rows=handed.rows,
-            submitted=handed.submitted,
-            cache_argument=handed.cache_argument,
-            use_cache=None if handed.use_cache is None else handed.use_cache is True,
-            mask_length=handed.mask_length,
-            labels=handed.labels,
-            training_mode=bool(getattr(self._chain[index], "training", False)),
-            takes_cache=any(each.cache_argument is not None for each in self._arguments),
-            through=index,
-            call=self._call,
-            gap=self.gap,
-        )
-        self.gap = Gap()
-        if handed.cache is not None:
-            seen.cache = self._lengths.number(handed.cache)
-            seen.cache_class = type(handed.cache).__name__
-            seen.past = self._lengths.length(handed.cache, seen.cache)
-        if handed.ids is not None and self._may_begin_a_text(seen):
-            seen.ids = handed.ids.detach().clone()
-            seen.site = _site() if self._call is None else self._call.site
-            self._kept += seen.ids.numel()
+        shape, ids, cache, argument, mask, labels = handed
+        seen = self._current = SeenPass()
+        seen.gap, self.gap = self.gap, Gap()
+        seen.through, seen.call, seen.cache_argument = index, self._call, argument
+        if len(shape) > 1:
+            seen.rows = shape[0]
+        seen.submitted = submitted = shape[-1] if len(shape) else 1
+        if mask is not None and isinstance(mask, torch.Tensor) and mask.ndim == 2:
+            seen.mask_length = mask.shape[1]
+        if labels:
+            seen.labels = True
+        if cache is not None:
+            seen.cache = number = self._lengths.number(cache)
+            seen.cache_class = type(cache).__name__
+            seen.past = self._lengths.length(cache, number)
+        if submitted > 1 and submitted != self._submitted + 1 and ids is not None:
+            self._keep(seen, ids)
+        self._submitted = submitted
         if self._on_cuda:
             seen.events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
             seen.events[0].record()
-        self._current = seen
         if not self._is_transformers and len(self.passes) < LOOKED_INTO:
             self._operators = WeightOperators()
             self._operators.rows = seen.rows
             self._operators.__enter__()
+        if self._looking is not None:
+            self._looking.close()
+            self._looking = None
         seen.began = time.perf_counter()
         self.cost_s += seen.began - arrived
 
@@ -122,11 +122,12 @@ class PassHooks:
         if output is not None:
             seen.ended = ended
         if logits is not None:
-            seen.logits_positions = logits.shape[-2] if logits.ndim > 2 else 1
-            seen.logits_bytes = logits.numel() * logits.element_size()
-            seen.gradients = logits.requires_grad
-            if seen.gradients:
+            seen.logits_shape, seen.logits_item_bytes = logits.shape, logits.itemsize
+            if logits.requires_grad:
+                seen.gradients = True
                 logits.register_hook(_noting(seen))
+        if getattr(self._chain[index], "training", False):
+            seen.training_mode = True
         returned = cache_of(output)
         if returned is not None:
             seen.returned = self._lengths.number(returned)
@@ -134,6 +135,11 @@ class PassHooks:
         if seen.cache is not None and seen.cache != seen.returned:
             self._lengths.add(seen.cache, seen.past, seen.submitted)
         self.passes.append(seen)
+        number = len(self.passes)
+        if not number & (number - 1) or not number % EVERY:
+            self.gap.looked = True
+            self._looking = ExitStack()
+            self._looking.enter_context(listening(self, MOVES))
         self.cost_s += time.perf_counter() - ended
 
     def calling(self, call: GenerateCall) -> Callable[[], None]:
@@ -149,22 +155,24 @@ class PassHooks:
 
         return ended
 
-    def _may_begin_a_text(self, seen: SeenPass) -> bool:
-        """Whether the submitted ids are worth keeping: not those of a step, which the pass before tells."""
-        if seen.submitted < 2 or self._kept + seen.rows * seen.submitted > MOST_IDS:
-            return False
-        before = self.passes[-1] if self.passes else None
-        return before is None or (before.rows, before.submitted + 1) != (seen.rows, seen.submitted)
+    def _keep(self, seen: SeenPass, ids: torch.Tensor) -> None:
+        """Keep the ids of a pass that may begin a text: not those of a step, which the pass before tells."""
+        seen.site = _site() if self._call is None else self._call.site
+        if self._kept + ids.numel() <= MOST_IDS:
+            seen.ids = ids.detach().clone()
+            self._kept += ids.numel()
+
+    def close(self) -> None:
+        """The watch has ended."""
+        if self._looking is not None:
+            self._looking.close()
+            self._looking = None
 
     # What `between_passes` tells.
 
-    def busy(self) -> bool:
-        """Whether a pass is under way."""
-        return self._depth > 0
-
     def read(self, method: str, tensor: torch.Tensor, site: tuple[str, int] | None) -> None:
         """A value was read to the host."""
-        if tensor.device.type != self._device.type:
+        if tensor.device.type != self._device.type or (method == "cpu" and not self._on_cuda):
             return
         if self._depth:
             if self._current is not None and method != "__array__":
@@ -177,9 +185,7 @@ class PassHooks:
 
     def moved(self, method: str, before: torch.Tensor, after: torch.Tensor, site: tuple[str, int] | None) -> None:
         """A tensor was changed in type or device."""
-        if before.device.type == self._device.type != after.device.type:
-            self.read(method, before, site)
-        elif site is not None:
+        if site is not None:
             if before.device == after.device:
                 self.gap.casts += 1
                 self.cast_sites[method, *site] += 1
@@ -200,7 +206,9 @@ class PassHooks:
         """All that was seen, on the host. Waits for the device, so it is asked when the watch has ended."""
         if self._on_cuda:
             torch.cuda.synchronize(self._device)
+        takes_cache = any(each.cache_argument is not None for each in self._arguments)
         for seen in self.passes:
+            seen.takes_cache = takes_cache
             if isinstance(seen.past, torch.Tensor):
                 seen.past = int(seen.past)
             if isinstance(seen.ids, torch.Tensor):
@@ -243,7 +251,8 @@ def hooked(chain: tuple[Any, ...], hooks: PassHooks) -> Iterator[None]:
         for module in chain:
             if isinstance(module, PreTrainedModel):
                 undo.enter_context(_generate_told(module, hooks))
-        undo.enter_context(listening(hooks))
+        undo.callback(hooks.close)
+        undo.enter_context(listening(hooks, READS))
         yield
 
 
@@ -392,17 +401,15 @@ def _short(file: str) -> str:
 
 def _cost_of_a_replaced_call() -> float:
     """Seconds that a replaced method costs beyond the method, measured on this machine."""
+    counted = Counter[tuple[str, str, int]]()
 
-    class Nothing:
-        calls = 0
-
-        def busy(self) -> bool:
-            return True
-
-    listener, started = Nothing(), time.perf_counter()
-    for _ in range(TRIED_CALLS):
+    def seen(_tensor: Any, *_args: Any, **_kwargs: Any) -> None:
         if not torch.compiler.is_compiling():
-            listener.calls += 1
-            listener.busy()
-            sys._getframe(0).f_globals.get("__name__", "").partition(".")
+            frame = sys._getframe(1)
+            str(frame.f_globals.get("__name__", "")).partition(".")
+            counted["item", frame.f_code.co_filename, frame.f_lineno] += 1
+
+    started = time.perf_counter()
+    for _ in range(TRIED_CALLS):
+        seen(None)
     return (time.perf_counter() - started) / TRIED_CALLS

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+# Made between two steps of somebody's loop: plain classes whose fields have defaults, so that only what differs is set.
 
-@dataclass(slots=True)
+
 class Gap:
-    """What the script did since the last pass: of an array on the model's device, of text, and of types and devices."""
+    """What the script did since the last pass: with values on the model's device, with text, types and devices."""
 
     reads: int = 0  # values that the script itself read to the host
     library_reads: int = 0  # the same inside transformers and torch, such as generate's look at the stop tokens
+    looked: bool = False  # whether moves and casts were looked at in this gap
     moves: int = 0  # tensors that the script sent to another device
     casts: int = 0  # tensors that the script changed in type
     decoded: int = 0  # tokens that a tokenizer made text of
@@ -32,7 +35,6 @@ class GenerateCall:
     site: str | None = None
 
 
-@dataclass(slots=True)
 class SeenPass:
     """One outermost forward pass.
 
@@ -42,6 +44,7 @@ class SeenPass:
     """
 
     began: float
+    gap: Gap
     rows: int = 1
     submitted: int = 0
     past: Any = 0  # tokens in the cache that was handed in; None where it could not be told
@@ -49,10 +52,9 @@ class SeenPass:
     cache_class: str | None = None
     cache_argument: str | None = None
     returned: int | None = None  # the number of the cache object that came back
-    use_cache: bool | None = None
     mask_length: int | None = None
-    logits_positions: int | None = None
-    logits_bytes: int = 0
+    logits_shape: Sequence[int] = ()
+    logits_item_bytes: int = 0
     gradients: bool = False
     training_mode: bool = False
     labels: bool = False
@@ -67,7 +69,17 @@ class SeenPass:
     ended: float | None = None  # None: it raised
     device_s: float | None = None
     inside_reads: int = 0
-    gap: Gap = field(default_factory=Gap)
+
+    @property
+    def logits_positions(self) -> int | None:
+        """Positions with logits, per sequence: all that were submitted, or the last alone."""
+        shape = self.logits_shape
+        return None if not shape else shape[-2] if len(shape) > 2 else 1
+
+    @property
+    def logits_bytes(self) -> int:
+        """Bytes of the logits."""
+        return prod(self.logits_shape) * self.logits_item_bytes if self.logits_shape else 0
 
     @property
     def seconds(self) -> float:

@@ -152,11 +152,13 @@ ENGLISH = {
         " the way, which may also change the tokens. Append the new token's id instead."
     ),
     "moves": (
-        "{count:|tensor was|tensors were} sent to another device in {steps:|step|steps}{site}. Create them on the"
+        "{per_step:.0f} tensors per step are sent to another device{site}, in the {looked}"
+        " steps looked at. Create them on the"
         " model's device, or move them once before the loop."
     ),
     "casts": (
-        "{count:|tensor was|tensors were} converted to another type in {steps:|step|steps}{site}. Convert the model and"
+        "{per_step:.0f} tensors per step are converted to another type{site}, in the {looked}"
+        " steps looked at. Convert the model and"
         " its inputs once, before the loop."
     ),
     "time_outside": (
@@ -179,6 +181,10 @@ ENGLISH = {
     "saved_time": (
         "With the cache a step takes {with_s:s} in the model, without it {without_s:s}: {times:.2f} times as long, for"
         " {positions:.1f} times as many positions in all."
+    ),
+    "measured": (
+        "For {tokens:|new token|new tokens} of the longest watched text, a loop with a cache takes {cached_s:s} on this"
+        " machine; yours took {watched_s:s} in the model, {wall_s:s} in all."
     ),
     # No decoding.
     "training": (

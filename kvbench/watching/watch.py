@@ -14,10 +14,12 @@ from transformers import PreTrainedModel
 
 from kvbench.errors import ConfigError
 from kvbench.models.signature import signature_of
-from kvbench.watching.findings import findings_of
+from kvbench.text import format_value
+from kvbench.watching.findings import Finding, findings_of
 from kvbench.watching.generations import Generation, generations_of
 from kvbench.watching.hooks import PassHooks, chain_of, hooked
 from kvbench.watching.seen_pass import Observation, WatchedModel
+from kvbench.watching.sentences import sentence
 from kvbench.watching.told import told
 from kvbench.watching.watch_record import WatchRecord, recorded
 
@@ -118,7 +120,7 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
         decoding = [each for each in self._generations if each.kind == "decoding"]
         if not decoding:
             raise ConfigError("seen.measure: no decoding was seen, so there are no lengths to measure at")
-        longest = max(decoding, key=lambda each: each.positions)
+        longest = self._longest = max(decoding, key=lambda each: each.positions)
         prompt_tokens = max(1, longest.past_at_start + longest.prompt)
         lengths: dict[str, Any] = {"new_tokens": max(2, longest.tokens), "batch_size": longest.rows}
         ids = longest.first.ids
@@ -132,16 +134,28 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
         return self._measured
 
     def _comparison(self) -> str:
-        """The measured arms beside what was watched, and the diagnosis."""
-        from kvbench.text import format_value
-
+        """What was measured beside what was watched, and the diagnosis."""
         assert self._measured is not None
-        lines = ["Measured by kvbench at these lengths, median per token"]
+        lines = ["Measured by kvbench at these lengths, median time per token"]
+        lines += [f"- {arm.name}: {format_value(arm.itl_s.value, 's')}" for arm in self._measured.arms]
+        workload = self._measured.workload
         for arm in self._measured.arms:
-            seconds = None if arm.itl_s is None else arm.itl_s.value
-            lines.append(f"- {arm.name}: {format_value(seconds, 's')}")
-        for comparison in self._measured.comparisons:
-            lines += [f"- {each.text}" for each in comparison.diagnosis]
+            if (
+                workload is not None
+                and arm.mode == "cached"
+                and arm.ttft_s.value is not None
+                and arm.itl_s.value is not None
+            ):
+                steps = workload.new_tokens - 1
+                arguments = {
+                    "tokens": steps + 1,
+                    "watched_s": self._longest.model_s,
+                    "wall_s": self._longest.wall_s,
+                    "cached_s": arm.ttft_s.value + steps * arm.itl_s.value,
+                }
+                lines.append(f"- {sentence(Finding('measured', arguments))}")
+                break
+        lines += [f"- {each.text}" for comparison in self._measured.comparisons for each in comparison.diagnosis]
         return "\n".join(lines)
 
 

@@ -28,6 +28,8 @@ class PassRecord(Part):
             "logits_positions": "the pass returned nothing that looks like logits",
             "computed": "looked at in the first passes of a plain module only",
             "model_s": "the pass raised an error",
+            "moves": "looked at behind a few passes only, so that watching costs little",
+            "casts": "looked at behind a few passes only, so that watching costs little",
         }
     )
 
@@ -49,8 +51,8 @@ class PassRecord(Part):
     host_reads: int = figure("reads", "count", "lower", "Values read to the host since the pass before, by the script.")
     library_reads: int = figure("library reads", "count", "lower", "The same, inside transformers and torch.")
     reads_inside: int = figure("reads inside", "count", "lower", "Values read to the host within the pass.")
-    moves: int = figure("moves", "count", "lower", "Tensors sent to another device since the pass before.")
-    casts: int = figure("casts", "count", "lower", "Tensors changed in type since the pass before.")
+    moves: int | None = figure("moves", "count", "lower", "Tensors sent to another device since the pass before.")
+    casts: int | None = figure("casts", "count", "lower", "Tensors changed in type since the pass before.")
     decoded: int = figure("decoded", "tokens", "lower", "Tokens made into text since the pass before.")
 
 
@@ -189,7 +191,7 @@ def _pass(seen: SeenPass, begin: float, generation: int | None, way: Any) -> Pas
         host_reads=seen.gap.reads,
         library_reads=seen.gap.library_reads,
         reads_inside=seen.inside_reads,
-        moves=seen.gap.moves,
-        casts=seen.gap.casts,
+        moves=seen.gap.moves if seen.gap.looked else None,
+        casts=seen.gap.casts if seen.gap.looked else None,
         decoded=seen.gap.decoded,
     ).because({"generation": "the pass raised an error", "way": "the pass raised an error"})

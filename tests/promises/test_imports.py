@@ -63,6 +63,8 @@ COMMANDS = [
     (2, ["workload.prompts=nowhere.txt"]),
     (2, ["workload.prompt_tokens=5000"]),
     (2, ["show", "nowhere"]),
+    (0, ["watch", "--help"]),
+    (2, ["watch", "nowhere.py"]),
 ]
 
 
