@@ -30,16 +30,21 @@ class Handed(NamedTuple):
     labels: bool
 
 
-class _Named(NamedTuple):
-    """Where calls with the same keywords have what."""
+Place = int | str  # of an argument: its index, or its keyword
 
-    tokens: tuple[str, ...]
-    caches: tuple[str, ...]
+
+class _Places(NamedTuple):
+    """Where calls of one form (so many arguments, these keywords) have what, the likeliest first."""
+
+    tokens: tuple[tuple[Place, bool], ...]  # and whether they are embeddings
+    caches: tuple[tuple[Place, str], ...]
     written: str | None  # a cache's name among the keywords
+    mask: Place | None
+    labels: Place | None
 
 
 class Arguments:
-    """Reads the calls of one module. What names mean is looked up once for each set of keywords: this is in a loop."""
+    """Reads the calls of one module. Which place has what is looked up once per form of call: this is in a loop."""
 
     def __init__(self, module: Any) -> None:
         called = module.forward if isinstance(module, torch.nn.Module) else module
@@ -48,43 +53,47 @@ class Arguments:
         except (TypeError, ValueError):  # a callable of C
             self._names = ()
         self.cache_argument = next((name for name in CACHES if name in self._names), None)
-        self._known: dict[tuple[str, ...], _Named] = {}
+        self._known: dict[tuple[Place, ...], _Places] = {}
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Handed | None:
         """None for a call without anything that could be tokens."""
-        named = {**dict(zip(self._names, args, strict=False)), **kwargs} if args else kwargs
-        keywords = tuple(named)
-        known = self._known.get(keywords)
+        form: tuple[Place, ...] = (len(args), *kwargs)
+        known = self._known.get(form)
         if known is None:
-            known = self._known[keywords] = _named(keywords, kwargs)
+            known = self._known[form] = self._places(args, kwargs)
         ids, embedded = None, False
-        for name in known.tokens:
-            ids = named[name]
-            if isinstance(ids, torch.Tensor) and (ids.dtype in IDS_TYPES or name in EMBEDDED):
-                embedded = name in EMBEDDED
+        for place, embedded in known.tokens:
+            ids = args[place] if type(place) is int else kwargs[place]  # type: ignore[index]
+            if isinstance(ids, torch.Tensor) and (embedded or ids.dtype in IDS_TYPES):
                 break
             ids = None
         if ids is None:  # the names say nothing: a wrapper's, or somebody's own
-            ids = next((each for each in (*named.values(), *args) if _are_ids(each)), None)
+            ids, embedded = next((each for each in (*kwargs.values(), *args) if _are_ids(each)), None), False
             if ids is None:
                 return None
         cache, argument = None, known.written
-        for name in known.caches:
-            cache = named[name]
+        for place, name in known.caches:
+            cache = args[place] if type(place) is int else kwargs[place]  # type: ignore[index]
             if cache is not None:
                 argument = name
                 break
         shape = ids.shape[:-1] if embedded else ids.shape
-        labels = named.get("labels") is not None
-        return Handed(shape, None if embedded else ids, cache, argument, named.get("attention_mask"), labels)
+        mask, labels = (
+            None if place is None else args[place] if type(place) is int else kwargs[place]  # type: ignore[index]
+            for place in (known.mask, known.labels)
+        )
+        return Handed(shape, None if embedded else ids, cache, argument, mask, labels is not None)
 
-
-def _named(keywords: tuple[str, ...], kwargs: Mapping[str, Any]) -> _Named:
-    return _Named(
-        tuple(name for name in IDS if name in keywords),
-        tuple(name for name in CACHES if name in keywords),
-        next((name for name in CACHES if name in kwargs), None),
-    )
+    def _places(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Places:
+        every: dict[str, Place] = {name: index for index, name in enumerate(self._names[: len(args)])}
+        every |= {name: name for name in kwargs}
+        return _Places(
+            tuple((every[name], name in EMBEDDED) for name in IDS if name in every),
+            tuple((every[name], name) for name in CACHES if name in every),
+            next((name for name in CACHES if name in kwargs), None),
+            every.get("attention_mask"),
+            every.get("labels"),
+        )
 
 
 def _are_ids(value: Any) -> bool:
