@@ -523,6 +523,24 @@ class TestWrapped:
         assert "no_cache_argument" in codes(seen)
         loop()  # and goes on without the watch
 
+    @pytest.mark.slow
+    def test_a_step_that_generate_compiles_by_itself_is_seen_from_outside(self, model: Any, ids: torch.Tensor) -> None:
+        from transformers import CompileConfig
+
+        # What generate does by itself with a static cache on a GPU; a hook inside would break the whole graph.
+        settings = CompileConfig(fullgraph=True, backend="eager", mode=None)
+        settings._compile_all_devices = True
+        model.generation_config.eos_token_id = None
+        seen = seen_in(
+            model,
+            lambda: model.generate(ids, max_new_tokens=5, cache_implementation="static", compile_config=settings),
+        )
+        assert {"cache_used"} == codes(seen)
+        assert hasattr(model, "_compiled_call")
+        assert [(PROMPT, 0), (1, 20), (1, 21), (1, 22), (1, 23)] == [
+            (each.submitted, each.past) for each in seen.record.passes
+        ]
+
     def test_generate_of_a_wrapped_model_goes_round_the_compiler(self, model: Any, ids: torch.Tensor) -> None:
         compiled = torch.compile(model, backend="eager")
         seen = seen_in(compiled, lambda: compiled.generate(ids, max_new_tokens=4, eos_token_id=None))
