@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -198,7 +199,7 @@ class TestMeasure:
 
 
 class TestWhatCannotBeWatched:
-    @pytest.mark.parametrize("thing", ["gpt2", print, lambda ids: ids, object()])
+    @pytest.mark.parametrize("thing", ["gpt2", print, lambda ids: ids, partial(print), object()])
     def test_is_refused_in_a_sentence(self, thing: Any) -> None:
         with pytest.raises(ConfigError, match=r"kvbench\.watch: "):
             kvbench.watch(thing)
