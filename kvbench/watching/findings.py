@@ -82,7 +82,7 @@ def _code_of(seen: Observation, generation: Generation) -> str:
     way = generation.way
     if way == "nothing":
         if generation.first.call is not None:
-            return "cache_off_in_generate"
+            return "cache_off_in_generate" if generation.first.call.use_cache is False else "no_cache_in_generate"
         return "nothing_passed" if generation.first.takes_cache else "no_cache_argument"
     if way == "forgotten":
         return "past_forgotten" if seen.model.is_transformers else "past_inside"

@@ -219,7 +219,6 @@ class PassHooks:
         return Observation(
             model,
             tuple(self.passes),
-            self.gap,
             _shortened(self.read_sites),
             _shortened(self.move_sites),
             _shortened(self.cast_sites),
@@ -360,7 +359,6 @@ def _generate_call(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         beams=setting("num_beams") or 1,
         assisted=kwargs.get("assistant_model") is not None or setting("prompt_lookup_num_tokens") is not None,
         use_cache=setting("use_cache"),
-        given_cache=any(kwargs.get(name) is not None for name in ("cache", "past_key_values")),
     )
 
 

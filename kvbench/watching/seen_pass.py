@@ -30,8 +30,7 @@ class GenerateCall:
     number: int
     beams: int = 1
     assisted: bool = False
-    use_cache: bool | None = None
-    given_cache: bool = False
+    use_cache: bool | None = None  # as asked for in the call or in the model's settings
     site: str | None = None
 
 
@@ -110,7 +109,6 @@ class Observation:
 
     model: WatchedModel
     passes: tuple[SeenPass, ...]
-    after: Gap  # behind the last pass
     read_sites: Mapping[tuple[str, str], int]  # (method, file:line) to how often
     move_sites: Mapping[tuple[str, str], int]
     cast_sites: Mapping[tuple[str, str], int]

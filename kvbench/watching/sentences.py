@@ -51,6 +51,11 @@ ENGLISH = {
         " {tokens:|token|tokens}, where {needed:,} would do. Remove use_cache=False from the call, from"
         " model.generation_config and from model.config."
     ),
+    "no_cache_in_generate": (
+        "generate{site} keeps no cache although nothing told it to: every step submits everything again, {positions:,}"
+        " positions for {tokens:|token|tokens}, where {needed:,} would do. The model hands back no cache: look for"
+        " use_cache in its forward pass, and call model.eval() if it is in training mode."
+    ),
     "text_beside_cache": (
         "Your loop{site} passes the cache and the whole text beside it: the cache already has these tokens, so the"
         " model reads them twice, computes {positions:,} positions where {needed:,} would do, and writes something"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
@@ -14,7 +13,7 @@ from transformers import PreTrainedModel
 
 from kvbench.errors import ConfigError
 from kvbench.models.signature import signature_of
-from kvbench.text import format_value
+from kvbench.text import format_value, shortened
 from kvbench.watching.findings import Finding, findings_of
 from kvbench.watching.generations import Generation, generations_of
 from kvbench.watching.hooks import PassHooks, chain_of, hooked
@@ -165,12 +164,15 @@ def _inside_a_pipeline(model: Any) -> Any:
     return inside if is_pipeline and isinstance(inside, torch.nn.Module) else model
 
 
+IMMUTABLE = 1 << 8  # Python's flag of types whose attributes cannot be set, such as that of functions
+
+
 def _require_watchable(model: Any) -> None:
     if isinstance(model, torch.nn.Module):
         return
     if isinstance(model, (str, type)) or not callable(model):
-        raise ConfigError(f"kvbench.watch: takes a loaded model, not {model!r:.80}")
-    if not isinstance(vars(type(model)).get("__call__"), Callable) or type(model).__module__ == "builtins":  # type: ignore[arg-type]
+        raise ConfigError(f"kvbench.watch: takes a loaded model, not {shortened(repr(model))}")
+    if type(model).__flags__ & IMMUTABLE:
         raise ConfigError(
             f"kvbench.watch: a {type(model).__name__} cannot be watched: pass the module that it calls, or an object of"
             " a class with __call__"

@@ -3,8 +3,8 @@
     python tests/benchmarks/watch_cost.py [--blocks N] [KEY=VALUE ...]
 
 The keys are kvbench's own, for example `model=gemma2b model.weights=random`. Every block runs each contender once with
-and once without the watch, in random order. A ratio is the geometric mean over blocks with its 95 % interval, of the
-thread's own CPU time on a CPU with one thread (other programs disturb it less) and of the wall clock elsewhere.
+and once without the watch, in random order. A ratio is the median over blocks with its 95 % interval, of the thread's
+own CPU time on a CPU with one thread (other programs disturb it less) and of the wall clock elsewhere.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from kvbench.config.compose import load_config, sources
 from kvbench.models.signature import library_cache, returned_cache
 from kvbench.plan import make_plan
 from kvbench.running.worker import open_backend
-from kvbench.statistics import ratio_interval
+from kvbench.statistics import median_interval
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", type=int, default=20)
+    parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    words = ["workload.prompt_tokens=128", "threads=1", *options.overrides, "mode=cached"]
+    words = ["workload.prompt_tokens=64", "workload.new_tokens=24", "threads=1", *options.overrides, "mode=cached"]
     plan = make_plan(load_config(words, sources()))
     backend: Any = open_backend(plan)
     session: Any = backend.session(plan)
@@ -51,8 +51,10 @@ def main() -> None:
     print(f"{'':26}{'step':>10}{'with / without':>36}{'it says':>10}")
     for name, run in contenders.items():
         plain, watched, said = measure(run, model, clock, options.blocks)
-        interval = ratio_interval([with_ / without for with_, without in zip(watched, plain, strict=True)])
-        shown = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+        ratios = [with_ / without for with_, without in zip(watched, plain, strict=True)]
+        interval = median_interval(ratios)
+        ends = "" if interval is None else f" [{interval.low:.4f}, {interval.high:.4f}]"
+        shown = f"{median(ratios):.4f}{ends}"
         print(f"{name:26}{median(plain) / new_tokens * 1e3:7.2f} ms{shown:>36}{median(said):>10.4f}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -18,6 +19,9 @@ from kvbench.errors import ConfigError
 from kvbench.watching import findings, sentences
 from kvbench.watching.between_passes import MOVES, READS
 from kvbench.watching.findings import Finding
+from kvbench.watching.generations import generations_of
+from kvbench.watching.hooks import PassHooks, chain_of
+from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
 from kvbench.watching.sentences import ENGLISH, sentence
 
 
@@ -88,6 +92,33 @@ class TestAtItsEnd:
             decode(model)
         assert [8, 3, 4] == [len(each.record.passes) for each in (outer, inner, twice)]
         assert before == state_of(model)
+
+
+def test_generate_within_generate_is_part_of_the_outer_call(model: Any) -> None:
+    hooks = PassHooks(chain_of(model))
+    ended = hooks.calling(outer := GenerateCall(0))
+    hooks.calling(GenerateCall(0))()
+    hooks.begin(0, (IDS,), {})
+    hooks.end(0, torch.zeros(1, 10, 97))
+    ended()
+    hooks.begin(0, (IDS,), {})
+    hooks.end(0, torch.zeros(1, 10, 97))
+    assert [outer, None] == [each.call for each in hooks.passes]
+
+
+def test_generate_without_a_cache_is_told_whether_it_was_asked_for(model: Any) -> None:
+    watched = WatchedModel("M", "float32", "cpu", "cache", keeps_logits=True, is_transformers=True)
+    for use_cache, code in ((False, "cache_off_in_generate"), (None, "no_cache_in_generate")):
+        passes, call = [], GenerateCall(0, use_cache=use_cache)
+        for step in range(4):
+            seen = SeenPass()
+            seen.gap, seen.call, seen.submitted = Gap(), call, 10 + step
+            seen.began, seen.ended = step, step + 0.5
+            passes.append(seen)
+        observation = Observation(watched, tuple(passes), {}, {}, {}, wall_s=4.0, cost_s=0.0)
+        (finding, *_) = findings.findings_of(observation, generations_of(passes))
+        assert code == finding.code
+        assert {"positions": 46, "needed": 13, "tokens": 4}.items() <= finding.arguments.items()
 
 
 class TestWhatIsRead:
@@ -168,7 +199,7 @@ class TestMeasure:
 
 
 class TestWhatCannotBeWatched:
-    @pytest.mark.parametrize("thing", ["gpt2", print, lambda ids: ids, object()])
+    @pytest.mark.parametrize("thing", ["gpt2", print, lambda ids: ids, partial(print), object()])
     def test_is_refused_in_a_sentence(self, thing: Any) -> None:
         with pytest.raises(ConfigError, match=r"kvbench\.watch: "):
             kvbench.watch(thing)
