@@ -28,6 +28,7 @@ from kvbench.models.unsuited import require_decoder, require_own_generate
 from kvbench.passes import UNINTERRUPTED, Buckets, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
+from kvbench.text import shortened
 
 REFERENCE_ROOM = 1.25  # bytes of a wider copy over those of its weights: activations and logits of a pass
 
@@ -318,7 +319,10 @@ def _reference_bytes(wanted: str, facts: ModelFacts) -> int:
 
 def stop_ids_of(plan: Plan, loaded: LoadedModel) -> tuple[int, ...]:
     """The ids that end a sequence in the timed runs. Raises `ConfigError` for ids that the model cannot write."""
-    rule = plan.stop_rule
+    rule, ids = (
+        plan.stop_rule,
+        end_ids(loaded),
+    )  # looked at where they do not end anything too: texts tell where they are
     if rule == "ignore":
         return ()
     tokenizer, vocab_size = loaded.tokenizer, loaded.facts.vocab_size
@@ -328,7 +332,6 @@ def stop_ids_of(plan: Plan, loaded: LoadedModel) -> tuple[int, ...]:
         if beyond is not None:
             raise ConfigError(f"workload.stop={list(rule)}: {beyond} is past the vocabulary of {vocab_size} tokens")
         return tokens
-    ids = end_ids(loaded)
     if not ids:
         raise ConfigError("workload.stop=tokenizer: this tokenizer names no end token; give ids, such as [2]")
     return ids
@@ -344,13 +347,22 @@ def _id_of(token: str, tokenizer: Any) -> int:
 
 
 def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
-    """Where a text ends: the model's generation defaults know all of a chat model's ends, the tokenizer one."""
+    """Where a text ends: the model's generation defaults know all of a chat model's ends, the tokenizer one.
+
+    Raises `ModelUnavailable` where what is stated there is no token id.
+    """
     ids = loaded.model.generation_config.eos_token_id
     if ids is None:
         ids = loaded.tokenizer.eos_token_id
     if ids is None:
         return ()
-    return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
+    stated = tuple(ids) if isinstance(ids, (list, tuple)) else (ids,)
+    if not all(isinstance(each, int) for each in stated):
+        raise ModelUnavailable(
+            f"generation_config.json of {loaded.facts.name} states eos_token_id={shortened(str(ids))}, which is no token"
+            " id: correct it"
+        )
+    return stated
 
 
 def pad_id_of(loaded: LoadedModel) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from kvbench.measuring.sensors import NullSensors
 from kvbench.models.loading import adopt
 from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.plan import Plan, Prompts, make_plan
-from kvbench.running.preconditions import pad_id_of
+from kvbench.running.preconditions import end_ids, pad_id_of
 from kvbench.running.prompt_batches import tokenise
 from kvbench.running.torch_backend import TorchBackend
 
@@ -131,3 +132,14 @@ class TestATokenizerOfAnotherModel:
     ) -> None:
         model = tiny_model("llama", vocab_size=rows)
         assert pad == pad_id_of(adopt(model, byte_tokenizer(300), "mine"))
+
+
+@pytest.mark.parametrize("stated", ["</s>", {}, [2, "x"], 1e300], ids=str)
+def test_an_end_token_that_is_no_id_is_refused_in_one_line(stated: object) -> None:
+    loaded = SimpleNamespace(
+        model=SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=stated)),
+        tokenizer=SimpleNamespace(eos_token_id=2),
+        facts=SimpleNamespace(name="mine"),
+    )
+    with pytest.raises(ModelUnavailable, match=r"generation_config\.json of mine states eos_token_id=.*no token id"):
+        end_ids(loaded)  # type: ignore[arg-type]
