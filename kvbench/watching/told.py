@@ -20,7 +20,7 @@ def told(record: WatchRecord) -> str:
             lines += ["", title, *(f"- {one_line(text)}" for text in sentences)]
     if record.passes:
         share = format_value(record.cost_share, "ratio")
-        lines += ["", f"Watching took {format_value(record.cost_s, 's')}, {share} of the time."]
+        lines += ["", f"The watch's own code took {format_value(record.cost_s, 's')}, {share} of the time."]
     return "\n".join(lines)
 
 

@@ -33,7 +33,7 @@ th { opacity: .7 } rect { fill: #2a78c2 } li { margin: .4rem 0 } .small { opacit
 {% endif %}{% if rows %}<table><tr>{% for each in head %}<th>{{ each }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for each in row %}<td>{{ each }}</td>{% endfor %}</tr>
 {% endfor %}</table>{% endif %}
-<p class="small">Watching took {{ "%.2f" | format(100 * record.cost_share) }} % of the time.</p>
+<p class="small">The watch's own code took {{ "%.2f" | format(100 * record.cost_share) }} % of the time.</p>
 </html>
 """
 

@@ -108,7 +108,7 @@ class WatchRecord(Part):
     dtype: str
     device: str
     wall_s: float = figure("watched", "s", "none", "From the beginning of the watch to its end.")
-    cost_s: float = figure("cost", "s", "lower", "Time that watching itself took, as its hooks measured it.")
+    cost_s: float = figure("cost", "s", "lower", "Time of the watch's own code, measured by itself.")
     cost_share: float = figure("share", "ratio", "lower", "The same, of the time from the first pass to the last.")
     generations: tuple[GenerationRecord, ...]
     findings: tuple[FindingRecord, ...]
