@@ -48,7 +48,7 @@ Point = tuple[int, Speedup, int]  # prompt tokens, speed-up, row
 
 def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
     """Decode tokens/s of every arm of every valid run, a bar beside the other without room for what is not there."""
-    title = "Decode speed by run and mode"
+    title = say("overview.speed.title")
     drawn: dict[str, list[tuple[int, Estimate, list[int]]]] = {}
     row = 0
     for position, run in enumerate(runs):
@@ -58,7 +58,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
                 drawn.setdefault(name, []).append((position, rate, rows))
         row += len(run.rows)
     if not drawn:
-        return Chart("speed-by-run", title, "No valid run has a rate to show.")
+        return Chart("speed-by-run", title, say("overview.no-rate"))
     arms = sorted(drawn.items(), key=lambda item: list(looks).index(item[0]))
     slots, middles = _slots([[position for position, _, _ in mine] for _, mine in arms])
     rates = [
@@ -95,7 +95,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         ),
         figure(
             rates,
-            xaxis={"title": {"text": "decode tokens/s"}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.rate")}, "rangemode": "tozero"},
             yaxis={
                 "tickmode": "array",
                 "tickvals": [middles[run] for run in shown],
@@ -152,15 +152,15 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
     best_length, best, _ = max((point for drawn in points.values() for point in drawn), key=lambda p: p[1].value or 0.0)
     return Chart(
         "speedup-by-prompt",
-        "Speed-up against prompt length",
+        say("overview.speedup.title"),
         joined(
             say("overview.chart.speedup", best=format_value(best.value, "times"), length=f"{best_length:,}"),
             say("overview.chart.unlike") if together else "",
         ),
         figure(
             _lines(points, looks, joined_up=not together),
-            xaxis={"title": {"text": "prompt tokens (logarithmic)"}, "type": "log", **_ticks(lengths)},
-            yaxis={"title": {"text": f"speed-up (×{', logarithmic' if wide else ''})"}, **axis},
+            xaxis={"title": {"text": say("axis.prompt.log")}, "type": "log", **_ticks(lengths)},
+            yaxis={"title": {"text": say("axis.speedup.log" if wide else "axis.speedup")}, **axis},
             showlegend=True,
             shapes=[rule(y=1)],
             meta={"grouped": True},
@@ -198,7 +198,7 @@ def _line(name: str, drawn: Sequence[Point], look: Look, mode: str) -> Trace:
         error_y=_whiskers([ratio for _, ratio, _ in ordered]),
         mode=mode,
         name=name,
-        hovertemplate="%{y:.4g}× at %{x:,} tokens",
+        hovertemplate=say("hover.at-tokens", figure="%{y:.4g}×", count="%{x:,}"),
         meta={"rows": [row for _, _, row in ordered]},
     )
 

@@ -1,0 +1,3 @@
+"""x."""
+
+MEANINGS: dict[str, str] = {}

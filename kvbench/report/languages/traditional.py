@@ -1,0 +1,3 @@
+"""x."""
+
+from kvbench.report.languages.english import SENTENCES as SENTENCES
