@@ -243,14 +243,17 @@ def _layer(config: Any, model_type: str, index: int, kind: str, width: int) -> C
     keys, products, again = _keys_and_values(own, model_type, attention, index)
     known = kind != INDEXED and model_type not in OTHER_ARITHMETIC and (kind not in HYBRID or model_type == YUAN)
     index_bytes = _index_bytes(own, model_type, index, width) if kind == INDEXED else 0
+    # The first indexed layer keeps every token's positions for all of them.
+    holds = model_type.startswith("qwen4_exp") and kind == INDEXED and index == cache_kinds(config).index(INDEXED)
+    positions = POSITIONS if holds else 0
     return CacheLayers(
         layers=1,
         kind=LAYER_WORDS.get(kind, kind),
-        token_bytes=keys * width + index_bytes,
+        token_bytes=keys * width + index_bytes + positions,
         window=_window(own, attention),
         state_bytes=state,
         counters=2 if index_bytes else 1,
-        position_bytes=POSITIONS if index_bytes and model_type.startswith("qwen4_exp") else 0,
+        position_bytes=positions,
         pair_products=products if known else None,
         past_products=again,
     )
@@ -308,7 +311,7 @@ def _index_bytes(config: Any, model_type: str, index: int, width: int) -> int:
     if model_type.startswith("qwen4_exp"):
         if get(config, "ple_layer_ids"):
             raise UnknownCache("it keeps the states of embeddings of its own besides (ple_layer_ids)")
-        return int(get(config, "indexer_kv_heads") * get(config, "indexer_head_dim") * width + POSITIONS)
+        return int(get(config, "indexer_kv_heads") * get(config, "indexer_head_dim") * width)
     return int(get(config, "index_head_dim") * (FLOAT32 if model_type == "dots3_note" else width))
 
 

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,12 +180,18 @@ def fuzz(
     )
     @hypothesis.given(cases)
     def every(case: Any) -> None:
-        if time.monotonic() < end:
-            counts.cases += 1
-            one(case, counts)
+        if time.monotonic() >= end:
+            raise _OutOfTimeError
+        counts.cases += 1
+        one(case, counts)
 
-    every()
+    with suppress(_OutOfTimeError):
+        every()
     return counts
+
+
+class _OutOfTimeError(BaseException):
+    """Ends the drawing of cases; hypothesis lets it through, as it does Ctrl-C."""
 
 
 def script(describe: str, cases: st.SearchStrategy[Any], one: Callable[[Path], Callable[[Any, Counts], None]]) -> int:

@@ -102,6 +102,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "swa_head_dim": 8, "swa_num_key_value_heads": 4, "swa_num_attention_heads": 8, "conv_kernel_size": 3,
         "sliding_window": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
     },
+    "qwen4_exp_text": {
+        **DELTA, **EXPERTS, "shared_expert_intermediate_size": 24, "indexer_n_heads": 2, "indexer_kv_heads": 1,
+        "indexer_head_dim": 10, "indexer_budget": 64, "indexer_compress_ratio": 4, "ple_layer_ids": [],
+        "layer_types": ["linear_attention", "indexed_attention", "indexed_attention", "linear_attention"],
+    },
     "laguna": {
         **EXPERTS, "shared_expert_intermediate_size": 24, "num_attention_heads_per_layer": [4, 6, 4, 8],
     },

@@ -10,6 +10,7 @@ from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.names import format_estimate, format_level, run_name
+from kvbench.report.page.glance import OF_ITSELF, best_of, with_interval
 from kvbench.report.sentences import counted, enumerated, joined, listed, meaning, output_word, own_words, percent, say
 from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
@@ -55,7 +56,7 @@ def first_screen(record: RunRecord) -> FirstScreen:
     if usable and (kind == "speed-up" or not told):
         comparison, pair = _headlined(usable)
         figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
-        sentence = _answer(comparison, pair, figure, len(usable))
+        sentence = _answer(comparison, pair, figure, usable)
         beside.append(say("answer.end-to-end", figure=pair.end_to_end))
         beside += _of_medians(record, comparison, figure)
     elif record.valid and told:
@@ -119,16 +120,24 @@ def _of_medians(record: RunRecord, comparison: Comparison, figure: str) -> Itera
 
 
 def _headlined(usable: Sequence[tuple[Comparison, Pair]]) -> tuple[Comparison, Pair]:
-    """The pair with the largest speed-up."""
-    return max(usable, key=lambda each: each[0].speedup.value or 0.0)
+    """The pair with the largest speed-up, of those that are known to be faster where there are some."""
+    return max(usable, key=lambda each: (each[0].verdict == "FASTER", each[0].speedup.value or 0.0))
 
 
-def _answer(comparison: Comparison, pair: Pair, figure: str, count: int) -> str:
+def _answer(comparison: Comparison, pair: Pair, figure: str, usable: Sequence[tuple[Comparison, Pair]]) -> str:
     said = {"candidate": pair.candidate, "baseline": pair.baseline, "figure": figure}
-    if count == 1:
+    if len(usable) == 1:
         return say(f"answer.{pair.verdict}", band=percent(RELEVANT_WITHIN_A_RUN), **said)
-    faster = comparison.verdict == "FASTER"
-    return say("answer.fastest" if faster else "answer.none-faster", count=count + 1 if faster else count, **said)
+    count = len(usable) + 1
+    if comparison.verdict != "FASTER":
+        unclear = any(each.verdict == "AMBIGUOUS" for each, _ in usable)
+        return say("answer.none-known" if unclear else "answer.none-faster", count=count, **said)
+    known = [(each.speedup, other.candidate) for each, other in usable]
+    best = best_of([*(with_interval(speedup) for speedup, _ in known), OF_ITSELF], "higher")
+    alike = [name for place, (_, name) in enumerate(known) if place in best]
+    if len(alike) > 1:
+        return say("answer.fastest-alike", count=count, names=listed(alike), **said)
+    return say("answer.fastest", count=count, **said)
 
 
 def interval_in_words(speedup: Speedup) -> str:

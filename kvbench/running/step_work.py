@@ -151,7 +151,8 @@ def flops_of_prefill(forward: Forward, batch: PromptBatch) -> CountedFlops:
     model, ids = forward.model, batch.input_ids[:, -COUNTED_TOKENS:]
     rows, tokens = ids.shape
     own, experts = attention_of(model), getattr(model.config, "_experts_implementation", None)
-    plain = PromptBatch(0, ids, torch.arange(tokens, device=ids.device)[None], None, (tokens,) * rows)
+    positions = torch.arange(tokens, device=ids.device).expand(rows, tokens)
+    plain = PromptBatch(0, ids, positions, None, (tokens,) * rows)
 
     def watched() -> PassWatch:
         with torch.no_grad(), PassWatch(model, rows * tokens, rows) as watch:

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 import transformers
 from tiny_shapes import VOCABULARY, tiny_config, tiny_model
-from transformers import StaticCache
+from transformers import DynamicCache, StaticCache
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import kvbench
@@ -138,7 +138,9 @@ class Bare:
         for step, expected in enumerate(self.recomputed):
             end = self._ids.shape[1] + step
             output = self._call(self._path[:, begin:end], end, cache, use_cache=True)
-            cache = next(value for name in CACHE_NAMES if (value := getattr(output, name, None)) is not None)
+            cache = next((value for name in CACHE_NAMES if (value := getattr(output, name, None)) is not None), cache)
+            if cache is None:  # it returns none (RecurrentGemma), and fills one that it is handed
+                return self.cached(DynamicCache(config=self._model.config.get_text_config(decoder=True)))
             worst = max(worst, float((output.logits[:, -1].float() - expected).abs().max()))
             begin = end
         return worst / max(float(each.abs().max()) for each in self.recomputed)
@@ -402,7 +404,8 @@ def page(rows: Sequence[Found]) -> str:
     return f"""# kvbench and the {len(rows)} causal models of transformers {version}
 
 Written by `python tests/benchmarks/architectures.py --jobs 2 --write docs/architectures.md` with torch
-{torch.__version__}. To see what another version of transformers does, run it there.
+{torch.__version__}. To see what another version of transformers does, run it there. Gemma 3n also needs pillow, timm
+and torchvision.
 
 Each row is a class that transformers lists for causal language modelling. It is built with tiny sizes and random
 weights in float32, reads {PROMPT} random tokens and writes {NEW_TOKENS}. kvbench compares each way of decoding with

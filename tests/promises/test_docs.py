@@ -42,7 +42,7 @@ LINK = re.compile(r"\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)|(?:srcset|
 END = (";", "&&", "|")
 
 # What a command may need that is not here, said before its block as `<!-- wants: gpu -->`.
-WANTS = {"wants: gpu", "wants: download", "wants: time", "wants: a shell"}
+WANTS = {f"wants: {need}" for need in ("gpu", "download", "time", "a folder", "a shell")}
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,7 @@ REAL = sorted(
     {
         command[3:]
         for command, about in COMMANDS
-        if command[:3] == ("python", "-m", "kvbench")
-        and about == ""
-        and not {*command[3:4]} & {*SUBCOMMANDS, "--help"}
-        and not any(each.startswith(("model=./", "model=gemma2b", "--config-path")) for each in command)
+        if command[:3] == ("python", "-m", "kvbench") and about == "" and not {*command[3:4]} & {*SUBCOMMANDS, "--help"}
     }
 )
 

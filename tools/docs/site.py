@@ -23,15 +23,16 @@ COPIES = "repository"  # the folder of the site that copies are in
 SAMPLE = "sample/report.html"
 DECISIONS = "decisions/index.md"
 LANGUAGE = re.compile(r"\.zh-(?:CN|TW)(?=\.md$)")
+SWITCH = re.compile(r'(href=")/((?:zh-\w+/)?)(" hreflang=)')  # the choice of a language on a home page
 LOADS = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*\b(?:src|srcset|href)=[\"']?(?:https?:)?//[^>]*>")
-LINK = re.compile(r"(?<=\]\()(?P<path>[^)#\s:]+)(?=[)#])")
+LINK = re.compile(r"(?:(?<=\]\()|(?P<html>(?<=src=\")|(?<=srcset=\")))(?P<path>[^)#\s:\"]+)(?=[)#\"])")
 
 
 @event_priority(-100)  # after the languages are sorted out, which wants files of the disk
 def on_files(files: Files, config: Any) -> Files:
     """Add the sample report and the copies, so that links to them are checked."""
-    files.append(File.generated(config, SAMPLE, content=_sample()))
-    files.append(File.generated(config, DECISIONS, content=_decisions()))
+    files.append(_file(config, SAMPLE, _sample()))
+    files.append(_file(config, DECISIONS, _decisions()))
     todo = {f"docs/{file.src_uri}": file.content_string for file in files.documentation_pages()}
     copied: set[str] = set()
     while todo:
@@ -42,10 +43,19 @@ def on_files(files: Files, config: Any) -> Files:
                 continue
             copied.add(source)
             content = (ROOT / source).read_bytes()
-            files.append(File.generated(config, f"{COPIES}/{source}", content=content))
+            files.append(_file(config, f"{COPIES}/{source}", content))
             if source.endswith(".md"):
                 todo[source] = content.decode()
     return files
+
+
+def _file(config: Any, name: str, content: bytes | str) -> File:
+    """A file for the site of the language that is being built: pages are each language's own, other files shared."""
+    file = File.generated(config, name, content=content)
+    languages = config.plugins["i18n"]
+    if name.endswith(".md") and not languages.is_default_language_build:
+        file.dest_uri = f"{languages.current_language}/{file.dest_uri}"
+    return file
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -60,16 +70,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         in_site = f"{COPIES}/{source}"
         if source.startswith("docs/"):  # of which each language's site has the page in its language
             in_site = LANGUAGE.sub("", source.removeprefix("docs/"))
-        return relpath(in_site, dirname(here) or ".")
+        # MkDocs translates Markdown's links; what is written as HTML has to fit the page's address.
+        return relpath(in_site, page.url or "." if link["html"] is not None else dirname(here) or ".")
 
     return LINK.sub(led, markdown)
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """Refuse a page that would load anything from elsewhere."""
+    """Refuse a page that would load anything from elsewhere; the site may stand in any folder of a server."""
     if elsewhere := LOADS.search(output):
         raise SystemExit(f"{page.file.src_uri} loads something from outside: {elsewhere[0]}")
-    return output
+    return SWITCH.sub(lambda link: f"{link[1]}{relpath(link[2] or '.', page.url or '.')}/{link[3]}", output)
 
 
 def _target(link: str, page: str) -> str:

@@ -196,6 +196,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
             *(
                 say("chart.break-even", name=names[each.candidate_arm], detail=crossing(record, each))
                 for each in growth.break_evens
+                if each.context_length is None  # else the chart itself has a mark
             ),
             say("chart.law"),
             say("chart.law.decodes") if growth.decodes else "",

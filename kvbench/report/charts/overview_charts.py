@@ -58,7 +58,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
                 drawn.setdefault(name, []).append((position, rate, rows))
         row += len(run.rows)
     if not drawn:
-        return Chart("speed-by-run", title, say("overview.no-rate"))
+        return Chart("speed-by-run", title, say("overview.chart.no-rate"))
     arms = sorted(drawn.items(), key=lambda item: list(looks).index(item[0]))
     slots, middles = _slots([[position for position, _, _ in mine] for _, mine in arms])
     rates = [

@@ -66,7 +66,15 @@ SENTENCES: Mapping[str, str] = {
         " measure.blocks."
     ),
     "answer.fastest": "The fastest of {count} arms is {candidate}: it decodes {figure} as fast as {baseline}.",
-    "answer.none-faster": "None of {count} arms is faster than {baseline}; the nearest is {candidate} at {figure}.",
+    "answer.fastest-alike": (
+        "{names} are the fastest of {count} arms and cannot be told apart; {candidate} decodes {figure} as fast as"
+        " {baseline}."
+    ),
+    "answer.none-faster": "No arm is faster than {baseline}; the nearest of {count} is {candidate} at {figure}.",
+    "answer.none-known": (
+        "No arm is known to be faster than {baseline}: the intervals are too wide for a verdict. The nearest of"
+        " {count} is {candidate} at {figure}."
+    ),
     "answer.no-result": "This run has no result.",
     "answer.not-valid": "Not a result: {reason}.",
     "answer.mismatch": ("{names} does not compute what {baseline} computes, so there is no speed-up to report."),
@@ -210,6 +218,7 @@ SENTENCES: Mapping[str, str] = {
     "overview.more": "{figure} more",
     "overview.less": "{figure} less",
     "overview.chart.speed": "Longer is faster. Median over blocks; whiskers: its interval; {valid} valid runs.",
+    "overview.chart.no-rate": "No valid run has a rate to show.",
     "overview.chart.left-out": "Runs that are not valid are left out: {count}.",
     "overview.chart.speedup": (
         "The largest speed-up is {best}, at {length} prompt tokens. Above 1 the candidate is faster; whiskers are"
@@ -218,6 +227,7 @@ SENTENCES: Mapping[str, str] = {
     "overview.chart.unlike": "Runs that differ in more than their prompts are not joined by a line.",
     # Base against new.
     "compare.title": "{new} against {base}",
+    "compare.verdict": "Verdict: {title}",
     "compare.SLOWER": "{new} is slower than {base}: {arms}.",
     "compare.FASTER": "{new} is faster than {base}: {arms}.",
     "compare.SAME": "{new} decodes as fast as {base}: no change beyond ±{band}.",
@@ -570,7 +580,6 @@ SENTENCES: Mapping[str, str] = {
     "chart.turns.title": "Time to the first token after each interruption",
     "chart.break-even": "{name}: {detail}.",
     "overview.speed.title": "Decode speed by run and mode",
-    "overview.no-rate": "No valid run has a rate to show.",
     "overview.speedup.title": "Speed-up against prompt length",
     "axis.new-over-base": "new ÷ base (×)",
     "axis.commit": "commit",
@@ -734,6 +743,7 @@ SENTENCES: Mapping[str, str] = {
     "page.own-words": "",
     "page.parts": "Parts of this page",
     "page.parts-of": "Parts of {run}",
+    "page.verdict-of": "Verdict of {run}",
     "page.link-to": "Link to: {heading}",
     "page.copy": "copy",
     "page.copy-of": "Copy {figure}",

@@ -39,6 +39,7 @@ class Cell:
 
 NOTHING = Cell("", "", known=False)
 ITSELF = "1×"  # of the baseline
+OF_ITSELF = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ def _figures(record: RunRecord) -> Iterator[Column]:
         if key in OF_MEMORY and all(unknown(metric, arm) for arm in record.arms):
             continue
         found = [metric.read(arm) for arm in record.arms]
-        best = set[int]() if key in OF_MEMORY or not record.valid else best_of(list(map(_known, found)), metric.better)
+        best = (
+            set[int]()
+            if key in OF_MEMORY or not record.valid
+            else best_of(list(map(with_interval, found)), metric.better)
+        )
         cells = [_cell(record, metric, arm, best=arm in best) for arm in range(len(record.arms))]
         yield Head(say(f"column.{key}"), say(f"glance.{key}")), cells
 
@@ -105,8 +110,8 @@ def _speedups(record: RunRecord) -> Iterator[Column]:
         return
     (baseline,) = baselines
     known: dict[int, Comparison] = {arm: each for arm, (each, pair) in found.items() if pair.not_a_result is None}
-    values = [_known(known[arm].speedup) if arm in known else None for arm in range(len(record.arms))]
-    values[baseline] = (1.0, 1.0, 1.0)
+    values = [with_interval(known[arm].speedup) if arm in known else None for arm in range(len(record.arms))]
+    values[baseline] = OF_ITSELF
     best = best_of(values, "higher")
     arms = range(len(record.arms))
     yield (
@@ -150,7 +155,8 @@ def _outputs(record: RunRecord) -> Iterator[Column]:
     )
 
 
-def _known(figure: Estimate | Speedup | float | None) -> Known | None:
+def with_interval(figure: Estimate | Speedup | float | None) -> Known | None:
+    """Value, lowest and highest; None where an estimate has no interval."""
     if isinstance(figure, (Estimate, Speedup)):
         value, low, high = figure.value, figure.ci_low, figure.ci_high
         # Without an interval nobody can tell which is the best.

@@ -35,6 +35,7 @@ BYTES_ALONE = {
     "jamba": "linear_attention",
     "nemotron_h": "linear_attention",
     "qwen3_next": "linear_attention",
+    "qwen4_exp_text": "indexed_attention",
     "kimi_linear": "linear_attention",
     "lfm2_moe": "conv",
     "zaya": "hybrid",

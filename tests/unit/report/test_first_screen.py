@@ -14,9 +14,10 @@ from kvbench.report.page.html import build
 from .records import arm, comparison, estimate, invalid, one_arm, two_arms, write_run
 
 
-def three_arms(**changes):
+def three_arms(second=2.5, verdicts=("FASTER", "FASTER"), **changes):
     arms = [arm("nocache"), arm("cached"), arm("generate", itl_s=estimate(0.0012))]
-    pairs = [comparison(), comparison(candidate_arm=2, speedup=comparison()["speedup"] | {"value": 2.5})]
+    other = comparison()["speedup"] | {"value": second, "ci_low": second - 0.1, "ci_high": second + 0.1}
+    pairs = [comparison(verdict=verdicts[0]), comparison(candidate_arm=2, speedup=other, verdict=verdicts[1])]
     return two_arms(arms=arms, comparisons=pairs, **changes)
 
 
@@ -38,6 +39,19 @@ def test_one_candidate_has_its_answer_and_many_have_the_fastest_of_them():
     said = "The fastest of 3 arms is cached (dynamic): it decodes 3.42× as fast as nocache."
     assert said == many.sentence
     assert ("1 warning", "95 % interval 3.38 to 3.47, 8 blocks") == (one.warnings, one.interval)
+
+
+@pytest.mark.parametrize(
+    ("second", "verdicts", "said"),
+    [
+        (3.4, ("FASTER", "FASTER"), "cached (dynamic) and generate are the fastest of 3 arms and cannot be told apart"),
+        (9.9, ("FASTER", "AMBIGUOUS"), "The fastest of 3 arms is cached (dynamic)"),
+        (0.5, ("SAME", "SLOWER"), "No arm is faster than nocache"),
+        (9.9, ("SAME", "AMBIGUOUS"), "No arm is known to be faster than nocache"),
+    ],
+)
+def test_no_arm_is_called_the_fastest_that_may_not_be(second, verdicts, said):
+    assert said in first_screen(three_arms(second, verdicts)).sentence
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_the_break_even_length_is_shaded_over_its_interval():
     shade, upright, no_change = chart.figure["layout"]["shapes"]
     assert ("y2", 1) == (no_change["yref"], no_change["y0"])
     assert (580.0, 630.0, 600.0) == (shade["x0"], shade["x1"], upright["x0"])
-    assert "from about 600 tokens on the candidate's step is the faster one" in chart.caption
+    assert ["break-even 600"] == [each["text"] for each in chart.figure["layout"]["annotations"]]
 
 
 def test_the_speed_up_at_every_length_stands_below_as_the_ratio_of_the_laws():
