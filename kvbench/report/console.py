@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text as RichText
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
@@ -195,7 +196,7 @@ class RunRow:
     prompt_tokens: str
     new_tokens: str
     batch_size: str
-    speedups: Text
+    speedups: RichText
     word: str
     reason: str  # why it is not VALID
 
