@@ -38,7 +38,7 @@ class Text(RichText):
             ends = list(_line_ends(line.plain, width))
             lines.extend(line.divide(ends))
         for line in lines:
-            line.rstrip_end(width)
+            line.rstrip()
         if justify or self.justify:
             lines.justify(console, width, justify=justify or self.justify or "left", overflow=overflow or "fold")
         return lines
