@@ -15,7 +15,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from kvbench.arm import PARTS
-from kvbench.config.conf_files import conf_folder
+from kvbench.config.conf_files import conf_folder, groups
 from kvbench.config.spelling import is_hub_id, unknown_arm_key
 from kvbench.errors import Mistyped
 
@@ -73,6 +73,9 @@ def _rewritten(override: str, folders: tuple[Path, ...]) -> list[str]:
         raise Mistyped(
             f"{override}: takes one choice{together}; one run after the other is -m {key}={','.join(map(str, chosen))}"
         )
+    group = key.lstrip("+")
+    if group in groups() and _is_nested(_value(override)):
+        raise Mistyped(f"{override}: {group} takes the name of one of its files, or several as [a,b]")
     if key == "model" and equals:
         return _model(override, text, folders)
     if key in ("arms", "+arms", "++arms") and equals:
@@ -116,6 +119,13 @@ def _arms_as_words(override: str, key: str) -> str:
     if not any(isinstance(item, str) for item in value):
         return override
     return f"{key}={in_grammar([{'mode': item} if isinstance(item, str) else item for item in value])}"
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a value is more than a word, a number or a list of these."""
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(each, (list, dict)) for each in value)
+    )
 
 
 def _value(override: str) -> Any:

@@ -83,6 +83,8 @@ def _apply_aliases(config: Config) -> None:
 def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
     if not all(map(is_unicode, _strings(value))):
         raise ConfigError(f"{key}={shortened(str(value))}: holds bytes that are no UTF-8 text")
+    if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value):
+        raise ConfigError(f"{key}={shortened(str(value))}: a list of single values, not of lists or mappings")
     if value is None or not metadata:
         return
     if metadata["choices"] is not None and value not in metadata["choices"]:
@@ -95,6 +97,8 @@ def _check_range(key: str, value: Any, metadata: dict[str, Any]) -> None:
         raise ConfigError(f"{key}={value}: must be above {metadata['above']}")
     if metadata["maximum"] is not None and value > metadata["maximum"]:
         raise ConfigError(f"{key}={value}: must be at most {metadata['maximum']}")
+    if any(abs(number) >= 2**63 for number in _integers(value)):
+        raise ConfigError(f"{key}={shortened(str(value))}: a whole number must fit into 64 bits")
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -104,6 +108,16 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, (dict, list)):
         for item in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from _strings(item)
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Every whole number in a value, however deep."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        yield from (number for item in value for number in _integers(item))
+    elif isinstance(value, dict):
+        yield from (number for item in value.values() for number in _integers(item))
 
 
 def check_effects(config: Config, named: Collection[str] = ()) -> None:

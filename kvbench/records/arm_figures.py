@@ -21,45 +21,49 @@ class Cold(Part):
     WHY_NULL = MappingProxyType(
         {
             "compile_s": "eager execution compiles nothing and captures nothing",
-            "probes": "the run ended before there was a warm visit to hold the first one against",
-            "*": "the run ended before the first visit",
+            "probes": "the run ended before there was a warm generation to hold the first one against",
+            "*": "the run ended before the first generation",
         }
     )
 
     ttft_s: float | None = figure(
-        "TTFT, first visit",
+        "TTFT, first generation",
         "s",
         "lower",
-        "TTFT of the arm's very first generation in this process; never averaged with the others.",
-        "first visit",
+        "TTFT of the arm's very first generation in this process; reported separately, not part of the averages.",
+        "first generation",
         column="cold_ttft_s",
     )
     itl_s: float | None = figure(
-        "ITL, first visit",
+        "ITL, first generation",
         "s",
         "lower",
-        "Mean decode step of the arm's very first generation; never averaged with the others.",
-        "first visit",
+        "Mean decode step of the arm's very first generation; reported separately, not part of the averages.",
+        "first generation",
         column="cold_itl_s",
     )
     load_s: float | None = figure(
-        "model load", "s", "lower", "From opening the weights to a model ready on its device.", "first visit"
+        "model load", "s", "lower", "From opening the weights to a model ready on its device.", "first generation"
     )
     compile_s: float | None = figure(
         "compilation",
         "s",
         "lower",
-        "Time of the first visit that went to compiling or capturing, once for each shape.",
-        "first visit",
+        "Time of the first generation that went to compiling or capturing, once for each shape.",
+        "first generation",
     )
     step_s: tuple[tuple[float, ...], ...] = figure(
-        "decode steps, first visit", "s", "lower", "Each step of the first generation, a list per batch.", default=()
+        "decode steps, first generation",
+        "s",
+        "lower",
+        "Each step of the first generation, a list per batch.",
+        default=(),
     )
     probes: tuple[LengthProbe, ...] | None = None
 
 
 def _percentile(rank: int) -> Any:
-    computed = f"{rank}th percentile over single decode steps of the per-token lane; descriptive, steps are correlated."
+    computed = f"{rank}th percentile over decode steps that were timed one by one; descriptive, steps are correlated."
     return figure(f"decode step, p{rank}", "s", "lower", computed, "single steps", column=f"itl_p{rank}_s")
 
 
@@ -76,7 +80,7 @@ class TokenPercentiles(Part):
         "decode steps in the percentiles",
         "count",
         "none",
-        "Decode steps timed one by one in the per-token lane.",
+        "Decode steps that were timed one by one.",
         "single steps",
         column="itl_tokens",
     )
@@ -136,7 +140,7 @@ class Limit(Part):
     )
 
     floor_s: float | None = figure(
-        "floor of a step",
+        "hardware limit of a step",
         "s",
         "none",
         "The shortest decode step that the machine's measured bandwidth and FLOP rate allow.",
@@ -158,7 +162,7 @@ class Limit(Part):
         "limit",
     )
     launch_s: float | None = figure(
-        "launch time of a step",
+        "host overhead per step",
         "s",
         "lower",
         "Time of a decode step that the host spends launching rather than the device computing.",
@@ -192,7 +196,7 @@ class Limit(Part):
     )
     kernels: tuple[KernelShare, ...] = ()  # the three that take most of device_busy_s, and the first attention
     prefill_floor_s: float | None = figure(
-        "floor of a prefill",
+        "hardware limit of a prefill",
         "s",
         "none",
         "The shortest prefill that the machine's measured bandwidth and FLOP rate allow.",
@@ -232,19 +236,19 @@ class ProofResult(Part):
     )
 
     steps_checked: int = figure(
-        "steps proved",
+        "passes checked",
         "count",
         "none",
-        "Forward passes whose submission (tokens, past length) was checked against the mode's promise.",
-        "proof",
+        "Forward passes that were checked to receive the tokens and the cache length that their mode requires.",
+        "pass check",
         column="proof_steps_checked",
     )
     violations: int = figure(
-        "proof violations",
+        "wrong passes",
         "count",
         "lower",
-        "Of those, the ones that broke the promise; one is enough to make the run INVALID.",
-        "proof",
+        "Of those, the ones that received something else; one is enough to make the run INVALID.",
+        "pass check",
         column="proof_violations",
     )
     first_violation: str | None = None
@@ -280,7 +284,7 @@ class Turn(Measured):
         "latency after the interruption",
         "s",
         "lower",
-        "From the interruption to the first token after it, per-token lane.",
+        "From the interruption to the first token after it, every step timed by itself.",
     )
     paid_back_after_tokens: int | None = figure(
         "paid back after",

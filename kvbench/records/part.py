@@ -17,7 +17,9 @@ from kvbench.text import Unit, format_interval
 
 
 Better = Literal["lower", "higher", "none"]
-Group = Literal["speed", "first visit", "single steps", "memory", "proof", "energy", "limit"]  # in the tables' order
+Group = Literal[
+    "speed", "first generation", "single steps", "memory", "pass check", "energy", "limit"
+]  # in the tables' order
 # Those that no table shows come last: "1" has no dimension, a figure's parts have the unit of the field that holds it.
 FigureUnit = Unit | Literal["tokens", "index", "logits", "nats", "MHz", "°C", "1", "of its field", "of its axis"]
 

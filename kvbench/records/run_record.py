@@ -50,7 +50,7 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         {
             **WHY_NONE,
             "padding_share": "the run ended before its steps were measured, or no sequence had one",
-            "step_lane_cost": "the per-step lane was not measured",
+            "step_lane_cost": "steps were not timed one by one (measure.step_lane=false)",
             "trace_cost": "token confidence was not traced in the blocks (trace.probabilities)",
         }
     )
@@ -78,21 +78,21 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         "ITL",
         "s",
         "lower",
-        "Inter-token latency: mean time of a decode step within a block, throughput lane; median over blocks.",
+        "Inter-token latency: mean time of a decode step within a block; median over blocks.",
         "speed",
     )
     decode_tokens_per_s: Estimate = figure(
         "decode tokens/s",
         "tokens/s",
         "higher",
-        "New tokens after the first of every sequence ÷ decode time, throughput lane; median over blocks.",
+        "New tokens after the first of every sequence ÷ decode time; median over blocks.",
         "speed",
     )
     end_to_end_tokens_per_s: Estimate = figure(
         "end-to-end tokens/s",
         "tokens/s",
         "higher",
-        "All new tokens ÷ (TTFT + decode time), throughput lane; median over blocks.",
+        "All new tokens ÷ (TTFT + decode time); median over blocks.",
         "speed",
     )
     itl_percentiles_s: TokenPercentiles
@@ -101,14 +101,14 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         "ratio",
         "lower",
         "Tokens that decode steps without a past submit ÷ those that they need, minus 1; 0 at exact lengths.",
-        "proof",
+        "pass check",
         default=None,
     )
     step_lane_cost: float | None = figure(
         "cost of timing every step",
         "ratio",
         "none",
-        "Decode time of the per-token lane ÷ that of the throughput lane, minus 1.",
+        "Decode time with every step timed by itself ÷ decode time without, minus 1.",
         "single steps",
     )
     # Records of before token confidence lack the field.
@@ -116,7 +116,7 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         "cost of token confidence",
         "ratio",
         "none",
-        "Decode time of the lane that traces token confidence ÷ that of the throughput lane, minus 1.",
+        "Decode time while token confidence is traced ÷ decode time without, minus 1.",
         "single steps",
         default=None,
     )

@@ -15,7 +15,7 @@ from rich.text import Text as RichText
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
-from kvbench.report.first_screen import first_screen, output_sentences
+from kvbench.report.first_screen import first_screen, of_medians, output_sentences
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.prose import Text
 from kvbench.report.run_facts import shape_rows
@@ -111,6 +111,8 @@ def answer(record: RunRecord) -> RenderableType:
     if run_kind(record) == "speed-up" and record.valid and shown and not as_table(shown):
         usable = [pair for pair in shown if pair.not_a_result is None]
         lines += [_verdict_of(pair) for pair in usable]
+        for comparison, pair in zip(record.comparisons, shown, strict=True):
+            lines += map(Text, of_medians(record, comparison, pair.speedup.partition(" ")[0]))
         lines += [
             Text(say("answer.some-not", candidate=pair.candidate, reason=pair.why_not))
             for pair in shown

@@ -9,6 +9,7 @@ from kvbench.arm import arm_names
 from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
+from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.names import format_estimate, format_level, run_name
 from kvbench.report.page.glance import OF_ITSELF, best_of, with_interval
 from kvbench.report.sentences import counted, enumerated, joined, listed, meaning, output_word, own_words, percent, say
@@ -58,13 +59,14 @@ def first_screen(record: RunRecord) -> FirstScreen:
         figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
         sentence = _answer(comparison, pair, figure, usable)
         beside.append(say("answer.end-to-end", figure=pair.end_to_end))
-        beside += _of_medians(record, comparison, figure)
+        beside += of_medians(record, comparison, figure)
     elif record.valid and told:
         figure, interval, sentence = told[0].figure, told[0].interval, told[0].sentence
         beside += [each.sentence for each in told[1:]]
         over = "answer.over-all" if kind == "break-even" else "answer.over-run"
         beside += [
-            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline) for _, pair in usable
+            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline, verdict=pair.verdict)
+            for _, pair in usable
         ]
     elif mismatched := [pair for pair in shown if pair.agreement == "MISMATCH"]:
         reason = status_reason(record).rstrip(".")
@@ -111,7 +113,7 @@ def _no_answer(record: RunRecord, reason: str) -> str:
 MEDIANS_APART = 0.1  # relative difference from the speed-up from which the ratio of the medians is told
 
 
-def _of_medians(record: RunRecord, comparison: Comparison, figure: str) -> Iterator[str]:
+def of_medians(record: RunRecord, comparison: Comparison, figure: str) -> Iterator[str]:
     """Why the figure is not what the two rates below it seem to say, where a few blocks stand out."""
     rates = [record.arms[arm].decode_tokens_per_s.value for arm in (comparison.candidate_arm, comparison.baseline_arm)]
     value = comparison.speedup.value

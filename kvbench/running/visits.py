@@ -231,10 +231,12 @@ def evidence(session: Session, cold: ColdVisit, warm: Sequence[Visit], begin: Ca
     So the arm's own attention and one other are probed at lengths that neither has seen. `begin` is called when there
     is something to look into.
     """
-    steps = sum(each.steps for each in warm)
+    steps, decode_s = sum(each.steps for each in warm), sum(each.decode_s for each in warm)
     if not steps or cold.itl_s is None:
         return ColdEvidence(cold.arm, (), "there was no warm visit to hold the first one against (measure.warmup)")
-    ratio = cold.itl_s / (sum(each.decode_s for each in warm) / steps)
+    if not decode_s:
+        return ColdEvidence(cold.arm, (), "a warm visit's steps took no time that the clock can tell")
+    ratio = cold.itl_s / (decode_s / steps)
     if ratio < NOTEWORTHY:
         return ColdEvidence(cold.arm, (), f"the first visit's steps took {ratio:.2f} times a warm one's")
     arm = session.plan.arms[cold.arm]

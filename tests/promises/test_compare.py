@@ -86,13 +86,18 @@ class TestEqualCode:
 
 
 class TestASlowdown:
-    def test_of_10_percent_exits_with_1(self, run_kvbench: Run, measure: Measure) -> None:
+    def test_of_10_percent_exits_with_1_and_heads_the_page(
+        self, run_kvbench: Run, measure: Measure, tmp_path: Path
+    ) -> None:
         measure("base")
         measure("new", "model.cached_step_s=0.0011")
-        code, out, _ = run_kvbench("compare", "base", "new")
+        code, out, _ = run_kvbench("compare", "base", "new", "--html", "page.html")
         assert 1 == code
         assert "**SLOWER**" in out
         assert "0.9" in out
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert "<h1>new against base</h1>" in page
+        assert "new is slower than base: cached" in page
 
     def test_of_5_percent_is_ambiguous_at_5_and_found_at_2(self, run_kvbench: Run, measure: Measure) -> None:
         measure("base")

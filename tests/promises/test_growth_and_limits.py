@@ -117,7 +117,7 @@ class TestLimits:
         assert run.ceilings is not None
         assert 0.5 == pytest.approx(run.arms[1].limit.mbu, rel=1e-3)
         text = flat(out)
-        assert "floor of a step 2.00 ms" in text
+        assert "hardware limit of a step 2.00 ms" in text
         assert "bound by memory memory" in text
         assert "doctor --ceilings" not in text
 

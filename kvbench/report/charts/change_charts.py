@@ -13,6 +13,7 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Numbers,
+    axis_title,
     band,
     dots,
     figure,

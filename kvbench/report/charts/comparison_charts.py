@@ -17,6 +17,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     band,
     bars,
     dots,
@@ -311,7 +312,7 @@ def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                     x=1,
                     xanchor="right",
                     y=math.log10(value),
-                    yanchor="bottom",
+                    yanchor=anchor,
                     font={"size": 11},
                 )
             )

@@ -6,7 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvbench.report.charts.figures import NEUTRAL, WARNING, Chart, Numbers, Trace, figure, note, scaled, stacked
+from kvbench.report.charts.figures import (
+    NEUTRAL,
+    WARNING,
+    Chart,
+    Numbers,
+    Trace,
+    axis_title,
+    figure,
+    note,
+    scaled,
+    stacked,
+)
 from kvbench.report.charts.series import BlockSeries, DevicePoint, evenly
 from kvbench.report.sentences import enumerated, joined, say
 from kvbench.text import printable

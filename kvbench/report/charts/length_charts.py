@@ -18,6 +18,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     band,
     count_ticks,
     dots,

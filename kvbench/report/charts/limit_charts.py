@@ -15,6 +15,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     bars,
     dots,
     figure,

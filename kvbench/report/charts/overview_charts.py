@@ -19,6 +19,7 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Trace,
+    axis_title,
     bars,
     figure,
     interval,

@@ -14,6 +14,7 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
+    axis_title,
     dots,
     figure,
     figures_of,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kvbench.arm import arm_names
-from kvbench.records.part import Better, Estimate, Speedup
 from kvbench.records.run_record import Comparison, RunRecord
+from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.metrics import BY_KEY, Metric, unknown
 from kvbench.report.names import format_exact, null_reason
 from kvbench.report.sentences import joined, output_word, own_words, say, word
@@ -24,8 +24,6 @@ COLUMNS = (
 )
 OF_MEMORY = ("kv_cache_bytes", "peak_allocated_bytes")  # the smallest cache is that of an arm without one
 
-Known = tuple[float, float, float]  # value, lowest and highest that it may be
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -39,7 +37,6 @@ class Cell:
 
 NOTHING = Cell("", "", known=False)
 ITSELF = "1×"  # of the baseline
-OF_ITSELF = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -153,23 +150,3 @@ def _outputs(record: RunRecord) -> Iterator[Column]:
             for arm in range(len(record.arms))
         ],
     )
-
-
-def with_interval(figure: Estimate | Speedup | float | None) -> Known | None:
-    """Value, lowest and highest; None where an estimate has no interval."""
-    if isinstance(figure, (Estimate, Speedup)):
-        value, low, high = figure.value, figure.ci_low, figure.ci_high
-        # Without an interval nobody can tell which is the best.
-        return None if value is None or low is None or high is None else (value, low, high)
-    return None if figure is None else (figure, figure, figure)
-
-
-def best_of(values: Sequence[Known | None], better: Better) -> set[int]:
-    """Places of the best value and of those whose intervals reach its interval; none where that is all of them."""
-    known = {place: each for place, each in enumerate(values) if each is not None}
-    if better == "none" or len(known) < 2:
-        return set()
-    sign = 1 if better == "higher" else -1
-    _, low, high = max(known.values(), key=lambda each: sign * each[0])
-    best = {place for place, each in known.items() if each[1] <= high and each[2] >= low}
-    return set() if len(best) == len(known) else best

@@ -182,11 +182,7 @@ class _Page:
     def render(self, notes: Sequence[str]) -> str:
         runs = self._summaries
         runs.sort(key=lambda run: (run.created_at, run.run_id))
-        told = run_labels([run.aspects for run in runs])
-        labels = [
-            f"#{number} {' · '.join(filter(None, (run.side, label)))}".strip()
-            for number, (run, label) in enumerate(zip(runs, told, strict=True), start=1)
-        ]
+        labels = _labels(runs)
         names = looks(name for run in runs for name, _ in run.rates)
         chosen = selected(runs)
         whole = [(number, run) for number in chosen.runs if (run := self._read(runs[number])) is not None]
@@ -296,6 +292,16 @@ def _still(chart: Chart) -> Markup:
 def _shown(value: Any) -> Any:
     """Every string on the page is made harmless to read before it is escaped; markup of our own stays."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _labels(runs: Sequence[Summary]) -> list[str]:
+    """The number of each run as the table has it, the folder that it lies in, and what sets it apart."""
+    labels = []
+    told = run_labels([run.aspects for run in runs])
+    for number, (run, label) in enumerate(zip(runs, told, strict=True), start=1):
+        apart = label.removesuffix(f"run {number}").removesuffix(" · ")  # the number stands there already
+        labels.append(f"#{number} {' · '.join(filter(None, (run.side, apart)))}".strip())
+    return labels
 
 
 def _heading(runs: Sequence[Summary], changes: Sequence[Changes]) -> str:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.step_table import lane_rows
@@ -34,6 +32,7 @@ from kvbench.report.page.facts import (
     why,
 )
 from kvbench.report.page.glance import Cell, Glance, glance
+from kvbench.report.page.illustration import Illustration, picture
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows
 from kvbench.report.sentences import explained, own_words, say, word
@@ -81,7 +80,7 @@ class Section:
     arms: tuple[str, ...]
     first: FirstScreen
     glance: Glance | None
-    picture: Markup | None  # what each step computes, as an SVG
+    picture: Illustration | None
     why: tuple[str, ...]
     memory: tuple[str, ...]
     growth: tuple[str, ...]
@@ -168,7 +167,7 @@ def section(
         arms=arm_names(record.arms),
         first=first_screen(record),
         glance=glance(record),
-        picture=None,
+        picture=picture(record),
         why=why(record),
         memory=memory(record),
         growth=growth_sentences(record),

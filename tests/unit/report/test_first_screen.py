@@ -5,11 +5,13 @@ import json
 import pytest
 
 from kvbench.records.run_record import RunRecord
+from kvbench.report.best import best_of
 from kvbench.report.charts.choice import ANSWERS
 from kvbench.report.first_screen import first_screen, title_of
 from kvbench.report.page.differences import output
-from kvbench.report.page.glance import best_of, glance
+from kvbench.report.page.glance import glance
 from kvbench.report.page.html import build
+from kvbench.report.page.illustration import picture
 
 from .records import arm, comparison, estimate, invalid, one_arm, two_arms, write_run
 
@@ -129,3 +131,12 @@ def test_text_after_the_end_token_is_told_apart(tmp_path):
 
 def test_every_kind_of_run_names_its_one_chart():
     assert {"latency", "frontier", "turns"} == set(ANSWERS.values())
+
+
+def test_the_picture_tells_what_this_run_computes_and_draws_what_can_be_counted():
+    found = picture(two_arms(prompt=3, new=7))
+    assert "3 prompt and 7 new tokens, nocache computes 42 positions and cached 9." in found.sentence
+    long = picture(two_arms(prompt=128, new=48))
+    assert f"nocache computes {sum(range(128, 176)):,} positions and cached {128 + 47}." in long.sentence
+    assert len(long.light) < 15_000
+    assert picture(one_arm()) is None
