@@ -11,8 +11,18 @@ from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.names import format_estimate, format_level, run_name
-from kvbench.report.page.glance import OF_ITSELF, best_of, with_interval
-from kvbench.report.sentences import counted, enumerated, joined, listed, meaning, output_word, own_words, percent, say
+from kvbench.report.sentences import (
+    counted,
+    enumerated,
+    joined,
+    listed,
+    meaning,
+    output_word,
+    own_words,
+    percent,
+    say,
+    word,
+)
 from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -65,7 +75,7 @@ def first_screen(record: RunRecord) -> FirstScreen:
         beside += [each.sentence for each in told[1:]]
         over = "answer.over-all" if kind == "break-even" else "answer.over-run"
         beside += [
-            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline, verdict=pair.verdict)
+            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline, verdict=word(pair.verdict))
             for _, pair in usable
         ]
     elif mismatched := [pair for pair in shown if pair.agreement == "MISMATCH"]:
@@ -157,12 +167,12 @@ def output_sentences(shown: Sequence[Pair]) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for pair in shown:
         groups.setdefault(output_word(pair.agreement), []).append(pair.candidate)
-    for word, names in groups.items():
+    for verdict, names in groups.items():
         if len(shown) == 1:
-            yield say("output.one", word=word)
+            yield say("output.one", word=verdict)
         elif len(names) == len(shown):
-            yield say("output.all", count=len(names), baseline=shown[0].baseline, word=word)
+            yield say("output.all", count=len(names), baseline=shown[0].baseline, word=verdict)
         else:
-            yield say("output.some", names=listed(names), word=word)
+            yield say("output.some", names=listed(names), word=verdict)
     if any(pair.agreement in ("MISMATCH", UNKNOWN) for pair in shown):
         yield say("output.no-speed")

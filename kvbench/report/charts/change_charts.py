@@ -13,7 +13,6 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Numbers,
-    axis_title,
     band,
     dots,
     figure,

@@ -17,7 +17,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     band,
     bars,
     dots,
@@ -301,7 +300,10 @@ def _kept(steps: Sequence[AgreementStep]) -> list[AgreementStep]:
 def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Noise and allowance as lines; one each where several candidates were judged by the same."""
     shapes, notes = [], []
-    for field, code, dash in (("allowed_rel", "head.allowed", "dash"), ("noise_rel", "head.rounding-alone", "dot")):
+    for field, code, dash, anchor in (
+        ("allowed_rel", "head.allowed", "dash", "bottom"),
+        ("noise_rel", "head.rounding-alone", "dot", "top"),  # below its line: the two lie close together
+    ):
         for value in sorted({getattr(each.agreement, field) for each in comparisons} - {None, 0.0}):
             shapes.append(rule(y=value, dash=dash))
             # An annotation on a logarithmic axis takes the exponent.

@@ -12,7 +12,6 @@ from kvbench.report.charts.figures import (
     Chart,
     Numbers,
     Trace,
-    axis_title,
     figure,
     note,
     scaled,

@@ -209,12 +209,6 @@ def figure(traces: Sequence[Trace], **layout: Any) -> dict[str, Any]:
     return {"data": list(traces), "layout": shared | layout}
 
 
-def axis_title(code: str, *, unit: str = "", logarithmic: bool = False) -> str:
-    """What an axis shows, such as `decode step (ms, logarithmic)`."""
-    beside = ", ".join(filter(None, (unit, say("axis.logarithmic") if logarithmic else "")))
-    return say(f"axis.{code}") + (f" ({beside})" if beside else "")
-
-
 def bars(look: Look | None = None, **own: Any) -> Trace:
     """Horizontal bars, in the colour of an arm."""
     marker = {"color": look.colour} if look else {}

@@ -18,7 +18,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     band,
     count_ticks,
     dots,

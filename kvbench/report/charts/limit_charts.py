@@ -15,7 +15,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     bars,
     dots,
     figure,

@@ -19,7 +19,6 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Trace,
-    axis_title,
     bars,
     figure,
     interval,

@@ -14,7 +14,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     dots,
     figure,
     figures_of,

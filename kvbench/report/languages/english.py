@@ -79,15 +79,15 @@ SENTENCES: Mapping[str, str] = {
     "answer.not-valid": "Not a result: {reason}.",
     "answer.mismatch": ("{names} does not compute what {baseline} computes, so there is no speed-up to report."),
     "answer.medians": (
-        "The medians below give {medians}: {figure} is the geometric mean of the ratios of single blocks, some of"
-        " which stand out."
+        "The medians of the arms give {medians}: {figure} is the geometric mean of the ratios of single blocks,"
+        " some of which stand out."
     ),
     "answer.some-not": "{candidate} is not a result: {reason}.",
     "answer.with-prefill": "End to end, prefill included: {figure}.",
     "status": "{word}, {warnings}",
     "answer.end-to-end": "Including the prefill it is {figure}.",
-    "answer.over-all": "Over all lengths together {candidate} decodes {figure} as fast as {baseline}.",
-    "answer.over-run": "Over the whole run {candidate} decodes {figure} as fast as {baseline}.",
+    "answer.over-all": "Over all lengths together {candidate} decodes {figure} as fast as {baseline} ({verdict}).",
+    "answer.over-run": "Over the whole run {candidate} decodes {figure} as fast as {baseline} ({verdict}).",
     # Is the output the same?
     "output.IDENTICAL": "same output",
     "output.EQUAL_WITHIN_ROUNDING": "same output, up to rounding",
@@ -128,6 +128,10 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "held by the cache at the end",
     "glance.peak_allocated_bytes": "highest use of device memory",
     "glance.output": "against {baseline}",
+    "picture.of-the-run": (
+        "In this run, for one sequence of {prompt} prompt and {new} new tokens, nocache computes {without}"
+        " positions and cached {cached}."
+    ),
     # Memory.
     "memory.cache": "The cache of {name} holds {cache} at the end of the run, beside {weights} of weights.",
     "memory.more": "{candidate} needs {figure} more memory at its peak than {baseline}.",

@@ -70,13 +70,13 @@ SENTENCES: Mapping[str, str] = {
     "answer.no-result": "这次运行没有结果。",
     "answer.not-valid": "不算结果：{reason}",
     "answer.mismatch": "{names} 计算的与 {baseline} 不同，所以没有加速比可言。",
-    "answer.medians": "下面的中位数之比是 {medians}；{figure} 是各个块的比值的几何平均，其中有些块明显偏离。",
+    "answer.medians": "各组的中位数之比是 {medians}；{figure} 是各个块的比值的几何平均，其中有些块明显偏离。",
     "answer.some-not": "{candidate} 不算结果：{reason}。",
     "answer.with-prefill": "端到端（包括预填充）：{figure}。",
     "status": "{word}，{warnings}",
     "answer.end-to-end": "包括预填充在内为 {figure}。",
-    "answer.over-all": "把所有长度放在一起，{candidate} 的解码速度是 {baseline} 的 {figure}。",
-    "answer.over-run": "就整次运行而言，{candidate} 的解码速度是 {baseline} 的 {figure}。",
+    "answer.over-all": "把所有长度放在一起，{candidate} 的解码速度是 {baseline} 的 {figure}，{verdict}。",
+    "answer.over-run": "就整次运行而言，{candidate} 的解码速度是 {baseline} 的 {figure}，{verdict}。",
     # Is the output the same?
     "output.IDENTICAL": "输出相同",
     "output.EQUAL_WITHIN_ROUNDING": "输出相同，只有舍入误差",
@@ -116,6 +116,10 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "结束时缓存占用",
     "glance.peak_allocated_bytes": "显存的最高占用",
     "glance.output": "与 {baseline} 相比",
+    "picture.of-the-run": (
+        "这次运行中，一个序列有 {prompt} 个提示词词元和 {new} 个新词元，nocache 要计算 {without} 个位置，cached "
+        "只需 {cached} 个。"
+    ),
     # Memory.
     "memory.cache": "运行结束时，{name} 的缓存占 {cache}，另有权重 {weights}。",
     "memory.more": "{candidate} 的内存峰值比 {baseline} 多 {figure}。",

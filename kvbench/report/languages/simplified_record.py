@@ -114,7 +114,7 @@ MEANINGS: Mapping[str, str] = {
         "主机的速度在运行期间变化，或与测量上限时不同；单这一点就可能解释较慢的步，所以不再指出其他原因。"
     ),
     "diagnosis.unlike_engines": "两组使用不同的引擎，所以比值不只反映缓存。",
-    "diagnosis.random_weights": "权重是随机的：时间和内存是真实的，但输出比较几乎发现不了有错的缓存。",
+    "diagnosis.random_weights": "权重是随机的：时间和内存与真实模型相同，但输出比较几乎发现不了有错的缓存。",
     "diagnosis.no_ceilings": (
         "还没有本机的硬件上限，无法说明离它有多近：请运行 `python -m kvbench doctor --ceilings`。"
     ),
@@ -142,7 +142,7 @@ MEANINGS: Mapping[str, str] = {
     "warning.power_cap": "功率上限压低了时钟：这些时间是在此上限下的。",
     "warning.quantised_cache": "缓存量化改变了较多词元，所以写出的是另一段文本：请保留更多的位数，或使用普通缓存。",
     "warning.random_prompts": "没有分词器，也没有提示词：提示词是随机的词元编号。时间是真实的，写出的内容没有意义。",
-    "warning.random_weights": "权重是随机的：时间和内存是真实的，但输出比较几乎发现不了有错的缓存。",
+    "warning.random_weights": "权重是随机的：时间和内存与真实模型相同，但输出比较几乎发现不了有错的缓存。",
     "warning.reference_failed": "无法与更高精度的同一模型比较。",
     "warning.sensors_lost": "设备的传感器中途没有回应，不知道它是否降频。",
     "warning.stand_in_text": "模型没有自己的分词器，提示词由字节换算而成，写出的文本没有意义。",

@@ -70,13 +70,13 @@ SENTENCES: Mapping[str, str] = {
     "answer.no-result": "這次執行沒有結果。",
     "answer.not-valid": "不算結果：{reason}",
     "answer.mismatch": "{names} 計算的與 {baseline} 不同，所以沒有加速比可言。",
-    "answer.medians": "下面的中位數之比是 {medians}；{figure} 是各個區塊的比值的幾何平均，其中有些區塊明顯偏離。",
+    "answer.medians": "各組的中位數之比是 {medians}；{figure} 是各個區塊的比值的幾何平均，其中有些區塊明顯偏離。",
     "answer.some-not": "{candidate} 不算結果：{reason}。",
     "answer.with-prefill": "端到端（包括預填充）：{figure}。",
     "status": "{word}，{warnings}",
     "answer.end-to-end": "包括預填充在內為 {figure}。",
-    "answer.over-all": "把所有長度放在一起，{candidate} 的解碼速度是 {baseline} 的 {figure}。",
-    "answer.over-run": "就整次執行而言，{candidate} 的解碼速度是 {baseline} 的 {figure}。",
+    "answer.over-all": "把所有長度放在一起，{candidate} 的解碼速度是 {baseline} 的 {figure}，{verdict}。",
+    "answer.over-run": "就整次執行而言，{candidate} 的解碼速度是 {baseline} 的 {figure}，{verdict}。",
     # Is the output the same?
     "output.IDENTICAL": "輸出相同",
     "output.EQUAL_WITHIN_ROUNDING": "輸出相同，只有捨入誤差",
@@ -116,6 +116,10 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "結束時快取佔用",
     "glance.peak_allocated_bytes": "顯示記憶體的最高佔用",
     "glance.output": "與 {baseline} 相比",
+    "picture.of-the-run": (
+        "這次執行中，一個序列有 {prompt} 個提示詞詞元和 {new} 個新詞元，nocache 要計算 {without} 個位置，cached "
+        "只需 {cached} 個。"
+    ),
     # Memory.
     "memory.cache": "執行結束時，{name} 的快取佔 {cache}，另有權重 {weights}。",
     "memory.more": "{candidate} 的記憶體峰值比 {baseline} 多 {figure}。",

@@ -114,7 +114,7 @@ MEANINGS: Mapping[str, str] = {
         "主機的速度在執行期間變化，或與測量上限時不同；單這一點就可能解釋較慢的步，所以不再指出其他原因。"
     ),
     "diagnosis.unlike_engines": "兩組使用不同的引擎，所以比值不只反映快取。",
-    "diagnosis.random_weights": "權重是隨機的：時間和記憶體是真實的，但輸出比較幾乎發現不了有錯的快取。",
+    "diagnosis.random_weights": "權重是隨機的：時間和記憶體與真實模型相同，但輸出比較幾乎發現不了有錯的快取。",
     "diagnosis.no_ceilings": (
         "還沒有本機的硬體上限，無法說明離它有多近：請執行 `python -m kvbench doctor --ceilings`。"
     ),
@@ -142,7 +142,7 @@ MEANINGS: Mapping[str, str] = {
     "warning.power_cap": "功率上限壓低了時脈：這些時間是在此上限下的。",
     "warning.quantised_cache": "快取量化改變了較多詞元，所以寫出的是另一段文字：請保留更多的位數，或使用普通快取。",
     "warning.random_prompts": "沒有分詞器，也沒有提示詞：提示詞是隨機的詞元編號。時間是真實的，寫出的內容沒有意義。",
-    "warning.random_weights": "權重是隨機的：時間和記憶體是真實的，但輸出比較幾乎發現不了有錯的快取。",
+    "warning.random_weights": "權重是隨機的：時間和記憶體與真實模型相同，但輸出比較幾乎發現不了有錯的快取。",
     "warning.reference_failed": "無法與更高精度的同一模型比較。",
     "warning.sensors_lost": "裝置的感測器中途沒有回應，不知道它是否降頻。",
     "warning.stand_in_text": "模型沒有自己的分詞器，提示詞由位元組換算而成，寫出的文字沒有意義。",

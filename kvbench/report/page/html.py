@@ -299,7 +299,9 @@ def _labels(runs: Sequence[Summary]) -> list[str]:
     labels = []
     told = run_labels([run.aspects for run in runs])
     for number, (run, label) in enumerate(zip(runs, told, strict=True), start=1):
-        apart = label.removesuffix(f"run {number}").removesuffix(" · ")  # the number stands there already
+        apart = label.removesuffix(say("label.run", number=number)).removesuffix(
+            " · "
+        )  # the number stands there already
         labels.append(f"#{number} {' · '.join(filter(None, (run.side, apart)))}".strip())
     return labels
 
