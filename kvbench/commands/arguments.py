@@ -56,8 +56,7 @@ def add_language(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--language",
         choices=LANGUAGES,
-        metavar="LANGUAGE",
-        help=f"of what is shown: {', '.join(LANGUAGES)} (default: {VARIABLE}, else {ENGLISH})",
+        help=f"of what is shown (default: {VARIABLE}, else {ENGLISH})",
     )
 
 

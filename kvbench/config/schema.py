@@ -368,7 +368,7 @@ class Config:
     )
     language: str | None = setting(
         None,
-        f"of the terminal and of report.html: {', '.join(LANGUAGES)} (default: {VARIABLE}, else {ENGLISH})",
+        f"{', '.join(LANGUAGES)}: of the terminal and of report.html (default: {VARIABLE}, else {ENGLISH})",
         choices=LANGUAGES,
     )
 

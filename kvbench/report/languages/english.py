@@ -591,7 +591,7 @@ SENTENCES: Mapping[str, str] = {
     "axis.step": "decode step ({unit})",
     "axis.step.log": "decode step ({unit}, logarithmic)",
     "axis.intensity": "FLOP per byte read (logarithmic)",
-    "axis.achieved": "achieved {unit} (logarithmic)",
+    "axis.achieved": "achieved ({unit}, logarithmic)",
     "axis.speedup": "speed-up (×)",
     "axis.speedup.log": "speed-up (×, logarithmic)",
     "axis.step-index": "step (index of the new token)",
@@ -751,7 +751,7 @@ SENTENCES: Mapping[str, str] = {
     "page.link-to": "Link to: {heading}",
     "page.copy": "copy",
     "page.copy-of": "Copy {figure}",
-    "page.run": "run {run}, begun {begun}.",
+    "page.begun": "run {run}, begun",
     "page.download": "Download the record (run.json)",
     "page.too-large": "The record is too large to carry here; it is the run.json of this run's folder.",
     "page.selected": (

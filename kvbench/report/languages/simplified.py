@@ -508,7 +508,7 @@ SENTENCES: Mapping[str, str] = {
     "picture.resumed": "resumed：保留缓存，加入一条消息",
     "picture.total": "{count} 个新词元共计算 {computed} 个位置",
     "picture.prefill": "预填充",
-    "picture.step": "第 {index} 步",
+    "picture.step": "第{index}步",
     "picture.scale": "（每个符号代表 {count} 个词元）",
     "picture.prompt": "{count} 个提示词词元：{tokens}",
     # Titles of charts, of axes, and words on charts.
@@ -536,7 +536,7 @@ SENTENCES: Mapping[str, str] = {
     "axis.step": "解码步（{unit}）",
     "axis.step.log": "解码步（{unit}，对数）",
     "axis.intensity": "每读取一字节的 FLOP（对数）",
-    "axis.achieved": "达到的 {unit}（对数）",
+    "axis.achieved": "达到的速率（{unit}，对数）",
     "axis.speedup": "加速比（×）",
     "axis.speedup.log": "加速比（×，对数）",
     "axis.step-index": "步（新词元的序号）",
@@ -690,7 +690,7 @@ SENTENCES: Mapping[str, str] = {
     "page.link-to": "链接到：{heading}",
     "page.copy": "复制",
     "page.copy-of": "复制 {figure}",
-    "page.run": "运行 {run}，开始于 {begun}。",
+    "page.begun": "运行 {run}，开始于",
     "page.download": "下载记录（run.json）",
     "page.too-large": "记录太大，没有放进本页；它是这次运行的文件夹中的 run.json。",
     "page.selected": (

@@ -508,7 +508,7 @@ SENTENCES: Mapping[str, str] = {
     "picture.resumed": "resumed：保留快取，加入一則訊息",
     "picture.total": "{count} 個新詞元共計算 {computed} 個位置",
     "picture.prefill": "預填充",
-    "picture.step": "第 {index} 步",
+    "picture.step": "第{index}步",
     "picture.scale": "（每個符號代表 {count} 個詞元）",
     "picture.prompt": "{count} 個提示詞詞元：{tokens}",
     # Titles of charts, of axes, and words on charts.
@@ -536,7 +536,7 @@ SENTENCES: Mapping[str, str] = {
     "axis.step": "解碼步（{unit}）",
     "axis.step.log": "解碼步（{unit}，對數）",
     "axis.intensity": "每讀取一位元組的 FLOP（對數）",
-    "axis.achieved": "達到的 {unit}（對數）",
+    "axis.achieved": "達到的速率（{unit}，對數）",
     "axis.speedup": "加速比（×）",
     "axis.speedup.log": "加速比（×，對數）",
     "axis.step-index": "步（新詞元的序號）",
@@ -690,7 +690,7 @@ SENTENCES: Mapping[str, str] = {
     "page.link-to": "連結到：{heading}",
     "page.copy": "複製",
     "page.copy-of": "複製 {figure}",
-    "page.run": "執行 {run}，開始於 {begun}。",
+    "page.begun": "執行 {run}，開始於",
     "page.download": "下載紀錄（run.json）",
     "page.too-large": "紀錄太大，沒有放進本頁；它是這次執行的資料夾中的 run.json。",
     "page.selected": (

@@ -210,6 +210,18 @@ class TestTheTerminal:
         assert "FASTER（更快）：cached (dynamic) 的解码速度是 nocache 的" in terminal_of(two_arms(), "zh-CN", 400)
         assert "VALID（有效），1 項警告" in terminal_of(two_arms(), "zh-TW", 400)
 
+    def test_a_run_is_followed_in_its_language_and_its_record_stays_english(self, tmp_path, capsys):
+        from kvbench.__main__ import main
+
+        short = ("model=scripted", "launch=inline", "report=false", "stream.interval=0", "workload.new_tokens=4")
+        assert 0 == main([*short, "measure.blocks=6", f"results_dir={tmp_path}", "language=zh-CN"])
+        seen = capsys.readouterr().out
+        assert 80 >= max(cell_len(line.rstrip()) for line in seen.splitlines() if "file://" not in line)
+        assert [] == english_in(re.sub(r"\s*\n\s*", " ", OWN_WORDS.sub("", seen)))
+        assert "第一次生成 …" in seen
+        (record,) = tmp_path.rglob("run.json")
+        assert not re.search("[一-鿿]", record.read_text(encoding="utf-8"))
+
 
 class TestProse:
     TEXT = "缓存（cache）占用 87.5 KiB，每个词元增加 1.25 KiB；“没有缓存”的一步，要重新提交 128 个词元。" * 3

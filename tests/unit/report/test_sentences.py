@@ -1,5 +1,6 @@
 """Every sentence of the terminal and the page has its code in the catalogue, and no code waits for one that is gone."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -29,6 +30,38 @@ def test_the_scripts_say_what_they_are_handed():
     said = {code for call in re.findall(r"\btell\((.*?)[,)]", text) for code in re.findall(r'"([\w-]+)"', call)}
     chosen = set(re.findall(r'"(left-[\w-]+)"', text))
     assert in_scripts().keys() == words | said | chosen
+
+
+def test_the_templates_have_no_words_of_their_own():
+    for path in SCRIPTS.glob("*.j2"):
+        text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        labels = re.findall(r'(?:aria-label|title)="([^"]*)"', text)
+        words = re.sub(r"<style.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL)
+        found = set(re.findall(r"[A-Za-z][\w.]+", " ".join((words, *labels))))
+        assert set() == found - {"kvbench", "SVG", "PNG", "config.yaml"}, path.name
+
+
+# Names of data, which are looked up and never shown.
+DATA = {"too few runs", "one arm", "step peak", "allocator slack", "device context", "rest of the process", "bold red"}
+# What the record itself would say, and is marked as its own words.
+OF_THE_RECORD = {"the record gives no reason", "too few blocks for a verdict", "the run is "}
+
+
+def test_no_code_of_the_report_has_a_sentence_of_its_own():
+    outside = ("languages", "exports")  # exports are English
+    found = set()
+    for path in (PACKAGE / "report").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes = [] if set(outside) & set(path.parts) else list(ast.walk(tree))
+        documented = (node for node in nodes if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
+        told = {ast.get_docstring(node, clean=False) for node in documented}
+        found |= {
+            node.value
+            for node in nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in told
+        }
+    said = {text for text in found if re.search("[a-z]{2,} [a-z]{2,}", text) and not re.search(r"[<>;]|^pip ", text)}
+    assert set() == said - DATA - OF_THE_RECORD
 
 
 def test_a_sentence_takes_its_figures_by_name():
