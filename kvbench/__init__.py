@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["measure"]
+__all__ = ["measure", "watch"]
 
 if TYPE_CHECKING:
     from kvbench.python_api import measure
+    from kvbench.watching.watch import watch
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from kvbench.python_api import measure
 
         return measure
+    if name == "watch":
+        from kvbench.watching.watch import watch
+
+        return watch
     raise AttributeError(f"module 'kvbench' has no attribute {name!r}")
 
 

@@ -130,7 +130,7 @@ class CustomModelProbe(PassRecorder):
 
     def __enter__(self) -> Self:
         self._told: set[str] = set()
-        self._operators = _Operators()
+        self._operators = WeightOperators()
         self._operators.__enter__()  # type: ignore[no-untyped-call]
         return super().__enter__()
 
@@ -194,7 +194,7 @@ def _stated(cache: OwnPast | None) -> int | None:
     return None if cache is None else cache.stated_length()
 
 
-class _Operators(TorchDispatchMode):
+class WeightOperators(TorchDispatchMode):
     """Positions per sequence of every look-up and product with weights."""
 
     def __init__(self) -> None:

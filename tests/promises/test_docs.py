@@ -144,8 +144,10 @@ def test_a_documented_command_exists(
 
 def _check(command: tuple[str, ...], about: str) -> None:
     match command:
-        case ("python", "-m", "kvbench", "doctor", *options):
-            _parse("doctor", options)
+        case ("python", "-m", "kvbench", "doctor" | "watch" as subcommand, *options):
+            _parse(subcommand, options)
+        case ("kvbench", *arguments):  # the same by its script
+            _check(("python", "-m", "kvbench", *arguments), about)
         case ("python", "-m", "kvbench", subcommand, *arguments) if subcommand in SUBCOMMANDS:
             _parse(subcommand, arguments)
             if about not in WANTS and arguments[0] != "results/reference":  # the site's own build does that

@@ -63,6 +63,8 @@ COMMANDS = [
     (2, ["workload.prompts=nowhere.txt"]),
     (2, ["workload.prompt_tokens=5000"]),
     (2, ["show", "nowhere"]),
+    (0, ["watch", "--help"]),
+    (2, ["watch", "nowhere.py"]),
 ]
 
 
@@ -114,6 +116,6 @@ class TestImporting:
         assert set() == packages - {"kvbench"} - sys.stdlib_module_names
 
     def test_gives_what_it_exports(self) -> None:
-        program = "import kvbench; kvbench.measure; print(*kvbench.__all__, callable(kvbench.measure))"
+        program = "import kvbench; print(*kvbench.__all__, callable(kvbench.measure) and callable(kvbench.watch))"
         ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        assert "measure True\n" == ended.stdout
+        assert "measure watch True\n" == ended.stdout
