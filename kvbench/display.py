@@ -24,6 +24,9 @@ from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.records.timings import Block
 from kvbench.report.console import RunRow, answer, comparison_table, outcome_lines, runs_table, verdict_panel
 from kvbench.report.lengths import try_line
+from kvbench.report.prose import Text as Prose
+from kvbench.report.run_facts import phase_name
+from kvbench.report.sentences import enumerated, own_words, say
 from kvbench.running.job import Progress as PhaseProgress
 from kvbench.running.job import Text
 from kvbench.running.supervisor import Message
@@ -107,14 +110,14 @@ class Display:
                     try_line(self._arms[message.arm], message.axis, message.size, message.outcome, message.peak_bytes)
                 )
             case Stopping() if not self._brief:
-                self.say(f"stopped: {message.reason}")
+                self.say(say("terminal.stopped", reason=own_words(message.reason)))
             case _:
                 pass
 
     def earlier(self, run: StoredRun) -> None:
         """A run that was measured before and need not be again."""
         self.outcome(run.record)
-        self.say(f"measured before, nothing was measured now: {run.folder}; resume=false measures it again")
+        self.say(say("terminal.earlier", folder=run.folder))
 
     def outcome(self, record: RunRecord) -> None:
         """The comparison table and the verdict."""
@@ -136,7 +139,7 @@ class Display:
         Raises `RunFailed` when it cannot be written: the measurement was no bad input.
         """
         if wanted == "false":
-            self.say_where("results", path.parent)
+            self.say_where(say("terminal.results"), path.parent)
             return
         from kvbench.report.page.html import build
 
@@ -147,7 +150,7 @@ class Display:
             raise RunFailed(f"the report cannot be written ({error}); the records are in {path.parent}") from error
         finally:
             self._hide_bar()
-        self.say_where("report", path)
+        self.say_where(say("terminal.report"), path)
 
     def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:
         """The report over the runs in these folders, read back one by one."""
@@ -163,7 +166,7 @@ class Display:
 
     def say(self, line: str) -> None:
         """One line of our own."""
-        self._print(RichText(printable(line)))
+        self._print(Prose(printable(line)))
 
     def say_where(self, what: str, path: Path) -> None:
         """Where something is, as a link that terminals open, on a line that is never broken."""
@@ -189,7 +192,7 @@ class Display:
     def _show_phase(self, progress: PhaseProgress) -> None:
         if not self._console.is_terminal:
             if progress.phase != self._phase and not self._brief:
-                self.say(f"{progress.phase} …")
+                self.say(f"{phase_name(progress.phase)} …")
         else:
             self._move_bar(progress)
         self._phase = progress.phase
@@ -201,9 +204,16 @@ class Display:
     def _show_prepared(self, prepared: Prepared) -> None:
         model, environment = prepared.model, prepared.environment
         parameters = model.get("parameters")
-        size = "" if parameters is None else f"{parameters / 1e6:,.1f} M parameters, "
-        place = f"{model['dtype']} on {environment.get('device_name')}"
-        self.say(f"{model['name']}: {size}{place}, loaded in {prepared.load_s:.1f} s")
+        facts = {
+            "name": model["name"],
+            "dtype": model["dtype"],
+            "device": environment.get("device_name"),
+            "seconds": f"{prepared.load_s:.1f}",
+        }
+        if parameters is None:
+            self.say(say("terminal.loaded", **facts))
+        else:
+            self.say(say("terminal.loaded.size", millions=f"{parameters / 1e6:,.1f}", **facts))
 
     def _show_text(self, text: Text) -> None:
         self._hide_bar()
@@ -230,10 +240,12 @@ class Display:
                 transient=True,
                 refresh_per_second=REFRESHES_PER_S,
             )
-            self._task = self._bar.add_task(progress.phase, total=progress.total, completed=progress.done)
+            self._task = self._bar.add_task(phase_name(progress.phase), total=progress.total, completed=progress.done)
             self._bar.start()
         elif progress.phase != self._phase:
-            self._bar.reset(self._task, description=progress.phase, total=progress.total, completed=progress.done)
+            self._bar.reset(
+                self._task, description=phase_name(progress.phase), total=progress.total, completed=progress.done
+            )
         else:
             self._bar.update(self._task, total=progress.total, completed=progress.done)
 
@@ -250,12 +262,16 @@ def _end_of(prompt: str) -> str:
 
 def _headline(plan: Plan) -> str:
     workload = plan.config.workload
-    arms = " vs ".join(arm.label for arm in plan.arms)
     if plan.prompts.lengths:
-        lengths = ", ".join(f"{length:,}" for length in plan.prompts.lengths)
-        prompts = f"{plan.prompts.copies} prompt(s) of {lengths} tokens"
+        lengths = enumerated([f"{length:,}" for length in plan.prompts.lengths])
+        prompts = say("terminal.prompts-of", count=plan.prompts.copies, lengths=lengths)
     else:
-        prompts = f"{len(plan.prompts.texts)} prompt(s)"
-    return (
-        f"kvbench: {plan.model_name}, {arms}, {prompts}, {workload.new_tokens} new tokens, batch {workload.batch_size}"
+        prompts = say("terminal.prompts", count=len(plan.prompts.texts))
+    return say(
+        "terminal.headline",
+        model=plan.model_name,
+        arms=say("between.rivals").join(arm.label for arm in plan.arms),
+        prompts=prompts,
+        new=workload.new_tokens,
+        batch=workload.batch_size,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from typing import Literal
+from unicodedata import east_asian_width
 
 # One number as people read it: a unit that fits and three significant digits.
 
@@ -120,6 +121,21 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal the text takes: a Chinese character takes two."""
+    return len(text) if text.isascii() else len(text) + sum(is_wide(character) for character in text)
+
+
+def is_wide(character: str) -> bool:
+    """Whether a character is as wide as two Latin letters."""
+    return east_asian_width(character) in "WF"
+
+
+def padded(text: str, width: int) -> str:
+    """The text with spaces behind it, so that it takes at least so many columns."""
+    return text + " " * (width - columns(text))
 
 
 def one_line(text: str) -> str:

@@ -12,6 +12,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Tiny models gain nothing from threads, and threads that spin at barriers lose minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Whoever works on it may have set their language.
+os.environ.pop("KVBENCH_LANG", None)
+
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from itertools import count

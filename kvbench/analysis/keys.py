@@ -54,8 +54,8 @@ def _source(root: Path, module: list[str]) -> tuple[Path, Iterable[Path]] | None
     return root, package.rglob("*.py") if package.is_dir() else root.glob("*.py")
 
 
-# Where results go, what is drawn of them and whether old ones count does not change them.
-NO_MATTER = ("results_dir", "name", "title", "report", "resume")
+# Where results go, what is drawn of them, in which language, and whether old ones count does not change them.
+NO_MATTER = ("results_dir", "name", "title", "report", "language", "resume")
 CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
 
 

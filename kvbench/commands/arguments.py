@@ -10,6 +10,7 @@ from typing import NoReturn
 from kvbench.commands import SUBCOMMANDS
 from kvbench.config.spelling import NEAR, is_hub_id, stray_word
 from kvbench.errors import ConfigError
+from kvbench.language import ENGLISH, LANGUAGES, VARIABLE
 
 # Options of Hydra's own command line that kvbench does not obey. By destination: as it is written, and what to do
 # instead.
@@ -48,6 +49,15 @@ def add_hydra_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--info", nargs="?", const="all")
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("--experimental-rerun")
+
+
+def add_language(parser: argparse.ArgumentParser) -> None:
+    """--language, for what people read."""
+    parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        help=f"of what is shown (default: {VARIABLE}, else {ENGLISH})",
+    )
 
 
 def require_obeyed(options: argparse.Namespace) -> None:

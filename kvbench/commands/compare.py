@@ -48,15 +48,17 @@ def main(argv: list[str]) -> int:
     if base.unreadable or new.unreadable:
         code = EXIT_UNREADABLE
     if arguments.html is not None:
+        from kvbench.language import speaking
         from kvbench.report.page.html import build
 
-        build(
-            [*base.runs, *new.runs],
-            arguments.html,
-            folders=[arguments.base, arguments.new],
-            relevance=arguments.relevance,
-            any_revision=arguments.any_revision,
-        )
+        with speaking(None):
+            build(
+                [*base.runs, *new.runs],
+                arguments.html,
+                folders=[arguments.base, arguments.new],
+                relevance=arguments.relevance,
+                any_revision=arguments.any_revision,
+            )
     if arguments.json:
         from kvbench.report.exports.formats import record_json
 

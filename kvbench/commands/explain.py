@@ -25,8 +25,10 @@ def main(argv: list[str]) -> int:
     text, settings = _text_and_settings(arguments.words)
     from kvbench.commands.result_files import say, write_file
     from kvbench.config.compose import load_config, sources
+    from kvbench.language import speaking
     from kvbench.passes import Interruptions
     from kvbench.report.picture import panel, svg, terminal
+    from kvbench.report.sentences import say as tell
 
     config = load_config(settings, sources())
     if not 0 < arguments.new_tokens <= MOST_TOKENS:
@@ -39,12 +41,14 @@ def main(argv: list[str]) -> int:
     if not tokens:
         raise ConfigError("the prompt has no token: give some text")
     interruptions = Interruptions((max(1, arguments.new_tokens // 2),)) if set(arguments.mode) & {*MODES[2:]} else None
-    panels = [panel(mode, len(tokens), arguments.new_tokens, interruptions) for mode in arguments.mode]
-    say(f"{len(tokens)} prompt tokens: {' | '.join(token.strip() or repr(token) for token in tokens[:40])}\n\n")
-    say(f"{terminal(panels, tokens, _width())}\n")
-    if arguments.svg is not None:
-        write_file(arguments.svg, svg(panels, tokens, arguments.theme).encode())
-        say(f"\n{arguments.svg}\n")
+    shown = " | ".join(token.strip() or repr(token) for token in tokens[:40])
+    with speaking(config.language):
+        panels = [panel(mode, len(tokens), arguments.new_tokens, interruptions) for mode in arguments.mode]
+        say(f"{tell('picture.prompt', count=len(tokens), tokens=shown)}\n\n")
+        say(f"{terminal(panels, tokens, _width())}\n")
+        if arguments.svg is not None:
+            write_file(arguments.svg, svg(panels, tokens, arguments.theme).encode())
+            say(f"\n{arguments.svg}\n")
     return 0
 
 

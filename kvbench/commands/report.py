@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from kvbench.commands import EXIT_PARTLY_UNREADABLE
-from kvbench.commands.arguments import Parser
+from kvbench.commands.arguments import Parser, add_language
 
 PATIENCE_S = 2.0  # a person waits so long without being told what for
 
@@ -23,6 +23,13 @@ def main(argv: list[str]) -> int:
     Raises `RecordError` when a path does not exist, no run is usable, or the output cannot be written.
     """
     arguments = _parser().parse_args(argv)
+    from kvbench.language import speaking
+
+    with speaking(arguments.language):
+        return _written(arguments)
+
+
+def _written(arguments: argparse.Namespace) -> int:
     from kvbench.commands.result_files import Stream, named, say
     from kvbench.report.page.html import build
     from kvbench.text import printable
@@ -63,6 +70,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--redact", action="store_true", help="leave out host names, user names and paths; prompts and texts stay"
     )
+    add_language(parser)
     return parser
 
 

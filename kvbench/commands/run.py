@@ -7,6 +7,8 @@ from pathlib import Path
 
 from kvbench.commands import LAST
 from kvbench.commands.arguments import Parser, add_hydra_options, refuse_flags, require_obeyed
+from kvbench.config.schema import Config
+from kvbench.language import speaking
 from kvbench.readiness import require_one_process
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
@@ -40,8 +42,14 @@ def main(argv: Sequence[str]) -> int:
         points = validated_points(options.overrides, where)
         from kvbench.commands.sweep import run_sweep
 
-        return run_sweep(points)
+        with speaking(next((point.config.language for point in points if isinstance(point.config, Config)), None)):
+            return run_sweep(points)
     config = load_config(options.overrides, where)
+    with speaking(config.language):
+        return _run(config)
+
+
+def _run(config: Config) -> int:
     if not config.resume:  # an earlier run may stand for one that this machine cannot measure any more
         from kvbench.readiness import ready_plan, require_results_dir
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvbench.commands import EXIT_PARTLY_UNREADABLE, LAST
-from kvbench.commands.arguments import Parser
+from kvbench.commands.arguments import Parser, add_language
 from kvbench.errors import RecordError
 
 if TYPE_CHECKING:
@@ -23,16 +23,18 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     from kvbench.commands.result_files import gather, named
+    from kvbench.language import speaking
 
     (path,) = named([arguments.path])
     found = gather([path])
     records = [run.record for run in found.runs]
-    if arguments.shapes:
-        _print_shapes(records, as_json=arguments.json)
-    elif arguments.json:
-        _print_json(records, alone=_is_run(path))
-    else:
-        _print_tables(records)
+    with speaking(arguments.language):
+        if arguments.shapes:
+            _print_shapes(records, as_json=arguments.json)
+        elif arguments.json:
+            _print_json(records, alone=_is_run(path))
+        else:
+            _print_tables(records)
     return EXIT_PARTLY_UNREADABLE if found.unreadable else 0
 
 
@@ -52,6 +54,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--shapes", action="store_true", help="print what the model returned for one prefill and one step of each mode"
     )
+    add_language(parser)
     return parser
 
 
@@ -89,8 +92,14 @@ def _print_shapes(records: Sequence[RunRecord], *, as_json: bool) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         for name, parts in shapes.items():
-            console.print(shapes_table("prefill" if name == "prefill" else f"one step of {name}", parts))
+            console.print(shapes_table(_pass_name(name), parts))
     say(captured.get())
+
+
+def _pass_name(name: str) -> str:
+    from kvbench.report.sentences import say
+
+    return say("shape.prefill") if name == "prefill" else say("shape.step", mode=name)
 
 
 def _print_tables(records: Sequence[RunRecord]) -> None:

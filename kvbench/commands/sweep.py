@@ -17,6 +17,7 @@ from kvbench.point import Finished, measure_point, new_run_id, open_runner
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record, remove_temporary_files
 from kvbench.report.console import RunRow, run_row
+from kvbench.report.sentences import own_words, say
 from kvbench.running.faults import stopped_by_signals
 from kvbench.running.supervisor import Runner
 
@@ -92,7 +93,7 @@ class _Sweep:
                 earlier = self._finished.run_of(config) if isinstance(config, Config) else None
                 if earlier is not None:
                     left_out += 1
-                    self._display.say(f"left out, measured before ({earlier.record.status}): {earlier.folder}")
+                    self._display.say(say("sweep.left-out", status=earlier.record.status, folder=earlier.folder))
                 try:
                     run = earlier or self._measured(point, config)
                 except RecordError as error:
@@ -110,9 +111,7 @@ class _Sweep:
             self._runner.close()
         self._display.runs([each.row for each in (*done, *again)])
         if left_out:
-            self._display.say(
-                f"{left_out} of {len(done)} points were measured before and left out; resume=false measures them again"
-            )
+            self._display.say(say("sweep.left-out-points", count=left_out, of=len(done)))
         if self._report != "false":  # a sweep that had nothing left to do has its report all the same
             self._root.mkdir(exist_ok=True)
         if self._root.exists():
@@ -133,7 +132,7 @@ class _Sweep:
         except BadInput as error:
             return self._refusal(point, error)
         if ended.measured_nothing:
-            self._display.say(f"refused: {ended.error}")
+            self._display.say(say("sweep.refused", reason=own_words(str(ended.error))))
         run = StoredRun(ended.record, ended.folder.path)
         if config.report == "true":
             self._display.report([run], run.folder / REPORT, config.report)
@@ -144,16 +143,16 @@ class _Sweep:
         if self._to_repeat is None:
             return []
         config, folder = self._to_repeat
-        self._display.say("\n[audit] the first point measured now, once more: did the sweep hold still?")
+        self._display.say("\n" + say("sweep.audit"))
         try:
             ended = measure_point(config, self._runner, self._root, self._display, read_record(folder / RECORD))
         except RecordError:
             raise
         except BadInput as error:
-            self._display.say(f"the sweep could not be audited: {error}")
+            self._display.say(say("sweep.not-audited", reason=own_words(str(error))))
             return []
         if ended.record.sweep_audit is not None:
-            self._display.say(ended.record.sweep_audit.detail)
+            self._display.say(own_words(ended.record.sweep_audit.detail))
         return [_Point(ended.folder.path, ended.record.status, run_row(ended.record))]
 
     def _refusal(self, point: Sequence[str], error: BadInput) -> StoredRun:
@@ -161,7 +160,7 @@ class _Sweep:
         folder = RunFolder(self._root, "refused", run_id)
         record = refused_record(point, str(error), run_id=run_id, created_at=datetime.now(UTC).isoformat())
         folder.write_record(record)
-        self._display.say(f"refused: {error}")
+        self._display.say(say("sweep.refused", reason=own_words(str(error))))
         return StoredRun(record, folder.path)
 
 

@@ -198,6 +198,8 @@ def in_one_line(error: Exception, overrides: Sequence[str]) -> ConfigError:
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
         return _unknown(str(cause.full_key), overrides)
     if isinstance(cause, ValidationError):
+        if any(override.lstrip("+~").startswith(f"{cause.full_key}.") for override in overrides):
+            return _unknown(str(cause.full_key), overrides)  # a key below one that has a value and no keys
         return ConfigError(_sentence(str(cause), str(cause.full_key or "configuration")))
     if merged := re.match(r"Error merging override (?P<override>[^\s=]+=?)", text):
         removed = merged["override"].startswith("~")

@@ -9,6 +9,7 @@ from kvbench.arm import KEEPS_A_CACHE, PARTS, Arm, arms_of_modes
 from kvbench.capabilities import CACHES, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS
 from kvbench.config import conditions as when
 from kvbench.config.script import LARGEST_SEED, ScriptConfig
+from kvbench.language import ENGLISH, LANGUAGES, VARIABLE
 from kvbench.options import setting
 
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
@@ -364,6 +365,11 @@ class Config:
         "auto",
         "write report.html: auto (a sweep: one at its root), true (and one a point), false",
         choices=("auto", "true", "false"),
+    )
+    language: str | None = setting(
+        None,
+        f"{', '.join(LANGUAGES)}: of the terminal and of report.html (default: {VARIABLE}, else {ENGLISH})",
+        choices=LANGUAGES,
     )
 
     @property

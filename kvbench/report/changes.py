@@ -13,7 +13,7 @@ from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.names import run_aspects, run_labels
-from kvbench.report.sentences import counted, joined, percent, say
+from kvbench.report.sentences import counted, enumerated, joined, own_words, percent, say
 from kvbench.statistics import Interval
 from kvbench.text import UNKNOWN, format_interval, format_value, printable
 
@@ -133,13 +133,13 @@ def _kinds(rows: Sequence[RegressionRow]) -> list[str]:
 def _row(row: RegressionRow, kind: str) -> ChangeRow:
     return ChangeRow(
         kind=kind,
-        arm="all arms" if row.arm is None else arm_names(row.example.arms)[row.arm],
+        arm=say("change.all-arms") if row.arm is None else arm_names(row.example.arms)[row.arm],
         base=_rate(row.base_rate, row.base_interval),
         new=_rate(row.new_rate, row.new_interval),
         ratio=_ratio(row),
         processes=UNKNOWN if row.arm is None else f"{row.base_processes}, {row.new_processes}",
         word=_word(row),
-        reason=printable(row.reason),
+        reason=own_words(printable(row.reason)),
         interval=None if row.ratio is None else (row.ratio.value, row.ratio.low, row.ratio.high),
     )
 
@@ -172,12 +172,14 @@ def _verdict_over(rows: Sequence[ChangeRow], names: dict[str, str], relevance: f
     if word == "SAME":
         return word, say("compare.SAME", band=percent(relevance), **names)
     code = "compare.INVALID" if word == "INVALID" else "compare.AMBIGUOUS"
-    return word, joined(say(code, reason=chosen[0].reason, **names), f"{_named(chosen)}." if word == FEW else "")
+    return word, joined(
+        say(code, reason=chosen[0].reason, **names), say("compare.named", rows=_named(chosen)) if word == FEW else ""
+    )
 
 
 def _named(rows: Sequence[ChangeRow]) -> str:
     """Arms with their ratios; of more than a few, their number and the first and the last."""
     if len(rows) <= MOST_NAMED:
-        return ", ".join(f"{' '.join(filter(None, (row.kind, row.arm)))} {row.ratio}" for row in rows)
+        return enumerated([f"{' '.join(filter(None, (row.kind, row.arm)))} {row.ratio}" for row in rows])
     ordered = sorted(rows, key=lambda row: row.interval[0] if row.interval else 0.0)
     return say("compare.rows", count=f"{len(rows):,}", least=ordered[0].ratio, most=ordered[-1].ratio)

@@ -10,15 +10,16 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
 from kvbench.report.first_screen import first_screen, of_medians, output_sentences
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
+from kvbench.report.prose import Text
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.sentences import say
+from kvbench.report.sentences import explained, joined, own_words, say, word
 from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
 from kvbench.text import UNKNOWN, printable
 
@@ -30,21 +31,23 @@ def statements(shown: Sequence[Pair]) -> list[RenderableType]:
     if not as_table(shown):
         return [part for pair in shown for part in (_statement(pair), *_bullets(pair.diagnosis))]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(Text(f"against {shown[0].baseline}"), overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    for title in ("decode speed", "end to end"):
-        table.add_column(title, justify="right", overflow="fold")
-    table.add_column("output", overflow="fold")
+    table.add_column(Text(say("head.against", baseline=shown[0].baseline)), overflow="fold")
+    table.add_column(say("head.verdict"), no_wrap=True)
+    for code in ("head.decode-speed", "head.end-to-end"):
+        table.add_column(Text(say(code)), justify="right", overflow="fold")
+    table.add_column(say("head.output"), overflow="fold")
     for pair in shown:
-        verdict = Text(pair.verdict, style=STYLES.get(pair.verdict, ""))
-        table.add_row(Text(pair.candidate), verdict, Text(pair.speedup), Text(pair.end_to_end), pair.agreement)
+        verdict = Text(word(pair.verdict), style=STYLES.get(pair.verdict, ""))
+        table.add_row(
+            Text(pair.candidate), verdict, Text(pair.speedup), Text(pair.end_to_end), Text(word(pair.agreement))
+        )
     told: set[str] = set()
     why: list[RenderableType] = []
     for pair in shown:
         new = [sentence for sentence in pair.diagnosis if sentence not in told]
         told.update(new)
         why += [Text(pair.candidate), *_bullets(new)] if new else []
-    return [table, Text(f"decode speed with its {shown[0].interval}\n", style=GREYED), *why]
+    return [table, Text(say("terminal.with-interval", interval=shown[0].interval) + "\n", style=GREYED), *why]
 
 
 def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
@@ -57,11 +60,12 @@ def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
     return [lines, Text()]
 
 
-def _statement(pair: Pair) -> Text:
-    agreement = f"Output of {pair.candidate}: {pair.agreement} ({pair.agreement_detail}).\n"
+def _statement(pair: Pair) -> RenderableType:
+    detail = own_words(pair.agreement_detail)
+    agreement = say("terminal.output", candidate=pair.candidate, verdict=word(pair.agreement), detail=detail) + "\n"
     if pair.not_a_result is not None:
         return Text.assemble(
-            (f"\nnot a result: {pair.not_a_result}\n", "bold red"),
+            (f"\n{say('terminal.not-a-result', reason=pair.why_not)}\n", "bold red"),
             (f"{pair.measured}\n{agreement}", GREYED),
         )
     return Text(f"\n{agreement}", style=GREYED)
@@ -73,13 +77,17 @@ def reference_lines(record: RunRecord) -> list[Text]:
     lines = []
     for each in record.references:
         if each.max_rel_logit_diff is None or each.kl is None:
-            distance = "not known, the logits are not finite numbers"
+            distance = say("terminal.reference.unknown")
         else:
-            distance = (
-                f"{each.max_rel_logit_diff:.1e} of the largest logit, KL up to {each.kl:.1e} nats, the likeliest token"
-                f" differs {each.argmax_flips} times in {each.steps} steps"
+            distance = say(
+                "terminal.reference.distance",
+                rel=f"{each.max_rel_logit_diff:.1e}",
+                kl=f"{each.kl:.1e}",
+                flips=each.argmax_flips,
+                steps=each.steps,
             )
-        lines.append(Text(f"{names[each.arm]} against recompute in {each.dtype}: {distance}", style=GREYED))
+        said = say("terminal.reference", name=names[each.arm], dtype=each.dtype, distance=distance)
+        lines.append(Text(said, style=GREYED))
     return lines
 
 
@@ -89,7 +97,7 @@ def reference_lines(record: RunRecord) -> list[Text]:
 def comparison_table(record: RunRecord) -> RenderableType:
     """One column per arm with its figures, what every pair of arms says, and last what the run was made to find out."""
     if not record.arms:
-        return Text("nothing was measured", style=GREYED)
+        return Text(say("terminal.nothing-measured"), style=GREYED)
     if record.frontier is not None:
         return what_fits(record)
     answers = [*statements(pairs(record)), *reference_lines(record), *growth(record)]
@@ -98,7 +106,7 @@ def comparison_table(record: RunRecord) -> RenderableType:
 
 def answer(record: RunRecord) -> RenderableType:
     """What the run answers, whether the output is the same, and how it ended: the last thing that is shown."""
-    screen, shown, word = first_screen(record), pairs(record), run_word(record)
+    screen, shown, status = first_screen(record), pairs(record), run_word(record)
     lines = []
     if run_kind(record) == "speed-up" and record.valid and shown and not as_table(shown):
         usable = [pair for pair in shown if pair.not_a_result is None]
@@ -106,44 +114,50 @@ def answer(record: RunRecord) -> RenderableType:
         for comparison, pair in zip(record.comparisons, shown, strict=True):
             lines += map(Text, of_medians(record, comparison, pair.speedup.partition(" ")[0]))
         lines += [
-            Text(say("answer.some-not", candidate=pair.candidate, reason=pair.not_a_result))
+            Text(say("answer.some-not", candidate=pair.candidate, reason=pair.why_not))
             for pair in shown
             if pair not in usable
         ]
         lines += [Text(sentence) for sentence in output_sentences(shown)]
     else:
         lines += [Text(screen.sentence, style="bold"), *map(Text, screen.beside)]
-    status = Text(say("status", word=word, warnings=screen.warnings), style=f"bold {STYLES.get(word, 'red')}")
-    return Group(*lines, status)
+    last = say("status", word=word(status), warnings=screen.warnings)
+    return Group(*lines, Text(last, style=f"bold {STYLES.get(status, 'red')}"))
 
 
 def _verdict_of(pair: Pair) -> Text:
     style = f"bold {STYLES.get(pair.verdict, '')}".strip()
-    rest = say("answer.with-prefill", figure=pair.end_to_end)
-    return Text.assemble((pair.verdict, style), ": ", (pair.sentence, "bold"), f". {rest}")
+    verdict, rest = word(pair.verdict), say("answer.with-prefill", figure=pair.end_to_end)
+    said = say("terminal.verdict", verdict=verdict, sentence=pair.sentence)
+    line = Text(joined(said, rest))
+    line.stylize(style, 0, len(verdict))
+    begin = line.plain.index(pair.sentence)
+    line.stylize("bold", begin, begin + len(pair.sentence))
+    return line
 
 
 def verdict_panel(record: RunRecord) -> RenderableType:
     """VALID, INVALID, or how the run ended, with one line per check and per warning."""
-    word = run_word(record)
-    lines = [_check_line(check) for check in record.checks]
+    status = run_word(record)
+    lines: list[RenderableType] = [_check_line(check) for check in record.checks]
     lines += [
-        Text.assemble(("! ", "yellow"), printable(f"{warning.code}: {warning.detail}")) for warning in record.warnings
+        Text.assemble(("! ", "yellow"), _told(warning.code, explained(f"warning.{warning.code}", warning.detail)))
+        for warning in record.warnings
     ]
     if not record.valid and not any(not check.passed for check in record.checks):
         # A failed check says why by itself; any other end has only this sentence.
-        lines.insert(0, Text(status_reason(record)))
-    body = Group(*lines) if lines else Text("no checks were made")
-    style = STYLES.get(word, "red")
-    return Panel(body, title=Text(word, style=f"bold {style}"), title_align="left", border_style=style)
+        lines.insert(0, Text(own_words(status_reason(record))))
+    body = Group(*lines) if lines else Text(say("terminal.no-checks"))
+    style = STYLES.get(status, "red")
+    return Panel(body, title=Text(word(status), style=f"bold {style}"), title_align="left", border_style=style)
 
 
 def outcome_lines(record: RunRecord) -> list[str]:
     """How the run ended, its headlines a line each, and what a reader should know."""
-    word = run_word(record)
+    status = word(run_word(record))
     if not record.valid:
-        return [f"{word}: {status_reason(record)}"]
-    told = [f"{word}: {each.sentence}" for each in headlines(record)]
+        return [_told(status, own_words(status_reason(record)))]
+    told = [_told(status, each.sentence) for each in headlines(record)]
     return [*told, *(f"! {warning.code}" for warning in record.warnings)]
 
 
@@ -153,20 +167,23 @@ def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
         box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{printable(title)}", style="bold"), title_justify="left"
     )
     table.add_column("", overflow="fold")
-    for name in ("shape", "dimensions"):
-        table.add_column(name, overflow="fold")
-    table.add_column("type", no_wrap=True)
-    table.add_column("bytes", justify="right", overflow="fold")
+    for code in ("head.shape", "head.dimensions"):
+        table.add_column(say(code), overflow="fold")
+    table.add_column(say("head.type"), no_wrap=True)
+    table.add_column(say("head.bytes"), justify="right", overflow="fold")
     for row in shape_rows(parts):
         table.add_row(*map(Text, (row.name, row.shape, printable(row.meaning), row.dtype, row.size)))
     return table
 
 
-def _check_line(check: Check) -> Text:
-    if check.passed:
-        return Text.assemble(("✓ ", "green"), printable(f"{check.name}: {check.detail}"))
-    advice = f" → {check.advice}" if check.advice else ""
-    return Text.assemble(("✗ ", "bold red"), printable(f"{check.name}: {check.detail}{advice}"))
+def _check_line(check: Check) -> RenderableType:
+    advice = f" → {check.advice}" if check.advice and not check.passed else ""
+    line = _told(check.name, explained(f"check.{check.name}", f"{check.detail}{advice}"))
+    return Text.assemble(("✓ ", "green") if check.passed else ("✗ ", "bold red"), line)
+
+
+def _told(subject: str, text: str) -> str:
+    return printable(say("terminal.told", subject=subject, text=text))
 
 
 # A table of runs in the terminal, one row each.
@@ -181,7 +198,7 @@ class RunRow:
     prompt_tokens: str
     new_tokens: str
     batch_size: str
-    speedups: Text
+    speedups: RichText
     word: str
     reason: str  # why it is not VALID
 
@@ -196,29 +213,29 @@ def run_row(record: RunRecord) -> RunRow:
         batch_size(record),
         _speedups(record),
         run_word(record),
-        "" if record.valid else status_reason(record),
+        "" if record.valid else own_words(status_reason(record)),
     )
 
 
 def runs_table(rows: Sequence[RunRow]) -> RenderableType:
     """One row per run."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", overflow="fold", min_width=8)
-    table.add_column("modes", overflow="fold", min_width=len("(dynamic)"))
-    for title in ("prompt", "new", "batch"):
-        table.add_column(title, justify="right", overflow="fold")
-    table.add_column("speed-up", justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
+    table.add_column(say("head.run"), overflow="fold", min_width=8)
+    table.add_column(say("head.modes"), overflow="fold", min_width=len("(dynamic)"))
+    for code in ("head.prompt", "head.new", "head.batch"):
+        table.add_column(Text(say(code)), justify="right", overflow="fold")
+    table.add_column(say("head.speedup"), justify="right", no_wrap=True)
+    table.add_column(say("head.status"), no_wrap=True)
     for row in rows:
         told = (row.name, row.modes, row.prompt_tokens, row.new_tokens, row.batch_size)
-        table.add_row(*map(Text, told), row.speedups, Text(row.word, style=STYLES.get(row.word, "red")))
-    reasons = [Text.assemble((f"{row.name} {row.word}: ", "bold"), row.reason) for row in rows if row.reason]
+        table.add_row(*map(Text, told), row.speedups, Text(word(row.word), style=STYLES.get(row.word, "red")))
+    reasons = [Text(_told(f"{row.name} {word(row.word)}", row.reason)) for row in rows if row.reason]
     return Group(table, *reasons)
 
 
-def _speedups(record: RunRecord) -> Text:
+def _speedups(record: RunRecord) -> RichText:
     lines = [
-        Text(pair.speedup) if pair.not_a_result is None else Text("not a result", style=GREYED)
+        Text(pair.speedup) if pair.not_a_result is None else Text(say("terminal.no-result"), style=GREYED)
         for pair in pairs(record)
     ]
     return Text("\n").join(lines) if lines else Text(UNKNOWN)

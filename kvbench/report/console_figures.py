@@ -7,15 +7,12 @@ from dataclasses import astuple
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.lengths import (
-    BEYOND,
-    FRONTIER_TITLES,
-    GROWTH_CAPTION,
-    MIXTURE,
+    FRONTIER_HEADS,
+    OF_NUMBERS,
     frontier_limit,
     frontier_rows,
     growth_arms,
@@ -25,7 +22,9 @@ from kvbench.report.lengths import (
 )
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import null_reason
-from kvbench.report.run_facts import TURNS_CAPTION, preparations, turn_arms, turn_rows
+from kvbench.report.prose import Text
+from kvbench.report.run_facts import preparations, turn_arms, turn_rows
+from kvbench.report.sentences import enumerated, own_words, say
 from kvbench.report.verdicts import headlines
 from kvbench.text import UNKNOWN
 
@@ -82,13 +81,14 @@ def _arms_as_columns(record: RunRecord) -> Table:
         _add_metric(table, record, key)
     for key in ("joules_per_token", "trace_cost"):
         _add_metric(table, record, key)
-    table.add_row(Text("KV cache"), *(Text(_cache_bytes(arm)) for arm in record.arms))
+    table.add_row(Text(say("row.kv-cache")), *(Text(_cache_bytes(arm)) for arm in record.arms))
     table.add_section()
     for key in LIMIT_ROWS:
         _add_metric(table, record, key)
-    bounds = [arm.limit.bound or UNKNOWN for arm in record.arms]
-    if set(bounds) != {UNKNOWN}:
-        table.add_row(Text("bound by"), *map(Text, bounds))
+    bounds = [arm.limit.bound for arm in record.arms]
+    if any(bounds):
+        shown = (UNKNOWN if bound is None else say(f"bound.{bound}") for bound in bounds)
+        table.add_row(Text(say("row.bound-by")), *map(Text, shown))
     return table
 
 
@@ -102,7 +102,7 @@ def _arms_as_rows(record: RunRecord) -> Table:
         if not all(unknown(metric, arm) for arm in record.arms)
     ]
     for metric in shown:
-        table.add_column(metric.title, justify="right", overflow="fold")
+        table.add_column(Text(metric.name), justify="right", overflow="fold")
     for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         table.add_row(Text(name), *(Text(metric.show(arm)) for metric in shown))
     return table
@@ -112,7 +112,7 @@ def _add_metric(table: Table, record: RunRecord, key: str) -> None:
     metric = BY_KEY[key]
     if all(unknown(metric, arm) for arm in record.arms):
         return  # the note below the table says why
-    table.add_row(Text(metric.title), *(Text(metric.show(arm)) for arm in record.arms))
+    table.add_row(Text(metric.name), *(Text(metric.show(arm)) for arm in record.arms))
 
 
 def _cache_bytes(arm: ArmRecord) -> str:
@@ -120,9 +120,10 @@ def _cache_bytes(arm: ArmRecord) -> str:
     if unknown(walked, arm):
         return UNKNOWN
     if unknown(predicted, arm):
-        return f"{walked.show(arm)} (not predicted)"
-    equal = walked.read(arm) == predicted.read(arm)
-    return f"{walked.show(arm)} {'(as predicted)' if equal else f'(predicted {predicted.show(arm)})'}"
+        return say("cache.not-predicted", held=walked.show(arm))
+    if walked.read(arm) == predicted.read(arm):
+        return say("cache.as-predicted", held=walked.show(arm))
+    return say("cache.predicted", held=walked.show(arm), predicted=predicted.show(arm))
 
 
 def _notes(record: RunRecord) -> list[Text]:
@@ -131,13 +132,16 @@ def _notes(record: RunRecord) -> list[Text]:
     for key in (*SPEED_ROWS, *MEMORY_ROWS, "kv_cache_bytes"):
         metric = BY_KEY[key]
         if all(unknown(metric, arm) for arm in record.arms):
-            reasons.setdefault(null_reason(record, metric.pointer(0)), []).append(metric.title)
-    return [Text(f"{', '.join(titles)}: not known, {reason}", style=GREYED) for reason, titles in reasons.items()]
+            reasons.setdefault(null_reason(record, metric.pointer(0)), []).append(metric.name)
+    return [
+        Text(say("terminal.unknown", figures=enumerated(names), reason=own_words(reason)), style=GREYED)
+        for reason, names in reasons.items()
+    ]
 
 
 def _mixture(record: RunRecord) -> list[Text]:
     """What a table of medians is of, where the run has several lengths on purpose."""
-    return [Text(f"{MIXTURE}\n", style=GREYED)] if record.growth else []
+    return [Text(say("growth.mixture") + "\n", style=GREYED)] if record.growth else []
 
 
 def _ceilings_note(record: RunRecord) -> list[Text]:
@@ -146,7 +150,8 @@ def _ceilings_note(record: RunRecord) -> list[Text]:
         return []
     if any(sentence.code == "no_ceilings" for each in record.comparisons for sentence in each.diagnosis):
         return []  # the diagnosis says so
-    return [Text(f"floor, MBU, MFU: {null_reason(record, BY_KEY['floor_s'].pointer(0))}", style=GREYED)]
+    reason = own_words(null_reason(record, BY_KEY["floor_s"].pointer(0)))
+    return [Text(say("terminal.no-ceilings", reason=reason), style=GREYED)]
 
 
 def _accounts(record: RunRecord) -> list[Text]:
@@ -154,9 +159,9 @@ def _accounts(record: RunRecord) -> list[Text]:
     lines = []
     for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         if arm.memory.reconciliation is not None:
-            parts = " + ".join(f"{BY_KEY[key].title} {BY_KEY[key].show(arm)}" for key in ACCOUNT)
+            parts = " + ".join(f"{BY_KEY[key].name} {BY_KEY[key].show(arm)}" for key in ACCOUNT)
             used = BY_KEY["device_used_bytes"].show(arm)
-            lines.append(Text(f"{name}: {parts} = {used} in use", style=GREYED))
+            lines.append(Text(say("terminal.account", name=name, parts=parts, used=used), style=GREYED))
     return lines[:MOST_COLUMNS]
 
 
@@ -165,10 +170,10 @@ def _accounts(record: RunRecord) -> list[Text]:
 
 def what_fits(record: RunRecord) -> RenderableType:
     """What fits; such a run has nothing else to show."""
-    title = Text(f"what fits {frontier_limit(record)}")
+    title = Text(frontier_limit(record))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
-    for name in FRONTIER_TITLES:
-        table.add_column(name, justify="right" if name in ("predicted", "found", "error") else "left", overflow="fold")
+    for code in FRONTIER_HEADS:
+        table.add_column(Text(say(code)), justify="right" if code in OF_NUMBERS else "left", overflow="fold")
     for row in frontier_rows(record):
         table.add_row(*map(Text, astuple(row)))
     return Group(table, *(Text(each.sentence, style="bold") for each in headlines(record)))
@@ -178,11 +183,15 @@ def growth(record: RunRecord) -> list[RenderableType]:
     """How a step grows with the context; nothing for a run that did not vary it."""
     if record.growth is None:
         return []
-    title = Text(GROWTH_CAPTION if record.valid else f"not a result: {GROWTH_CAPTION}", style="bold")
+    caption = say("growth.caption")
+    title = Text(caption if record.valid else say("terminal.not-a-result", reason=caption), style="bold")
     sentences = [Text(sentence) for sentence in growth_sentences(record)] if record.valid else []
     if len(record.arms) > MOST_COLUMNS:
         names = growth_arms(record)
-        laws = [Text(f"{names[law.arm]}: {law_text(law)}", style=GREYED) for law in record.growth.laws]
+        laws = [
+            Text(say("terminal.told", subject=names[law.arm], text=law_text(law)), style=GREYED)
+            for law in record.growth.laws
+        ]
         return [title, *laws, *sentences, Text()]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.add_column("", overflow="fold")
@@ -193,7 +202,9 @@ def growth(record: RunRecord) -> list[RenderableType]:
         table.add_row(
             *map(Text, (row.title, *row.cells)), end_section=after is not None and after.section != row.section
         )
-    beyond = [Text(BEYOND, style=GREYED)] if any(total.beyond_range for total in record.growth.totals) else []
+    beyond = (
+        [Text(say("growth.beyond"), style=GREYED)] if any(total.beyond_range for total in record.growth.totals) else []
+    )
     return [title, table, *beyond, *sentences, Text()]
 
 
@@ -203,16 +214,20 @@ def turns(record: RunRecord) -> list[RenderableType]:
     if not names:
         return []
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title=Text(f"\n{TURNS_CAPTION}"), title_justify="left", title_style=""
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=Text("\n" + say("turns.caption")),
+        title_justify="left",
+        title_style="",
     )
-    for title in ("at new token", "context"):
-        table.add_column(title, justify="right", overflow="fold")
+    for code in ("turns.step", "turns.context"):
+        table.add_column(Text(say(code)), justify="right", overflow="fold")
     for name in names:
         table.add_column(Text(name), justify="right", overflow="fold")
     rows = turn_rows(record)
     asked = any(row.paid_back != UNKNOWN for row in rows)
     if asked:
-        table.add_column("paid back after", justify="right", overflow="fold")
+        table.add_column(Text(say("turns.paid-back")), justify="right", overflow="fold")
     for row in rows:
         table.add_row(row.step, row.context, *map(Text, row.cells), *([row.paid_back] if asked else []))
     return [table]

@@ -11,7 +11,18 @@ from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.names import format_estimate, format_level, run_name
-from kvbench.report.sentences import counted, listed, output_word, percent, say
+from kvbench.report.sentences import (
+    counted,
+    enumerated,
+    joined,
+    listed,
+    meaning,
+    output_word,
+    own_words,
+    percent,
+    say,
+    word,
+)
 from kvbench.report.verdicts import Pair, headlines, is_result, pairs, run_kind, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -39,7 +50,7 @@ def title_of(record: RunRecord) -> str:
         return run_name(record)
     if len(names) > MOST_NAMED_ARMS:
         return say("title.many-arms", name=run_name(record), count=len(names))
-    return say("title.arms", name=run_name(record), arms=", ".join(names))
+    return say("title.arms", name=run_name(record), arms=enumerated(names))
 
 
 def first_screen(record: RunRecord) -> FirstScreen:
@@ -64,7 +75,7 @@ def first_screen(record: RunRecord) -> FirstScreen:
         beside += [each.sentence for each in told[1:]]
         over = "answer.over-all" if kind == "break-even" else "answer.over-run"
         beside += [
-            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline, verdict=pair.verdict)
+            say(over, candidate=pair.candidate, figure=pair.speedup, baseline=pair.baseline, verdict=word(pair.verdict))
             for _, pair in usable
         ]
     elif mismatched := [pair for pair in shown if pair.agreement == "MISMATCH"]:
@@ -72,15 +83,15 @@ def first_screen(record: RunRecord) -> FirstScreen:
         names = listed([pair.candidate for pair in mismatched])
         sentence = say("answer.mismatch", names=names, baseline=mismatched[0].baseline)
     elif not record.valid:
-        reason = status_reason(record).rstrip(".") or say("answer.no-result").rstrip(".")
-        sentence = say("answer.not-valid", reason=reason) if record.arms else f"{reason}."
+        reason = status_reason(record).rstrip(".")
+        sentence = _no_answer(record, reason)
     else:
         sentence = say("answer.no-result")
     refused = [
         pair for comparison, pair in zip(record.comparisons, shown, strict=True) if not is_result(record, comparison)
     ]
     beside += [
-        say("answer.some-not", candidate=pair.candidate, reason=pair.not_a_result)
+        say("answer.some-not", candidate=pair.candidate, reason=pair.why_not)
         for pair in refused
         if record.valid or not (str(pair.not_a_result) in reason or reason in str(pair.not_a_result))
     ]
@@ -91,9 +102,22 @@ def first_screen(record: RunRecord) -> FirstScreen:
         interval=interval,
         sentence=sentence,
         beside=tuple(beside),
-        not_results=tuple(f"{pair.measured}." for pair in refused if pair.speedup != UNKNOWN),
+        not_results=tuple(say("pair.greyed", measured=pair.measured) for pair in refused if pair.speedup != UNKNOWN),
         warnings=counted("warnings", len(record.warnings)) if record.warnings else say("warnings.none"),
     )
+
+
+def _no_answer(record: RunRecord, reason: str) -> str:
+    """Why there is none: what failed, in the language that is spoken, and the record's own reason."""
+    if not reason:
+        return (
+            say("answer.not-valid", reason=say("answer.no-result").rstrip(".。"))
+            if record.arms
+            else say("answer.no-result")
+        )
+    failed = (meaning(f"check.{check.name}") for check in record.checks if not check.passed)
+    said = joined(*failed, own_words(reason))
+    return say("answer.not-valid", reason=said) if record.arms else say("answer.ended", reason=said)
 
 
 MEDIANS_APART = 0.1  # relative difference from the speed-up from which the ratio of the medians is told
@@ -143,12 +167,12 @@ def output_sentences(shown: Sequence[Pair]) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for pair in shown:
         groups.setdefault(output_word(pair.agreement), []).append(pair.candidate)
-    for word, names in groups.items():
+    for verdict, names in groups.items():
         if len(shown) == 1:
-            yield say("output.one", word=word)
+            yield say("output.one", word=verdict)
         elif len(names) == len(shown):
-            yield say("output.all", count=len(names), baseline=shown[0].baseline, word=word)
+            yield say("output.all", count=len(names), baseline=shown[0].baseline, word=verdict)
         else:
-            yield say("output.some", names=listed(names), word=word)
+            yield say("output.some", names=listed(names), word=verdict)
     if any(pair.agreement in ("MISMATCH", UNKNOWN) for pair in shown):
         yield say("output.no-speed")

@@ -14,20 +14,20 @@ from kvbench.records.part import Estimate
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, DecodeCheck, FrontierEdge, Growth, Law
 from kvbench.report.names import format_estimate
+from kvbench.report.sentences import is_said, joined, listed, meaning, own_words, say
 from kvbench.text import UNKNOWN, format_value, printable
 
 # What fits, in rows and in sentences.
 
 
-FRONTIER_TITLES = ("", "at", "predicted", "found", "error", "next that failed")
-UNITS = {"context": "tokens of context", "batch": "sequences"}
+FRONTIER_HEADS = ("head.nothing", "head.at", "head.predicted", "head.found", "head.error", "head.next-failed")
+OF_NUMBERS = ("head.predicted", "head.found", "head.error")
 OF_MEMORY = ("oom", "infeasible")
-OUTCOMES = {"fits": "fits", "oom": "out of memory", "infeasible": "refused for its memory"}
 
 
 @dataclass(frozen=True)
 class EdgeRow:
-    """One arm along one axis, as text, in the order of `FRONTIER_TITLES`."""
+    """One arm along one axis, as text, in the order of `FRONTIER_HEADS`."""
 
     arm: str
     held: str
@@ -44,7 +44,7 @@ def frontier_rows(record: RunRecord) -> tuple[EdgeRow, ...]:
     names = arm_names(record.arms)
     return tuple(
         EdgeRow(
-            arm=f"{names[edge.arm]}, {edge.axis}",
+            arm=say(f"edge.of.{edge.axis}", name=names[edge.arm]),
             held=_held(edge),
             predicted=_count(edge.predicted),
             found=_count(edge.found),
@@ -76,15 +76,21 @@ def frontier_of(record: RunRecord, arm: int) -> str:
 
 
 def frontier_limit(record: RunRecord) -> str:
-    """The memory that the search had."""
+    """What was searched for, and the memory that the search had."""
     limit = record.frontier.limit_bytes if record.frontier else None
-    return "without a limit of memory" if limit is None else f"within {format_value(limit, 'bytes')} of memory"
+    return say("sizes.unlimited") if limit is None else say("sizes.within", limit=format_value(limit, "bytes"))
 
 
 def try_line(arm: str, axis: str, size: int, outcome: str, peak_bytes: int | None) -> str:
     """One try, such as "cached, context 65,536: fits, 3.10 GiB"."""
-    used = "" if peak_bytes is None else f", {format_value(peak_bytes, 'bytes')}"
-    return f"{arm}, {axis} {size:,}: {OUTCOMES.get(outcome, outcome)}{used}"
+    tried = {"name": arm, "size": f"{size:,}", "outcome": _outcome(outcome)}
+    if peak_bytes is None:
+        return say(f"edge.try.{axis}", **tried)
+    return say(f"edge.try.{axis}.peak", peak=format_value(peak_bytes, "bytes"), **tried)
+
+
+def _outcome(outcome: str) -> str:
+    return say(f"outcome.{outcome}") if is_said(f"outcome.{outcome}") else outcome
 
 
 def _of_memory(edge: FrontierEdge) -> bool:
@@ -96,10 +102,12 @@ def _of_memory(edge: FrontierEdge) -> bool:
 def _alone(record: RunRecord, edge: FrontierEdge) -> str:
     name = arm_names(record.arms)[edge.arm]
     if edge.found is None:
-        return f"{_opening(edge)} {name} has no size that fits: {printable(edge.detail)}."
+        return say(f"edge.{edge.axis}.none", reason=own_words(printable(edge.detail)), **_at(edge, name))
+    found = f"{edge.found:,}"
     # An edge of memory says it by itself; any other end has to be named.
-    why = "" if _of_memory(edge) else f": {printable(edge.detail)}"
-    return f"{_opening(edge)} {name} fits {edge.found:,} {UNITS[edge.axis]}{why}."
+    if _of_memory(edge):
+        return say(f"edge.{edge.axis}.fits", found=found, **_at(edge, name))
+    return say(f"edge.{edge.axis}.until", found=found, reason=own_words(printable(edge.detail)), **_at(edge, name))
 
 
 def _pair(record: RunRecord, first: FrontierEdge, edge: FrontierEdge) -> str:
@@ -109,30 +117,37 @@ def _pair(record: RunRecord, first: FrontierEdge, edge: FrontierEdge) -> str:
     names, arms = arm_names(record.arms), record.arms
     change = edge.found / first.found - 1
     if edge.found == first.found:
-        share = "the same"
+        share = say("edge.same")
     elif change < 0 and arms[edge.arm].cache != NO_CACHE and arms[first.arm].cache == NO_CACHE:
-        share = f"the cache costs {_percent(change)} of the {edge.axis}"
+        share = say(f"edge.{edge.axis}.cost", share=_percent(change))
     else:
-        share = f"{_percent(change)} {'less' if change < 0 else 'more'}"
-    fits = f"{names[first.arm]} fits {first.found:,} {UNITS[edge.axis]} and {names[edge.arm]} {edge.found:,}"
-    return f"{_opening(edge)} {fits}: {share}."
+        share = say("edge.less" if change < 0 else "edge.more", share=_percent(change))
+    return say(
+        f"edge.{edge.axis}.pair",
+        first=f"{first.found:,}",
+        other=names[edge.arm],
+        second=f"{edge.found:,}",
+        share=share,
+        **_at(edge, names[first.arm]),
+    )
 
 
 def _percent(change: float) -> str:
     return format_value(abs(change), "ratio")
 
 
-def _opening(edge: FrontierEdge) -> str:
-    return f"At batch {edge.fixed:,}" if edge.axis == "context" else f"At {edge.fixed:,} tokens of context"
+def _at(edge: FrontierEdge, name: str) -> dict[str, str]:
+    """The arm, and the size along the other axis, which is held."""
+    return {"name": name, "fixed": f"{edge.fixed:,}"}
 
 
 def _above(edge: FrontierEdge) -> str:
     ended = next((each for each in edge.tries if each.size == edge.found_above), None)
-    return UNKNOWN if ended is None else f"{ended.size:,}: {OUTCOMES.get(ended.outcome, ended.outcome)}"
+    return UNKNOWN if ended is None else say("edge.above", size=f"{ended.size:,}", outcome=_outcome(ended.outcome))
 
 
 def _held(edge: FrontierEdge) -> str:
-    return f"batch {edge.fixed:,}" if edge.axis == "context" else f"{edge.fixed:,} tokens"
+    return say("count.batch" if edge.axis == "context" else "count.tokens", count=f"{edge.fixed:,}")
 
 
 def _count(value: int | None) -> str:
@@ -142,9 +157,6 @@ def _count(value: int | None) -> str:
 # How a step grows with the context, in sentences and as the rows of one table: the console, the page and exports.
 
 
-GROWTH_CAPTION = "Growth with the context: the time of a step, the law fitted to it, and what steps add up to"
-MIXTURE = "TTFT, ITL, rates and the speed-up are over all lengths together; what holds at each stands further down"
-BEYOND = "* asks the law about longer contexts than were measured"
 POWERS = ("", "·L", "·L²")
 PER = 1000  # tokens, for what a step gains
 
@@ -202,49 +214,65 @@ def growth_sentences(record: RunRecord) -> tuple[str, ...]:
     for each in grown.break_evens:
         claim = _claim(record, grown, each, names)
         sentences += [claim] if claim else []
-        pair = f"Break-even of {names[each.candidate_arm]} against {names[each.baseline_arm]}"
-        sentences.append(f"{pair}: {printable(each.detail)}.")
+        pair = {"candidate": names[each.candidate_arm], "baseline": names[each.baseline_arm]}
+        sentences.append(say("growth.break-even", detail=crossing(record, each), **pair))
     sentences += _total_sentence(grown, names)
     sentences += [_decode_sentence(each, names[each.arm]) for each in grown.decodes]
     return tuple(sentences)
+
+
+def crossing(record: RunRecord, found: BreakEven) -> str:
+    """What the record says of where two laws cross; where there is a length, it is told in the language spoken."""
+    names, length = arm_names(record.arms), found.context_length
+    detail = own_words(printable(found.detail))
+    if length is None:
+        return detail
+    candidate, baseline = names[found.candidate_arm], names[found.baseline_arm]
+    return joined(meaning("break-even", candidate=candidate, baseline=baseline, length=_tokens(length)), detail)
 
 
 def _steps(grown: Growth) -> Iterator[GrowthRow]:
     by_arm = [[point for point in grown.points if point.arm == law.arm] for law in grown.laws]
     for points in zip(*by_arm, strict=True):
         cells = tuple(format_estimate(point.itl_s, "s") for point in points)
-        yield GrowthRow("step", f"ITL at {_tokens(points[0].context_length)}", cells)
+        yield GrowthRow("step", say("growth.itl-at", length=_tokens(points[0].context_length)), cells)
 
 
 def _laws(grown: Growth) -> Iterator[GrowthRow]:
-    for title, name in (
-        ("without context", "launch_s"),
-        ("per token", "per_token_s"),
-        ("per token²", "per_token2_s"),
+    for code, name in (
+        ("growth.without-context", "launch_s"),
+        ("growth.per-token", "per_token_s"),
+        ("growth.per-token2", "per_token2_s"),
     ):
-        yield GrowthRow("law", title, tuple(_seconds(getattr(law, name)) for law in grown.laws))
-    ends = f"{_tokens(grown.shortest)} to {_tokens(grown.longest)}"
+        yield GrowthRow("law", say(code), tuple(_seconds(getattr(law, name)) for law in grown.laws))
+    ends = say("growth.ends", shortest=_tokens(grown.shortest), longest=_tokens(grown.longest))
     yield GrowthRow("law", ends, tuple(format_estimate(law.growth, "times") for law in grown.laws))
     exponents = tuple(UNKNOWN if law.exponent is None else f"{law.exponent:z.2f}" for law in grown.laws)
-    yield GrowthRow("law", "as a power of L", exponents)
-    yield GrowthRow("law", "growth", tuple(law.order for law in grown.laws))
-    yield GrowthRow("law", "misses at most", tuple(format_value(law.worst_error, "ratio") for law in grown.laws))
+    yield GrowthRow("law", say("growth.power"), exponents)
+    yield GrowthRow("law", say("growth.order"), tuple(say(f"order.{law.order}") for law in grown.laws))
+    yield GrowthRow("law", say("growth.misses"), tuple(format_value(law.worst_error, "ratio") for law in grown.laws))
 
 
 def _totals(grown: Growth) -> Iterator[GrowthRow]:
     by_arm = [[total for total in grown.totals if total.arm == law.arm] for law in grown.laws]
     for totals in zip(*by_arm, strict=True):
-        beyond = " *" if totals[0].beyond_range else ""
+        code = "growth.total.beyond" if totals[0].beyond_range else "growth.total"
         cells = tuple(_seconds(total.seconds) for total in totals)
-        yield GrowthRow("total", f"{totals[0].new_tokens:,} new tokens{beyond}", cells)
+        yield GrowthRow("total", say(code, count=f"{totals[0].new_tokens:,}"), cells)
 
 
 def _growth_sentence(grown: Growth, names: tuple[str, ...]) -> str:
     grows = [
-        f"a step of {names[law.arm]} takes {format_estimate(law.growth, 'times')} as long ({law.order})"
+        say(
+            "growth.grows.arm",
+            name=names[law.arm],
+            figure=format_estimate(law.growth, "times"),
+            order=say(f"order.{law.order}"),
+        )
         for law in grown.laws
     ]
-    return f"From {_tokens(grown.shortest)} to {_tokens(grown.longest)} tokens of context {', '.join(grows)}."
+    ends = {"shortest": _tokens(grown.shortest), "longest": _tokens(grown.longest)}
+    return say("growth.grows", arms=say("between.parts").join(grows), **ends)
 
 
 def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, ...]) -> str | None:
@@ -254,21 +282,21 @@ def _claim(record: RunRecord, grown: Growth, pair: BreakEven, names: tuple[str, 
     laws = {law.arm: law for law in grown.laws}
     without, cached = laws[pair.baseline_arm], laws[pair.candidate_arm]
     baseline, candidate = names[pair.baseline_arm], names[pair.candidate_arm]
-    claim = "The claim that O(n) per token becomes O(1)"
+    pair_of = {"candidate": candidate, "baseline": baseline}
     irregular = [name for name, law in ((baseline, without), (candidate, cached)) if law.order == "irregular"]
     if irregular:
-        return (
-            f"{claim} has no answer by orders here, as {' and '.join(irregular)} follows no such law; see the factors."
-        )
+        return say("claim.irregular", names=listed(irregular))
     if without.order == "constant":
-        return f"{claim} does not show at these lengths: a step of {baseline} does not grow either."
+        return say("claim.does-not-show", baseline=baseline)
     if cached.order == "constant":
-        return f"{claim} holds at these lengths: {baseline} is {without.order}, {candidate} constant."
-    gained = format_value(_gained_s(grown, cached), "s")
-    beside = format_value(_gained_s(grown, without), "s")
-    return (
-        f"{claim} does not hold to the letter: {candidate} is {cached.order} too, but gains {gained} a step for"
-        f" every {PER:,} tokens where {baseline} gains {beside}."
+        return say("claim.holds", order=say(f"order.{without.order}"), **pair_of)
+    return say(
+        "claim.to-the-letter",
+        order=say(f"order.{cached.order}"),
+        gained=format_value(_gained_s(grown, cached), "s"),
+        beside=format_value(_gained_s(grown, without), "s"),
+        per=f"{PER:,}",
+        **pair_of,
     )
 
 
@@ -299,18 +327,22 @@ def _total_sentence(grown: Growth, names: tuple[str, ...]) -> list[str]:
         return []
     count = max(total.new_tokens for total in within)
     parts = [
-        f"{format_estimate(total.seconds, 's')} with {names[total.arm]}"
+        say("growth.totals.arm", figure=format_estimate(total.seconds, "s"), name=names[total.arm])
         for total in within
         if total.new_tokens == count
     ]
-    return [f"By these laws {count:,} new tokens after the shortest prompt take {', '.join(parts)}."]
+    return [say("growth.totals", count=f"{count:,}", arms=say("between.parts").join(parts))]
 
 
 def _decode_sentence(check: DecodeCheck, name: str) -> str:
-    predicted, second, first = (format_value(each, "s") for each in (check.predicted_s, check.second_s, check.first_s))
-    return (
-        f"A real decode of {check.new_tokens:,} tokens with {name} took {second} where the law says {predicted}"
-        f" ({_signed(check.error)}); the first time, at lengths not met before, {first}."
+    return say(
+        "growth.real-decode",
+        name=name,
+        count=f"{check.new_tokens:,}",
+        predicted=format_value(check.predicted_s, "s"),
+        second=format_value(check.second_s, "s"),
+        first=format_value(check.first_s, "s"),
+        error=_signed(check.error),
     )
 
 

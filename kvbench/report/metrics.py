@@ -13,6 +13,7 @@ from typing import Any, cast, get_args, get_origin
 from kvbench.records.part import Better, Estimate, Group, Part
 from kvbench.records.run_record import ArmRecord
 from kvbench.report.names import format_estimate, format_exact
+from kvbench.report.sentences import meaning
 from kvbench.text import UNKNOWN, Unit, format_value
 
 Figure = Estimate | float | None
@@ -29,6 +30,16 @@ class Metric:
     group: Group
     computed: str
     path: str
+
+    @property
+    def name(self) -> str:
+        """The title in the language that is spoken."""
+        return meaning(f"figure.{self.key}") or self.title
+
+    @property
+    def explanation(self) -> str:
+        """How it is computed, in the language that is spoken."""
+        return meaning(f"computed.{self.key}") or self.computed
 
     def read(self, arm: ArmRecord) -> Figure:
         """The figure of one arm; None when it is unknown."""

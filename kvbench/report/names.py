@@ -11,6 +11,7 @@ from typing import Any
 from kvbench.arm import arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import RunRecord
+from kvbench.report.sentences import enumerated, say
 from kvbench.text import UNKNOWN, Unit, format_interval, printable, scale
 
 # Numbers with their intervals as people read them.
@@ -103,12 +104,12 @@ def run_labels(runs: Sequence[Aspects]) -> tuple[str, ...]:
     labels = _joined(
         [run.name for run in runs],
         _devices(runs),
-        [f"prompt {run.prompt}" for run in runs],
+        [say("label.prompt", count=run.prompt) for run in runs],
         *_sizes(runs),
     )
     if len({run.modes for run in runs}) > 1:
         labels = _told_apart(labels, [run.modes for run in runs])
-    return tuple(_told_apart(labels, [f"run {number}" for number in range(1, len(runs) + 1)]))
+    return tuple(_told_apart(labels, [say("label.run", number=number) for number in range(1, len(runs) + 1)]))
 
 
 def prompt_series(runs: Sequence[Aspects]) -> tuple[str, ...]:
@@ -123,7 +124,7 @@ def _devices(runs: Sequence[Aspects]) -> list[str]:
 
 
 def _sizes(runs: Sequence[Aspects]) -> list[list[str]]:
-    return [[f"new {run.new}" for run in runs], [f"batch {run.batch}" for run in runs]]
+    return [[say(f"label.{kind}", count=getattr(run, kind)) for run in runs] for kind in ("new", "batch")]
 
 
 def _told_apart(labels: Sequence[str], details: Sequence[str]) -> list[str]:
@@ -152,7 +153,7 @@ def device_name(record: RunRecord) -> str:
 def run_modes(record: RunRecord) -> str:
     """The arms of the run; the mode that was asked for when it has none."""
     if record.arms:
-        return ", ".join(arm_names(record.arms))
+        return enumerated(arm_names(record.arms))
     return _configured(record.config, "mode")
 
 

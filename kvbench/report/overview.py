@@ -16,7 +16,7 @@ from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.lengths import frontier_of
 from kvbench.report.names import Aspects, format_estimate, run_aspects, run_name
-from kvbench.report.sentences import listed, output_word, say
+from kvbench.report.sentences import counted, enumerated, joined, listed, output_word, own_words, say, word
 from kvbench.report.verdicts import extra_memory_bytes, pairs, run_word, status_reason
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -123,9 +123,9 @@ def _rows(record: RunRecord) -> Iterator[Row]:
             extra_memory_bytes=extra_memory_bytes(record, comparison),
             agreement=pair.agreement,
             verdict=pair.verdict,
-            note="" if is_result else f"not a result: {pair.not_a_result}",
+            note="" if is_result else say("terminal.not-a-result", reason=pair.why_not),
         )
-    note = "one arm: nothing to compare" if record.valid else status_reason(record)
+    note = say("overview.one-arm") if record.valid else own_words(status_reason(record))
     for index, arm in enumerate(record.arms):
         if index not in compared:
             yield _row(
@@ -157,16 +157,17 @@ def _sizes(record: RunRecord) -> tuple[int | None, int | None, int | None]:
 def overview_sentences(runs: Sequence[Summary]) -> tuple[str, ...]:
     """The answers over many runs: how many are valid, how fast, where, whether outputs agree, what memory it takes."""
     rows = [row for run in runs for row in run.rows]
-    sentences = [f"{sum(run.valid for run in runs):,} of {len(runs):,} runs are VALID.{_speedups(rows)}"]
+    valid, count = f"{sum(run.valid for run in runs):,}", f"{len(runs):,}"
+    sentences = [joined(say("overview.valid", valid=valid, count=count), _speedups(rows))]
     devices = Counter(run.aspects.device for run in runs if run.aspects.device != UNKNOWN)
     if len(devices) > 1:
-        sentences.append(f"The runs come from {len(devices):,} devices: {_counted(devices, 'run')}.")
+        sentences.append(say("overview.devices", count=f"{len(devices):,}", devices=_counted(devices, "runs")))
     results = [row for row in rows if row.speedup is not None]
     if len(results) > 1:
-        sentences.append(f"Verdicts: {_counted(Counter(row.verdict for row in results), '')}.")
+        sentences.append(say("overview.verdicts", verdicts=_counted(Counter(word(row.verdict) for row in results))))
     agreements = Counter(output_word(row.agreement) for row in rows if row.agreement not in ("", UNKNOWN))
     if agreements:
-        sentences.append(f"Output: {_counted(agreements, '')}.")
+        sentences.append(say("output.one", word=_counted(agreements)))
     extra = [row.extra_memory_bytes for row in results if row.extra_memory_bytes is not None]
     if extra:
         ends = dict.fromkeys(map(_more_or_less, (min(extra), max(extra))))
@@ -184,14 +185,16 @@ def _speedups(rows: Sequence[Row]) -> str:
         return ""
     ordered = sorted(known, key=lambda ratio: ratio.value or 0.0)
     least, most = (format_estimate(ratio, "times") for ratio in (ordered[0], ordered[-1]))
-    return f" The speed-up is {least}." if len(ordered) == 1 else f" Speed-ups lie between {least} and {most}."
+    return (
+        say("overview.speedup", figure=least) if len(ordered) == 1 else say("overview.speedups", least=least, most=most)
+    )
 
 
-def _counted(counts: Counter[str], noun: str) -> str:
+def _counted(counts: Counter[str], noun: str = "") -> str:
     """The most frequent with their counts, such as `A (3 runs), B (1 run) and 2 more`."""
     parts = [
-        f"{name} ({count:,}{f' {noun}' if noun else ''}{'s' if noun and count != 1 else ''})"
+        say("overview.counted", name=name, count=counted(noun, count) if noun else f"{count:,}")
         for name, count in counts.most_common(MOST_NAMED)
     ]
     more = len(counts) - len(parts)
-    return ", ".join(parts) + (f" and {more:,} more" if more else "")
+    return enumerated(parts) + (say("overview.and-more", count=f"{more:,}") if more else "")

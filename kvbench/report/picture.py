@@ -11,15 +11,8 @@ from html import escape
 
 from kvbench.capabilities import MODES
 from kvbench.passes import Interruptions, passes_by_token
-from kvbench.text import printable
-
-# What a mode does, as the title of its panel.
-TITLES = {
-    "nocache": "nocache: all tokens again at every step",
-    "cached": "cached: one token, the rest is cached",
-    "interrupted": "interrupted: the cache is lost and rebuilt",
-    "resumed": "resumed: the cache is kept, a message is added",
-}
+from kvbench.report.sentences import say
+from kvbench.text import columns, padded, printable
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,12 @@ class Panel:
     @property
     def total(self) -> str:
         """The sum in words."""
-        return f"{self.computed:,} positions computed for {len(self.rows):,} new tokens"
+        return say("picture.total", computed=f"{self.computed:,}", count=f"{len(self.rows):,}")
+
+    @property
+    def title(self) -> str:
+        """What the mode does."""
+        return say(f"picture.{self.mode}")
 
 
 def panel(mode: str, prompt_tokens: int, new_tokens: int, interruptions: Interruptions | None = None) -> Panel:
@@ -71,7 +69,9 @@ def panel(mode: str, prompt_tokens: int, new_tokens: int, interruptions: Interru
     rows = []
     for index, (made,) in enumerate(passes):
         begin = made.past_before or 0
-        rows.append(Row(f"step {index}" if index else "prefill", begin, begin + made.submitted))
+        rows.append(
+            Row(say("picture.step", index=index) if index else say("picture.prefill"), begin, begin + made.submitted)
+        )
     return Panel(mode, tuple(rows))
 
 
@@ -142,7 +142,7 @@ def _panel_svg(each: Panel, tokens: Sequence[str], colours: Colours, left: float
     fresh = colours.once if MODES[each.mode].keeps_past else colours.again
     grid = left + LABEL
     with_text = bool(tokens) and cell >= NARROWEST_WITH_TEXT
-    yield f'<text x="{left:.1f}" y="20" font-size="14" font-weight="700">{escape(TITLES[each.mode])}</text>'
+    yield f'<text x="{left:.1f}" y="20" font-size="14" font-weight="700">{escape(each.title)}</text>'
     if with_text:
         for position in range(each.positions + 1):
             yield (
@@ -197,13 +197,13 @@ def terminal(panels: Sequence[Panel], tokens: Sequence[str] = (), width: int = 8
     """The panels one below the other as plain text. Where positions do not fit, one sign stands for several."""
     lines: list[str] = []
     for each in panels:
-        words = max((len(_written(tokens, row.end)) for row in each.rows), default=0) if tokens else 0
-        label = max(len(row.label) for row in each.rows)
+        words = max((columns(_written(tokens, row.end)) for row in each.rows), default=0) if tokens else 0
+        label = max(columns(row.label) for row in each.rows)
         count = len(f"{each.positions:,}")
         room = max(1, width - label - count - words - 8)
         scale = -(-each.positions // room)
         signs = -(-each.positions // scale)
-        lines += [TITLES[each.mode], *([f"(each sign: {scale} tokens)"] if scale > 1 else [])]
+        lines += [each.title, *([say("picture.scale", count=scale)] if scale > 1 else [])]
         for row in _drawn(each.rows):
             if row is None:
                 lines.append("⋮")
@@ -211,7 +211,9 @@ def terminal(panels: Sequence[Panel], tokens: Sequence[str] = (), width: int = 8
             kept = row.begin // scale
             drawn = KEPT * kept + FRESH * max(1, -(-row.end // scale) - kept)
             word = _written(tokens, row.end)
-            line = f"{row.label:<{label}}  {row.computed:>{count},}  {drawn:<{signs}}  {f'→ {word}' if word else ''}"
+            line = (
+                f"{padded(row.label, label)}  {row.computed:>{count},}  {drawn:<{signs}}  {f'→ {word}' if word else ''}"
+            )
             lines.append(line.rstrip())
         lines += [each.total, ""]
     return "\n".join(lines[:-1])

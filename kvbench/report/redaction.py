@@ -18,10 +18,6 @@ from kvbench.records.store import StoredRun
 Kind = TypeVar("Kind", bound=Part)
 
 HOST, USER, PLACE = "[host]", "[user]", "[path]"
-NOTE = (
-    "Host names, user names and file paths are left out of this page. Prompts and generated texts are kept as they"
-    " are, and so are the names of models and devices."
-)
 
 # Keys whose values are places or names of a machine whatever they look like. Keys of texts are left alone.
 PLACES = {"results_dir", "prompts", "path", "cwd", "home", "folder", "file", "cache_dir", "report_path"}

@@ -12,7 +12,7 @@ from kvbench.capabilities import ENGINES
 from kvbench.records.arm_figures import Turn
 from kvbench.records.run_record import RunRecord
 from kvbench.report.names import format_estimate
-from kvbench.report.sentences import say
+from kvbench.report.sentences import counted, is_said, own_words, say
 from kvbench.text import UNKNOWN, format_value, printable
 
 # What the model returned, as rows of text: equal layers of a cache are told once.
@@ -53,7 +53,7 @@ def _row(name: str, tensor: Mapping[str, Any] | None, count: int = 1) -> ShapeRo
     size = format_value(tensor.get("bytes"), "bytes")
     return ShapeRow(
         name=printable(name),
-        shape=" × ".join(str(extent) for extent in tensor["shape"]) or "scalar",
+        shape=" × ".join(str(extent) for extent in tensor["shape"]) or say("shape.scalar"),
         meaning=printable(", ".join(tensor.get("dimensions", ()))),
         dtype=printable(str(tensor.get("dtype") or "")),
         size=size if count == 1 else f"{count} × {size}",
@@ -62,21 +62,23 @@ def _row(name: str, tensor: Mapping[str, Any] | None, count: int = 1) -> ShapeRo
 
 def _missing(parts: Mapping[str, Any], name: str) -> ShapeRow | None:
     reason = parts.get(f"{name}_reason")
-    return ShapeRow(name, UNKNOWN, printable(reason), "", "") if reason else None
+    return ShapeRow(name, UNKNOWN, own_words(printable(reason)), "", "") if reason else None
 
 
 def _cache_rows(layers: Sequence[Mapping[str, Any]]) -> Iterator[ShapeRow | None]:
     if not layers:
-        yield ShapeRow("cache", UNKNOWN, "none was returned", "", "")
+        yield ShapeRow(say("shape.cache"), UNKNOWN, say("shape.no-cache"), "", "")
     index = 0
     for (kind, held), group in groupby(layers, key=_held):
         count = len(list(group))
-        which = f"layer {index}" if count == 1 else f"layers {index}–{index + count - 1}"
+        which = (
+            say("shape.layer", index=index) if count == 1 else say("shape.layers", first=index, last=index + count - 1)
+        )
         index += count
         if not held:
-            yield ShapeRow(f"cache {which}", UNKNOWN, printable(f"{kind}: empty"), "", "")
+            yield ShapeRow(which, UNKNOWN, printable(say("shape.empty", kind=kind)), "", "")
         for name, tensor in held.items():
-            yield _row(f"cache {which}: {name}", tensor, count)
+            yield _row(say("terminal.told", subject=which, text=name), tensor, count)
 
 
 def _held(layer: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -97,9 +99,6 @@ def _repeated(name: str, tensors: Sequence[Mapping[str, Any]]) -> Iterator[Shape
 
 
 # What happened at each interruption, as the rows of one table: the console and the page show it.
-
-
-TURNS_CAPTION = "Interruptions: tokens submitted by the pass after each, and the time to its token"
 
 
 @dataclass(frozen=True)
@@ -132,12 +131,18 @@ def turn_rows(record: RunRecord) -> tuple[TurnRow, ...]:
 
 
 def _cell(turn: Turn) -> str:
-    return f"{turn.submitted_tokens:,} in {format_estimate(turn.ttft_s, 's')}"
+    return say("turns.cell", count=f"{turn.submitted_tokens:,}", figure=format_estimate(turn.ttft_s, "s"))
 
 
 def _paid_back(turns: tuple[Turn, ...]) -> str:
     found = next((turn.paid_back_after_tokens for turn in turns if turn.paid_back_after_tokens is not None), None)
-    return UNKNOWN if found is None else f"{found} token{'' if found == 1 else 's'}"
+    return UNKNOWN if found is None else counted("tokens", found)
+
+
+def phase_name(phase: str) -> str:
+    """What the run does in one of its phases; one that is not known as the record has it."""
+    code = f"phase.{phase}"
+    return say(code) if is_said(code) else phase
 
 
 # What compiling and capturing cost at the first visit, in words.
@@ -147,6 +152,7 @@ def preparations(record: RunRecord) -> Iterator[str]:
     """A sentence for every arm whose engine prepared something: `cached (compiled): compiling took 12.3 s, once`."""
     for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         if arm.cold.compile_s:
-            word = ENGINES[arm.engine].preparation if arm.engine in ENGINES else "preparing"
+            known = ENGINES[arm.engine].preparation if arm.engine in ENGINES else "preparing"
+            word = say(f"preparation.{known}")
             took = format_value(arm.cold.compile_s, "s")
             yield say("first.preparation", name=name, word=word, seconds=took)

@@ -11,21 +11,14 @@ from kvbench.records.arm_figures import Turn
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.records.scaling import BreakEven
-from kvbench.report.lengths import frontier_sentences, growth_sentences
+from kvbench.report.lengths import crossing, frontier_sentences, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import format_estimate, format_level, null_reason
+from kvbench.report.sentences import counted, explained, own_words, say, word
 from kvbench.text import UNKNOWN, format_value, printable
 
 VALID = "VALID"
 MOST_SENTENCES = 3  # pairs of arms; more are easier to read as rows of a table
-
-MEANING = {
-    "FASTER": "the whole interval lies above the band that counts as no change",
-    "SLOWER": "the whole interval lies below the band that counts as no change",
-    "SAME": "the whole interval lies inside the band that counts as no change",
-    "AMBIGUOUS": "the interval reaches across an edge of the band: more blocks would tell",
-    "INVALID": "a check failed",
-}
 
 
 @dataclass(frozen=True)
@@ -41,25 +34,36 @@ class Pair:
     agreement_detail: str
     verdict: str
     not_a_result: str | None
-    diagnosis: tuple[str, ...]  # why it is what it is, a sentence each
+    diagnosis: tuple[str, ...]  # why it is what it is, a sentence each, explained in other languages than the record's
 
     @property
     def sentence(self) -> str:
         """The speed-up and how sure it is."""
-        return f"{self.candidate} decodes {self.speedup} as fast as {self.baseline} ({self.interval})"
+        return say(
+            "pair.decodes",
+            candidate=self.candidate,
+            speedup=self.speedup,
+            baseline=self.baseline,
+            interval=self.interval,
+        )
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not a result, for readers of any language."""
+        return own_words(self.not_a_result or "")
 
     @property
     def measured(self) -> str:
         """The figures of a pair that is not a result, worded so that they cannot be quoted as one."""
         arms = f"{self.candidate} ÷ {self.baseline}"
         if UNKNOWN == self.speedup == self.end_to_end:
-            return f"nothing was measured of {arms}"
-        return f"measured all the same, {arms}: decoding {self.speedup}, end to end {self.end_to_end}"
+            return say("pair.nothing-measured", arms=arms)
+        return say("pair.measured", arms=arms, decoding=self.speedup, end_to_end=self.end_to_end)
 
     @property
     def meaning(self) -> str:
         """What the verdict's word stands for."""
-        return MEANING[self.verdict]
+        return say(f"meaning.{self.verdict}")
 
 
 def run_word(record: RunRecord) -> str:
@@ -96,16 +100,18 @@ def _pair(record: RunRecord, index: int, names: tuple[str, ...]) -> Pair:
         agreement_detail=printable(comparison.agreement.detail),
         verdict=comparison.verdict,
         not_a_result=_not_a_result(record, comparison),
-        diagnosis=tuple(printable(sentence.text) for sentence in comparison.diagnosis),
+        diagnosis=tuple(
+            explained(f"diagnosis.{sentence.code}", printable(sentence.text)) for sentence in comparison.diagnosis
+        ),
     )
 
 
 def _interval(record: RunRecord, speedup: Speedup, pointer: str) -> str:
-    blocks = f"{speedup.n_blocks} block{'' if speedup.n_blocks == 1 else 's'}"
+    blocks = counted("blocks", speedup.n_blocks)
     if speedup.ci_low is None or speedup.ci_high is None:
         missing = "value" if speedup.value is None else "ci_low"
-        return f"no interval over {blocks}: {null_reason(record, f'{pointer}/{missing}')}"
-    return f"{format_level(speedup.level)} interval over {blocks}"
+        return say("interval.none", blocks=blocks, reason=own_words(null_reason(record, f"{pointer}/{missing}")))
+    return say("interval.over", level=format_level(speedup.level), blocks=blocks)
 
 
 def is_result(record: RunRecord, comparison: Comparison) -> bool:
@@ -173,8 +179,7 @@ def _sizes(record: RunRecord) -> Iterator[Headline]:
 def _break_even(record: RunRecord) -> Iterator[Headline]:
     found = record.growth.break_evens if record.growth else ()
     for each in found:
-        detail = printable(each.detail)
-        yield Headline(f"Break-even: {detail}.", *_length(each))
+        yield Headline(say("headline.break-even", detail=crossing(record, each)), *_length(each))
     if not found:
         yield Headline(growth_sentences(record)[0])
 
@@ -183,17 +188,23 @@ def _length(found: BreakEven) -> tuple[str, str]:
     if found.context_length is None:
         return "", ""
     low, high = found.ci_low, found.ci_high
-    ends = "" if low is None or high is None else f"{format_level(found.level)} interval {low:,.0f} to {high:,.0f}"
-    return f"{found.context_length:,.0f} tokens", ends
+    level = format_level(found.level)
+    known = low is not None and high is not None
+    ends = say("interval.lengths", level=level, low=f"{low:,.0f}", high=f"{high:,.0f}") if known else ""
+    return say("count.tokens", count=f"{found.context_length:,.0f}"), ends
 
 
 def _turns(record: RunRecord) -> Iterator[Headline]:
     """The first token after each turn, in every arm that the turns were told of."""
     told = [(name, arm) for name, arm in zip(arm_names(record.arms), record.arms, strict=True) if arm.turns]
     for number, turns in enumerate(zip(*(arm.turns for _, arm in told), strict=True)):
-        times = " and ".join(f"{_first_token(turn)} with {name}" for (name, _), turn in zip(told, turns, strict=True))
-        at = f"{turns[0].context_length:,} tokens of context"
-        yield Headline(f"Turn {number + 2}, at {at}: the first token takes {times}.", *_turn_figure(told, turns))
+        times = say("between.clauses").join(
+            say("headline.turn.arm", figure=_first_token(turn), name=name)
+            for (name, _), turn in zip(told, turns, strict=True)
+        )
+        context = f"{turns[0].context_length:,}"
+        sentence = say("headline.turn", number=number + 2, context=context, times=times)
+        yield Headline(sentence, *_turn_figure(told, turns))
 
 
 def _first_token(turn: Turn) -> str:
@@ -211,16 +222,18 @@ def _speedups(record: RunRecord) -> Iterator[Headline]:
     for pair in pairs(record):
         if pair.not_a_result is None:
             figure, _, interval = pair.speedup.partition(" ")
-            yield Headline(f"{pair.verdict}: {pair.sentence}", figure, interval)
+            yield Headline(say("terminal.told", subject=word(pair.verdict), text=pair.sentence), figure, interval)
 
 
 def _one_arm(record: RunRecord) -> Iterator[Headline]:
     for name, arm in zip(arm_names(record.arms), record.arms, strict=True):
         rate = BY_KEY["decode_tokens_per_s"].show(arm)
         figure, _, interval = rate.partition(" [")
-        measured = "" if rate == UNKNOWN else f"{rate}, {format_value(arm.itl_s.value, 's')} per step; "
-        said = f"One arm, {name}: {measured}there is nothing to compare it with."
-        yield Headline(said, figure if measured else "", f"[{interval}" if interval else "")
+        if rate == UNKNOWN:
+            yield Headline(say("headline.one-arm.unknown", name=name))
+            continue
+        said = say("headline.one-arm", name=name, rate=rate, step=format_value(arm.itl_s.value, "s"))
+        yield Headline(said, figure, f"[{interval}" if interval else "")
 
 
 # Every kind of run and what it says first. One more is a row here.

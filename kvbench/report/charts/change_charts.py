@@ -13,7 +13,6 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Numbers,
-    axis_title,
     band,
     dots,
     figure,
@@ -27,7 +26,7 @@ from kvbench.report.charts.figures import (
     scaled,
 )
 from kvbench.report.overview import Summary
-from kvbench.report.sentences import percent, say
+from kvbench.report.sentences import percent, say, word
 from kvbench.text import format_value
 
 MOST_ROWS = 40  # the first of them, which a reader must not miss
@@ -44,7 +43,7 @@ def change(changes: Changes, number: int) -> Chart | None:
     if not known:
         return None
     names = [" ".join(filter(None, (row.kind, row.arm))) for row in known]
-    figures = [f"{row.ratio} {row.word}" for row in known]
+    figures = [f"{row.ratio} {word(row.word)}" for row in known]
     traces = [
         dots(
             Look(OF_VERDICT.get(row.word, NEUTRAL), "solid", "circle"),
@@ -65,7 +64,7 @@ def change(changes: Changes, number: int) -> Chart | None:
         say("chart.compare", band=percent(changes.relevance)),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("new-over-base", unit="×")}},
+            xaxis={"title": {"text": say("axis.new-over-base")}},
             shapes=[band(1 / room, room, opacity=0.3), rule(x=1)],
             showlegend=False,
             **named_rows(names, figures),
@@ -118,15 +117,15 @@ def trend(runs: Sequence[Summary], looks: Mapping[str, Look]) -> Chart | None:
         figure(
             traces,
             xaxis={
-                "title": {"text": axis_title("commit")},
+                "title": {"text": say("axis.commit")},
                 "tickvals": list(range(len(commits))),
                 "ticktext": labels_of([commit[:COMMIT_CHARACTERS] for commit in commits]),
             },
-            yaxis={"title": {"text": axis_title("decode-tokens-s")}, "rangemode": "tozero"},
+            yaxis={"title": {"text": say("axis.rate")}, "rangemode": "tozero"},
             showlegend=True,
         ),
         numbers=Numbers(
-            (say("column.arm"), *(commit[:COMMIT_CHARACTERS] for commit in (commits[0], commits[-1]))),
+            (say("head.arm"), *(commit[:COMMIT_CHARACTERS] for commit in (commits[0], commits[-1]))),
             tuple(rows),
         ),
         switched="yaxis",

@@ -17,7 +17,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     band,
     bars,
     dots,
@@ -35,7 +34,7 @@ from kvbench.report.charts.figures import (
 from kvbench.report.charts.series import BlockSeries, evenly
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import null_reason
-from kvbench.report.sentences import counted, joined, listed, percent, say
+from kvbench.report.sentences import counted, joined, listed, output_word, own_words, percent, say, word
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, format_value
 
@@ -50,10 +49,10 @@ BESIDE = 0.2  # of a row: so far below the headline's ratio the other marks lie
 def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     """Decode tokens/s of every arm with its interval."""
     metric = BY_KEY["decode_tokens_per_s"]
-    title = say("chart-title.speed")
+    title = say("chart.speed.title")
     rates = [arm.decode_tokens_per_s for arm in record.arms]
     if not any(rate.value for rate in rates):
-        reason = null_reason(record, metric.pointer(0)) if rates else "nothing was measured"
+        reason = own_words(null_reason(record, metric.pointer(0))) if rates else say("terminal.nothing-measured")
         return Chart("speed", title, say("chart.no-rates", reason=reason))
     names = arm_names(record.arms)
     figures = [metric.show(arm) for arm in record.arms]
@@ -72,12 +71,12 @@ def speed(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     hovertemplate="%{customdata}<extra></extra>",
                 )
             ],
-            xaxis={"title": {"text": axis_title("decode-tokens-s")}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.rate")}, "rangemode": "tozero"},
             showlegend=False,
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
-        numbers=Numbers((say("column.arm"), say("column.decode-speed")), tuple(zip(names, figures, strict=True))),
+        numbers=Numbers((say("head.arm"), say("head.decode-speed")), tuple(zip(names, figures, strict=True))),
         switched="xaxis",
     )
 
@@ -89,14 +88,14 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
     """
     if not record.comparisons:
         return None
-    key, title = "speedup", say("chart-title.speedup")
+    key, title = "speedup", say("chart.speedup.title")
     known = [
         (comparison, pair)
         for comparison, pair in zip(record.comparisons, pairs(record), strict=True)
         if pair.not_a_result is None and comparison.speedup.value is not None
     ]
     left_out = [pair for pair in pairs(record) if pair.not_a_result is not None]
-    why = joined(*(say("chart.not-a-result", candidate=each.candidate, reason=each.not_a_result) for each in left_out))
+    why = joined(*(say("chart.not-a-result", candidate=each.candidate, reason=each.why_not) for each in left_out))
     if not known:
         return Chart(key, title, why or say("chart.no-ratio"))
     traces: list[Trace] = []
@@ -111,7 +110,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
                 x=ratios,
                 y=[row + BESIDE] * len(ratios),
                 marker={"size": 6, "opacity": FAINT},
-                hovertemplate="one block: %{x:.4g}×<extra></extra>",
+                hovertemplate=say("hover.block", figure="%{x:.4g}×") + "<extra></extra>",
             )
         )
         traces.append(
@@ -134,11 +133,12 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
                     hollow=True,
                     x=[whole.value],
                     y=[row + BESIDE],
-                    hovertemplate=f"end to end: {format_value(whole.value, 'times')}<extra></extra>",
+                    hovertemplate=say("hover.end-to-end", figure=format_value(whole.value, "times"))
+                    + "<extra></extra>",
                 )
             )
     names = [f"{pair.candidate} ÷ {pair.baseline}" for _, pair in known]
-    figures = [f"{pair.speedup} {pair.verdict}" for _, pair in known]
+    figures = [f"{pair.speedup} {word(pair.verdict)}" for _, pair in known]
     wide = max(drawn) > WIDE * min(drawn)
     return Chart(
         key,
@@ -155,7 +155,7 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
         figure(
             traces,
             xaxis={
-                "title": {"text": axis_title("speed-up", unit="×", logarithmic=wide)},
+                "title": {"text": say("axis.speedup.log" if wide else "axis.speedup")},
                 **(log_axis(min(drawn) / EDGE, max(drawn) * EDGE) if wide else {}),
             },
             shapes=[band(1 / (1 + RELEVANT_WITHIN_A_RUN), 1 + RELEVANT_WITHIN_A_RUN, opacity=0.3), rule(x=1)],
@@ -164,14 +164,10 @@ def speedup(record: RunRecord, blocks: BlockSeries, looks: Mapping[str, Look]) -
         ),
         height_px=rows_height(names, figures),
         numbers=Numbers(
-            (
-                say("column.arm"),
-                say("column.speed-up"),
-                say("column.interval"),
-                say("column.verdict"),
-                say("column.end-to-end"),
+            tuple(map(say, ("head.arm", "head.speedup", "head.interval", "head.verdict", "head.end-to-end"))),
+            tuple(
+                (pair.candidate, pair.speedup, pair.interval, word(pair.verdict), pair.end_to_end) for _, pair in known
             ),
-            tuple((pair.candidate, pair.speedup, pair.interval, pair.verdict, pair.end_to_end) for _, pair in known),
         ),
     )
 
@@ -217,7 +213,7 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     marks["shapes"] += [rule(x=step, dash="longdash") for step, _ in divergences]
     marks["annotations"] += [
         note(
-            f"free runs part: {label(name, names)}",
+            say("note.free-runs-part", name=label(name, names)),
             x=step,
             yref="paper",
             y=0,
@@ -230,13 +226,13 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     ticks = [10.0**power for power in range(round(math.log10(zero)) + 1, math.ceil(math.log10(top)) + 1)]
     return Chart(
         "agreement",
-        say("chart-title.agreement"),
+        say("chart.agreement.title"),
         say("chart.agreement", baseline=listed(sorted({names[each.baseline_arm] for each, _ in known}))),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("step")}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.step-index")}, "rangemode": "tozero"},
             yaxis={
-                "title": {"text": axis_title("largest-relative-difference")},
+                "title": {"text": say("axis.difference")},
                 "type": "log",
                 "range": [math.log10(zero) - 0.4, math.log10(top) + 0.5],
                 "tickvals": [zero, *ticks],
@@ -245,23 +241,16 @@ def agreement(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
             showlegend=True,
             **marks,
         ),
-        numbers=Numbers(_agreement_head(), tuple(_row(comparison, steps, names) for comparison, steps in known)),
-    )
-
-
-def _agreement_head() -> tuple[str, ...]:
-    return (
-        *(
-            say("column.arm"),
-            say("column.output"),
-            say("column.largest-difference"),
-            say("column.at-step"),
-            say("column.exactly-0-at"),
-            say("column.rounding-alone"),
-            say("column.allowed"),
+        numbers=Numbers(
+            tuple(map(say, AGREEMENT_HEADS)), tuple(_row(comparison, steps, names) for comparison, steps in known)
         ),
-        *(say("column.another-likeliest-token-at"), say("column.texts-differ-from")),
     )
+
+
+AGREEMENT_HEADS = (
+    *("head.arm", "head.output", "head.largest-difference", "head.at-step", "head.exactly-0", "head.rounding-alone"),
+    *("head.allowed", "head.other-token", "head.texts-differ"),
+)
 
 
 def _measured(agreement: Agreement) -> list[AgreementStep]:
@@ -280,7 +269,7 @@ def _of_pair(steps: Sequence[AgreementStep], look: Look, name: str, zero: float)
             line={"width": 1.5},
             marker={"size": 5},
             customdata=[f"{step.max_rel_logit_diff:.3g}" for step in kept],
-            hovertemplate="%{customdata} at step %{x}",
+            hovertemplate=say("hover.at-step", figure="%{customdata}", step="%{x}"),
             **shared,
         )
     ]
@@ -293,8 +282,8 @@ def _of_pair(steps: Sequence[AgreementStep], look: Look, name: str, zero: float)
                 y=[step.max_rel_logit_diff or zero for step in flipped],
                 marker={"symbol": "x-open", "size": 13, "color": WARNING, "line": {"width": 2.5}},
                 customdata=[step.flips for step in flipped],
-                hovertemplate="another likeliest token in %{customdata} rows at step %{x}",
-                **(shared | {"name": "another likeliest token"}),
+                hovertemplate=say("hover.other-token", rows="%{customdata}", step="%{x}"),
+                **(shared | {"name": say("legend.other-token")}),
             )
         )
     return traces
@@ -311,16 +300,16 @@ def _kept(steps: Sequence[AgreementStep]) -> list[AgreementStep]:
 def _limits(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """Noise and allowance as lines; one each where several candidates were judged by the same."""
     shapes, notes = [], []
-    for field, word, dash, anchor in (
-        ("allowed_rel", "allowed", "dash", "bottom"),
-        ("noise_rel", "rounding alone", "dot", "top"),  # below its line: the two lie close together
+    for field, code, dash, anchor in (
+        ("allowed_rel", "head.allowed", "dash", "bottom"),
+        ("noise_rel", "head.rounding-alone", "dot", "top"),  # below its line: the two lie close together
     ):
         for value in sorted({getattr(each.agreement, field) for each in comparisons} - {None, 0.0}):
             shapes.append(rule(y=value, dash=dash))
             # An annotation on a logarithmic axis takes the exponent.
             notes.append(
                 note(
-                    f"{word} {value:.2g}",
+                    f"{say(code)} {value:.2g}",
                     xref="paper",
                     x=1,
                     xanchor="right",
@@ -339,11 +328,11 @@ def _row(comparison: Comparison, steps: Sequence[AgreementStep], names: Sequence
     flips = sum(bool(step.flips) for step in steps)
     return (
         names[comparison.candidate_arm],
-        say(f"output.{found.verdict or found.differs_by or UNKNOWN}"),
+        output_word(found.verdict or found.differs_by or UNKNOWN),
         f"{worst.max_rel_logit_diff or 0:.2g}",
         str(worst.step),
-        f"{zeros} of {len(steps)} steps",
+        say("count.of-steps", count=zeros, of=len(steps)),
         *(UNKNOWN if limit is None else f"{limit:.2g}" for limit in (found.noise_rel, found.allowed_rel)),
-        f"{flips} steps",
-        UNKNOWN if found.first_divergence is None else f"new token {found.first_divergence}",
+        say("count.steps", count=flips),
+        UNKNOWN if found.first_divergence is None else say("count.new-token", number=found.first_divergence),
     )

@@ -12,22 +12,21 @@ from kvbench.report.charts.figures import (
     Chart,
     Numbers,
     Trace,
-    axis_title,
     figure,
     note,
     scaled,
     stacked,
 )
 from kvbench.report.charts.series import BlockSeries, DevicePoint, evenly
-from kvbench.report.sentences import joined, say
+from kvbench.report.sentences import enumerated, joined, say
 from kvbench.text import printable
 
 PANEL_HEIGHT_PX = 132
 MOST_POINTS = 400
 SENSORS = (
-    ("sm_clock_mhz", "SM clock", "MHz"),
-    ("power_w", "power", "W"),
-    ("temperature_c", "temperature", "°C"),
+    ("sm_clock_mhz", "sensor.clock", "MHz"),
+    ("power_w", "sensor.power", "W"),
+    ("temperature_c", "sensor.temperature", "°C"),
 )
 
 Panel = tuple[str, str, Sequence[tuple[DevicePoint, float]]]  # sensor, unit, readings
@@ -39,8 +38,8 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
     None where no sensor was read.
     """
     panels = [
-        (sensor, unit, known)
-        for name, sensor, unit in SENSORS
+        (say(code), unit, known)
+        for name, code, unit in SENSORS
         if (known := [(point, getattr(point, name)) for point in blocks.points if getattr(point, name) is not None])
     ]
     if not panels:
@@ -68,12 +67,12 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
         layout[f"yaxis{number}"] = {"title": {"text": unit}, "domain": domain, "nticks": 4, "range": _range(known)}
     return Chart(
         "device",
-        say("chart-title.device"),
+        say("chart.device.title"),
         joined(_held_down(blocks), say("chart.device")),
         figure(
             traces,
             xaxis={
-                "title": {"text": axis_title("block")},
+                "title": {"text": say("axis.block")},
                 "tick0": 0,
                 **({"dtick": 1} if blocks.count <= 12 else {}),
                 "anchor": "y" if len(panels) == 1 else f"y{len(panels)}",
@@ -84,7 +83,7 @@ def device_timeline(blocks: BlockSeries) -> Chart | None:
             **layout,
         ),
         height_px=64 + PANEL_HEIGHT_PX * len(panels),
-        numbers=Numbers((say("column.sensor"), say("column.least"), say("column.most")), tuple(map(_ends, panels))),
+        numbers=Numbers(tuple(map(say, ("head.sensor", "head.least", "head.most"))), tuple(map(_ends, panels))),
     )
 
 
@@ -104,16 +103,19 @@ def _held_down(blocks: BlockSeries) -> str:
     said = []
     counts = Counter(cause for causes in blocks.limited.values() for cause in causes)
     if counts:
-        causes = ", ".join(
-            f"{printable(cause)} in {count} of {blocks.count} blocks" for cause, count in counts.most_common()
+        causes = enumerated(
+            [
+                say("device.cause", cause=printable(cause), count=count, of=blocks.count)
+                for cause, count in counts.most_common()
+            ]
         )
-        said.append(f"Something held the clock down (shaded): {causes}.")
+        said.append(say("device.held-down", causes=causes))
     else:
-        said.append("Nothing held the clock down.")
+        said.append(say("device.not-held-down"))
     if blocks.throttled:
-        listed = ", ".join(map(str, sorted(blocks.throttled)))
-        said.append(f"Throttled (orange), by index: {listed}; repeated: {len(blocks.repeated)}.")
-    return " ".join(said)
+        indices = enumerated(list(map(str, sorted(blocks.throttled))))
+        said.append(say("device.throttled", indices=indices, repeated=len(blocks.repeated)))
+    return joined(*said)
 
 
 def _shades(blocks: BlockSeries) -> list[dict[str, Any]]:

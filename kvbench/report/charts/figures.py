@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any
 
 from kvbench.records.part import Estimate, Speedup
-from kvbench.report.sentences import say
+from kvbench.text import columns
 
 # One colour, dash and marker per arm, the same in every chart of a page.
 
@@ -209,12 +209,6 @@ def figure(traces: Sequence[Trace], **layout: Any) -> dict[str, Any]:
     return {"data": list(traces), "layout": shared | layout}
 
 
-def axis_title(code: str, *, unit: str = "", logarithmic: bool = False) -> str:
-    """What an axis shows, such as `decode step (ms, logarithmic)`."""
-    beside = ", ".join(filter(None, (unit, say("axis.logarithmic") if logarithmic else "")))
-    return say(f"axis.{code}") + (f" ({beside})" if beside else "")
-
-
 def bars(look: Look | None = None, **own: Any) -> Trace:
     """Horizontal bars, in the colour of an arm."""
     marker = {"color": look.colour} if look else {}
@@ -302,7 +296,7 @@ def named_rows(names: Sequence[str], figures: Sequence[str] = ()) -> dict[str, A
     for row, name in enumerate(names):
         shown = f"<b>{label(name, names)}</b>"
         if figures:
-            together = len(name) + len(figures[row]) <= LINE_CHARACTERS
+            together = columns(name) + columns(figures[row]) <= LINE_CHARACTERS
             shown += f"{'  ' if together else '<br>'}{escape(figures[row], quote=False)}"
         said.append(note(shown, xref="paper", x=0, xanchor="left", y=row - 0.2, yanchor="bottom", align="left"))
     return {
@@ -320,7 +314,9 @@ def named_rows(names: Sequence[str], figures: Sequence[str] = ()) -> dict[str, A
 
 def rows_height(names: Sequence[str], figures: Sequence[str] = ()) -> int:
     """Pixels of a chart of such rows."""
-    two_lines = any(len(name) + len(said) > LINE_CHARACTERS for name, said in zip(names, figures, strict=bool(figures)))
+    two_lines = any(
+        columns(name) + columns(said) > LINE_CHARACTERS for name, said in zip(names, figures, strict=bool(figures))
+    )
     return AXES_HEIGHT_PX + (ROW_HEIGHT_PX + 16 * two_lines) * len(names)
 
 

@@ -18,7 +18,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     band,
     count_ticks,
     dots,
@@ -36,9 +35,9 @@ from kvbench.report.charts.figures import (
 from kvbench.report.charts.ratio_panel import HEIGHT_PX as RATIO_PX
 from kvbench.report.charts.ratio_panel import Ratio, ratio_of, ratio_panel
 from kvbench.report.charts.series import evenly
-from kvbench.report.lengths import by_law, law_s, law_text
+from kvbench.report.lengths import by_law, crossing, law_s, law_text
 from kvbench.report.names import axis_scale, format_estimate
-from kvbench.report.sentences import joined, say
+from kvbench.report.sentences import joined, own_words, say
 from kvbench.report.verdicts import is_result
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -47,38 +46,29 @@ from kvbench.text import UNKNOWN, format_value, printable
 
 EDGE = 1.6  # of the axis beyond what is drawn
 
-WORDS: dict[Axis, tuple[str, str]] = {
-    "context": ("largest context that fits (tokens, logarithmic)", "tokens of context"),
-    "batch": ("largest batch that fits (sequences, logarithmic)", "sequences"),
-}
+AXES: tuple[Axis, ...] = ("context", "batch")
+
+
+FRONTIER_HEADS = (*("head.arm", "head.along", "head.at", "head.found", "head.predicted", "head.error", "head.remark"),)
 
 
 def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     """Predicted and found edges by axis; None where the run looked for none."""
     if record.frontier is None or not record.frontier.edges:
         return None
-    key, title = "frontier", say("chart-title.frontier")
+    key, title = "frontier", say("heading.sizes")
     names, edges = arm_names(record.arms), record.frontier.edges
     panels = [
         (axis, mine)
-        for axis in WORDS
+        for axis in AXES
         if (mine := [edge for edge in edges if edge.axis == axis and (edge.found or edge.predicted)])
     ]
     rows = tuple(_edge_row(edge, names) for edge in edges)
-    numbers = Numbers(
-        (
-            say("column.arm"),
-            say("column.along"),
-            say("column.at"),
-            say("column.found"),
-            say("column.predicted"),
-            say("column.error"),
-            say("column.remark"),
-        ),
-        rows,
-    )
+    numbers = Numbers(tuple(map(say, FRONTIER_HEADS)), rows)
     if not panels:
-        return Chart(key, title, joined(*(f"{row[0]}: {row[-1]}." for row in rows)), numbers=numbers)
+        return Chart(
+            key, title, joined(*(say("edge.remark", name=row[0], remark=row[-1]) for row in rows)), numbers=numbers
+        )
     traces: list[Trace] = []
     layout: dict[str, Any] = {"annotations": []}
     most = max(len(mine) for _, mine in panels)
@@ -98,7 +88,7 @@ def frontier(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
                 )
             )
         layout[f"xaxis{number}"] = {
-            "title": {"text": WORDS[axis][0]},
+            "title": {"text": say(f"axis.largest-{axis}")},
             "anchor": f"y{number}",
             **_axis(mine),
         }
@@ -135,20 +125,20 @@ def _of_edge(edge: FrontierEdge, place: int, name: str, look: Look, number: str)
             **axes,
         }
     ]
-    for size, word, own in (
-        (edge.found_above, "does not fit", {"symbol": "x-thin-open", "size": 10, "line": {"width": 2}}),
-        (edge.predicted, "predicted", {"symbol": f"{look.marker}-open", "size": 14, "line": {"width": 1.5}}),
-        (edge.found, "found", {"size": 10}),
+    for size, code, own in (
+        (edge.found_above, "hover.does-not-fit", {"symbol": "x-thin-open", "size": 10, "line": {"width": 2}}),
+        (edge.predicted, "hover.predicted", {"symbol": f"{look.marker}-open", "size": 14, "line": {"width": 1.5}}),
+        (edge.found, "hover.found", {"size": 10}),
     ):
         if size:
-            hover = f"{name}, {word}: %{{x:,}}<extra></extra>"
+            hover = say(code, name=name, size="%{x:,}") + "<extra></extra>"
             traces.append(dots(look, x=[size], y=[place], marker=own, hovertemplate=hover, **axes))
     return traces
 
 
 def _short(edge: FrontierEdge) -> str:
-    found = "nothing found" if edge.found is None else f"{edge.found:,}"
-    return found if edge.predicted is None else f"{found} (predicted {edge.predicted:,})"
+    found = say("edge.nothing-found") if edge.found is None else f"{edge.found:,}"
+    return found if edge.predicted is None else say("edge.short", found=found, predicted=f"{edge.predicted:,}")
 
 
 def _axis(edges: list[FrontierEdge]) -> dict[str, Any]:
@@ -160,11 +150,11 @@ def _edge_row(edge: FrontierEdge, names: tuple[str, ...]) -> tuple[str, ...]:
     sizes = (UNKNOWN if size is None else f"{size:,}" for size in (edge.found, edge.predicted))
     return (
         names[edge.arm],
-        edge.axis,
-        f"{edge.fixed:,} tokens of context" if edge.axis == "batch" else f"batch {edge.fixed:,}",
+        say(f"edge.axis.{edge.axis}"),
+        say("count.context" if edge.axis == "batch" else "count.batch", count=f"{edge.fixed:,}"),
         *sizes,
         UNKNOWN if edge.error is None else f"{'+' if edge.error > 0 else ''}{format_value(edge.error, 'ratio')}",
-        printable(edge.detail) if edge.found is None else "",
+        own_words(printable(edge.detail)) if edge.found is None else "",
     )
 
 
@@ -185,7 +175,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
     """ITL at every length with its interval, the fitted laws, and a real decode's steps on top."""
     names = arm_names(record.arms)
     values = [value for point in growth.points for value in figures_of(point.itl_s) if value is not None]
-    title = say("chart-title.latency")
+    title = say("chart.latency.title")
     if not values:
         return Chart("latency", title, say("chart.no-law"))
     seconds = [each for decode in growth.decodes for each in (*decode.first_step_s, *decode.second_step_s)]
@@ -196,7 +186,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         traces += _of_arm(growth, arm, label(name, names), looks[name], scale, unit)
     ratios = _ratios(record, growth, looks)
     below, layout = ratio_panel(
-        ratios, {"title": {"text": axis_title("decode-step", unit=unit)}, "range": [0, ceiling_s / scale]}
+        ratios, {"title": {"text": say("axis.step", unit=unit)}, "range": [0, ceiling_s / scale]}
     )
     marks = break_even_marks(growth.break_evens, growth.shortest, growth.longest)
     return Chart(
@@ -204,7 +194,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         title,
         joined(
             *(
-                f"{names[each.candidate_arm]}: {printable(each.detail)}."
+                say("chart.break-even", name=names[each.candidate_arm], detail=crossing(record, each))
                 for each in growth.break_evens
                 if each.context_length is None  # else the chart itself has a mark
             ),
@@ -215,7 +205,7 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         figure(
             [*traces, *below],
             xaxis={
-                "title": {"text": axis_title("context-length")},
+                "title": {"text": say("axis.context")},
                 "rangemode": "tozero",
                 **({"anchor": "y2"} if ratios else {}),
             },
@@ -225,13 +215,14 @@ def latency_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Look])
         height_px=CHART_HEIGHT_PX + RATIO_PX * bool(ratios),
         numbers=Numbers(
             (
-                say("column.arm"),
-                say("column.law"),
-                say("column.from-to", low=f"{growth.shortest:,.0f}", high=f"{growth.longest:,.0f}"),
-                say("column.growth"),
+                say("head.arm"),
+                say("head.law"),
+                say("head.range", shortest=f"{growth.shortest:,.0f}", longest=f"{growth.longest:,.0f}"),
+                say("growth.order"),
             ),
             tuple(
-                (names[law.arm], law_text(law), format_estimate(law.growth, "times"), law.order) for law in growth.laws
+                (names[law.arm], law_text(law), format_estimate(law.growth, "times"), say(f"order.{law.order}"))
+                for law in growth.laws
             ),
         ),
         switched="yaxis",
@@ -293,7 +284,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
                         y=scaled((float(total.seconds.value or 0.0) for total in some), scale),
                         error_y=interval([figures_of(total.seconds, scale) for total in some]),
                         customdata=[format_estimate(total.seconds, "s") for total in some],
-                        hovertemplate="%{x:,} new tokens: %{customdata}",
+                        hovertemplate=say("hover.total", count="%{x:,}", figure="%{customdata}"),
                         showlegend=False,
                         **shared,
                     )
@@ -306,7 +297,7 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
     }
     return Chart(
         "cumulative",
-        say("chart-title.cumulative-by-law"),
+        say("chart.cumulative.title"),
         joined(
             say("chart.cumulative.law", prompt=f"{prompt:,}"),
             _overtaking(overtaken, names, most),
@@ -315,18 +306,18 @@ def cumulative_by_law(record: RunRecord, growth: Growth, looks: Mapping[str, Loo
         figure(
             traces,
             xaxis={
-                "title": {"text": axis_title("new-tokens", logarithmic=True)},
+                "title": {"text": say("axis.new-tokens.log")},
                 **count_ticks(total.new_tokens for total in growth.totals),
             },
             shapes=[rule(x=count, dash="dash") for count in overtaken.values() if count is not None and count > 2],
             yaxis={
-                "title": {"text": axis_title("time", unit=unit, logarithmic=True)},
+                "title": {"text": say("axis.time.log", unit=unit)},
                 **log_axis(min(values) / HEADROOM / scale, max(values) * HEADROOM / scale),
             },
             showlegend=True,
         ),
         numbers=Numbers(
-            (say("column.arm"), say("column.new-tokens", count=f"{most:,}")),
+            (say("head.arm"), say("count.new-tokens", count=f"{most:,}")),
             tuple(
                 (names[total.arm], format_estimate(total.seconds, "s"))
                 for total in growth.totals
@@ -380,7 +371,7 @@ def break_even_marks(found: Sequence[BreakEven], shortest: float, longest: float
         shapes += [band(low, high), rule(x=each.context_length, dash="dash")]
         notes.append(
             note(
-                f"break-even {each.context_length:,.0f}",
+                say("note.break-even", length=f"{each.context_length:,.0f}"),
                 x=each.context_length,
                 yref="paper",
                 y=1,
@@ -405,7 +396,9 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
                         x=[decode.prompt_tokens + 1 + index for index in kept],
                         y=scaled((seconds[index] for index in kept), scale),
                         marker={"size": 4, "opacity": 0.45, "line": {"width": 1 if hollow else 0}},
-                        hovertemplate=f"real decode, {'first' if hollow else 'second'} time: %{{y:.4g}} {unit}",
+                        hovertemplate=say(
+                            "hover.decode-first" if hollow else "hover.decode-second", time=f"%{{y:.4g}} {unit}"
+                        ),
                         showlegend=False,
                         **shared,
                     )
@@ -430,7 +423,7 @@ def _of_arm(growth: Growth, arm: int, name: str, look: Look, scale: float, unit:
             y=scaled((float(point.itl_s.value or 0.0) for point in points), scale),
             error_y=interval([figures_of(point.itl_s, scale) for point in points]),
             customdata=[format_estimate(point.itl_s, "s") for point in points],
-            hovertemplate="%{customdata} at %{x:,} tokens",
+            hovertemplate=say("hover.at-tokens", figure="%{customdata}", count="%{x:,}"),
             showlegend=False,
             **shared,
         )

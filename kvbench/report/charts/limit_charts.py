@@ -15,7 +15,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     bars,
     dots,
     figure,
@@ -29,7 +28,7 @@ from kvbench.report.charts.figures import (
     scaled,
 )
 from kvbench.report.names import axis_scale, format_estimate, null_reason
-from kvbench.report.sentences import joined, say
+from kvbench.report.sentences import joined, own_words, say
 from kvbench.text import UNKNOWN, format_value
 
 ROOM = 4.0  # by this factor the roofs reach beyond what is drawn under them
@@ -38,10 +37,10 @@ ROOFLINE_HEIGHT_PX = 380
 
 def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     """ITL of every arm with its interval, split into computing and waiting for the host where that is known."""
-    key, title = "step-time", say("chart-title.step-time")
+    key, title = "step-time", say("chart.step-time.title")
     known = [arm.itl_s.value for arm in record.arms if arm.itl_s.value is not None]
     if not known:
-        reason = null_reason(record, "/arms/0/itl_s") if record.arms else "nothing was measured"
+        reason = own_words(null_reason(record, "/arms/0/itl_s")) if record.arms else say("terminal.nothing-measured")
         return Chart(key, title, say("chart.no-latency", reason=reason))
     names = arm_names(record.arms)
     reach = [*known, *(first_s for arm in record.arms if (first_s := _drawn_first_visit(arm)) is not None)]
@@ -51,7 +50,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     for row, arm in enumerate(record.arms):
         itl_s, look = arm.itl_s.value, looks[names[row]]
         if itl_s is None:
-            said[row] = null_reason(record, f"/arms/{row}/itl_s")
+            said[row] = own_words(null_reason(record, f"/arms/{row}/itl_s"))
             continue
         waiting_s = None if arm.limit.launch_s is None else min(arm.limit.launch_s, itl_s)
         said[row] = format_estimate(arm.itl_s, "s") + _split(arm, itl_s, waiting_s)
@@ -65,7 +64,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     y=[row],
                     x=scaled([waiting_s], scale),
                     marker={"pattern": pattern, "line": {"color": look.colour, "width": 1}},
-                    hovertemplate=f"{_WAITING[_on_device(arm)]}: %{{x:.4g}} {unit}",
+                    hovertemplate=say(_waiting(arm), time=f"%{{x:.4g}} {unit}"),
                 )
             )
         traces.append(
@@ -86,7 +85,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     hollow=True,
                     x=scaled([first_s], scale),
                     y=[row],
-                    hovertemplate=f"first generation: %{{x:.4g}} {unit}",
+                    hovertemplate=say("hover.first-generation", time=f"%{{x:.4g}} {unit}"),
                 )
             )
         if arm.limit.floor_s is not None:
@@ -97,7 +96,7 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
                     "x": scaled([arm.limit.floor_s], scale),
                     "y": [row],
                     "marker": {"symbol": "line-ns-open", "size": 22, "color": NEUTRAL, "line": {"width": 3}},
-                    "hovertemplate": f"hardware limit: %{{x:.4g}} {unit}",
+                    "hovertemplate": say("hover.limit", time=f"%{{x:.4g}} {unit}"),
                 }
             )
     figures = [said.get(row, "") for row in range(len(names))]
@@ -107,18 +106,13 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         _legend(record),
         figure(
             [trace | {"showlegend": False} for trace in traces],
-            xaxis={"title": {"text": axis_title("decode-step", unit=unit)}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.step", unit=unit)}, "rangemode": "tozero"},
             barmode="stack",
             **named_rows(names, figures),
         ),
         height_px=rows_height(names, figures),
         numbers=Numbers(
-            (
-                say("column.arm"),
-                say("column.decode-step"),
-                say("column.hardware-limit"),
-                say("column.first-generation"),
-            ),
+            tuple(map(say, ("head.arm", "head.step", "head.limit", "head.first-generation"))),
             tuple(
                 (
                     name,
@@ -132,18 +126,19 @@ def step_time(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     )
 
 
-_WAITING = {True: "the device waits for the host", False: "dispatching operations"}
-
-
 def _on_device(arm: ArmRecord) -> bool:
     return arm.limit.device_busy_s is not None
+
+
+def _waiting(arm: ArmRecord) -> str:
+    return "hover.device-waits" if _on_device(arm) else "hover.dispatching"
 
 
 def _split(arm: ArmRecord, itl_s: float, waiting_s: float | None) -> str:
     if waiting_s is None:
         return ""
     share = format_value(waiting_s / itl_s, "ratio")
-    return f", {share} {'waiting for the host' if _on_device(arm) else 'dispatching operations'}"
+    return say("step-time.waiting" if _on_device(arm) else "step-time.dispatching", share=share)
 
 
 def _drawn_first_visit(arm: ArmRecord) -> float | None:
@@ -191,12 +186,12 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     """Every arm's step and prefill under the machine's ceilings; None where no cost of a step is known."""
     if all(arm.limit.flops is None for arm in record.arms):
         return None
-    key, title = "roofline", say("chart-title.roofline")
+    key, title = "roofline", say("chart.roofline.title")
     ceilings = record.ceilings
     dtype = str((record.model or {}).get("dtype"))
     peak = ceilings.flops_per_s(dtype) if ceilings else None
     if ceilings is None or peak is None:
-        return Chart(key, title, say("chart.no-roof", reason=null_reason(record, "/arms/0/limit/floor_s")))
+        return Chart(key, title, say("chart.no-roof", reason=own_words(null_reason(record, "/arms/0/limit/floor_s"))))
     names = arm_names(record.arms)
     works = [work for row, arm in enumerate(record.arms) for work in _works(row, arm, ceilings, peak)]
     if not works:
@@ -249,9 +244,9 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
         say("chart.roofline"),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("flop-per-byte-read", logarithmic=True)}, **log_axis(low, high)},
+            xaxis={"title": {"text": say("axis.intensity")}, **log_axis(low, high)},
             yaxis={
-                "title": {"text": axis_title("achieved", unit=unit, logarithmic=True)},
+                "title": {"text": say("axis.achieved", unit=unit)},
                 **log_axis(min(work.rate for work in works) / ROOM / scale, peak * ROOM / scale),
             },
             showlegend=True,
@@ -274,13 +269,7 @@ def roofline(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
         ),
         height_px=ROOFLINE_HEIGHT_PX,
         numbers=Numbers(
-            (
-                say("column.arm"),
-                say("column.pass"),
-                say("column.flop-per-byte"),
-                say("column.reached"),
-                say("column.of-the-limit"),
-            ),
+            tuple(map(say, ("head.arm", "head.pass", "head.intensity", "head.reached", "head.of-limit"))),
             tuple(_distance(work, names, scale, unit) for work in works),
         ),
     )
@@ -312,7 +301,7 @@ def _flops_scale(peak: float) -> tuple[float, str]:
 def _distance(work: _Work, names: tuple[str, ...], scale: float, unit: str) -> tuple[str, ...]:
     return (
         names[work.arm],
-        work.kind,
+        say(f"kind.{work.kind}"),
         plain(work.intensity),
         f"{plain(work.rate / scale)} {unit}",
         format_value(work.rate / work.roof, "ratio"),

@@ -15,7 +15,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     bars,
     figure,
     label,
@@ -27,12 +26,15 @@ from kvbench.report.charts.figures import (
     scaled,
 )
 from kvbench.report.names import axis_scale
+from kvbench.report.run_facts import phase_name
 from kvbench.report.sentences import say
 from kvbench.text import format_value, printable
 
 LONG_PHASE = 0.2  # share of the run from which a phase has room for its name in the chart
 PHASE_CHARACTERS = 18
 LEGEND_PX = 46  # of the parts of memory: on a phone it takes three lines
+# The words for the parts of memory.
+PART_CODES = {kind: f"part.{kind.replace(' ', '-')}" for kind in PARTS}
 VISIBLE = 0.005  # of the whole: what a bar can show
 
 
@@ -76,12 +78,12 @@ def memory_stack(record: RunRecord) -> Chart | None:
     kinds = [kind for kind in PARTS if any(kind in parts for parts in known.values())]
     traces = [
         bars(
-            name=kind,
+            name=say(PART_CODES[kind]),
             y=list(known),
             x=scaled((parts.get(kind, 0) for parts in known.values()), scale),
             marker={"color": PARTS[kind], "line": {"color": NEUTRAL, "width": 0.5}},
             customdata=[format_value(parts.get(kind, 0), "bytes") for parts in known.values()],
-            hovertemplate=f"{kind}: %{{customdata}}<extra></extra>",
+            hovertemplate=say("hover.part", name=say(PART_CODES[kind]), size="%{customdata}") + "<extra></extra>",
         )
         for kind in kinds
         if any(parts.get(kind, 0) for parts in known.values())
@@ -96,18 +98,18 @@ def memory_stack(record: RunRecord) -> Chart | None:
     )
     return Chart(
         "memory-stack",
-        say("chart-title.memory-stack"),
+        say("chart.memory-stack.title"),
         whole,
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("memory", unit=unit)}},
+            xaxis={"title": {"text": say("axis.memory", unit=unit)}},
             barmode="relative",
             showlegend=True,
             **_with_legend_below(named_rows(names, figures)),
         ),
         height_px=rows_height(names, figures) + LEGEND_PX,
         numbers=Numbers(
-            (say("column.arm"), say("column.together"), *shown),
+            (say("head.arm"), say("head.together"), *(say(PART_CODES[kind]) for kind in shown)),
             tuple(
                 (names[row], figures[row], *(format_value(parts.get(kind), "bytes") for kind in shown))
                 for row, parts in known.items()
@@ -128,7 +130,7 @@ def _with_legend_below(layout: dict[str, Any]) -> dict[str, Any]:
 
 def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
     """Bytes held by the KV cache against context length."""
-    title = say("chart-title.cache")
+    title = say("chart.cache.title")
     series = {
         name: [
             (point.context_length, point.kv_cache_bytes)
@@ -162,19 +164,13 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
         say("chart.cache"),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("context-length")}},
-            yaxis={"title": {"text": axis_title("kv-cache", unit=unit)}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.context")}},
+            yaxis={"title": {"text": say("axis.cache", unit=unit)}, "rangemode": "tozero"},
             hovermode="x unified",
             showlegend=True,
         ),
         numbers=Numbers(
-            (
-                say("column.arm"),
-                say("column.first-context"),
-                say("column.cache"),
-                say("column.last-context"),
-                say("column.cache"),
-            ),
+            tuple(map(say, ("head.arm", "head.first-context", "head.cache", "head.last-context", "head.cache"))),
             tuple(
                 (name, *(cell for length, size in (points[0], points[-1]) for cell in _held_at(length, size)))
                 for name, points in series.items()
@@ -186,23 +182,23 @@ def cache_by_context(record: RunRecord, looks: Mapping[str, Look]) -> Chart:
 
 
 def _held_at(length: int, size: int) -> tuple[str, str]:
-    return f"{length:,} tokens", format_value(size, "bytes")
+    return say("count.tokens", count=f"{length:,}"), format_value(size, "bytes")
 
 
 def memory_over_run(record: RunRecord) -> Chart:
     """Memory of the measured process and its device over the whole run, seen from outside."""
-    title = say("chart-title.memory")
+    title = say("chart.memory-over-run.title")
     samples = record.memory_timeline
     kinds = {
-        "process memory (RSS)": ([sample.process_rss_bytes for sample in samples], "solid"),
-        "device memory in use": ([sample.device_used_bytes for sample in samples], "dash"),
+        say("legend.process-memory"): ([sample.process_rss_bytes for sample in samples], "solid"),
+        say("legend.device-memory"): ([sample.device_used_bytes for sample in samples], "dash"),
     }
     known = {name: kind for name, kind in kinds.items() if any(value is not None for value in kind[0])}
     if not known:
         return Chart(
             "memory",
             title,
-            "Nothing watched this run's memory from outside: launch=inline, or the run ended before the first reading.",
+            say("chart.memory-unwatched"),
         )
     scale, unit = axis_scale(
         [float(value) for values, _ in known.values() for value in values if value is not None], "bytes"
@@ -213,10 +209,10 @@ def memory_over_run(record: RunRecord) -> Chart:
             "mode": "lines",
             "x": scaled((sample.elapsed_s for sample in samples), 1),
             "y": [None if value is None else scaled([value], scale)[0] for value in values],
-            "customdata": [label(printable(sample.phase)) for sample in samples],
+            "customdata": [label(printable(phase_name(sample.phase))) for sample in samples],
             "name": name,
             "line": {"color": NEUTRAL, "dash": dash, "width": 2},
-            "hovertemplate": "%{y:.4g} " + unit + " while %{customdata}",
+            "hovertemplate": say("hover.while", figure=f"%{{y:.4g}} {unit}", phase="%{customdata}"),
         }
         for name, (values, dash) in known.items()
     ]
@@ -226,13 +222,13 @@ def memory_over_run(record: RunRecord) -> Chart:
         say("chart.memory-over-run"),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("seconds-since-the-run-began")}},
-            yaxis={"title": {"text": axis_title("memory", unit=unit)}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.seconds")}},
+            yaxis={"title": {"text": say("axis.memory", unit=unit)}, "rangemode": "tozero"},
             showlegend=True,
             **_phases(record),
         ),
         numbers=Numbers(
-            (say("column.memory"), say("column.peak")),
+            (say("head.memory"), say("head.peak")),
             tuple(
                 (name, format_value(max(each for each in values if each is not None), "bytes"))
                 for name, (values, _) in known.items()
@@ -252,7 +248,7 @@ def _phases(record: RunRecord) -> dict[str, Any]:
         begin_s = samples[index].elapsed_s
         lines.append(rule(x=begin_s, dash="solid") | {"line": {"width": 0.5, "color": NEUTRAL}})
         if length_s and (samples[following].elapsed_s - begin_s) / length_s >= LONG_PHASE:
-            phase = printable(samples[index].phase)
+            phase = printable(phase_name(samples[index].phase))
             names.append(
                 note(
                     label(phase if len(phase) <= PHASE_CHARACTERS else f"{phase[: PHASE_CHARACTERS - 1]}…"),

@@ -19,7 +19,6 @@ from kvbench.report.charts.figures import (
     Chart,
     Look,
     Trace,
-    axis_title,
     bars,
     figure,
     interval,
@@ -49,7 +48,7 @@ Point = tuple[int, Speedup, int]  # prompt tokens, speed-up, row
 
 def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> Chart:
     """Decode tokens/s of every arm of every valid run, a bar beside the other without room for what is not there."""
-    title = say("chart-title.speed-by-run")
+    title = say("overview.speed.title")
     drawn: dict[str, list[tuple[int, Estimate, list[int]]]] = {}
     row = 0
     for position, run in enumerate(runs):
@@ -96,7 +95,7 @@ def speed_by_run(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[
         ),
         figure(
             rates,
-            xaxis={"title": {"text": axis_title("decode-tokens-s")}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.rate")}, "rangemode": "tozero"},
             yaxis={
                 "tickmode": "array",
                 "tickvals": [middles[run] for run in shown],
@@ -153,15 +152,15 @@ def speedup_by_prompt(runs: Sequence[Summary], series: Sequence[str], looks: Map
     best_length, best, _ = max((point for drawn in points.values() for point in drawn), key=lambda p: p[1].value or 0.0)
     return Chart(
         "speedup-by-prompt",
-        say("chart-title.speedup-by-prompt"),
+        say("overview.speedup.title"),
         joined(
             say("overview.chart.speedup", best=format_value(best.value, "times"), length=f"{best_length:,}"),
             say("overview.chart.unlike") if together else "",
         ),
         figure(
             _lines(points, looks, joined_up=not together),
-            xaxis={"title": {"text": axis_title("prompt-tokens", logarithmic=True)}, "type": "log", **_ticks(lengths)},
-            yaxis={"title": {"text": axis_title("speed-up", unit="×", logarithmic=wide)}, **axis},
+            xaxis={"title": {"text": say("axis.prompt.log")}, "type": "log", **_ticks(lengths)},
+            yaxis={"title": {"text": say("axis.speedup.log" if wide else "axis.speedup")}, **axis},
             showlegend=True,
             shapes=[rule(y=1)],
             meta={"grouped": True},
@@ -199,7 +198,7 @@ def _line(name: str, drawn: Sequence[Point], look: Look, mode: str) -> Trace:
         error_y=_whiskers([ratio for _, ratio, _ in ordered]),
         mode=mode,
         name=name,
-        hovertemplate="%{y:.4g}× at %{x:,} tokens",
+        hovertemplate=say("hover.at-tokens", figure="%{y:.4g}×", count="%{x:,}"),
         meta={"rows": [row for _, _, row in ordered]},
     )
 

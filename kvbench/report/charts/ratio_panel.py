@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvbench.report.charts.figures import Look, Trace, axis_title, line, rule, scaled
+from kvbench.report.charts.figures import Look, Trace, line, rule, scaled
+from kvbench.report.sentences import say
 
 HEIGHT_PX = 110
 SHARE = 0.24  # of the whole height
@@ -53,7 +54,7 @@ def ratio_panel(ratios: Sequence[Ratio], latency_axis: Mapping[str, Any]) -> tup
     layout = {
         "yaxis": {**latency_axis, "domain": [SHARE + GAP, 1]},
         "yaxis2": {
-            "title": {"text": axis_title("speed-up", unit="×")},
+            "title": {"text": say("axis.speedup")},
             "domain": [0, SHARE],
             "anchor": "x",
             "rangemode": "tozero",

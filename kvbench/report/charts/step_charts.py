@@ -14,7 +14,6 @@ from kvbench.report.charts.figures import (
     Look,
     Numbers,
     Trace,
-    axis_title,
     dots,
     figure,
     figures_of,
@@ -41,7 +40,7 @@ TALL = 3.0  # first visits that take so many times a warm step need a logarithmi
 
 def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
     """Latency of a decode step against the tokens visible to it, the first visit's steps apart."""
-    title = say("chart-title.latency")
+    title = say("chart.latency.title")
     if not steps:
         return Chart("latency", title, say("chart.no-steps"))
     names = arm_names(record.arms)
@@ -85,7 +84,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
                     y=scaled((seconds for _, seconds in points), scale),
                     marker={"size": 6, "line": {"width": 1}},
                     showlegend=False,
-                    hovertemplate="first generation: %{y:.4g} " + unit,
+                    hovertemplate=say("hover.first-generation", time=f"%{{y:.4g}} {unit}"),
                     **shared,
                 )
             )
@@ -95,7 +94,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
     )
     ratios = _ratios(record, steps, looks)
     below, layout = ratio_panel(
-        ratios, {"title": {"text": axis_title("decode-step", unit=unit, logarithmic=logarithmic)}, **yaxis}
+        ratios, {"title": {"text": say("axis.step.log" if logarithmic else "axis.step", unit=unit)}, **yaxis}
     )
     return Chart(
         "latency",
@@ -107,7 +106,7 @@ def latency_by_context(record: RunRecord, steps: Sequence[StepSeries], looks: Ma
         ),
         figure(
             [*traces, *below],
-            xaxis={"title": {"text": axis_title("context-length")}, **({"anchor": "y2"} if ratios else {})},
+            xaxis={"title": {"text": say("axis.context")}, **({"anchor": "y2"} if ratios else {})},
             hovermode="x unified",
             showlegend=True,
             **layout,
@@ -160,16 +159,19 @@ def turns(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
     ]
     return Chart(
         "turns",
-        say("chart-title.turns"),
+        say("chart.turns.title"),
         say("chart.turns"),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("context-length")}},
-            yaxis={"title": {"text": axis_title("first-token", unit=unit)}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.context")}},
+            yaxis={"title": {"text": say("axis.first-token", unit=unit)}, "rangemode": "tozero"},
             showlegend=True,
         ),
         numbers=Numbers(
-            (say("column.arm"), *(say("column.at-tokens", tokens=f"{turn.context_length:,}") for turn in told[0][1])),
+            (
+                say("head.arm"),
+                *(say("head.at-tokens", count=f"{turn.context_length:,}") for turn in told[0][1]),
+            ),
             tuple((name, *(format_estimate(turn.ttft_s, "s") for turn in mine)) for name, mine in told),
         ),
         switched="yaxis",
@@ -233,7 +235,7 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
     last = next(iter(whole.values()))[0][-1]
     return Chart(
         "cumulative",
-        say("chart-title.cumulative"),
+        say("chart.cumulative.until.title"),
         joined(
             say("chart.cumulative"),
             _crossings(record, whole, names),
@@ -241,13 +243,13 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
         ),
         figure(
             traces,
-            xaxis={"title": {"text": axis_title("new-tokens")}, "rangemode": "tozero"},
-            yaxis={"title": {"text": axis_title("time", unit=unit)}, "rangemode": "tozero"},
+            xaxis={"title": {"text": say("axis.new-tokens")}, "rangemode": "tozero"},
+            yaxis={"title": {"text": say("axis.time", unit=unit)}, "rangemode": "tozero"},
             hovermode="x unified",
             showlegend=True,
         ),
         numbers=Numbers(
-            (say("column.arm"), say("column.new-tokens", count=f"{last:,}"), say("column.first-generation")),
+            (say("head.arm"), say("count.new-tokens", count=f"{last:,}"), say("head.first-generation")),
             tuple(
                 (
                     names[arm],
@@ -298,7 +300,7 @@ def _crossings(
 
 def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Mapping[str, Look]) -> Chart:
     """How the single decode steps spread, as the share of steps that took no longer."""
-    title = say("chart-title.distribution")
+    title = say("chart.distribution.title")
     if not steps:
         return Chart("distribution", title, say("chart.no-steps"))
     names = arm_names(record.arms)
@@ -309,7 +311,7 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
             x=scaled(series.quantile_s, scale),
             y=scaled(series.quantile, 0.01),
             name=label(names[series.arm], names),
-            hovertemplate="%{y:.1f} % of steps took at most %{x:.4g} " + unit,
+            hovertemplate=say("hover.share", share="%{y:.1f} %", time=f"%{{x:.4g}} {unit}"),
         )
         for series in steps
     ]
@@ -320,17 +322,17 @@ def step_distribution(record: RunRecord, steps: Sequence[StepSeries], looks: Map
         figure(
             traces,
             xaxis={
-                "title": {"text": axis_title("decode-step", unit=unit, logarithmic=True)},
+                "title": {"text": say("axis.step.log", unit=unit)},
                 **log_axis(
                     min(series.quantile_s[0] for series in steps) / EDGE / scale,
                     max(series.quantile_s[-1] for series in steps) * EDGE / scale,
                 ),
             },
-            yaxis={"title": {"text": axis_title("share-of-steps", unit="%")}, "range": [0, 102]},
+            yaxis={"title": {"text": say("axis.share")}, "range": [0, 102]},
             showlegend=True,
         ),
         numbers=Numbers(
-            (say("column.arm"), say("column.median"), say("column.95-within")),
+            tuple(map(say, ("head.arm", "head.median", "head.within-95"))),
             tuple(
                 (names[series.arm], *(format_value(_share_below(series, share), "s") for share in (0.5, 0.95)))
                 for series in steps
@@ -348,6 +350,11 @@ def _share_below(series: StepSeries, share: float) -> float:
     return series.quantile_s[round(share * (len(series.quantile_s) - 1))]
 
 
+LATENCY_HEADS = (
+    *("head.arm", "head.shortest-context", "head.longest-context", "head.first-generation", "head.of-later"),
+)
+
+
 def _latencies(
     steps: Sequence[StepSeries], names: Sequence[str], cold: Mapping[int, Sequence[tuple[int, float]]]
 ) -> Numbers:
@@ -359,21 +366,19 @@ def _latencies(
         rows.append(
             (
                 names[series.arm],
-                *(f"{format_value(series.median_s[end], 's')} at {series.context_length[end]:,}" for end in (0, -1)),
+                *(
+                    say(
+                        "hover.at",
+                        figure=format_value(series.median_s[end], "s"),
+                        count=f"{series.context_length[end]:,}",
+                    )
+                    for end in (0, -1)
+                ),
                 format_value(first_s, "s"),
                 format_value(times, "times"),
             )
         )
-    return Numbers(
-        (
-            say("column.arm"),
-            say("column.shortest-context"),
-            say("column.longest-context"),
-            say("column.first-generation"),
-            say("column.of-a-later-one"),
-        ),
-        tuple(rows),
-    )
+    return Numbers(tuple(map(say, LATENCY_HEADS)), tuple(rows))
 
 
 def _beyond(steps: Sequence[StepSeries], ceiling_s: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from kvbench.report.charts.figures import NEUTRAL, Chart, log_axis
 from kvbench.report.charts.series import evenly
-from kvbench.text import printable
+from kvbench.text import columns, printable
 
 WIDTH_PX = 640
 MOST_POINTS = 120  # of one line or one cloud of dots
@@ -115,7 +115,7 @@ class _Drawing:
         axis = self.layout.get("yaxis", {})
         if axis.get("showticklabels") is False:
             return 14
-        longest = max((len(text) for text in axis.get("ticktext", ())), default=0)
+        longest = max((columns(text) for text in axis.get("ticktext", ())), default=0)
         return min(MOST_LABEL_PX, max(MARGINS["l"], longest * CHARACTER_PX + 10))
 
     def _scale(self, name: str) -> _Scale:
@@ -336,7 +336,7 @@ def _legend(figure: Figure, width_px: float) -> Iterator[tuple[int, float, str, 
         if not name or name in seen or trace.get("showlegend") is False:
             continue
         seen.add(name)
-        size = 42 + len(name) * CHARACTER_PX
+        size = 42 + columns(name) * CHARACTER_PX
         if x and x + size > width_px:
             row, x = row + 1, 0.0
         yield row, x, name, trace

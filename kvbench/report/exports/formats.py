@@ -15,9 +15,10 @@ from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import Hearer, StoredRun, nobody
 from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
-from kvbench.report.lengths import GROWTH_CAPTION, growth_arms, growth_rows, growth_sentences
+from kvbench.report.lengths import growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import batch_size, format_level, new_tokens, prompt_tokens, run_name
+from kvbench.report.sentences import say
 from kvbench.report.verdicts import headlines, pairs, run_kind, run_word, status_reason
 from kvbench.statistics import LEVEL, Interval
 from kvbench.text import UNKNOWN, format_value, printable
@@ -122,7 +123,7 @@ def _more(record: RunRecord) -> Iterator[str]:
         said = "".join(f"- {escaped(each.sentence)}\n" for each in headlines(record))
         yield f"**{escaped(run_name(record))}**\n\n{said}" if said else ""
     if record.growth is not None and record.valid:
-        yield f"**{escaped(run_name(record))}**: {escaped(GROWTH_CAPTION)}\n"
+        yield f"**{escaped(run_name(record))}**: {escaped(say('growth.caption'))}\n"
         names = [escaped(name) for name in growth_arms(record)]
         rows = [[escaped(row.title), *map(escaped, row.cells)] for row in growth_rows(record)]
         yield _table([["", *names], ["---", *("--:" for _ in names)], *rows])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.report.first_screen import output_sentences
-from kvbench.report.sentences import say
+from kvbench.report.sentences import own_words, say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, printable
 
@@ -50,7 +50,9 @@ def output(record: RunRecord) -> Output | None:
         return None
     return Output(
         sentences=(*output_sentences(shown), *_references(record)),
-        details=tuple((pair.candidate, pair.agreement_detail) for pair in shown if pair.agreement != UNKNOWN),
+        details=tuple(
+            (pair.candidate, own_words(pair.agreement_detail)) for pair in shown if pair.agreement != UNKNOWN
+        ),
         differences=tuple(
             _difference(record, each) for each in record.comparisons if each.agreement.verdict == "MISMATCH"
         ),
@@ -76,7 +78,7 @@ def _references(record: RunRecord) -> tuple[str, ...]:
 def _difference(record: RunRecord, comparison: Comparison) -> Difference:
     names = arm_names(record.arms)
     baseline, candidate = record.arms[comparison.baseline_arm], record.arms[comparison.candidate_arm]
-    cause = printable(comparison.agreement.cause or comparison.agreement.detail)
+    cause = own_words(printable(comparison.agreement.cause or comparison.agreement.detail))
     prompt = _first_prompt(comparison, baseline, candidate)
     name = names[comparison.candidate_arm]
     if prompt is None:

@@ -13,9 +13,7 @@ from kvbench.arm import arm_names
 from kvbench.config.conf_files import yaml_text
 from kvbench.records.run_record import RunRecord
 from kvbench.report.lengths import (
-    BEYOND,
-    FRONTIER_TITLES,
-    GROWTH_CAPTION,
+    FRONTIER_HEADS,
     frontier_limit,
     frontier_rows,
     growth_arms,
@@ -23,7 +21,7 @@ from kvbench.report.lengths import (
 )
 from kvbench.report.names import device_name, null_reason
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.sentences import listed, say
+from kvbench.report.sentences import enumerated, explained, listed, own_words, say
 from kvbench.report.verdicts import extra_memory_bytes
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -39,30 +37,31 @@ class Facts:
 def facts(record: RunRecord) -> tuple[Facts, ...]:
     """Everything known about a run besides its figures, as titled lists; empty ones are left out."""
     sources: tuple[tuple[str, Any], ...] = (
-        ("Model", record.model),
-        ("Environment", record.environment),
-        ("Configuration", record.config),
-        ("What the model returned", _shapes(record)),
-        ("Cold-start probes", _first_visits(record)),
-        ("Blocks that stand out", _outliers(record)),
-        ("The device during the blocks", record.device_during and record.device_during.model_dump()),
-        ("The host before and after the blocks", record.host_checks and record.host_checks.model_dump()),
-        ("Audits", _audits(record)),
-        ("Against the first point of its sweep", record.sweep_audit and record.sweep_audit.model_dump()),
-        ("Seconds by phase", {phase.name: f"{phase.seconds:.3g}" for phase in record.phases}),
-        ("Stopping", None if record.stopping is None else record.stopping.model_dump()),
-        ("Keys", record.keys.model_dump()),
+        ("facts.model", record.model),
+        ("facts.environment", record.environment),
+        ("facts.configuration", record.config),
+        ("facts.shapes", _shapes(record)),
+        ("facts.probes", _first_visits(record)),
+        ("facts.outliers", _outliers(record)),
+        ("facts.device", record.device_during and record.device_during.model_dump()),
+        ("facts.host", record.host_checks and record.host_checks.model_dump()),
+        ("facts.audits", _audits(record)),
+        ("facts.sweep", record.sweep_audit and record.sweep_audit.model_dump()),
+        ("facts.phases", {phase.name: f"{phase.seconds:.3g}" for phase in record.phases}),
+        ("facts.stopping", None if record.stopping is None else record.stopping.model_dump()),
+        ("facts.keys", record.keys.model_dump()),
     )
-    return tuple(Facts(title, tuple(_flattened(source, ""))) for title, source in sources if source)
+    return tuple(Facts(say(code), tuple(_flattened(source, ""))) for code, source in sources if source)
 
 
 def _first_visits(record: RunRecord) -> dict[str, dict[str, str]]:
     """Arm by arm and attention by attention: a step at a length never seen before, and the same once more."""
     return {
         name: {
-            f"attention {probe.attention} from {probe.context_length} tokens": (
-                f"{format_value(probe.first_itl_s, 's')} per step the first time,"
-                f" {format_value(probe.second_itl_s, 's')} the second"
+            say("probe.of", attention=probe.attention, length=probe.context_length): say(
+                "probe.took",
+                first=format_value(probe.first_itl_s, "s"),
+                second=format_value(probe.second_itl_s, "s"),
             )
             for probe in arm.cold.probes or ()
         }
@@ -73,7 +72,7 @@ def _first_visits(record: RunRecord) -> dict[str, dict[str, str]]:
 
 def _outliers(record: RunRecord) -> dict[str, str]:
     return {
-        name: f"ITL of block {', '.join(map(str, arm.outlier_blocks))}; kept in every figure"
+        name: say("outliers.kept", blocks=enumerated(list(map(str, arm.outlier_blocks))))
         for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
         if arm.outlier_blocks
     }
@@ -81,7 +80,7 @@ def _outliers(record: RunRecord) -> dict[str, str]:
 
 def _audits(record: RunRecord) -> dict[str, str]:
     names = arm_names(record.arms)
-    return {f"{names[audit.arm]}: {audit.name}": audit.detail for audit in record.audits}
+    return {f"{names[audit.arm]}: {audit.name}": own_words(audit.detail) for audit in record.audits}
 
 
 def _shapes(record: RunRecord) -> dict[str, dict[str, str]]:
@@ -124,14 +123,13 @@ def repeat(record: RunRecord) -> Repeat | None:
     pins = [shlex.quote(f"{name}=={_public(str(version))}") for name, version in versions.items() if version]
     install = [f"pip install {' '.join(pins)}"] if pins else []
     commit = str(environment.get("git_commit") or UNKNOWN)
-    dirty = " with changes that are in no commit" if environment.get("git_dirty") else ""
     ran_with = (
         ("kvbench", record.kvbench_version),
-        ("git commit", f"{commit}{dirty}"),
+        (say("repeat.commit"), say("repeat.dirty", commit=commit) if environment.get("git_dirty") else commit),
         ("torch", str(versions["torch"] or UNKNOWN)),
         ("transformers", str(versions["transformers"] or UNKNOWN)),
-        ("device", device_name(record)),
-        ("prompts, SHA-256", UNKNOWN if workload is None else workload.prompt_sha256),
+        (say("workload.device"), device_name(record)),
+        (say("repeat.prompts"), UNKNOWN if workload is None else workload.prompt_sha256),
     )
     return Repeat(
         commands="\n".join([*install, f"python -m kvbench --config-path {FOLDER}"]) + "\n",
@@ -168,14 +166,15 @@ def growth_table(record: RunRecord) -> Table | None:
     rows = growth_rows(record)
     groups = tuple(tuple((row.title, *row.cells) for row in part) for _, part in groupby(rows, lambda row: row.section))
     beyond = record.growth is not None and any(total.beyond_range for total in record.growth.totals)
-    caption = f"{GROWTH_CAPTION}. {BEYOND}" if beyond else GROWTH_CAPTION
+    caption = say("growth.caption.beyond", caption=say("growth.caption"), beyond=say("growth.beyond"))
+    caption = caption if beyond else say("growth.caption")
     return Table(caption, ("", *growth_arms(record)), groups) if rows else None
 
 
 def sizes_table(record: RunRecord) -> Table | None:
     """What fits, edge by edge."""
     rows = tuple(astuple(row) for row in frontier_rows(record))
-    return Table(f"what fits {frontier_limit(record)}", FRONTIER_TITLES, (rows,)) if rows else None
+    return Table(frontier_limit(record), tuple(map(say, FRONTIER_HEADS)), (rows,)) if rows else None
 
 
 def why(record: RunRecord) -> tuple[str, ...]:
@@ -184,9 +183,12 @@ def why(record: RunRecord) -> tuple[str, ...]:
     said: dict[str, list[str]] = {}
     for comparison in record.comparisons:
         for sentence in comparison.diagnosis:
-            said.setdefault(sentence.text, []).append(names[comparison.candidate_arm])
+            text = explained(f"diagnosis.{sentence.code}", sentence.text)
+            said.setdefault(text, []).append(names[comparison.candidate_arm])
     return tuple(
-        text if len(candidates) == len(record.comparisons) else f"{', '.join(candidates)}: {text}"
+        text
+        if len(candidates) == len(record.comparisons)
+        else say("terminal.told", subject=enumerated(candidates), text=text)
         for text, candidates in said.items()
     )
 
@@ -236,7 +238,7 @@ def _peaks(record: RunRecord) -> Iterator[str]:
             "memory.unknown",
             candidate=listed([names[pair.candidate_arm] for pair in pairs]),
             baseline=names[pairs[0].baseline_arm],
-            reason=reason,
+            reason=own_words(reason),
         )
 
 
@@ -249,20 +251,12 @@ def limits(record: RunRecord) -> tuple[str, ...]:
             step=format_value(arm.itl_s.value, "s"),
             floor=format_value(arm.limit.floor_s, "s"),
             shares="".join(
-                f", {title} {format_value(share, 'ratio')}"
+                say("limits.share", title=title, share=format_value(share, "ratio"))
                 for title, share in (("MBU", arm.limit.mbu), ("MFU", arm.limit.mfu))
                 if share is not None
             ),
-            bound="" if arm.limit.bound is None else f"; bound by {BOUNDS[arm.limit.bound]}",
+            bound="" if arm.limit.bound is None else say("limits.bound", bound=say(f"limits.{arm.limit.bound}")),
         )
         for name, arm in zip(arm_names(record.arms), record.arms, strict=True)
         if arm.limit.floor_s is not None
     )
-
-
-BOUNDS = {
-    "launch": "launching kernels",
-    "memory": "reading memory",
-    "compute": "computing",
-    "first-visit": "what a length costs the first time",
-}

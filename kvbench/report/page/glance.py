@@ -10,7 +10,7 @@ from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.metrics import BY_KEY, Metric, unknown
 from kvbench.report.names import format_exact, null_reason
-from kvbench.report.sentences import joined, output_word, say
+from kvbench.report.sentences import joined, output_word, own_words, say, word
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN
 
@@ -95,7 +95,7 @@ def _figures(record: RunRecord) -> Iterator[Column]:
 def _cell(record: RunRecord, metric: Metric, arm: int, *, best: bool) -> Cell:
     measured = record.arms[arm]
     if unknown(metric, measured):
-        return Cell(UNKNOWN, null_reason(record, metric.pointer(arm)), known=False)
+        return Cell(UNKNOWN, own_words(null_reason(record, metric.pointer(arm))), known=False)
     return Cell(metric.show(measured), metric.exact(measured), known=True, best=best)
 
 
@@ -122,7 +122,10 @@ def _speedups(record: RunRecord) -> Iterator[Column]:
     )
     yield (
         Head(say("column.verdict"), say("glance.verdict")),
-        [Cell(found[arm][1].verdict, found[arm][1].meaning, known=True) if arm in known else NOTHING for arm in arms],
+        [
+            Cell(word(found[arm][1].verdict), found[arm][1].meaning, known=True) if arm in known else NOTHING
+            for arm in arms
+        ],
     )
 
 
@@ -131,7 +134,7 @@ def _exact(comparison: Comparison) -> str:
 
 
 def _why_none(found: Mapping[int, tuple[Comparison, object]], arm: int) -> str:
-    return "; ".join(found[arm][0].reasons) if arm in found else "baseline"
+    return own_words("; ".join(found[arm][0].reasons)) if arm in found else say("glance.baseline")
 
 
 def _outputs(record: RunRecord) -> Iterator[Column]:
@@ -141,7 +144,7 @@ def _outputs(record: RunRecord) -> Iterator[Column]:
     yield (
         Head(say("column.output"), say("glance.output", baseline=next(iter(found.values())).baseline)),
         [
-            Cell(output_word(found[arm].agreement), found[arm].agreement_detail, known=True)
+            Cell(output_word(found[arm].agreement), own_words(found[arm].agreement_detail), known=True)
             if arm in found
             else NOTHING
             for arm in range(len(record.arms))

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import kvbench
 from kvbench.errors import RecordError
+from kvbench.language import spoken
 from kvbench.options import RELEVANT_ACROSS_RUNS
 from kvbench.records.store import (
     RECORD,
@@ -44,8 +45,8 @@ from kvbench.report.overview import Summary, overview_sentences, summary
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table, short_names
 from kvbench.report.page.texts import prompt_texts
-from kvbench.report.redaction import NOTE, redacted_run, redacted_text
-from kvbench.report.sentences import listed, say
+from kvbench.report.redaction import redacted_run, redacted_text
+from kvbench.report.sentences import in_scripts, joined, listed, say, word
 from kvbench.text import printable
 
 if TYPE_CHECKING:
@@ -107,9 +108,7 @@ def selected(runs: Sequence[Summary]) -> Selection:
     chosen = sorted({number for _, number in (*slowest, *fastest)} | set(not_valid) | set(alone))
     return Selection(
         tuple(chosen),
-        f"{len(chosen)} of {len(runs):,} runs are drawn here: those with the {MOST_OF_A_KIND} smallest and the"
-        f" {MOST_OF_A_KIND} largest speed-ups, and the first {MOST_OF_A_KIND} each of those without one and of those"
-        " that are not VALID. All of them are in the table; python -m kvbench report RUN_FOLDER draws any other.",
+        say("page.selected", chosen=len(chosen), count=f"{len(runs):,}", most=MOST_OF_A_KIND),
     )
 
 
@@ -193,7 +192,7 @@ class _Page:
         table = overview_table(runs, short_names(runs), anchors, [self._place(run) for run in runs])
         changes = self._changes()
         changed = list(zip(changes, change_charts(changes), strict=True))
-        said = [NOTE] if self.redact else []
+        said = [say("page.redacted")] if self.redact else []
         said += [redacted_text(note) if self.redact else note for note in (*notes, *self._unusable)]
         ours = scripts()
         return (
@@ -213,6 +212,8 @@ class _Page:
                 figures=_script_json(_figures(sections, [*overview, *(chart for _, chart in changed if chart)])),
                 rows=_script_json(table.data if len(runs) > 1 else {}),
                 on_dark=_script_json(ON_DARK),
+                words=_script_json(in_scripts()),
+                language=spoken(),
                 scripts=ours,
                 policy=content_policy(ours),
                 version=kvbench.__version__,
@@ -271,8 +272,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"say": say, "still": _still}
+    environment.globals |= {"say": say, "still": _still, "word": word, "joined": joined}
+    environment.filters["coded"] = _coded
     return environment
+
+
+def _coded(sentence: str) -> Markup:
+    """A sentence of ours in which `…` stands for code."""
+    parts = escape(sentence).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def _still(chart: Chart) -> Markup:
@@ -289,7 +299,9 @@ def _labels(runs: Sequence[Summary]) -> list[str]:
     labels = []
     told = run_labels([run.aspects for run in runs])
     for number, (run, label) in enumerate(zip(runs, told, strict=True), start=1):
-        apart = label.removesuffix(f"run {number}").removesuffix(" · ")  # the number stands there already
+        apart = label.removesuffix(say("label.run", number=number)).removesuffix(
+            " · "
+        )  # the number stands there already
         labels.append(f"#{number} {' · '.join(filter(None, (run.side, apart)))}".strip())
     return labels
 

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kvbench.arm import arm_names
-from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
@@ -36,7 +35,7 @@ from kvbench.report.page.glance import Cell, Glance, glance
 from kvbench.report.page.illustration import Illustration, picture
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows
-from kvbench.report.sentences import say
+from kvbench.report.sentences import explained, own_words, say, word
 from kvbench.report.verdicts import headlines, run_kind, run_word
 from kvbench.text import UNKNOWN, printable
 
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 MOST_INLINE_RECORDS_BYTES = 2**20  # of all records of a page; what is larger lies in the run folders anyway
-BETTER = {"lower": "Lower is better.", "higher": "Higher is better.", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,15 @@ class Row:
     computed: str
     group: str
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A check or a warning: what it means where another language is spoken, and the record's sentence."""
+
+    name: str
+    passed: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -88,8 +95,8 @@ class Section:
     inserted: str  # the message that interruptions insert; empty when they insert none
     produced: Produced
     confidence: Confidence | None
-    checks: tuple[Check, ...]
-    warnings: tuple[RunWarning, ...]
+    checks: tuple[Remark, ...]
+    warnings: tuple[Remark, ...]
     metrics: tuple[tuple[str, tuple[Row, ...]], ...]
     facts: tuple[Facts, ...]
     repeat: Repeat | None
@@ -154,7 +161,7 @@ def section(
         title=title_of(record),
         run_id=record.run_id,
         created_at=record.created_at,
-        word=run_word(record),
+        word=word(run_word(record)),
         valid=record.valid,
         workload=_workload(record),
         arms=arm_names(record.arms),
@@ -175,9 +182,17 @@ def section(
         inserted=printable(str((record.config.get("interrupt") or {}).get("message") or "")),
         produced=produced_texts(run, prompts),
         confidence=None if steps is None else confidence(record, lane_rows(steps, "trace"), prompts, of=of),
-        checks=record.checks,
-        warnings=record.warnings,
-        metrics=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
+        checks=tuple(
+            Remark(each.name, passed=each.passed, text=explained(f"check.{each.name}", _check(each)))
+            for each in record.checks
+        ),
+        warnings=tuple(
+            Remark(each.code, passed=False, text=explained(f"warning.{each.code}", each.detail))
+            for each in record.warnings
+        ),
+        metrics=tuple(
+            (say(f"group.{group}"), tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)
+        ),
         facts=facts(record),
         repeat=repeat(record),
         record_uri=_record_uri(record, MOST_INLINE_RECORDS_BYTES // of),
@@ -204,24 +219,29 @@ def _placed(record: RunRecord, charts: Sequence[Chart]) -> dict[str, tuple[Chart
 
 def _row(record: RunRecord, metric: Metric) -> Row:
     cells = tuple(
-        Cell(UNKNOWN, null_reason(record, metric.pointer(index)), known=False)
+        Cell(UNKNOWN, own_words(null_reason(record, metric.pointer(index))), known=False)
         if unknown(metric, arm)
         else Cell(metric.show(arm), metric.exact(arm), known=True)
         for index, arm in enumerate(record.arms)
     )
-    return Row(metric.title, BETTER[metric.better], metric.computed, metric.group, cells)
+    better = "" if metric.better == "none" else say(f"better.{metric.better}")
+    return Row(metric.name, better, metric.explanation, metric.group, cells)
+
+
+def _check(check: Check) -> str:
+    return f"{check.detail} → {check.advice}" if check.advice and not check.passed else check.detail
 
 
 def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
     """What was decoded, on what: the line below the title."""
     model = record.model or {}
     candidates = (
-        ("model", str(model.get("name") or run_name(record))),
-        ("dtype", str(model.get("dtype") or UNKNOWN)),
-        ("device", device_name(record)),
-        ("prompt tokens", prompt_tokens(record)),
-        ("new tokens", new_tokens(record)),
-        ("batch", batch_size(record)),
+        (say("workload.model"), str(model.get("name") or run_name(record))),
+        (say("workload.dtype"), str(model.get("dtype") or UNKNOWN)),
+        (say("workload.device"), device_name(record)),
+        (say("workload.prompt-tokens"), prompt_tokens(record)),
+        (say("workload.new-tokens"), new_tokens(record)),
+        (say("workload.batch"), batch_size(record)),
     )
     return tuple((name, value) for name, value in candidates if value != UNKNOWN)
 

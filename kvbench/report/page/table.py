@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kvbench.records.part import Estimate, Speedup
 from kvbench.report.names import format_estimate
 from kvbench.report.overview import Row, Summary
-from kvbench.report.sentences import output_word
+from kvbench.report.sentences import output_word, say, word
 from kvbench.text import UNKNOWN, Unit, format_value
 
 Number = tuple[float | None, str]  # to sort by, to show
@@ -27,11 +27,15 @@ class Column:
     """One column. Text columns read a string; number columns what to sort by and what to show."""
 
     key: str
-    title: str
     read: Callable[[Entry], str | Number]
     numeric: bool = False
     filtered: bool = False
     always: bool = False  # even where it is the same in every row
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return say(f"table.{self.key}")
 
 
 def _size(index: int) -> Callable[[Entry], Number]:
@@ -51,27 +55,27 @@ def _bytes(value: int | None) -> Number:
 
 
 COLUMNS = (
-    Column("speedup", "speed-up", lambda each: _estimate(each.row.speedup, "times"), numeric=True, always=True),
-    Column("verdict", "verdict", lambda each: each.row.verdict, filtered=True),
-    Column("agreement", "output", lambda each: output_word(each.row.agreement) if each.row.agreement else ""),
-    Column("arm", "arm", lambda each: each.row.arm),
-    Column("side", "folder", lambda each: each.run.side, filtered=True),
-    Column("baseline", "against", lambda each: each.row.baseline),
-    Column("prompt", "prompt tokens", _size(0), numeric=True, filtered=True),
-    Column("new", "new tokens", _size(1), numeric=True, filtered=True),
-    Column("batch", "batch", _size(2), numeric=True, filtered=True),
-    Column("model", "model", lambda each: each.run.model, filtered=True),
-    Column("device", "device", lambda each: each.run.aspects.device, filtered=True),
-    Column("mode", "mode", lambda each: each.row.mode, filtered=True),
-    Column("cache", "cache", lambda each: each.row.cache, filtered=True),
-    Column("engine", "engine", lambda each: each.row.engine, filtered=True),
-    Column("end_to_end", "end to end", lambda each: _estimate(each.row.end_to_end, "times"), numeric=True),
-    Column("rate", "decode", lambda each: _estimate(each.row.rate, "tokens/s"), numeric=True),
-    Column("baseline_rate", "baseline's", lambda each: _estimate(each.row.baseline_rate, "tokens/s"), numeric=True),
-    Column("memory", "extra memory", lambda each: _bytes(each.row.extra_memory_bytes), numeric=True),
-    Column("status", "status", lambda each: each.run.word, filtered=True, always=True),
-    Column("begun", "begun", lambda each: each.run.created_at[:19].replace("T", " ")),
-    Column("note", "remark", lambda each: each.row.note),
+    Column("speedup", lambda each: _estimate(each.row.speedup, "times"), numeric=True, always=True),
+    Column("verdict", lambda each: word(each.row.verdict), filtered=True),
+    Column("agreement", lambda each: output_word(each.row.agreement) if each.row.agreement else ""),
+    Column("arm", lambda each: each.row.arm),
+    Column("side", lambda each: each.run.side, filtered=True),
+    Column("baseline", lambda each: each.row.baseline),
+    Column("prompt", _size(0), numeric=True, filtered=True),
+    Column("new", _size(1), numeric=True, filtered=True),
+    Column("batch", _size(2), numeric=True, filtered=True),
+    Column("model", lambda each: each.run.model, filtered=True),
+    Column("device", lambda each: each.run.aspects.device, filtered=True),
+    Column("mode", lambda each: each.row.mode, filtered=True),
+    Column("cache", lambda each: each.row.cache, filtered=True),
+    Column("engine", lambda each: each.row.engine, filtered=True),
+    Column("end_to_end", lambda each: _estimate(each.row.end_to_end, "times"), numeric=True),
+    Column("rate", lambda each: _estimate(each.row.rate, "tokens/s"), numeric=True),
+    Column("baseline_rate", lambda each: _estimate(each.row.baseline_rate, "tokens/s"), numeric=True),
+    Column("memory", lambda each: _bytes(each.row.extra_memory_bytes), numeric=True),
+    Column("status", lambda each: word(each.run.word), filtered=True, always=True),
+    Column("begun", lambda each: each.run.created_at[:19].replace("T", " ")),
+    Column("note", lambda each: each.row.note),
 )
 # The arm's name says these; they are there to be filtered by.
 FILTERS_ONLY = ("mode", "cache", "engine")

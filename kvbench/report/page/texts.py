@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import Hearer, StoredRun, read_prompts
-from kvbench.report.sentences import joined, say
+from kvbench.report.sentences import enumerated, is_said, joined, say
 from kvbench.text import UNKNOWN
 
 if TYPE_CHECKING:
@@ -71,9 +71,14 @@ def _completions(run: StoredRun, index: int) -> tuple[Completion, ...]:
             end = arm.text_ends[index] if index < len(arm.text_ends) else len(text)
             writers.setdefault((text, finish, end), []).append(name)
     return tuple(
-        Completion(", ".join(names), _shortened(text[:end]), finish, _shortened(text[end:]))
+        Completion(enumerated(names), _shortened(text[:end]), _finish(finish), _shortened(text[end:]))
         for (text, finish, end), names in writers.items()
     )
+
+
+def _finish(reason: str) -> str:
+    """What ended a text; a reason that is not known as the record has it."""
+    return say(f"finish.{reason}") if is_said(f"finish.{reason}") else reason
 
 
 def _text_note(run: StoredRun, count: int) -> str:
@@ -99,7 +104,8 @@ def _shortened(text: str) -> str:
     if len(text) <= MOST_CHARACTERS:
         return text
     half = MOST_CHARACTERS // 2
-    return f"{text[:half]}\n[… {len(text) - 2 * half:,} characters left out …]\n{text[-half:]}"
+    left_out = say("texts.left-out", count=f"{len(text) - 2 * half:,}")
+    return f"{text[:half]}\n{left_out}\n{text[-half:]}"
 
 
 # Token confidence of a run: the text of each traced arm as a heat map, and the tokens it was least sure of.
@@ -183,7 +189,7 @@ def confidence(record: RunRecord, trace: pyarrow.Table, prompts: Sequence[str], 
             break
         drawn = tuple(
             HeatMap(
-                arms=", ".join(names[arm] for arm in arms),
+                arms=enumerated([names[arm] for arm in arms]),
                 tokens=tuple(_token(row) for row in sequences[arms[0]][:room]),
                 left_out=max(0, len(sequences[arms[0]]) - room),
             )
@@ -221,8 +227,14 @@ def _token(row: Row) -> Token:
         text=text.replace("\n", "⏎\n") or _name(row),
         share=None if probability is None else round(probability * 100),
         first_choice=row["rank"] == 1,
-        title=f"{_quoted(text or _name(row))}: probability {_share(probability)}, rank {row['rank']:,},"
-        f" entropy {_nats(row['entropy_nats'])}\nlikeliest: {_alternatives(row)}",
+        title=say(
+            "confidence.token",
+            token=_quoted(text or _name(row)),
+            probability=_share(probability),
+            rank=f"{row['rank']:,}",
+            entropy=_nats(row["entropy_nats"]),
+            alternatives=_alternatives(row),
+        ),
         stands_in=not text,
     )
 
@@ -252,9 +264,9 @@ def _doubts(trace: pyarrow.Table, names: Sequence[str]) -> tuple[Doubt, ...]:
 def _doubt(trace: pyarrow.Table, rows: Sequence[Row], names: Sequence[str]) -> Doubt:
     row = rows[0]
     return Doubt(
-        arms="all"
+        arms=say("confidence.all-arms")
         if len(rows) == len(names)
-        else ", ".join(names[arm] for arm in sorted(each["arm"] for each in rows)),
+        else enumerated([names[arm] for arm in sorted(each["arm"] for each in rows)]),
         prompt=row["prompt"] + 1,
         step=row["step"],
         before=_text_before(trace, row),
@@ -277,17 +289,13 @@ def _text_before(trace: pyarrow.Table, row: Row) -> str:
 
 def _map_note(drawn: int, count: int, shown: Mapping[int, Mapping[int, Sequence[Row]]]) -> str:
     parts = [
-        "How probable the model itself found each token it wrote, by its raw logits, before temperature or any other"
-        " sampling setting; from an untimed pass of its own. The stronger the colour, the less sure it was; a dotted"
-        " line marks a token that was not its first choice."
+        say("confidence.note"),
     ]
     if difference := _largest_difference(shown):
-        parts.append(
-            f"Arms that wrote the same tokens share a map; their probabilities differ by at most {difference}."
-        )
+        parts.append(say("confidence.shared", difference=difference))
     if drawn < count:
-        parts.append(f"The first {drawn} of {count} prompts; the rest is in steps.parquet.")
-    return " ".join(parts)
+        parts.append(say("confidence.first", drawn=drawn, count=count))
+    return joined(*parts)
 
 
 def _largest_difference(shown: Mapping[int, Mapping[int, Sequence[Row]]]) -> str | None:
@@ -304,7 +312,9 @@ def _largest_difference(shown: Mapping[int, Mapping[int, Sequence[Row]]]) -> str
 
 
 def _alternatives(row: Row) -> str:
-    return ", ".join(f"{_quoted(other['token_text'])} {_share(other['probability'])}" for other in row["alternatives"])
+    return enumerated(
+        [f"{_quoted(other['token_text'])} {_share(other['probability'])}" for other in row["alternatives"]]
+    )
 
 
 def _quoted(text: str) -> str:

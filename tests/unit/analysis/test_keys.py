@@ -63,6 +63,10 @@ def test_the_commit_of_the_hub_s_model_is() -> None:
     assert one == kinds({"revision": "a" * 40}, {}, *HUB)
 
 
+def test_the_language_in_which_it_is_told_is_not() -> None:
+    assert kinds({}, {}) == kinds({}, {}, "language=zh-CN")
+
+
 def test_the_devices_that_a_model_is_spread_over_are_and_those_beside_a_model_on_one_are_not() -> None:
     two, four = ({"device_names": ["one"] * count} for count in (2, 4))
     assert kinds({}, two, *SPREAD).compare_key != kinds({}, four, *SPREAD).compare_key

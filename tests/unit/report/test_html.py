@@ -188,7 +188,7 @@ def test_hostile_strings_are_shown_and_never_obeyed(page):
     attack = " ".join(HOSTILE)
     seen = page(hostile(), notes=[attack], prompts=[attack])
     assert not [tag for tag, attributes in seen.tags if tag == "img" or "onerror" in attributes]
-    assert len([script for script in seen.scripts if script.strip()]) == 3 + 1 + len(OURS)  # data, plotly, ours
+    assert len([script for script in seen.scripts if script.strip()]) == 4 + 1 + len(OURS)  # data, plotly, ours
     outside = "".join(seen.text)
     assert not {"\x1b", "\x9b", "\x07", "\u202e", "\u2066", "\u2028"} & set(outside)
     assert HOSTILE[0] in outside

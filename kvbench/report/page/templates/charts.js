@@ -3,10 +3,14 @@
 const charts = (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const drawn = new Set();
+  const words = JSON.parse(document.getElementById("words").textContent);
   const options = { displayModeBar: false, responsive: true };
   const GROUPED_FROM = 4; // points of one length and one line that are drawn as their median
   const NARROW_PX = 560; // below it a label takes a line for each of its parts
   let shown = null; // row number to its place in the table; null: all of them, in their own order
+
+  // A sentence of the page's language with its figures.
+  const tell = (code, figures = {}) => words[code].replace(/\{(\w+)\}/g, (_, name) => figures[name]);
 
   // The stylesheet owns the colours; what it resolves to in the current theme is read back from the chart's box.
   function themed(figure, box) {
@@ -116,15 +120,15 @@ const charts = (() => {
         range: [Math.max(slot, 0) + 0.7, -0.7],
       };
       layout.height = 100 + meta.row_height * Math.max(slot + 1.4, 5);
-      if (order.length > rank.size) said.push(`Drawn: the first ${rank.size} of ${order.length.toLocaleString("en")} runs, in the order of the table.`);
+      if (order.length > rank.size) said.push(tell("first-runs", { drawn: rank.size, count: order.length.toLocaleString("en") }));
     }
     if (meta?.grouped) {
       data = data.map(grouped);
-      if (data.some((trace) => trace.isGrouped)) said.push("Drawn: the median over all runs of one length, with whiskers from the least to the most.");
+      if (data.some((trace) => trace.isGrouped)) said.push(words.median);
     }
     data = data.filter((trace) => !trace.meta?.rows || trace.x.length);
-    if (shown !== null && !data.length) said.push("No run that the filters leave has a value here.");
-    return { figure: { ...figure, data, layout }, said: said.join(" ") };
+    if (shown !== null && !data.length) said.push(words["no-value"]);
+    return { figure: { ...figure, data, layout }, said: said.join(words["between-sentences"]) };
   }
 
   // Between a linear and a logarithmic scale, by the reader's choice.
@@ -134,7 +138,10 @@ const charts = (() => {
     if (!type) return figure;
     const { range, tickvals, ticktext, rangemode, type: _, ...own } = figure.layout[axis] ?? {};
     const other = type === "log" ? { type, ...roundTicks(figure, axis) } : { type, rangemode: "tozero" };
-    const text = own.title?.text?.replace(/,? ?\(?logarithmic\)?/, "").replace(/\(([^()]*)$/, "($1)");
+    const text = own.title?.text
+      ?.replace(new RegExp(`[,，]? ?[(（]?${words.logarithmic}[)）]?`), "")
+      .replace(/\(([^()]*)$/, "($1)")
+      .replace(/（([^（）]*)$/, "（$1）");
     return { ...figure, layout: { ...figure.layout, [axis]: { ...own, ...other, title: { ...own.title, text } } } };
   }
 
@@ -196,6 +203,7 @@ const charts = (() => {
   boxes.forEach((box) => watcher.observe(box));
 
   return {
+    tell,
     redraw: () => drawn.forEach(draw),
     drawVisible: () => boxes.filter((box) => box.offsetParent !== null).forEach(draw),
     // The rows to show, in the order of the table.

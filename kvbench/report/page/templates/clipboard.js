@@ -21,7 +21,7 @@ const clipboard = (() => {
       done = throughSelection(text);
     }
     const title = (button.dataset.title ??= button.textContent);
-    button.textContent = done ? "copied" : "cannot copy here";
+    button.textContent = charts.tell(done ? "copied" : "cannot-copy");
     setTimeout(() => { button.textContent = title; }, 1500);
     button.focus();
   }

@@ -61,14 +61,14 @@ const table = (() => {
   }
 
   function badge(word) {
-    return element("span", word, { class: `badge ${word === "VALID" ? "good" : "bad"}` });
+    return element("span", word, { class: `badge ${word === charts.tell("valid") ? "good" : "bad"}` });
   }
 
   // Where a run without a section of its own is found.
   function told(tr, row) {
     if (tr.nextElementSibling?.classList.contains("told")) return tr.nextElementSibling.remove();
     const line = element("tr", "", { class: "told" });
-    const cell = element("td", "This run is not drawn on this page. To see it: ", { colspan: seen.length + 1 });
+    const cell = element("td", charts.tell("not-drawn"), { colspan: seen.length + 1 });
     cell.append(element("code", `python -m kvbench report ${quoted(runs[run[row]][2])}`));
     line.append(cell);
     tr.after(line);
@@ -79,7 +79,7 @@ const table = (() => {
   function name(tr, row) {
     const [labelled, anchor] = runs[run[row]];
     const th = element("th", "", { scope: "row" });
-    const shownAs = labelled || `run ${run[row] + 1}`;
+    const shownAs = labelled || charts.tell("run-number", { number: run[row] + 1 });
     if (anchor) {
       th.append(element("a", shownAs, { href: `#${anchor}` }));
     } else {
@@ -106,7 +106,7 @@ const table = (() => {
     }
     body.append(fragment);
     more.hidden = drawn >= rows.length;
-    more.textContent = `${Math.min(PAGE, rows.length - drawn)} more of ${(rows.length - drawn).toLocaleString("en")} rows below`;
+    more.textContent = charts.tell("more-rows", { count: Math.min(PAGE, rows.length - drawn), of: (rows.length - drawn).toLocaleString("en") });
   }
 
   // The first sentence speaks of the runs that the filters leave; the others, which speak of all, wait meanwhile.
@@ -120,16 +120,16 @@ const table = (() => {
 
   function ofFiltered() {
     const column = (key) => columns.find((each) => each.key === key);
-    const left = new Map(rows.map((row) => [run[row], text(column("status"), row) === "VALID"]));
+    const left = new Map(rows.map((row) => [run[row], text(column("status"), row) === charts.tell("valid")]));
     const valid = [...left.values()].filter(Boolean).length;
-    const said = left.size === 1
-      ? `The run that the filters leave is ${valid ? "" : "not "}VALID.`
-      : `${valid.toLocaleString("en")} of the ${left.size.toLocaleString("en")} runs that the filters leave ${valid === 1 ? "is" : "are"} VALID.`;
+    const counts = { valid: valid.toLocaleString("en"), count: left.size.toLocaleString("en") };
+    const code = left.size === 1 ? (valid ? "left-one" : "left-one-not") : valid === 1 ? "left-single" : "left-many";
+    const said = charts.tell(code, counts);
     const { numbers, texts, cells } = column("speedup");
     const known = rows.map((row) => cells[row]).filter((place) => numbers[place] !== null).sort((a, b) => numbers[a] - numbers[b]);
     if (!known.length) return said;
-    if (known.length === 1) return `${said} The speed-up is ${texts[known[0]]}.`;
-    return `${said} Speed-ups lie between ${texts[known[0]]} and ${texts[known.at(-1)]}.`;
+    if (known.length === 1) return said + charts.tell("left-speedup", { figure: texts[known[0]] });
+    return said + charts.tell("left-speedups", { least: texts[known[0]], most: texts[known.at(-1)] });
   }
 
   function show() {
@@ -139,7 +139,7 @@ const table = (() => {
     drawn = 0;
     drawRows(PAGE);
     const [some, all] = [rows.length.toLocaleString("en"), everything.length.toLocaleString("en")];
-    count.textContent = rows.length === everything.length ? `${all} rows` : `${some} of ${all} rows`;
+    count.textContent = rows.length === everything.length ? charts.tell("rows", { all }) : charts.tell("rows-of", { some, all });
     charts.show(rows);
   }
 
@@ -155,7 +155,7 @@ const table = (() => {
       th.append(button);
       head.append(th);
     };
-    add("run", "run", false);
+    add("run", charts.tell("run"), false);
     for (const column of seen) add(column.key, column.title, Boolean(column.numbers));
   }
 
@@ -167,7 +167,7 @@ const table = (() => {
   function copied(kind) {
     const named = [null, ...seen];
     const cells = (row) => named.map((column) => (column ? text(column, row) : label(row)));
-    const titles = named.map((column) => (column ? column.title : "run"));
+    const titles = named.map((column) => (column ? column.title : charts.tell("run")));
     if (kind === "tsv") return [titles, ...rows.map(cells)].map((line) => line.map(spreadsheet).join("\t")).join("\n") + "\n";
     const line = (values) => `| ${values.join(" | ")} |`;
     const rule = named.map((column) => (column?.numbers ? "--:" : "---"));
