@@ -359,8 +359,8 @@ def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
     stated = tuple(ids) if isinstance(ids, (list, tuple)) else (ids,)
     if not all(isinstance(each, int) for each in stated):
         raise ModelUnavailable(
-            f"generation_config.json of {loaded.facts.name} states eos_token_id={shortened(str(ids))}, which is no token"
-            " id: correct it"
+            f"generation_config.json of {loaded.facts.name} states eos_token_id={shortened(str(ids))}, which is no"
+            " token id: correct it"
         )
     return stated
 
