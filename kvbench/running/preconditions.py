@@ -319,10 +319,8 @@ def _reference_bytes(wanted: str, facts: ModelFacts) -> int:
 
 def stop_ids_of(plan: Plan, loaded: LoadedModel) -> tuple[int, ...]:
     """The ids that end a sequence in the timed runs. Raises `ConfigError` for ids that the model cannot write."""
-    rule, ids = (
-        plan.stop_rule,
-        end_ids(loaded),
-    )  # looked at where they do not end anything too: texts tell where they are
+    rule = plan.stop_rule
+    ids = end_ids(loaded)  # also where they end nothing: the page greys what follows them
     if rule == "ignore":
         return ()
     tokenizer, vocab_size = loaded.tokenizer, loaded.facts.vocab_size
