@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import count
@@ -364,9 +364,3 @@ def figures_of(estimate: Estimate | Speedup, scale: float = 1.0) -> Triple:
         None if each is None else each / scale for each in (estimate.value, estimate.ci_low, estimate.ci_high)
     )
     return value, low, high
-
-
-def said_of(names: Sequence[str], said: Mapping[int, str] | Sequence[str]) -> str:
-    """`name figure; name figure`: one clause per arm."""
-    items = said.items() if isinstance(said, Mapping) else enumerate(said)
-    return "; ".join(f"{names[index]} {text}" for index, text in items)
