@@ -33,7 +33,8 @@ class PassHooks:
     def __init__(self, chain: tuple[Any, ...]) -> None:
         self._chain = chain
         self._arguments = [Arguments(module) for module in chain]
-        self._is_transformers = any(isinstance(module, PreTrainedModel) for module in chain)
+        # Torch compiles nothing while operators are listened to.
+        self._looks_inside = not any(isinstance(module, PreTrainedModel) or _is_compiled(module) for module in chain)
         self._lengths = CacheLengths()
         self._device = _device_of(chain[-1])
         self._on_cuda = self._device.type == "cuda"
@@ -43,7 +44,7 @@ class PassHooks:
         self._kept = 0
         self._submitted = -1  # by the last pass
         self._looking: ExitStack | None = None  # open in a gap in which moves and casts are looked at
-        self._operators: Any = None
+        self._operators: WeightOperators | None = None
         self._call: GenerateCall | None = None
         self._calls = 0
         self.passes: list[SeenPass] = []
@@ -58,7 +59,8 @@ class PassHooks:
         """A module of the chain is called."""
         arrived = time.perf_counter()
         if self._depth and index == self._outermost:
-            self._depth, self._operators = 0, None  # an interrupt left the pass before without an end
+            self._depth = 0  # an interrupt left the pass before without an end
+            self._look_away()
         self._depth += 1
         if self._depth > 1:
             return
@@ -91,10 +93,10 @@ class PassHooks:
         if self._on_cuda:
             seen.events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
             seen.events[0].record()
-        if not self._is_transformers and len(self.passes) < LOOKED_INTO:
+        if self._looks_inside and len(self.passes) < LOOKED_INTO:
             self._operators = WeightOperators()
             self._operators.rows = seen.rows
-            self._operators.__enter__()
+            self._operators.__enter__()  # type: ignore[no-untyped-call]
         if self._looking is not None:
             self._looking.close()
             self._looking = None
@@ -107,17 +109,14 @@ class PassHooks:
         self._depth -= 1
         if self._depth or index != self._outermost:
             return
-        if self._operators is not None:
-            self._operators.__exit__(None, None, None)
+        operators = self._look_away()
         seen, self._current = self._current, None
         if seen is None:
             return
         if seen.events is not None:
             seen.events[1].record()
-        if self._operators is not None:
-            positions = self._operators.positions
-            seen.computed = median_high(positions) if positions else None
-            self._operators = None
+        if operators is not None and operators.positions:
+            seen.computed = median_high(operators.positions)
         logits = logits_of(output)
         if output is not None:
             seen.ended = ended
@@ -162,8 +161,16 @@ class PassHooks:
             seen.ids = ids.detach().clone()
             self._kept += ids.numel()
 
+    def _look_away(self) -> WeightOperators | None:
+        """Stop listening to operators, which outlives a pass otherwise; what was heard, if any was listened to."""
+        operators, self._operators = self._operators, None
+        if operators is not None:
+            operators.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        return operators
+
     def close(self) -> None:
         """The watch has ended."""
+        self._look_away()
         if self._looking is not None:
             self._looking.close()
             self._looking = None
@@ -225,6 +232,10 @@ class PassHooks:
             wall_s,
             self.cost_s + self.calls * _cost_of_a_replaced_call(),
         )
+
+
+def _is_compiled(module: Any) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def chain_of(model: Any) -> tuple[Any, ...]:

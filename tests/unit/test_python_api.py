@@ -186,4 +186,4 @@ class TestAModelOfOnesOwn:
 
 
 def test_the_package_offers_exactly_this() -> None:
-    assert ["measure"] == kvbench.__all__
+    assert ["measure", "watch"] == kvbench.__all__
