@@ -358,7 +358,8 @@ def end_ids(loaded: LoadedModel) -> tuple[int, ...]:
     if not all(isinstance(each, int) for each in stated):
         name = getattr(loaded.model, "name_or_path", "") or loaded.facts.name
         raise ModelUnavailable(
-            f"generation_config.json of {name} states eos_token_id={shortened(str(ids))}, which is no token id: correct it"
+            f"generation_config.json of {name} states eos_token_id={shortened(str(ids))}, which is no token id:"
+            " correct it"
         )
     return stated
 

@@ -221,7 +221,7 @@ def test_a_documented_run_runs(workplace: Path, command: tuple[str, ...], monkey
     with captured() as said:
         code = main([*command, "results_dir=results-of-docs"])
     assert code in {0, 3}, said()
-    failed = set(re.findall(r"^│ ✗ (\w+)[:：]", said(), re.MULTILINE))  # noqa: RUF001 - Chinese has a colon of its own
+    failed = set(re.findall(r"^│ ✗ (\w+)[:：]", said(), re.MULTILINE))
     assert failed <= {"blocks"}, said()
 
 
