@@ -210,7 +210,7 @@ def _not_judged(figures: AgreementFigures) -> str:
 def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
     over = f"over {figures.steps} steps" + (f" of {figures.batches} batches" if figures.batches > 1 else "")
     if figures.error is not None:
-        text = f"{_measured(figures.error)} {over} on one token path; largest relative logit difference"
+        text = f"{_measured(figures, figures.error)} {over} on one token path; largest relative logit difference"
         text += f" {figures.max_rel_logit_diff:.1e}"
     else:
         limit = tolerance(figures.noise_rel or 0.0, figures.dtype)
@@ -218,7 +218,7 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
             f"largest relative logit difference {figures.max_rel_logit_diff:.1e} {over} on one token path; rounding"
             f" alone {figures.noise_rel:.1e}{_largest_way(figures)}, allowed {limit:.1e}"
         )
-        text += f", since {figures.without_reference}" if figures.without_reference else ""
+        text += _without_reference(figures)
     if figures.routing is not None:
         text += _rerouted(figures.routing)
     if figures.argmax_flips:
@@ -239,8 +239,14 @@ def _detail(figures: AgreementFigures, faults: Sequence[str]) -> str:
     return text + "".join(f"; {fault}" for fault in faults)
 
 
-def _measured(error: ErrorFigures) -> str:
-    beside = f"the same model in {error.reference}" if error.reference else "the first arm"
+def _without_reference(figures: AgreementFigures) -> str:
+    return f", since {figures.without_reference}" if figures.without_reference else ""
+
+
+def _measured(figures: AgreementFigures, error: ErrorFigures) -> str:
+    beside = (
+        f"the same model in {error.reference}" if error.reference else f"the first arm{_without_reference(figures)}"
+    )
     steps = f"at the two worst steps {_number(error.step_ratio)} and {_number(error.second_ratio)}, "
     if error.free_experts:
         steps += "which are not judged, since an engine cannot be told which experts to take"

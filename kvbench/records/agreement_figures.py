@@ -214,7 +214,7 @@ class AgreementFigures:
     routing: RoutingFigures | None = None  # None: no router of either arm chose otherwise
     round_trips: tuple[RoundTripFigures, ...] = ()  # of the two arms those whose caches are quantised
     compared_tokens: int = 0  # steps times rows
-    without_reference: str = ""  # why there is no model in a wider type to hold the arms against, where one was wanted
+    without_reference: str = ""  # why there is no model in a wider type to hold the arms against
     beyond: tuple[str, ...] = ()  # windows and the like that lie behind the run's longest context, in words
     place: FaultPlace | None = None  # None: nothing differs by more than rounding, or it could not be looked at
     not_finite: tuple[int, ...] = ()  # arms some of whose logits are infinite or no numbers

@@ -41,8 +41,8 @@ def agreements(
     session: TorchSession, passes: Sequence[UntimedPass], tell: Callable[[int, int], None]
 ) -> list[AgreementFigures]:
     """Every arm but the first compared with the first on its token path; `passes` are the arms' untimed passes."""
-    with _wide_model(session) as wide:
-        found = compare(_compared(session, wide), [each.tokens for each in passes], tell)
+    with _wide_model(session) as (wide, why_none):
+        found = compare(_compared(session, wide, why_none), [each.tokens for each in passes], tell)
     sampling = session.plan.config.sampling
     sampled, penalised = not is_greedy(sampling), sampling.repetition_penalty != 1.0
     return [replace(figures, sampled=sampled, penalised=penalised) for figures in found]
@@ -59,7 +59,7 @@ def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[Ref
     run: Compared | None = None
     try:
         wide = WideModel(model.loaded.model, DTYPES[wanted], device)
-        run = _compared(session, wide)
+        run = _compared(session, wide, "")
         return distances(run, [each.tokens for each in passes], wanted, device.type)
     except (RuntimeError, TypeError) as error:
         if is_out_of_memory(error):
@@ -72,24 +72,30 @@ def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[Ref
 
 
 @contextmanager
-def _wide_model(session: TorchSession) -> Iterator[WideModel | None]:
-    """The model in a type that rounds less, where there is one and room for it; None elsewhere."""
+def _wide_model(session: TorchSession) -> Iterator[tuple[WideModel | None, str]]:
+    """The model in a type that rounds less, where there is one and room for it; elsewhere None, and why in words."""
     model = session.model
-    wanted = WIDER.get(str(model.loaded.model.dtype).removeprefix("torch."))
-    quantised = session.plan.config.model.quantization != "none" or getattr(model.loaded.model, "is_quantized", False)
-    if wanted is None or (wanted == "float64" and model.device.type == "mps"):
-        yield None
-        return
-    if quantised or model.is_spread or not fits_beside_itself(wanted, model):
-        yield None
+    dtype = str(model.loaded.model.dtype).removeprefix("torch.")
+    wanted = WIDER.get(dtype)
+    why_none = ""
+    if session.plan.config.model.quantization != "none" or getattr(model.loaded.model, "is_quantized", False):
+        why_none = "quantised weights have no wider type"
+    elif wanted is None or (wanted == "float64" and model.device.type == "mps"):
+        why_none = f"{model.device.type} has no type wider than {dtype}"
+    elif model.is_spread:
+        why_none = "the model lies on several devices"
+    elif not fits_beside_itself(wanted, model):
+        why_none = f"the weights in {wanted} do not fit beside the model"
+    if why_none or wanted is None:
+        yield None, why_none
         return
     try:
-        yield WideModel(model.loaded.model, DTYPES[wanted], model.device)
+        yield WideModel(model.loaded.model, DTYPES[wanted], model.device), ""
     finally:
         session.meter.reset()
 
 
-def _compared(session: TorchSession, wide: WideModel | None) -> Compared:
+def _compared(session: TorchSession, wide: WideModel | None, why_none: str) -> Compared:
     plan, model, decoders = session.plan, session.model, session.decoders
     arithmetic = QUANTIZATIONS[plan.config.model.quantization].arithmetic
     interruptions = session.prepared.interruptions
@@ -110,6 +116,7 @@ def _compared(session: TorchSession, wide: WideModel | None) -> Compared:
         second_attention=partial(_second_attention, model, plan.arms[0].attention),
         wider=None if wide is None else partial(wide.recomputed, interruptions),
         wider_dtype="" if wide is None else str(wide.dtype).removeprefix("torch."),
+        without_wider=why_none,
         first_is_plain=plan.arms[0].mode in ("nocache", "nocache_naive") and not plan.arms[0].repeats,
         model=model.loaded.model,
         experts=model.loaded.facts.experts or 0,

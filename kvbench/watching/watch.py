@@ -16,7 +16,8 @@ from kvbench.models.signature import signature_of
 from kvbench.text import format_value, shortened
 from kvbench.watching.findings import Finding, findings_of
 from kvbench.watching.generations import Generation, generations_of
-from kvbench.watching.hooks import PassHooks, chain_of, hooked
+from kvbench.watching.hooks import chain_of, hooked
+from kvbench.watching.pass_writer import PassWriter
 from kvbench.watching.seen_pass import Observation, WatchedModel
 from kvbench.watching.sentences import sentence
 from kvbench.watching.told import told
@@ -50,7 +51,7 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
         model = _inside_a_pipeline(model)
         self._chain = chain_of(model)
         _require_watchable(model)
-        self._hooks = PassHooks(self._chain)
+        self._hooks = PassWriter(self._chain)
         self._undo = ExitStack()
         self._wall_s: float | None = None
         self._measured: RunRecord | None = None

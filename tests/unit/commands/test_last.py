@@ -29,7 +29,9 @@ def test_every_command_that_reads_runs_takes_it(run_kvbench: Run, here: Path) ->
     assert str(newest.relative_to(here)) in run_kvbench("report")[1]
     assert (newest / "report.html").exists()
     assert "name: newer" in run_kvbench("--config-path", "last", "--cfg", "job")[1]
-    run_kvbench("compare", "results/older", "last")
+    code, out, err = run_kvbench("compare", "results/older", "last")
+    assert (5, "") == (code, err)  # too few runs for a verdict: both were read
+    assert "Exit code 5" in out
 
 
 def test_a_folder_of_that_name_is_itself(run_kvbench: Run, here: Path) -> None:

@@ -20,7 +20,8 @@ from kvbench.watching import findings, sentences
 from kvbench.watching.between_passes import MOVES, READS
 from kvbench.watching.findings import Finding
 from kvbench.watching.generations import generations_of
-from kvbench.watching.hooks import PassHooks, chain_of
+from kvbench.watching.hooks import chain_of
+from kvbench.watching.pass_writer import PassWriter
 from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
 from kvbench.watching.sentences import ENGLISH, sentence
 
@@ -95,7 +96,7 @@ class TestAtItsEnd:
 
 
 def test_generate_within_generate_is_part_of_the_outer_call(model: Any) -> None:
-    hooks = PassHooks(chain_of(model))
+    hooks = PassWriter(chain_of(model))
     ended = hooks.calling(outer := GenerateCall(0))
     hooks.calling(GenerateCall(0))()
     hooks.begin(0, (IDS,), {})
