@@ -87,10 +87,14 @@ def samples_of(model: Any, tokenizer: Any, texts: tuple[str, ...], **workload: A
     return samples
 
 
+@pytest.fixture(scope="module")
+def samples(embedded: tuple[Any, Any]) -> RunSamples:
+    texts = ("37+48=", "The cache keeps", "缓存保存")
+    return samples_of(*embedded, texts, new_tokens=24, batch_size=2, stop="tokenizer")
+
+
 class TestAMeasurement:
-    def test_traces_every_arm_and_prompt_until_its_stop(self, embedded: tuple[Any, Any]) -> None:
-        texts = ("37+48=", "The cache keeps", "缓存保存")
-        samples = samples_of(*embedded, texts, new_tokens=24, batch_size=2, stop="tokenizer")
+    def test_traces_every_arm_and_prompt_until_its_stop(self, samples: RunSamples) -> None:
         assert [0, 1, 2] == [each.arm for each in samples.traced]
         for traced, untimed in zip(samples.traced, samples.untimed, strict=True):
             ids = tuple(tuple(token.token_id for token in sequence) for sequence in traced.sequences)
@@ -99,8 +103,7 @@ class TestAMeasurement:
             assert ("stop",) * 3 == untimed.finish_reasons
         assert 3 == len(samples.traced[0].sequences[0])  # 8, 5, the end
 
-    def test_agrees_between_the_arms(self, embedded: tuple[Any, Any]) -> None:
-        samples = samples_of(*embedded, ("263+589=", "Why is recomputing slow?"), new_tokens=12, batch_size=2)
+    def test_agrees_between_the_arms(self, samples: RunSamples) -> None:
         first, *others = (figures(each) for each in samples.traced)
         for other in others:
             assert first == pytest.approx(other, rel=1e-3, abs=1e-6)
