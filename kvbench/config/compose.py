@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ class Sources:
 def sources(config_dir: str | None = None, config_path: str | None = None, config_name: str | None = None) -> Sources:
     """Where to look, from the command line's options. Raises `ConfigError` when a folder does not exist."""
     for flag, folder in (("--config-dir", config_dir), ("--config-path", config_path)):
-        if folder is not None and not Path(folder).is_dir():
+        if folder is not None and not os.path.isdir(folder):  # noqa: PTH112 - which a name that is too long makes no error
             raise ConfigError(f"{flag} {folder}: no such folder")
     return Sources(
         Path(config_path).resolve() if config_path else conf_folder(),
@@ -138,7 +139,7 @@ def _composed(overrides: Sequence[str], where: Sources) -> DictConfig:
         require_no_settings(composed)  # ours make none
     added = [Path(str(each).removeprefix("file://")) for each in composed.hydra.searchpath or ()]
     for folder in added:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # noqa: PTH112 - as above
             raise ConfigError(f"{OBEYED}: {folder}: no such folder; write file:// and the whole path")
     with open_dict(composed):
         del composed["hydra"]

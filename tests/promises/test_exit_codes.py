@@ -139,6 +139,8 @@ BAD_CONFIGURATIONS = [
     (["mode=cached,nocache"], "mode=cached,nocache", "-m"),
     (["--nosuch"], "--nosuch", "--help"),
     (["--config-dir", "nowhere"], "--config-dir nowhere", "no such folder"),
+    (["--config-dir", "a" * 300], "--config-dir aaa", "no such folder"),
+    (["hydra.searchpath=[" + "a" * 300 + "]"], "hydra.searchpath: aaa", "no such folder"),
 ]
 
 

@@ -132,6 +132,7 @@ def test_a_script_without_a_model_hears_how_to_name_one(run_kvbench: Run, script
     [
         ((), "names no script"),
         (("nowhere.py",), "there is no file nowhere.py"),
+        (("a" * 300 + ".py",), "there is no file aaa"),
         (("--json", "nowhere/seen.json", "script.py"), "does not exist"),
     ],
 )
