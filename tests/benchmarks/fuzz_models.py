@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,8 @@ from hypothesis import strategies as st
 # Before torch and transformers are imported, which is done below.
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+# Python 3.12 warns of forks where there are threads; here it would be taken for a line of the case.
+warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
 
 LIMIT_S = 60  # of a case; an idle core needs half a second
 MEMORY_BYTES = 6 * 2**30  # of address space, most of which is what torch maps
