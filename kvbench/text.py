@@ -16,7 +16,7 @@ Unit = Literal[
 
 UNKNOWN = "—"
 SIGNIFICANT_DIGITS = 3
-MOST_DECIMALS = 6  # an interval narrower than this prints as two equal bounds
+MOST_DECIMALS = 6  # an interval narrower than this prints as two equal bounds, with three significant digits
 THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, " s"), (1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns"), (1e-12, " ps"), (1e-15, " fs")),
@@ -52,8 +52,8 @@ def format_interval(value: float | None, low: float | None, high: float | None, 
     value, low, high = value / factor, low / factor, high / factor
     digits = decimals(value)
     # Bounds that round to one number would claim a certainty that was not measured.
-    while low < high and digits < MOST_DECIMALS and fixed(low, digits) == fixed(high, digits):
-        digits += 1
+    apart = (more for more in range(digits, MOST_DECIMALS + 1) if fixed(low, more) != fixed(high, more))
+    digits = next(apart, digits)
     return f"{fixed(value, digits)}{suffix} [{fixed(low, digits)}, {fixed(high, digits)}]"
 
 

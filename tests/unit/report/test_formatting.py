@@ -39,6 +39,10 @@ def test_an_interval_shares_the_unit_of_its_value():
     assert format_estimate(estimate(0.0125, 0.0123, 0.0128), "s") == "12.5 ms [12.3, 12.8]"
 
 
+def test_bounds_that_differ_by_the_last_bit_alone_are_no_reason_for_more_digits() -> None:
+    assert "1.00 ms [1.00, 1.00]" == format_estimate(estimate(0.001, 0.001, 0.0010000000000000002), "s")
+
+
 def test_a_figure_without_an_interval_is_shown_without_one():
     assert format_estimate(estimate(0.0125), "s") == "12.5 ms"
     assert format_estimate(estimate(None), "s") == UNKNOWN
