@@ -217,6 +217,7 @@ def _tokenizer(folder: Path | None, spec: ModelConfig) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
         if len(tokenizer) <= len(tokenizer.all_special_tokens):  # some classes make one out of nothing
             raise ModelUnavailable(f"the tokenizer of {label(spec)} has no words: it lacks tokenizer.json; {RESTORE}")
+        tokenizer.decode(tokenizer.encode("a"))  # what tokenizer_config.json says is looked at only when it is used
         return tokenizer
 
 

@@ -287,8 +287,9 @@ def ended(case: Path) -> tuple[str, str]:
     if code in (0, 3):
         return "measured", said
     if code == 2:
-        if said.count("\n") != 1:
-            return "refused in several lines", said
+        foreign = [line for line in said.splitlines() if not line.startswith("kvbench: ")]
+        if foreign or said.count("\n") != 1:
+            return "refused in several lines", "\n".join(foreign) or said
         if str(case / "m") not in said and " m " not in said:  # the folder, or its name where a prompt is too long
             return "refused without its folder", said
         return "refused", said

@@ -232,6 +232,11 @@ class TestAFolderIsRefused:
         (llama_folder / "tokenizer.json").write_text("{")
         assert "is damaged" in refusal(lambda: from_path(llama_folder))
 
+    def test_with_a_tokenizer_that_can_be_read_and_not_used(self, llama_folder):
+        settings = llama_folder / "tokenizer_config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"model_max_length": {}}))
+        assert "can do nothing with tokenizer.json of" in refusal(lambda: from_path(llama_folder))
+
     def test_of_an_unknown_architecture(self, llama_folder, edit_config):
         edit_config(llama_folder, model_type="from_the_future")
         assert "does not know: update transformers" in refusal(lambda: from_path(llama_folder))
