@@ -179,7 +179,7 @@ def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord
     lost: RecordError | None = None
     if prepared is not None and (timed_steps or samples.traced):
         try:
-            folder.write_steps(step_table(samples.all_blocks, prepared, samples.traced))
+            folder.write_steps(step_table(samples.all_blocks, prepared, samples.traced, run_id=record.run_id))
         except RecordError as error:
             lost = error
         except Exception as error:  # memory that does not suffice for the library, for one

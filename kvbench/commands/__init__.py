@@ -9,6 +9,8 @@ SUBCOMMANDS = {
     "compare": "new runs against old ones; the exit code is for a pipeline",
     "show": "a run or a folder of runs in the terminal",
     "export": "runs as csv, json, parquet, md …, charts as svg or png",
+    "query": "SQL over any number of runs, through DuckDB",
+    "push": "runs as a data set of the Hugging Face Hub, redacted",
     "explain": "a picture of what each mode submits for a prompt of yours",
     "watch": "what a script of your own submits to its model, and what to change",
     "doctor": "what can be measured on this machine, and what is missing",

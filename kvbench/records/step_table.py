@@ -18,8 +18,10 @@ LONGEST_STEP_S = 1e12
 Chunk = dict[str, Any]  # rows of one visit: a list per column, or one value for all of them
 
 
-def step_table(blocks: Sequence[Block], prepared: Prepared, traced: Sequence[TracedPass] = ()) -> pyarrow.Table:
-    """One table, its rows told apart by `lane`.
+def step_table(
+    blocks: Sequence[Block], prepared: Prepared, traced: Sequence[TracedPass] = (), *, run_id: str
+) -> pyarrow.Table:
+    """One table, its rows told apart by `lane`; `run_id` is the same in all of them, so that tables can be joined.
 
     Lane "steps": block, arm, batch, prompt (index of the batch's first prompt), step (1 is the first after the
     prefill), context_length (tokens visible to the step, of the batch's longest sequence), latency_s.
@@ -35,6 +37,7 @@ def step_table(blocks: Sequence[Block], prepared: Prepared, traced: Sequence[Tra
         schema = pyarrow.schema(list(schema)[: schema.get_field_index("lane") + 1])
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for chunk in chain(_timed(blocks, prepared), _traced(traced, prepared)):
+        chunk["run_id"] = run_id
         length = len(chunk["step"])
         for name, column in columns.items():
             values = chunk.get(name)
@@ -78,6 +81,7 @@ def _schema() -> pyarrow.Schema:
     alternative = [("token_id", pyarrow.int32()), ("token_text", pyarrow.string()), ("probability", pyarrow.float64())]
     return pyarrow.schema(
         [
+            ("run_id", pyarrow.string()),
             *((name, pyarrow.int32()) for name in ("block", "arm", "batch", "prompt", "step", "context_length")),
             ("latency_s", pyarrow.float64()),
             ("lane", pyarrow.string()),

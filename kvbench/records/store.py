@@ -44,10 +44,11 @@ RESUME_LINE = re.compile(r'^  "resume_key": "(\w+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A record together with the folder it was read from."""
+    """A record together with the folder it was read from, of which nothing is told where it is `redacted`."""
 
     record: RunRecord
     folder: Path
+    redacted: bool = False
 
 
 @dataclass(frozen=True)

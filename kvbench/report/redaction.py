@@ -48,7 +48,7 @@ _HOMES = re.compile(r"(?:/home/|/Users/|[\\/]Users[\\/])([\w.-]+)")
 
 def redacted_run(run: StoredRun) -> StoredRun:
     """The run with a scrubbed record; its folder is still where its files are read from."""
-    return StoredRun(redacted(run.record), run.folder)
+    return StoredRun(redacted(run.record), run.folder, redacted=True)
 
 
 def redacted(record: RunRecord) -> RunRecord:

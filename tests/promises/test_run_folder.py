@@ -153,7 +153,7 @@ class TestTheBlocks:
         run_kvbench(*NO_REPORT, "workload.prompts=p.txt", "workload.batch_size=2", "measure.blocks=6")
         table = read_steps(the_run(tmp_path / "results").folder)
         assert table is not None
-        timed = ["block", "arm", "batch", "prompt", "step", "context_length", "latency_s"]
+        timed = ["run_id", "block", "arm", "batch", "prompt", "step", "context_length", "latency_s"]
         assert [*timed, "lane"] == table.column_names
         assert {"steps"} == set(table["lane"].to_pylist())
         assert 6 * 2 * 2 * 3 == table.num_rows

@@ -7,14 +7,15 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kvbench.analysis.regression import RegressionRow, worst
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import Hearer, StoredRun, nobody
-from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
+from kvbench.report.exports.columns import COLUMNS, Column, Row
+from kvbench.report.exports.rows import flat_rows, pytest_benchmark
 from kvbench.report.lengths import growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import batch_size, format_level, new_tokens, prompt_tokens, run_name
@@ -22,6 +23,9 @@ from kvbench.report.sentences import say
 from kvbench.report.verdicts import headlines, pairs, run_kind, run_word, status_reason
 from kvbench.statistics import LEVEL, Interval
 from kvbench.text import UNKNOWN, format_value, printable
+
+if TYPE_CHECKING:
+    import pyarrow
 
 # A spreadsheet runs a cell that begins so, whatever blanks stand before it; a quote in front makes it text. The wide
 # forms are read as the narrow ones by some.
@@ -66,32 +70,45 @@ def _json(runs: Sequence[StoredRun], _: Hearer) -> bytes:
 
 
 def _csv(runs: Sequence[StoredRun], _: Hearer) -> bytes:
-    rows = flat_rows([run.record for run in runs])
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(COLUMNS), lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) if isinstance(value, str) else value for name, value in row.items()})
+    for row in flat_rows(runs):
+        writer.writerow({name: cell(value) for name, value in row.items()})
     return text.getvalue().encode()
 
 
-def _cell(text: str) -> str:
-    safe = printable(text).replace("\t", " ").replace("\n", " ")
+def cell(value: Any) -> Any:
+    """A value as a cell of csv: text that no spreadsheet takes for a formula, and no terminal obeys."""
+    if not isinstance(value, str):
+        return value
+    safe = printable(value).replace("\t", " ").replace("\n", " ")
     return f"'{safe}" if safe.strip().startswith(FORMULA_STARTS) or safe[:1].isspace() else safe
 
 
 def _parquet(runs: Sequence[StoredRun], _: Hearer) -> bytes:
+    return parquet_bytes(arrow_table(flat_rows(runs), COLUMNS))
+
+
+def arrow_table(rows: Sequence[Row], columns: Mapping[str, Column]) -> pyarrow.Table:
+    """Rows as a table with these columns; what a row lacks is null, and no text of it could be obeyed by a terminal."""
+    import pyarrow
+
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    schema = pyarrow.schema([(name, types[column.kind]) for name, column in columns.items()])
+    plain = [
+        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    ]
+    return pyarrow.Table.from_pylist(plain, schema=schema)
+
+
+def parquet_bytes(table: pyarrow.Table) -> bytes:
+    """A table as a parquet file."""
     import pyarrow
     import pyarrow.parquet
 
-    rows = [
-        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
-        for row in flat_rows([run.record for run in runs])
-    ]
-    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink)
+    pyarrow.parquet.write_table(table, sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 

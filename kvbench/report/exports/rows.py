@@ -1,4 +1,4 @@
-"""Runs as flat rows, one per run and arm, which csv and parquet hold, and as the benchmarks of pytest-benchmark.
+"""Runs as flat rows, for csv, parquet and queries (see `columns`), and as the benchmarks of pytest-benchmark.
 
 The format of the latter is the one that `pytest --benchmark-json` writes. One benchmark is one arm of one run, one
 round is the mean time of a decode step in one block: blocks are the samples, steps within one are not independent.
@@ -7,82 +7,41 @@ round is the mean time of a decode step in one block: blocks are the samples, st
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import kvbench
-from kvbench.arm import PARTS, arm_names
+from kvbench.arm import arm_names
 from kvbench.records.part import Estimate, Speedup
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.records.store import Hearer, StoredRun, nobody, read_blocks
-from kvbench.report.metrics import METRICS, Metric
+from kvbench.report.exports.columns import COLUMNS, LAW, Row
+from kvbench.report.metrics import METRICS
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
+from kvbench.report.redaction import PLACE
 from kvbench.report.verdicts import extra_memory_bytes, pairs
 
 BENCHMARK_GROUP = "decode step"
 LANE = "throughput"
 AGREEMENT = ("max_abs_logit_diff", "max_rel_logit_diff", "noise_rel", "allowed_rel", "argmax_flips")
-LAW = {"launch_s": "launch_s", "per_token_s": "per_token_s", "per_token2_s": "per_token2_s", "ratio": "growth"}
 # Columns, by their beginning, that say more of an arm than its metrics do.
 MORE_COLUMNS = ("bound", "growth_", "break_even", "diagnosis", "agreement", *AGREEMENT)
-Row = dict[str, str | float | int | None]
 
 
-def _interval_types(name: str) -> dict[str, type]:
-    return {name: float, f"{name}_ci_low": float, f"{name}_ci_high": float, f"{name}_level": float}
-
-
-def _metric_types(metric: Metric) -> dict[str, type]:
-    if metric.group == "speed":
-        return _interval_types(metric.key) | {f"{metric.key}_n": int}
-    return {metric.key: int if metric.unit in ("bytes", "count") else float}
-
-
-# The same columns in every export, whatever the runs hold, so that exports of different days can be joined.
-COLUMNS: dict[str, type] = {
-    **dict.fromkeys(("run_id", "created_at", "name", "status", "status_reason", "kvbench_version", "compare_key"), str),
-    **dict.fromkeys(("dtype", "device_name"), str),
-    **dict.fromkeys(("prompts", "prompt_tokens_max", "new_tokens", "batch_size"), int),
-    "arm": str,
-    **PARTS,
-    **{column: kind for metric in METRICS for column, kind in _metric_types(metric).items()},
-    "bound": str,
-    **{column: kind for name in LAW for column, kind in _interval_types(f"growth_{name}").items()},
-    **dict.fromkeys(("growth_exponent", "growth_worst_error"), float),
-    "growth_order": str,
-    **dict.fromkeys(("baseline", "verdict", "not_a_result"), str),
-    **_interval_types("speedup"),
-    "speedup_n_blocks": int,
-    **_interval_types("end_to_end_speedup"),
-    "end_to_end_speedup_n_blocks": int,
-    "agreement": str,
-    **dict.fromkeys(("max_abs_logit_diff", "max_rel_logit_diff", "noise_rel", "allowed_rel"), float),
-    **dict.fromkeys(("argmax_flips", "extra_memory_bytes", "break_even_context"), int),
-    **dict.fromkeys(("break_even", "diagnosis"), str),
-}
-
-
-def flat_rows(records: Sequence[RunRecord]) -> list[Row]:
+def flat_rows(runs: Iterable[StoredRun]) -> list[Row]:
     """One row per run and arm, with every one of `COLUMNS`; a run without arms gets one row, so none is lost.
 
     Figures keep their base unit, which is in the column's name. The columns of the speed-up are filled in the rows
     of candidates, those of growth in the rows of a run over several lengths. A pair that is not a result has no
     speed-up and no break-even here, and the reason in `not_a_result`.
     """
-    return [dict.fromkeys(COLUMNS) | row for record in records for row in _rows(record)]
+    return [dict.fromkeys(COLUMNS) | row for run in runs for row in arm_rows(run)]
 
 
-def _rows(record: RunRecord) -> Iterator[Row]:
-    if not record.arms:
-        yield _run_columns(record)
-    for index, name in enumerate(arm_names(record.arms)):
-        arm = record.arms[index]
-        growth = _growth_columns(record, index)
-        yield {**_run_columns(record), "arm": name, **_arm_columns(arm), **growth, **_pair_columns(record, index)}
-
-
-def _run_columns(record: RunRecord) -> Row:
-    model, workload = record.model or {}, record.workload
+def run_row(run: StoredRun) -> Row:
+    """The columns `RUN`."""
+    record = run.record
+    model, workload, environment = record.model or {}, record.workload, record.environment
     return {
         "run_id": record.run_id,
         "created_at": record.created_at,
@@ -92,12 +51,37 @@ def _run_columns(record: RunRecord) -> Row:
         "kvbench_version": record.kvbench_version,
         "compare_key": record.keys.compare_key,
         "dtype": _text(model.get("dtype")),
-        "device_name": _text(record.environment.get("device_name")),
+        "device_name": _text(environment.get("device_name")),
         "prompts": len(workload.prompt_tokens) if workload else None,
         "prompt_tokens_max": max(workload.prompt_tokens, default=None) if workload else None,
         "new_tokens": workload.new_tokens if workload else None,
         "batch_size": workload.batch_size if workload else None,
+        "model_revision": _text(model.get("revision")),
+        "torch": _text(environment.get("torch")),
+        "transformers": _text(environment.get("transformers")),
+        "driver": _text(environment.get("driver")),
+        "git_commit": _text(environment.get("git_commit")),
+        "git_dirty": dirty if isinstance(dirty := environment.get("git_dirty"), bool) else None,
+        "folder": PLACE if run.redacted else str(run.folder),
     }
+
+
+def arm_rows(run: StoredRun) -> Iterator[Row]:
+    """A row per arm, or one for a run without arms; columns that it cannot fill are left out."""
+    record = run.record
+    if not record.arms:
+        yield run_row(run)
+    own, paired = run_row(run), dict(reversed(list(_pairs(record))))  # the first pair of each candidate
+    for index, name in enumerate(arm_names(record.arms)):
+        growth, pair = _growth_columns(record, index), paired.get(index, {})
+        yield {**own, "arm": name, **_arm_columns(record.arms[index]), **growth, **pair}
+
+
+def comparison_rows(run: StoredRun) -> Iterator[Row]:
+    """A row per comparison of two arms."""
+    names = arm_names(run.record.arms)
+    for candidate, row in _pairs(run.record):
+        yield {**run_row(run), "candidate": names[candidate], **row}
 
 
 def _arm_columns(arm: ArmRecord) -> Row:
@@ -131,11 +115,13 @@ def _break_even(record: RunRecord, arm: int) -> str | None:
     return next((each.detail for each in found if each.candidate_arm == arm), None)
 
 
-def _pair_columns(record: RunRecord, arm: int) -> Row:
+def _pairs(record: RunRecord) -> Iterator[tuple[int, Row]]:
+    """The candidate of every comparison, and the columns `PAIR`."""
     for comparison, pair in zip(record.comparisons, pairs(record), strict=True):
-        if comparison.candidate_arm == arm:
-            is_result = pair.not_a_result is None
-            return {
+        is_result = pair.not_a_result is None
+        yield (
+            comparison.candidate_arm,
+            {
                 "baseline": pair.baseline,
                 "verdict": comparison.verdict,
                 "not_a_result": pair.not_a_result,
@@ -144,10 +130,10 @@ def _pair_columns(record: RunRecord, arm: int) -> Row:
                 **{name: getattr(comparison.agreement, name) for name in AGREEMENT},
                 "extra_memory_bytes": extra_memory_bytes(record, comparison),
                 "break_even_context": comparison.break_even_context if is_result else None,
-                "break_even": _break_even(record, arm) if is_result else None,
+                "break_even": _break_even(record, comparison.candidate_arm) if is_result else None,
                 "diagnosis": " ".join(sentence.text for sentence in comparison.diagnosis) or None,
-            }
-    return {}
+            },
+        )
 
 
 def _speedup_columns(comparison: Comparison) -> Row:
@@ -213,7 +199,7 @@ def _benchmarks(run: StoredRun, tell: Hearer) -> list[dict[str, Any]]:
                     "fullname": title,
                     "params": None,
                     "param": None,
-                    "extra_info": _extra(run.record, index),
+                    "extra_info": _extra(run, index),
                     "options": {},
                     "stats": _stats(rounds),
                 }
@@ -228,12 +214,12 @@ def step_rounds(every: Sequence[Mapping[str, Any]], arm: int) -> list[float]:
     return [seconds for seconds in steps if seconds is not None]
 
 
-def _extra(record: RunRecord, arm: int) -> dict[str, Any]:
+def _extra(run: StoredRun, arm: int) -> dict[str, Any]:
     """Everything else that is known of an arm, under the names of the csv export; what is unknown is left out."""
-    row = flat_rows([record])[arm]
+    row = flat_rows([run])[arm]
     own = {metric.key: row[metric.key] for metric in METRICS}
     more = {name: value for name, value in row.items() if name.startswith(MORE_COLUMNS) and value is not None}
-    return {**own, **more, "run_id": record.run_id}
+    return {**own, **more, "run_id": run.record.run_id}
 
 
 def _title(record: RunRecord, arm: str) -> str:

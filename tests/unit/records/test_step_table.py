@@ -9,7 +9,8 @@ from kvbench.records.step_table import lane_rows, step_table
 from kvbench.records.timings import Block, Visit
 from kvbench.records.untimed import TracedPass, TracedToken
 
-TIMED = ["block", "arm", "batch", "prompt", "step", "context_length", "latency_s", "lane"]
+TIMED = ["run_id", "block", "arm", "batch", "prompt", "step", "context_length", "latency_s", "lane"]
+RUN = "20260101-000000-0123abcd"
 TRACED = ["token_id", "token_text", "probability", "rank", "entropy_nats", "alternatives"]
 PREPARED = Prepared(
     model={},
@@ -41,23 +42,24 @@ TRACES = [TracedPass(1, ((token(65), token(67, None)), (token(68),), (token(69),
 
 class TestWithoutATrace:
     def test_the_table_holds_the_timed_steps_and_their_lane(self) -> None:
-        table = step_table(BLOCKS, PREPARED)
+        table = step_table(BLOCKS, PREPARED, run_id=RUN)
         assert TIMED == table.column_names
         assert [(0, 1, 6, 0.5), (0, 2, 7, 0.25), (2, 1, 8, 0.5), (2, 2, 9, 0.25)] == [
             (row["prompt"], row["step"], row["context_length"], row["latency_s"]) for row in table.to_pylist()
         ]
+        assert {RUN} == set(table["run_id"].to_pylist())
         assert table.equals(lane_rows(table, "steps"))
         assert 0 == lane_rows(table, "trace").num_rows
 
     def test_a_table_of_before_there_were_lanes_is_that_of_the_steps(self) -> None:
-        old = step_table(BLOCKS, PREPARED).drop_columns(["lane"])
+        old = step_table(BLOCKS, PREPARED, run_id=RUN).drop_columns(["lane"])
         assert old.equals(lane_rows(old, "steps"))
         assert 0 == lane_rows(old, "trace").num_rows
 
 
 class TestWithATrace:
     def test_the_columns_have_their_types(self) -> None:
-        schema = step_table(BLOCKS, PREPARED, TRACES).schema
+        schema = step_table(BLOCKS, PREPARED, TRACES, run_id=RUN).schema
         assert [*TIMED, *TRACED] == schema.names
         assert pyarrow.string() == schema.field("lane").type
         assert pyarrow.float64() == schema.field("probability").type
@@ -65,11 +67,11 @@ class TestWithATrace:
         assert ["token_id", "token_text", "probability"] == names
 
     def test_the_timed_rows_are_as_without(self) -> None:
-        table = step_table(BLOCKS, PREPARED, TRACES)
-        assert step_table(BLOCKS, PREPARED).equals(lane_rows(table, "steps").select(TIMED))
+        table = step_table(BLOCKS, PREPARED, TRACES, run_id=RUN)
+        assert step_table(BLOCKS, PREPARED, run_id=RUN).equals(lane_rows(table, "steps").select(TIMED))
 
     def test_there_is_a_row_for_each_new_token_of_each_prompt(self) -> None:
-        rows = lane_rows(step_table(BLOCKS, PREPARED, TRACES), "trace").to_pylist()
+        rows = lane_rows(step_table(BLOCKS, PREPARED, TRACES, run_id=RUN), "trace").to_pylist()
         assert [(0, 0, 0, 5, 65), (0, 0, 1, 6, 67), (0, 1, 0, 3, 68), (1, 2, 0, 7, 69)] == [
             (row["batch"], row["prompt"], row["step"], row["context_length"], row["token_id"]) for row in rows
         ]
@@ -81,4 +83,4 @@ class TestWithATrace:
         ] == rows[0]["alternatives"]
 
     def test_a_run_without_a_finished_block_keeps_its_trace(self) -> None:
-        assert 4 == step_table((), PREPARED, TRACES).num_rows
+        assert 4 == step_table((), PREPARED, TRACES, run_id=RUN).num_rows

@@ -9,8 +9,10 @@ import pyarrow.parquet
 import pytest
 
 from kvbench.records.run_record import RunRecord
+from kvbench.records.store import StoredRun
+from kvbench.report.exports.columns import COLUMNS
 from kvbench.report.exports.formats import FORMATS, export
-from kvbench.report.exports.rows import COLUMNS, flat_rows
+from kvbench.report.exports.rows import flat_rows
 
 from .records import (
     BLOCKS,
@@ -31,6 +33,10 @@ def stored(tmp_path, *records):
     return [write_run(record, tmp_path / f"run{number}") for number, record in enumerate(records)]
 
 
+def at(record):
+    return StoredRun(record, Path("somewhere"))
+
+
 def csv_rows(content):
     return list(csv.DictReader(io.StringIO(content.decode())))
 
@@ -46,12 +52,12 @@ def test_csv_has_a_row_per_run_and_arm_with_units_in_its_columns(tmp_path):
 
 def test_every_export_has_the_same_columns():
     for record in (two_arms(), failed(), hostile()):
-        assert all(list(COLUMNS) == list(row) for row in flat_rows([record]))
+        assert all(list(COLUMNS) == list(row) for row in flat_rows([at(record)]))
 
 
 @pytest.mark.parametrize("record", [invalid(), interrupted()], ids=["invalid", "interrupted"])
 def test_a_pair_that_is_not_a_result_has_a_reason_instead_of_a_speed_up(record):
-    row = flat_rows([record])[1]
+    row = flat_rows([at(record)])[1]
     assert row["speedup"] is None
     assert row["not_a_result"]
 
@@ -86,8 +92,9 @@ def test_json_brings_the_records_back_whole_in_ascii(tmp_path):
 
 def test_parquet_holds_the_rows_of_csv_with_their_types(tmp_path):
     records = [two_arms(), failed(), invalid()]
-    table = pyarrow.parquet.read_table(io.BytesIO(export(stored(tmp_path, *records), "parquet")))
-    assert flat_rows(records) == table.to_pylist()
+    runs = stored(tmp_path, *records)
+    table = pyarrow.parquet.read_table(io.BytesIO(export(runs, "parquet")))
+    assert flat_rows(runs) == table.to_pylist()
     assert tuple(
         str(table.schema.field(name).type) for name in ("peak_allocated_bytes", "joules_per_token", "baseline")
     ) == ("int64", "double", "string")
