@@ -293,3 +293,7 @@ def quantization_conflict(name: str, device_type: str) -> str | None:
         f"model.quantization={name}: {route.package} has no kernels for {device_type}; use device={route.devices[0]} or"
         " model.quantization=none"
     )
+
+
+# Trackers that a run can be sent to (`track=`): each is the name of its module and of kvbench's extra.
+TRACKERS = ("mlflow", "wandb", "trackio", "tensorboard")

@@ -286,6 +286,7 @@ def require_packages(config: Config) -> None:
     """
     missing = None if config.model.weights == "scripted" else too_old()
     missing = missing or _without_weights_package(config.model.quantization)
+    missing = missing or _without_tracker(config.track)
     for arm in config.every_arm:
         missing = missing or _without_attention_package(arm.attention) or _without_cache_package(arm.cache_kind)
     if missing is not None:
@@ -314,6 +315,10 @@ def _without_cache_package(kind: CacheKind | None) -> str | None:
 def _without_weights_package(quantization: str) -> str | None:
     package = QUANTIZATIONS[quantization].package
     return _missing(f"model.quantization={quantization}", package, package, f"pip install 'kvbench[{package}]'")
+
+
+def _without_tracker(name: str | None) -> str | None:
+    return _missing(f"track={name}", name, name, f"pip install 'kvbench[{name}]'")
 
 
 def _missing(choice: str, package: str | None, module: str | None, remedy: str) -> str | None:

@@ -54,8 +54,9 @@ def _source(root: Path, module: list[str]) -> tuple[Path, Iterable[Path]] | None
     return root, package.rglob("*.py") if package.is_dir() else root.glob("*.py")
 
 
-# Where results go, what is drawn of them, in which language, and whether old ones count does not change them.
-NO_MATTER = ("results_dir", "name", "title", "report", "language", "resume")
+# Where results go, what is drawn of them, who gets them, in which language, whether old ones count: it does not change
+# them.
+NO_MATTER = ("results_dir", "name", "title", "report", "track", "language", "resume")
 CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
 
 

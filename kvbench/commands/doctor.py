@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from kvbench.capabilities import TRACKERS
 from kvbench.commands.arguments import Parser
 from kvbench.readiness import is_installed
 from kvbench.records.evidence import HOST_FIGURES
@@ -30,6 +31,8 @@ EXTRAS = (
     ("optimum.quanto", "cache=quanto_int4 and quanto_int2", "pip install 'kvbench[quanto]'"),
     ("hqq", "cache=hqq_int8 to hqq_int1", "pip install 'kvbench[hqq]'"),
     ("kaleido", "export --format svg and png, with a Chrome or Chromium", "pip install 'kvbench[images]'"),
+    ("duckdb", "query: SQL over run folders", "pip install 'kvbench[query]'"),
+    *((name, f"track={name}", f"pip install 'kvbench[{name}]'") for name in TRACKERS),
     ("sentencepiece", "tokenizers that come as tokenizer.model", "pip install 'kvbench[sentencepiece]'"),
 )
 

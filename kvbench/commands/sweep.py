@@ -12,14 +12,17 @@ from kvbench.commands import EXIT_INTERRUPTED
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
 from kvbench.display import Display
-from kvbench.errors import BadInput, ConfigError, RecordError, RunFailed
+from kvbench.errors import BadInput, ConfigError, RecordError, RunFailed, reason_of
 from kvbench.point import Finished, measure_point, new_run_id, open_runner
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record, remove_temporary_files
 from kvbench.report.console import RunRow, run_row
+from kvbench.report.redaction import redacted_text
 from kvbench.report.sentences import own_words, say
 from kvbench.running.faults import stopped_by_signals
 from kvbench.running.supervisor import Runner
+from kvbench.standard_streams import complain
+from kvbench.text import printable
 
 EXIT_OK, EXIT_FAILED, EXIT_INVALID = 0, 1, 3  # by the command table
 MOST_TOLD = 20  # points that are told with tables and texts; of more, a line each is what anyone reads
@@ -43,7 +46,9 @@ def run_single(config: Config) -> int:
     finally:
         runner.close()
     ended.require_something()
-    display.report([StoredRun(ended.record, ended.folder.path)], ended.folder.path / REPORT, config.report)
+    run = StoredRun(ended.record, ended.folder.path)
+    display.report([run], ended.folder.path / REPORT, config.report)
+    _track(run, config, display)
     return _exit_code({ended.record.status})
 
 
@@ -136,6 +141,8 @@ class _Sweep:
         run = StoredRun(ended.record, ended.folder.path)
         if config.report == "true":
             self._display.report([run], run.folder / REPORT, config.report)
+        if not ended.measured_nothing:
+            _track(run, config, self._display)
         return run
 
     def _audit(self) -> list[_Point]:
@@ -162,6 +169,19 @@ class _Sweep:
         folder.write_record(record)
         self._display.say(say("sweep.refused", reason=own_words(str(error))))
         return StoredRun(record, folder.path)
+
+
+def _track(run: StoredRun, config: Config, display: Display) -> None:
+    """Send a run to the tracker that it names. What fails there costs a line: the run has its record."""
+    if config.track is None:
+        return
+    from kvbench.report.exports.trackers import send
+
+    try:
+        display.say(say("track.sent", tracker=config.track, place=send(run, config.track)))
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        reason = redacted_text(reason_of(error)) or type(error).__name__
+        complain(say("track.failed", tracker=config.track, reason=own_words(printable(reason))))
 
 
 def _is_audited(config: Config, record: RunRecord) -> bool:

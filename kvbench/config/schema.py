@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kvbench.arm import KEEPS_A_CACHE, PARTS, Arm, arms_of_modes
-from kvbench.capabilities import CACHES, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS
+from kvbench.capabilities import CACHES, MODE_ARMS, MODES, NO_CACHE, QUANTIZATIONS, TRACKERS
 from kvbench.config import conditions as when
 from kvbench.config.script import LARGEST_SEED, ScriptConfig
 from kvbench.language import ENGLISH, LANGUAGES, VARIABLE
@@ -365,6 +365,9 @@ class Config:
         "auto",
         "write report.html: auto (a sweep: one at its root), true (and one a point), false",
         choices=("auto", "true", "false"),
+    )
+    track: str | None = setting(
+        None, "experiment tracker that gets parameters, figures and the report of each run", choices=TRACKERS
     )
     language: str | None = setting(
         None,

@@ -1,8 +1,9 @@
-"""What a page that will be shared leaves out: host names, user names, and where files lie."""
+"""What is left out of what will be shared: host names, user names, where files lie, and secrets."""
 
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -11,13 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
+from kvbench.config.rules import ACCESS_TOKEN
+from kvbench.measuring.environment import SECRETS
 from kvbench.records.part import Part
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 
 Kind = TypeVar("Kind", bound=Part)
 
-HOST, USER, PLACE = "[host]", "[user]", "[path]"
+HOST, USER, PLACE, SECRET = "[host]", "[user]", "[path]", "[secret]"
 
 # Keys whose values are places or names of a machine whatever they look like. Keys of texts are left alone.
 PLACES = {"results_dir", "prompts", "path", "cwd", "home", "folder", "file", "cache_dir", "report_path"}
@@ -41,6 +44,9 @@ _PATHS = re.compile(
     rf"|(?<![\w/.:~])~[\w.-]*/{_END}*{_ON}"
     rf"|(?<![\w/.:~])\.{{0,2}}/(?=[\w.~-]){_END}+{_ON}"
 )
+# A name and a password, or a token, in an address.
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+SHORTEST_SECRET = 8  # characters of a variable's value: shorter ones are words
 # Accounts that every machine has tell nobody apart, and their names are words.
 _EVERYBODYS = {"root", "user", "admin", "nobody", "ubuntu", "runner", "localhost"}
 _HOMES = re.compile(r"(?:/home/|/Users/|[\\/]Users[\\/])([\w.-]+)")
@@ -52,7 +58,10 @@ def redacted_run(run: StoredRun) -> StoredRun:
 
 
 def redacted(record: RunRecord) -> RunRecord:
-    """A copy without host names, user names and paths, in every string but prompts and generated texts."""
+    """A copy without host names, user names and paths, in every string but prompts and generated texts.
+
+    Access tokens, and what variables of this process hold whose names speak of secrets, are left out of these too.
+    """
     scrub = _Scrubber(record)
     return scrub.part(record)
 
@@ -74,9 +83,9 @@ class _Scrubber:
 
     def part(self, part: Kind) -> Kind:
         changed = {
-            name: self.value(getattr(part, name), name)
+            name: _without_secrets(value) if name in KEPT else self.value(value, name)
             for name, field in type(part).model_fields.items()
-            if not _is_literal(field.annotation) and name not in KEPT
+            if not _is_literal(field.annotation) and (value := getattr(part, name)) is not None
         }
         return part.model_copy(update=changed)
 
@@ -89,7 +98,7 @@ class _Scrubber:
             return {pointer: self._text(str(reason), "") for pointer, reason in value.items()}
         if isinstance(value, Mapping):
             return {
-                self._text(str(name), ""): item if name in KEPT else self.value(item, str(name))
+                self._text(str(name), ""): _without_secrets(item) if name in KEPT else self.value(item, str(name))
                 for name, item in value.items()
             }
         if isinstance(value, (list, tuple)):
@@ -108,11 +117,30 @@ class _Scrubber:
 
 
 def _scrubbed(text: str, hosts: Iterable[str], users: Iterable[str]) -> str:
-    text = _PATHS.sub(PLACE, text)
+    text = _PATHS.sub(PLACE, _without_secrets(text))
     for names, stand_in in ((hosts, HOST), (users, USER)):
         for name in sorted(names, key=len, reverse=True):
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", stand_in, text, flags=re.IGNORECASE)
     return text
+
+
+def _without_secrets(value: Any) -> Any:
+    """A text, or several, without access tokens, logins in addresses, and what this process knows to be secret."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_without_secrets, value))
+    if not isinstance(value, str):
+        return value
+    text = ACCESS_TOKEN.sub(SECRET, _LOGIN.sub(SECRET, value))
+    for secret in _secrets_here():
+        text = text.replace(secret, SECRET)
+    return text
+
+
+@cache
+def _secrets_here() -> tuple[str, ...]:
+    """What this process's variables hold whose names speak of secrets, the longest first."""
+    values = {value for name, value in os.environ.items() if SECRETS.search(name.upper())}
+    return tuple(sorted((each for each in values if len(each) >= SHORTEST_SECRET), key=len, reverse=True))
 
 
 def _named(value: Any, keys: set[str]) -> Iterable[str]:

@@ -56,9 +56,9 @@ def explained(code: str, text: str) -> str:
     return joined(meaning(code), own_words(text))
 
 
-def counted(code: str, count: int) -> str:
+def counted(code: str, count: int, **figures: object) -> str:
     """The sentence `code.one` or `code.many`."""
-    return say(f"{code}.one") if count == 1 else say(f"{code}.many", count=f"{count:,}")
+    return say(f"{code}.one", **figures) if count == 1 else say(f"{code}.many", count=f"{count:,}", **figures)
 
 
 def joined(*sentences: str) -> str:

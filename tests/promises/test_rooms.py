@@ -22,7 +22,7 @@ ROOMS_OF_THE_REPORT = {
     "console_figures": set(),
     "charts": set(),
     "page": {"charts"},
-    "exports": {"charts"},
+    "exports": {"charts", "page"},  # a tracker is given the page
 }
 
 

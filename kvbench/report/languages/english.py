@@ -372,6 +372,18 @@ SENTENCES: Mapping[str, str] = {
         "{count} of {of} points were measured before and left out; resume=false measures them again"
     ),
     "sweep.refused": "refused: {reason}",
+    # Sending runs away: to a tracker, or to a data set of the hub.
+    "track.sent": "sent to {tracker}: {place}",
+    "track.failed": "not sent to {tracker}: {reason}; the run and its record are complete",
+    "push.file": "{path}  {size}",
+    "push.total.one": "1 run, {files} files, {size} for the data set {dataset}",
+    "push.total.many": "{count} runs, {files} files, {size} for the data set {dataset}",
+    "push.never": "never sent: prompts, generated texts and tokens, logs, reports",
+    "push.redacted": "replaced in the records: {counts}",
+    "push.nothing-redacted": "replaced in the records: nothing, no host, user, path or secret was found",
+    "push.dry": "nothing was sent; add --yes to send it",
+    "push.sent.private": "sent to {address} (private)",
+    "push.sent.public": "sent to {address} (public)",
     "sweep.audit": "[audit] the first point measured now, once more: did the sweep hold still?",
     "sweep.not-audited": "the sweep could not be audited: {reason}",
     # Titles of columns and rows.

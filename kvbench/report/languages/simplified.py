@@ -327,6 +327,18 @@ SENTENCES: Mapping[str, str] = {
     "sweep.left-out": "跳过，以前测过（{status}）：{folder}",
     "sweep.left-out-points": "{of} 个点中有 {count} 个以前测过，已跳过；resume=false 会重新测量",
     "sweep.refused": "已拒绝{reason}",
+    # 把运行结果发送出去：实验跟踪工具，或 Hub 上的数据集。
+    "track.sent": "已发送到 {tracker}：{place}",
+    "track.failed": "未能发送到 {tracker}{reason}；本次运行及其记录是完整的",
+    "push.file": "{path}  {size}",
+    "push.total.one": "1 次运行，{files} 个文件，共 {size}，将发送到数据集 {dataset}",
+    "push.total.many": "{count} 次运行，{files} 个文件，共 {size}，将发送到数据集 {dataset}",
+    "push.never": "绝不发送：提示词、生成的文本和 token、日志、报告",
+    "push.redacted": "记录中被替换的内容：{counts}",
+    "push.nothing-redacted": "记录中没有需要替换的内容：未发现主机名、用户名、路径或密钥",
+    "push.dry": "没有发送任何内容；加上 --yes 才会发送",
+    "push.sent.private": "已发送到 {address}（私有）",
+    "push.sent.public": "已发送到 {address}（公开）",
     "sweep.audit": "[自检] 把这次测的第一个点再测一遍：扫描期间机器稳定吗？",
     "sweep.not-audited": "这次扫描无法自检{reason}",
     # Titles of columns and rows.

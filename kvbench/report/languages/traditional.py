@@ -327,6 +327,18 @@ SENTENCES: Mapping[str, str] = {
     "sweep.left-out": "略過，以前測過（{status}）：{folder}",
     "sweep.left-out-points": "{of} 個點中有 {count} 個以前測過，已略過；resume=false 會重新測量",
     "sweep.refused": "已拒絕{reason}",
+    # 把執行結果傳送出去：實驗追蹤工具，或 Hub 上的資料集。
+    "track.sent": "已傳送到 {tracker}：{place}",
+    "track.failed": "未能傳送到 {tracker}{reason}；本次執行及其記錄是完整的",
+    "push.file": "{path}  {size}",
+    "push.total.one": "1 次執行，{files} 個檔案，共 {size}，將傳送到資料集 {dataset}",
+    "push.total.many": "{count} 次執行，{files} 個檔案，共 {size}，將傳送到資料集 {dataset}",
+    "push.never": "絕不傳送：提示詞、生成的文字和 token、記錄檔、報告",
+    "push.redacted": "記錄中被替換的內容：{counts}",
+    "push.nothing-redacted": "記錄中沒有需要替換的內容：未發現主機名稱、使用者名稱、路徑或金鑰",
+    "push.dry": "沒有傳送任何內容；加上 --yes 才會傳送",
+    "push.sent.private": "已傳送到 {address}（私有）",
+    "push.sent.public": "已傳送到 {address}（公開）",
     "sweep.audit": "[自我檢查] 把這次測的第一個點再測一遍：掃描期間機器穩定嗎？",
     "sweep.not-audited": "這次掃描無法自我檢查{reason}",
     # Titles of columns and rows.
