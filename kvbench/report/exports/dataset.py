@@ -20,7 +20,6 @@ from pathlib import Path
 
 import kvbench
 from kvbench.errors import ConfigError, KvbenchError, reason_of
-from kvbench.records.run_record import RunRecord
 from kvbench.records.store import Hearer, StoredRun, nobody, replace_file
 from kvbench.report.exports.columns import COLUMNS
 from kvbench.report.exports.formats import arrow_table, parquet_bytes
@@ -61,8 +60,11 @@ def stage(runs: Iterable[StoredRun], folder: Path, tell: Hearer = nobody) -> Sta
     staged = Staged(folder)
     taken: set[str] = set()
     for run in runs:
-        name = _file_name(run.record, taken)
-        taken.add(name)
+        digest = hashlib.sha256(run.record.model_dump_json().encode()).hexdigest()[:16]
+        if digest in taken:
+            continue  # a copy
+        name = run.record.run_id if _is_free(run.record.run_id, taken) else digest
+        taken |= {digest, name}
         shared = write_shared(run, folder / "runs" / name, tell)
         (folder / "arms").mkdir(exist_ok=True)
         table = arrow_table(flat_rows([shared]), COLUMNS)
@@ -75,15 +77,9 @@ def stage(runs: Iterable[StoredRun], folder: Path, tell: Hearer = nobody) -> Sta
     return staged
 
 
-def _file_name(record: RunRecord, taken: set[str]) -> str:
-    """The run's id where that is a file's name and no other run has it, and tells nothing; else a digest."""
-    if (
-        FILE_NAME.fullmatch(record.run_id)
-        and record.run_id not in taken
-        and redacted_text(record.run_id) == record.run_id
-    ):
-        return record.run_id
-    return hashlib.sha256(record.model_dump_json().encode()).hexdigest()[:16]
+def _is_free(run_id: str, taken: set[str]) -> bool:
+    """Whether a run's id is the name of a file, not another run's, and tells nothing of this machine."""
+    return FILE_NAME.fullmatch(run_id) is not None and run_id not in taken and redacted_text(run_id) == run_id
 
 
 def _card() -> bytes:
@@ -137,4 +133,6 @@ def _explained(dataset: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # of a connection: its classes are httpx's or httpx2's, by version
         reason = redacted_text(reason_of(error)) or type(error).__name__
-        raise KvbenchError(f"push {dataset}: no connection to the hub ({reason}); try again later") from error
+        raise KvbenchError(
+            f"push {dataset}: the hub was not reached, or its answer not understood ({reason})"
+        ) from error

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import RecordError
 from kvbench.records.run_record import RunRecord
+from kvbench.records.step_table import lane_rows
 from kvbench.records.store import (
     BLOCKS,
     RECORD,
@@ -27,7 +28,10 @@ from kvbench.records.store import (
 from kvbench.report.exports.formats import parquet_bytes, record_json
 from kvbench.report.redaction import redacted, redacted_text
 
-TEXT_COLUMNS = ("token_id", "token_text", "alternatives")  # of the step table: they are what was written
+if TYPE_CHECKING:
+    import pyarrow
+
+STEP_COLUMNS = ("block", "arm", "batch", "prompt", "step", "context_length", "latency_s")
 # Sections of the configuration, and the keys in them that hold somebody's own words.
 TEXT_KEYS = {"workload": "prompt", "interrupt": "message"}
 BLOCK_PARTS = ("index", "elapsed_s", "visits", "device_before", "device_after", "throttled", "repeats")
@@ -65,17 +69,18 @@ def write_shared(run: StoredRun, folder: Path, tell: Hearer = nobody) -> StoredR
         tell(Unreadable.of(run.folder / STEPS, error))
         steps = None
     if steps is not None:
-        import pyarrow
-
-        absent = [name for name in ("run_id", *TEXT_COLUMNS) if name in steps.column_names]
-        lanes = steps["lane"].to_pylist() if "lane" in steps.column_names else []
-        steps = steps.drop_columns(absent).replace_schema_metadata(None)
-        if lanes:
-            kept = pyarrow.array([lane if lane in ("steps", "trace") else None for lane in lanes], pyarrow.string())
-            steps = steps.set_column(steps.column_names.index("lane"), "lane", kept)
-        steps = steps.add_column(0, "run_id", pyarrow.repeat(record.run_id, steps.num_rows))
-        replace_file(folder / STEPS, parquet_bytes(steps))
+        replace_file(folder / STEPS, parquet_bytes(_timed(steps, record.run_id)))
     return StoredRun(record, folder, redacted=True)
+
+
+def _timed(steps: pyarrow.Table, run_id: str) -> pyarrow.Table:
+    """The steps that were timed; what a trace holds is what was written, token by token."""
+    import pyarrow
+
+    steps = lane_rows(steps, "steps")
+    columns = {name: steps[name] for name in STEP_COLUMNS if name in steps.column_names}
+    same = {name: pyarrow.repeat(value, steps.num_rows) for name, value in (("run_id", run_id), ("lane", "steps"))}
+    return pyarrow.table({"run_id": same["run_id"], **columns, "lane": same["lane"]})
 
 
 def _block(block: dict[str, Any]) -> dict[str, Any]:
