@@ -29,6 +29,8 @@ from kvbench.config.schema import Config
 from kvbench.options import settings
 from kvbench.python_api import measure
 from kvbench.records.run_record import record_schema
+from kvbench.report.exports.columns import VIEW_MEANINGS, VIEWS
+from kvbench.report.exports.sql import TYPES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -37,7 +39,7 @@ NOTE = "<!-- Written by `python -m tools.docs.reference`; change the code, not t
 
 def pages() -> dict[str, str]:
     """Every page by its file name."""
-    made = {"keys.md": _keys, "commands.md": _commands, "record.md": _record, "python.md": _python}
+    made = {"keys.md": _keys, "commands.md": _commands, "record.md": _record, "python.md": _python, "views.md": _views}
     return {name: "\n".join((*page(), "")) for name, page in made.items()}
 
 
@@ -213,6 +215,16 @@ def _unit(field: Mapping[str, Any]) -> str:
 def _meaning(field: Mapping[str, Any]) -> str:
     title, text = str(field.get("title", "")), " ".join(str(field.get("description", "")).split())
     return f"{title}: {text}" if text and "unit" in field else text
+
+
+def _views() -> Iterator[str]:
+    yield from ("# Views and columns", "", NOTE, "")
+    yield "The columns of `kvbench query`; those of `arms` are also what `export` writes as csv and parquet."
+    yield "How they are used: [results as data](../how-to/results-as-data.md)."
+    for view, columns in VIEWS.items():
+        yield from ("", f"## {view}", "", VIEW_MEANINGS[view])
+        rows = ((f"`{name}`", TYPES[each.kind], each.unit, each.meaning) for name, each in columns.items())
+        yield from _table(("column", "type", "unit", "meaning"), rows)
 
 
 def _python() -> Iterator[str]:

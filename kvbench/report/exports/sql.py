@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from kvbench.arm import arm_names
@@ -197,6 +198,7 @@ def views_text(views: Mapping[str, Mapping[str, Column]], meanings: Mapping[str,
         lines.append(f"{view}: {meanings[view]}")
         for name, column in columns.items():
             unit = f", {column.unit}" if column.unit else ""
-            lines.append(f"  {name} ({TYPES[column.kind]}{unit}): {column.meaning}")
+            text = f"{name} ({TYPES[column.kind]}{unit}): {column.meaning}"
+            lines += wrap(text, SHOWN_COLUMNS, initial_indent="  ", subsequent_indent="      ")
         lines.append("")
     return "\n".join(lines)

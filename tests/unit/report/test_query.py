@@ -75,6 +75,7 @@ class TestViews:
 
     def test_every_view_has_its_columns_with_meaning_and_of_figures_the_unit(self, rows, run_kvbench):
         _, listed, _ = run_kvbench("query", "--views")
+        assert max(map(len, listed.splitlines())) <= 80
         for view, columns in VIEWS.items():
             assert list(columns) == [row["column_name"] for row in rows(f"describe {view}")]
             assert f"{view}: " in listed
