@@ -42,7 +42,7 @@ def _pushed(arguments: argparse.Namespace) -> int:
 
     def listed(staged: Staged) -> str:
         files = list(staged.files())
-        lines = [say("push.file", path=path, size=format_value(size, "bytes")) for path, size in files[:MOST_LISTED]]
+        lines = [f"{path}  {format_value(size, 'bytes')}" for path, size in files[:MOST_LISTED]]
         if len(files) > MOST_LISTED:
             lines.append(f"… +{len(files) - MOST_LISTED:,}")
         size = format_value(sum(size for _, size in files), "bytes")

@@ -65,6 +65,8 @@ COMMANDS = [
     (2, ["show", "nowhere"]),
     (0, ["watch", "--help"]),
     (2, ["watch", "nowhere.py"]),
+    (0, ["query", "--views"]),
+    (2, ["push", "nowhere"]),
 ]
 
 

@@ -375,7 +375,6 @@ SENTENCES: Mapping[str, str] = {
     # Sending runs away: to a tracker, or to a data set of the hub.
     "track.sent": "sent to {tracker}: {place}",
     "track.failed": "not sent to {tracker}: {reason}; the run and its record are complete",
-    "push.file": "{path}  {size}",
     "push.total.one": "1 run, {files} files, {size} for the data set {dataset}",
     "push.total.many": "{count} runs, {files} files, {size} for the data set {dataset}",
     "push.never": "never sent: prompts, generated texts and tokens, logs, reports",

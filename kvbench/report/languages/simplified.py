@@ -330,7 +330,6 @@ SENTENCES: Mapping[str, str] = {
     # 把运行结果发送出去：实验跟踪工具，或 Hub 上的数据集。
     "track.sent": "已发送到 {tracker}：{place}",
     "track.failed": "未能发送到 {tracker}{reason}；本次运行及其记录是完整的",
-    "push.file": "{path}  {size}",
     "push.total.one": "1 次运行，{files} 个文件，共 {size}，将发送到数据集 {dataset}",
     "push.total.many": "{count} 次运行，{files} 个文件，共 {size}，将发送到数据集 {dataset}",
     "push.never": "绝不发送：提示词、生成的文本和 token、日志、报告",

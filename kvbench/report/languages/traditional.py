@@ -330,7 +330,6 @@ SENTENCES: Mapping[str, str] = {
     # 把執行結果傳送出去：實驗追蹤工具，或 Hub 上的資料集。
     "track.sent": "已傳送到 {tracker}：{place}",
     "track.failed": "未能傳送到 {tracker}{reason}；本次執行及其記錄是完整的",
-    "push.file": "{path}  {size}",
     "push.total.one": "1 次執行，{files} 個檔案，共 {size}，將傳送到資料集 {dataset}",
     "push.total.many": "{count} 次執行，{files} 個檔案，共 {size}，將傳送到資料集 {dataset}",
     "push.never": "絕不傳送：提示詞、生成的文字和 token、記錄檔、報告",

@@ -31,6 +31,7 @@ ALWAYS = {
     "name": "names the folder",
     "title": "heads the page",
     "report": "says whether a page is written",
+    "track": "says who gets the run once it has its record",
     "language": "says in which language it is written, and the terminal speaks",
     "arms[0].mode": "is what the arm does",
     "arms[0].habit": "is what the arm does besides; one that its mode cannot have is refused",
