@@ -115,8 +115,8 @@ def test_hydras_own_options_are_left_alone(flag: str) -> None:
         (
             "xyzzy",
             [],
-            "xyzzy: no such command; there are report, compare, show, export, query, push, explain, watch, doctor, help;"
-            " a run takes KEY=VALUE",
+            "xyzzy: no such command; there are report, compare, show, export, query, push, explain, watch, doctor,"
+            " help; a run takes KEY=VALUE",
         ),
     ],
 )

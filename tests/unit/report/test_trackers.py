@@ -197,3 +197,12 @@ class TestARunThatIsSent:
         code, out, _ = run_kvbench("-m", *short, "mode=cached,nocache")
         assert (0, 2) == (code, out.count("sent to tensorboard: over there"))
         assert 2 == len(set(told))
+
+    def test_is_not_measured_again_because_another_tracker_is_named(self, run_kvbench, monkeypatch, tmp_path):
+        monkeypatch.setitem(SENDERS, "wandb", lambda *_: "over there")
+        monkeypatch.setattr("kvbench.readiness.is_installed", lambda _: True)
+        short = ("model=scripted", "launch=inline", "report=false", "workload.new_tokens=4", "resume=true")
+        run_kvbench(*short)
+        _, out, _ = run_kvbench(*short, "track=wandb")
+        assert "measured before" in out
+        assert 1 == len(list(tmp_path.rglob("run.json")))
