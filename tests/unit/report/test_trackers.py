@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(folder / "trackio"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (folder / "mlruns").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its sqlite takes half a minute to be made
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return folder
 
 
@@ -150,10 +150,14 @@ def test_wandb(run, home):  # noqa: F811
     assert [] == leaks(everything_in(kept))
 
 
+# Its sqlite, which is what it uses unless told otherwise, takes half a minute to be made.
 @wants("mlflow")
-def test_mlflow(run, home):  # noqa: F811
+@pytest.mark.parametrize("store", ["a folder", pytest.param("sqlite", marks=pytest.mark.slow)])
+def test_mlflow(run, home, store, monkeypatch):  # noqa: F811
     from mlflow import MlflowClient
 
+    if store == "sqlite":
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
     send(run, "mlflow")
     client = MlflowClient()
     (experiment,) = [each for each in client.search_experiments() if each.name == "kvbench"]
