@@ -195,7 +195,7 @@ def views_text(views: Mapping[str, Mapping[str, Column]], meanings: Mapping[str,
     """Every view with its columns, their types and units, for a terminal."""
     lines = []
     for view, columns in views.items():
-        lines.append(f"{view}: {meanings[view]}")
+        lines += wrap(f"{view}: {meanings[view]}", SHOWN_COLUMNS)
         for name, column in columns.items():
             unit = f", {column.unit}" if column.unit else ""
             text = f"{name} ({TYPES[column.kind]}{unit}): {column.meaning}"
