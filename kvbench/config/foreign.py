@@ -1,8 +1,8 @@
 """Configuration files that may have come from somebody else: what they may not decide by themselves.
 
 A run folder's config.yaml repeats its run, and people send each other run folders. Such a file may say how to measure.
-It may not choose code to run, files to read or a place to write to, nor look into this machine's environment, unless
-the command line says the same key.
+It may not choose code to run, files to read, a place to write to or who gets the results, nor look into this machine's
+environment, unless the command line says the same key.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from kvbench.text import shortened
 
 RUNS_CODE = ("model.target", "model.options", "model.trust_remote_code")
 READS_OR_WRITES = ("model.path", "workload.prompts", "results_dir")
+SENDS_AWAY = ("track",)
 SHOWN_KEYS = 4  # of one refusal
 MOST_BYTES = 4 * 2**20
 DEEPEST = 40  # lists and mappings inside of each other; a run's own config.yaml has four
@@ -131,7 +132,7 @@ def require_confirmed(composed: DictConfig, overrides: Sequence[str], file: Path
     chosen = OmegaConf.to_container(composed, resolve=True)
     unsaid = [
         f"{key}={shortened(str(value))}"
-        for guarded in (*RUNS_CODE, *READS_OR_WRITES)
+        for guarded in (*RUNS_CODE, *READS_OR_WRITES, *SENDS_AWAY)
         for key, value in _leaves(guarded, _at(chosen, guarded))
         if key not in said and value not in (None, usual.get(key)) and not _is_inside(guarded, value, file.parent)
     ]
@@ -139,7 +140,7 @@ def require_confirmed(composed: DictConfig, overrides: Sequence[str], file: Path
         more = f" and {len(unsaid) - SHOWN_KEYS} more keys" if len(unsaid) > SHOWN_KEYS else ""
         raise ConfigError(
             f"{file}: sets {', '.join(unsaid[:SHOWN_KEYS])}{more}: a file that may be somebody else's may not choose"
-            " code to run, files to read or where to write; if you trust it, repeat"
+            " code to run, files to read, where to write or who gets the results; if you trust it, repeat"
             f" {'these keys' if len(unsaid) > 1 else 'this key'} on the command line"
         )
 

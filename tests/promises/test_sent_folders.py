@@ -83,6 +83,7 @@ class TestAConfigurationThatWasSent:
             ("model__path", "/somewhere/else"),
             ("workload__prompts", "/etc/passwd"),
             ("results_dir", "/elsewhere"),
+            ("track", "wandb"),
         ],
     )
     def test_chooses_no_code_no_file_and_no_place(self, sent: Sent, run_kvbench: Run, key: str, value: Any) -> None:
