@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import socket
@@ -14,7 +15,9 @@ from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun, read_blocks, read_steps
 from kvbench.report import redaction
 from kvbench.report.exports.dataset import stage
+from kvbench.report.exports.formats import export
 from kvbench.report.exports.shared import write_shared
+from kvbench.report.redaction import redacted_run
 
 from .records import comparison, two_arms, write_run
 
@@ -137,3 +140,13 @@ def test_no_run_id_is_a_way_out_of_the_folder(machine, tmp_path, run_id):
     staged = stage([run, run], tmp_path / "staged")
     names = {path.split("/")[1].removesuffix(".parquet") for path, _ in staged.files() if "/" in path}
     assert all(re.fullmatch(r"[0-9a-f]{16}", name) for name in names)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_a_redacted_export_tells_no_folder_and_no_secret_either(run, form):
+    content = export([redacted_run(run)], form)
+    if form == "parquet":
+        content += repr(pyarrow.parquet.read_table(io.BytesIO(content)).to_pydict()).encode()
+    # Generated texts stay in the records, whatever they speak of; a secret does not.
+    forbidden = {HUB_TOKEN, API_KEY, PASSWORD} if form == "json" else {*CANARIES}
+    assert set() == forbidden & set(leaks(content))
