@@ -68,8 +68,10 @@ def first_screen(record: RunRecord) -> FirstScreen:
         comparison, pair = _headlined(usable)
         figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
         sentence = _answer(comparison, pair, figure, usable)
+        if comparison.verdict == "AMBIGUOUS":  # a number in large letters would be taken for the answer
+            figure, interval = say("answer.large.AMBIGUOUS"), say("interval.of", figure=figure, interval=interval)
         beside.append(say("answer.end-to-end", figure=pair.end_to_end))
-        beside += of_medians(record, comparison, figure)
+        beside += of_medians(record, comparison, pair.speedup.partition(" ")[0])
     elif record.valid and told:
         figure, interval, sentence = told[0].figure, told[0].interval, told[0].sentence
         beside += [each.sentence for each in told[1:]]
@@ -97,6 +99,8 @@ def first_screen(record: RunRecord) -> FirstScreen:
     ]
     if record.valid or any(pair.agreement != UNKNOWN for pair in shown):
         beside += output_sentences(shown)
+        if any(warning.code == "random_weights" for warning in record.warnings):
+            beside.append(say("output.random-weights"))
     return FirstScreen(
         figure=figure,
         interval=interval,
@@ -140,10 +144,10 @@ def _answer(comparison: Comparison, pair: Pair, figure: str, usable: Sequence[tu
     said = {"candidate": pair.candidate, "baseline": pair.baseline, "figure": figure}
     if len(usable) == 1:
         return say(f"answer.{pair.verdict}", band=percent(RELEVANT_WITHIN_A_RUN), **said)
-    count = len(usable) + 1
     if comparison.verdict != "FASTER":
         unclear = any(each.verdict == "AMBIGUOUS" for each, _ in usable)
-        return say("answer.none-known" if unclear else "answer.none-faster", count=count, **said)
+        return say("answer.none-known" if unclear else "answer.none-faster", **said)
+    count = len(usable) + 1
     known = [(each.speedup, other.candidate) for each, other in usable]
     best = best_of([*(with_interval(speedup) for speedup, _ in known), OF_ITSELF], "higher")
     alike = [name for place, (_, name) in enumerate(known) if place in best]

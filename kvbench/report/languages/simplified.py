@@ -50,6 +50,7 @@ SENTENCES: Mapping[str, str] = {
     "warnings.one": "1 条警告",
     "warnings.many": "{count} 条警告",
     "warnings.none": "没有警告",
+    "interval.of": "{figure}，{interval}",
     "interval.blocks": "{level} 置信区间为 {low} 至 {high}，{blocks}",
     "blocks.one": "1 个块",
     "blocks.many": "{count} 个块",
@@ -63,10 +64,9 @@ SENTENCES: Mapping[str, str] = {
     "answer.fastest-alike": (
         "{count} 组中最快的是 {names}，它们之间分不出快慢；{candidate} 的解码速度是 {baseline} 的 {figure}。"
     ),
-    "answer.none-faster": "没有一组比 {baseline} 快；{count} 组中最接近的是 {candidate}，为 {figure}。",
-    "answer.none-known": (
-        "不能确定有哪一组比 {baseline} 快：区间太宽，无法判断。{count} 组中最接近的是 {candidate}，为 {figure}。"
-    ),
+    "answer.none-faster": "没有哪一组比 {baseline} 快。其余各组中最高的是 {candidate}：{figure}。",
+    "answer.none-known": "无法确定有哪一组比 {baseline} 快：区间太宽。估计值最高的是 {candidate}：{figure}。",
+    "answer.large.AMBIGUOUS": "尚无结论",
     "answer.no-result": "这次运行没有结果。",
     "answer.not-valid": "不算结果：{reason}",
     "answer.mismatch": "{names} 计算的与 {baseline} 不同，所以没有加速比可言。",
@@ -92,6 +92,7 @@ SENTENCES: Mapping[str, str] = {
     "output.reference": (
         "{name} 与 {dtype} 下的同一模型相比：logits 的最大相对差为 {rel}；{steps} 步中有 {flips} 步最可能的词元不同。"
     ),
+    "output.random-weights": "权重是随机的：时间和字节数真实可信，但缓存有错也可能看不出来。",
     "output.no-speed": "如果输出不同或未经检查，加速比就不算数。",
     # At a glance.
     "glance.median": "各块的中位数，下方是其区间。",
@@ -118,7 +119,7 @@ SENTENCES: Mapping[str, str] = {
     "glance.output": "与 {baseline} 相比",
     "picture.of-the-run": (
         "这次运行中，一个序列有 {prompt} 个提示词词元和 {new} 个新词元，nocache 要计算 {without} 个位置，cached "
-        "只需 {cached} 个。"
+        "只需 {cached} 个。图中是一个短提示词的例子。"
     ),
     # Memory.
     "memory.cache": "运行结束时，{name} 的缓存占 {cache}，另有权重 {weights}。",
