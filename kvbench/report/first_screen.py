@@ -10,7 +10,15 @@ from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
-from kvbench.report.names import format_estimate, format_level, run_name
+from kvbench.report.names import (
+    batch_size,
+    device_name,
+    format_estimate,
+    format_level,
+    new_tokens,
+    prompt_tokens,
+    run_name,
+)
 from kvbench.report.sentences import (
     counted,
     enumerated,
@@ -51,6 +59,20 @@ def title_of(record: RunRecord) -> str:
     if len(names) > MOST_NAMED_ARMS:
         return say("title.many-arms", name=run_name(record), count=len(names))
     return say("title.arms", name=run_name(record), arms=enumerated(names))
+
+
+def workload_of(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    """What was decoded, on what: the line below the title."""
+    model = record.model or {}
+    candidates = (
+        (say("workload.model"), str(model.get("name") or run_name(record))),
+        (say("workload.dtype"), str(model.get("dtype") or UNKNOWN)),
+        (say("workload.device"), device_name(record)),
+        (say("workload.prompt-tokens"), prompt_tokens(record)),
+        (say("workload.new-tokens"), new_tokens(record)),
+        (say("workload.batch"), batch_size(record)),
+    )
+    return tuple((name, value) for name, value in candidates if value != UNKNOWN)
 
 
 def first_screen(record: RunRecord) -> FirstScreen:
