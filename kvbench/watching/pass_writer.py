@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from kvbench.decoding.recorder import WeightOperators
-from kvbench.watching.arguments import Arguments, cache_of, logits_of
+from kvbench.watching.call_arguments import Arguments, cache_of, logits_of
 from kvbench.watching.between_passes import LIBRARIES, MOVES, listening
 from kvbench.watching.cache_lengths import CacheLengths
 from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
