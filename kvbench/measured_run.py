@@ -195,8 +195,8 @@ class MeasuredRun(RunRecord):
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same record, wherever what they were made of lies."""
-        return isinstance(other, RunRecord) and self.model_dump() == other.model_dump()
+        """Whether both are the same record, however it was had."""
+        return isinstance(other, RunRecord) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
     __hash__ = None  # type: ignore[assignment]  # a record holds mappings
 

@@ -127,6 +127,8 @@ def require_lengths(plan: Plan, folder: Path) -> None:
                 f" {limit - longest} (context {limit})"
             )
         return
+    if not plan.prompts.texts:  # token ids, whose number the worker looks at
+        return
     text = max(plan.prompts.texts, key=len)
     if len(text.encode()) <= limit:
         return  # no token is less than a byte
