@@ -14,6 +14,7 @@ from kvbench.report.sentences import say
 from kvbench.running.job import Progress
 from kvbench.text import format_value, printable
 
+PAUSE_S = 0.5  # between two that differ in their seconds alone
 ERASE = "\r\x1b[K"  # back to the line's beginning, and clear it
 
 
@@ -28,12 +29,16 @@ class ProgressLine:
         self._in_notebook = not quiet and is_notebook()
         self._in_terminal = not quiet and not self._in_notebook and _is_terminal()
         self._handle: Any = None  # IPython's, of the output that is updated
-        self._shown = ""
+        self._phase: Progress | None = None
+        self._shown_at = self._began
 
     def hear(self, message: Any) -> None:
-        """Show the phase of a message that tells one."""
+        """Show the phase of a message that tells one; of any other, for how long it has been going on."""
         if isinstance(message, Progress):
-            self._show(_said(message, time.monotonic() - self._began))
+            self._phase = message
+        elif self._phase is None or time.monotonic() - self._shown_at < PAUSE_S:
+            return
+        self._show(_said(self._phase, time.monotonic() - self._began))
 
     def __enter__(self) -> Self:
         return self
@@ -41,7 +46,7 @@ class ProgressLine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._shown:
+        if self._phase is None:
             return
         if self._in_notebook:
             seconds = format_value(time.monotonic() - self._began, "s")
@@ -51,7 +56,7 @@ class ProgressLine:
             _write(ERASE)
 
     def _show(self, line: str) -> None:
-        self._shown = line
+        self._shown_at = time.monotonic()
         if self._in_notebook:
             from IPython.display import display
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ from kvbench.running.worker import STAYS, put_back
 if TYPE_CHECKING:
     import torch
 
-    from kvbench.models.loading import LoadedModel
+    from kvbench.running.torch_backend import TorchBackend
 
 EMBEDDED = "embedded"
 MODES = ("nocache", "cached")
@@ -110,6 +111,7 @@ def measure(
     Raises `kvbench.errors.KvbenchError` as the command line would report it.
     """
     with _only_our_errors(), speaking(None), ProgressLine(quiet=quiet) as line:
+        line.hear(Progress("starting", 0, None))  # the first call imports torch, which takes seconds
         require_one_process()
         if arms is not None and (tuple(modes), attention) != (MODES, "auto"):
             raise ConfigError(
@@ -220,11 +222,6 @@ def _is_transformers(model: Any) -> bool:
 
 
 def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | None, hear: Emit) -> MeasuredRun:
-    # Here, not at the top: `import kvbench` and the command line start without torch.
-    from kvbench.measuring.environment import device_uuid
-    from kvbench.measuring.sensors import open_sensors
-    from kvbench.running.torch_backend import TorchBackend
-
     remarks: tuple[RunWarning, ...] = ()
     is_named = isinstance(model, (str, PathLike))
     if not is_named and tokenizer is None and _is_transformers(model):
@@ -238,41 +235,48 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
 
     run_id, created_at = new_run_id(), datetime.now(UTC).isoformat()
     if is_named:
-        loaded, device = _loaded(plan, emit)
-    else:
-        loaded, device = _adopted(model, tokenizer, plan, remarks)
-    with nullcontext() if is_named else _as_found(model):
-        backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
         try:
-            run_job(backend.session(plan), emit)
-        except BaseException:
-            put_back(backend, shared=True)  # what ended the run is what is told
-            raise
-        left_behind = put_back(backend, shared=True)
-        if left_behind is not None:
-            emit(RunWarning(code="worker_state", detail=f"{STAYS}: {left_behind}"))
+            _run(_named(plan, emit), plan, emit)
+        finally:
+            _let_go()
+    else:
+        with _as_found(model):
+            _run(_adopted(model, tokenizer, plan, remarks), plan, emit)
     record = assemble(plan, samples, run_id=run_id, created_at=created_at)
     return MeasuredRun.of(record, InMemory(plan, samples))
 
 
-def _loaded(plan: Plan, emit: Emit) -> tuple[LoadedModel, torch.device]:
+def _run(backend: TorchBackend, plan: Plan, emit: Emit) -> None:
+    try:
+        run_job(backend.session(plan), emit)
+    except BaseException:
+        put_back(backend, shared=True)  # what ended the run is what is told
+        raise
+    left_behind = put_back(backend, shared=True)
+    if left_behind is not None:
+        emit(RunWarning(code="worker_state", detail=f"{STAYS}: {left_behind}"))
+
+
+def _named(plan: Plan, emit: Emit) -> TorchBackend:
     """The model that a plan names, loaded as the command line does it; torch keeps its number of threads."""
     try:
-        return _as_named(plan, emit)
+        require_ready(plan)
+        emit(Progress("loading", 0, None))
+        # Here, not at the top: `import kvbench` and the command line start without torch.
+        from kvbench.running.torch_backend import named_backend
+
+        return named_backend(plan)
     except ModelUnavailable as error:
         raise ModelUnavailable(_in_python(str(error))) from error
 
 
-def _as_named(plan: Plan, emit: Emit) -> tuple[LoadedModel, torch.device]:
-    from kvbench.models.devices import resolve
-    from kvbench.models.loading import load
-    from kvbench.running.preconditions import require_machine
+def _let_go() -> None:
+    """Free a model that was loaded here: the next call may need the room, and cycles keep it until they are found."""
+    import torch
 
-    require_ready(plan)
-    emit(Progress("loading", 0, None))
-    device = resolve(plan.config.device)
-    require_machine(plan, device)
-    return load(plan.config.model, device), device
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _in_python(said: str) -> str:
@@ -282,17 +286,20 @@ def _in_python(said: str) -> str:
     return said
 
 
-def _adopted(
-    model: Any, tokenizer: Any, plan: Plan, remarks: tuple[RunWarning, ...]
-) -> tuple[LoadedModel, torch.device]:
+def _adopted(model: Any, tokenizer: Any, plan: Plan, remarks: tuple[RunWarning, ...]) -> TorchBackend:
     """The caller's own model, on the device that it is on."""
+    from kvbench.measuring.environment import device_uuid
+    from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
     from kvbench.models.own import adopt_own
+    from kvbench.running.torch_backend import TorchBackend
 
     device = _device_of(model)
     if _is_transformers(model):
-        return adopt(model, tokenizer, plan.model_name, remarks), device
-    return adopt_own(model, plan.model_name, f"model={plan.config.model.target}", device), device
+        loaded = adopt(model, tokenizer, plan.model_name, remarks)
+    else:
+        loaded = adopt_own(model, plan.model_name, f"model={plan.config.model.target}", device)
+    return TorchBackend(loaded, device, open_sensors(device_uuid(device)))
 
 
 def _without_tokenizer(

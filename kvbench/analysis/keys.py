@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import kvbench
@@ -76,7 +76,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "arms": [_stated(arm) for arm in plan.arms],
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
-        **({} if model.get("adapter") is None else {"adapter": model["adapter"]}),
+        **_adapter(model.get("adapter")),
         **_own_model(plan.config.model),
         **_spread(plan.config.model, environment, "device_count"),
     }
@@ -141,6 +141,13 @@ def _cached_commit(model: ModelConfig) -> str | None:
         model.weights == "hub" or (model.weights == "random" and not model.architecture and model.path is None)
     )
     return cached_commit(str(model.id), model.revision) if from_hub else None
+
+
+def _adapter(applied: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What tells a model with an adapter from its base; where the base lies does not."""
+    if applied is None:
+        return {}
+    return {"adapter": {**applied, "base": PurePath(applied["base"] or "").name}}
 
 
 def _base_of_adapter(model: ModelConfig) -> dict[str, Any]:

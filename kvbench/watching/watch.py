@@ -95,6 +95,12 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
             return STILL_ON
         return told(self.record) if self._measured is None else f"{told(self.record)}\n\n{self._comparison()}"
 
+    def __repr__(self) -> str:
+        if self._wall_s is None:
+            return "<kvbench.watch: on>"
+        seen = f"{len(self.record.passes):,} forward passes of {self.record.model}"
+        return f"<kvbench.watch: {seen}, {len(self.advice)} to change>"
+
     def _repr_html_(self) -> str | None:
         from kvbench.watching.watch_page import fragment
 

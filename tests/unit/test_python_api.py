@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from kvbench.models.loading import quietly
 from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.run_record import RunRecord
 from kvbench.report.names import format_estimate
+from kvbench.running import torch_backend
 from kvbench.running.job import Progress
 
 
@@ -231,6 +234,24 @@ class TestAModelThatIsNamed:
             assert before + 1 == torch.get_num_threads()
         finally:
             torch.set_num_threads(before)
+
+    def test_is_gone_afterwards_also_after_an_error(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[weakref.ref[Any]] = []
+        load = torch_backend.load
+
+        def watched(*arguments: Any) -> Any:
+            loaded = load(*arguments)
+            seen.append(weakref.ref(loaded.model))
+            return loaded
+
+        monkeypatch.setattr(torch_backend, "load", watched)
+        kvbench.measure(folder, prompts="a", **BRIEF)
+        assert [None] == [each() for each in seen]
+        with pytest.raises(ConfigError, match=r"workload\.new_tokens=200"):
+            kvbench.measure(folder, prompts=[[5]], new_tokens=200)
+        assert 2 == len(seen)
+        gc.collect()  # the error held its frames until here
+        assert [None, None] == [each() for each in seen]
 
     @pytest.mark.parametrize(
         ("arguments", "said"),

@@ -355,6 +355,7 @@ SENTENCES: Mapping[str, str] = {
     "progress.measured": "kvbench measured for {seconds}",
     "progress.ended": "kvbench stopped after {seconds}",
     "repeat.from-python": "# kvbench.measure measured it in Python; call it again with the same model",
+    "phase.starting": "starting",
     "phase.loading": "loading",
     "phase.first visit": "first visit",
     "phase.text": "text",

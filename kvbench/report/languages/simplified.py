@@ -312,6 +312,7 @@ SENTENCES: Mapping[str, str] = {
     "progress.measured": "kvbench 测量用时 {seconds}",
     "progress.ended": "kvbench 在 {seconds} 后停止",
     "repeat.from-python": "# 由 Python 中的 kvbench.measure 测量；用同一个模型再次调用即可",
+    "phase.starting": "启动",
     "phase.loading": "加载模型",
     "phase.first visit": "第一次生成",
     "phase.text": "生成文本",

@@ -312,6 +312,7 @@ SENTENCES: Mapping[str, str] = {
     "progress.measured": "kvbench 測量用時 {seconds}",
     "progress.ended": "kvbench 在 {seconds} 後停止",
     "repeat.from-python": "# 由 Python 中的 kvbench.measure 測量；用同一個模型再次呼叫即可",
+    "phase.starting": "啟動",
     "phase.loading": "載入模型",
     "phase.first visit": "第一次生成",
     "phase.text": "產生文字",

@@ -13,7 +13,7 @@ from kvbench.report.charts.series import step_series
 from kvbench.report.first_screen import first_screen, title_of
 from kvbench.report.page.environment import environment
 from kvbench.report.page.glance import glance
-from kvbench.report.sentences import own_words, word
+from kvbench.report.sentences import explained, word
 from kvbench.report.verdicts import run_word
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ def card(record: RunRecord, steps: pyarrow.Table | None, blocks: Sequence[Mappin
     names = looks(arm_names(record.arms))
     charts = run_charts(record, step_series(steps, len(record.arms)), names, blocks)
     first = first_screen(record)
-    failed = [f"{each.name}: {own_words(each.detail)}" for each in record.checks if not each.passed]
+    failed = [
+        f"{each.name}: {explained(f'check.{each.name}', f'{each.detail} → {each.advice}')}"
+        for each in record.checks
+        if not each.passed
+    ]
     return (
         environment()
         .get_template("card.html.j2")
@@ -38,6 +42,7 @@ def card(record: RunRecord, steps: pyarrow.Table | None, blocks: Sequence[Mappin
             valid=record.valid,
             first=first,
             beside=[*first.beside, *failed],
+            warnings=[f"{each.code}: {explained(f'warning.{each.code}', each.detail)}" for each in record.warnings],
             glance=glance(record),
             chart=answer_chart(record, charts),
         )
