@@ -242,6 +242,7 @@ class TestAModelThatIsNamed:
         def watched(*arguments: Any) -> Any:
             loaded = load(*arguments)
             seen.append(weakref.ref(loaded.model))
+            loaded.model.__dict__["itself"] = [loaded.model]  # a cycle, as hooks and code of one's own make them
             return loaded
 
         monkeypatch.setattr(torch_backend, "load", watched)
