@@ -90,7 +90,7 @@ def _write(text: str) -> None:
 
 
 def _said(progress: Progress, seconds: float) -> str:
-    said = {"phase": phase_name(progress.phase), "seconds": format_value(seconds, "s")}
+    said = {"phase": phase_name(progress.phase), "seconds": f"{seconds:.0f} s"}
     if progress.total is None or progress.total < 2:
         return printable(say("progress.phase", **said))
     return printable(say("progress.of", number=min(progress.done + 1, progress.total), total=progress.total, **said))
