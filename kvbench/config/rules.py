@@ -64,10 +64,10 @@ def check(config: Config, named: Collection[str] = ()) -> None:
     _check_workload(config)
     _check_places(config)
     _check_quantization(config)
-    _check_arms(config)
-    _check_own_model(config)
     _check_proposals(config)
     _check_prefix(config)
+    _check_arms(config)
+    _check_own_model(config)
     _check_interruptions(config)
     _check_scaling(config)
     _check_frontier(config)
@@ -309,10 +309,14 @@ def _check_proposals(config: Config) -> None:
     if mode is None:
         return
     workload, sampling, model = config.workload, config.sampling, config.model
+    engine = next((arm.engine for arm in config.every_arm if arm.mode == mode and arm.repeats), None)
     draws = sampling.temperature >= GREEDY_TEMPERATURE and sampling.top_p >= GREEDY_TOP_P
     refusals = {
         f"mode {mode} goes behind an arm that proposes nothing, which it is held against: put mode generate first": (
             MODES[config.modes[0]].proposes
+        ),
+        f"engine={engine}: mode {mode} has passes of many shapes, which no engine but eager runs; leave it out": (
+            engine is not None
         ),
         f"workload.batch_size={workload.batch_size}: generate checks proposals for one sequence at a time, so mode"
         f" {mode} needs workload.batch_size=1": workload.batch_size > 1,
