@@ -119,8 +119,8 @@ def test_a_script_that_shares_a_beginning_computes_it_once(scripted: Scripted) -
         prefix["proof"]["violations"],
     )
     assert (
-        "The 80 tokens that all prompts begin with are computed once: prefills submit 160 tokens instead of 400, and the"
-        " time to the first token is 4.00 ms instead of 10.0 ms."
+        "The 80 tokens that all prompts begin with are computed once: prefills submit 160 tokens instead of 400, and"
+        " the time to the first token is 4.00 ms instead of 10.0 ms."
     ) == sentences(run)["shared_prefix"]
 
 
