@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kvbench.config.schema import ITSELF, Config, ModelConfig
-from kvbench.errors import ConfigError
+from kvbench.errors import ConfigError, ModelUnavailable
 from kvbench.models.loading import LoadedModel, load
 from kvbench.models.signature import attention_of
 
@@ -39,12 +39,14 @@ def load_draft(config: Config, target: LoadedModel, device: torch.device) -> Dra
         shared = {id(each): each for each in (*target.model.parameters(), *target.model.buffers())}
         model = copy.deepcopy(target.model, shared)
         return Draft(model, ITSELF, target.facts.parameters, 0, attention_of(model))
-    loaded = load(draft_spec(config), device)
-    _require_same_tokens(config.assisted.model, target, loaded)
+    wanted = config.assisted.model
+    try:
+        loaded = load(draft_spec(config), device)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"assisted.model={wanted}: {str(error).removeprefix(f'model.path={wanted}: ')}") from error
+    _require_same_tokens(wanted, target, loaded)
     facts = loaded.facts
-    return Draft(
-        loaded.model, config.assisted.model, facts.parameters, facts.weight_bytes or 0, attention_of(loaded.model)
-    )
+    return Draft(loaded.model, wanted, facts.parameters, facts.weight_bytes or 0, attention_of(loaded.model))
 
 
 def draft_spec(config: Config) -> ModelConfig:

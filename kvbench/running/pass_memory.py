@@ -154,7 +154,7 @@ def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded,
     in_use = session.meter.in_use()
     on_device = 0 if cache is None else storage_bytes(cache, device)
     waiting = 0 if cache is None else host_bytes(cache, device)
-    reconciliation = _reconciliation(session, on_device)
+    reconciliation = _reconciliation(session, spec, on_device)
     interruptions = session.prepared.interruptions
     if isinstance(recorder, ProposalRecorder):
         by_step = _by_pass(recorder)
@@ -194,11 +194,14 @@ def _unknown(session: TorchSession, arm: Arm) -> str | None:
     return unknown_reason(session.model.loaded.facts, arm.cache) or messages
 
 
-def _reconciliation(session: TorchSession, storage_bytes: int | None) -> Reconciliation | None:
+def _reconciliation(session: TorchSession, arm: Arm, storage_bytes: int | None) -> Reconciliation | None:
     if session.model.unaccountable is not None:
         session.meter.null_reasons["reconciliation"] = session.model.unaccountable
         return None
-    return session.meter.reconcile(session.model.loaded.facts.weight_bytes, storage_bytes)
+    weights = session.model.loaded.facts.weight_bytes
+    if weights is not None and session.draft is not None and arm.mode == "assisted":
+        weights += session.draft.weight_bytes
+    return session.meter.reconcile(weights, storage_bytes)
 
 
 def _by_step(

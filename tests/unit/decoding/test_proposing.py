@@ -21,7 +21,6 @@ from kvbench.passes import CheckedProposals
 
 pytestmark = pytest.mark.versions
 
-SETTING = SessionSettings("auto", "sdpa", 0)
 NEW_TOKENS, MOST = 20, 4
 DRAFTED = {
     "num_assistant_tokens": MOST,
@@ -36,6 +35,10 @@ def batch() -> PromptBatch:
     return make_batch(0, [[5, 6, 7, 8, 9, 5, 6, 7]], NEW_TOKENS, torch.device("cpu"))
 
 
+def setting_of(model: Any) -> SessionSettings:
+    return SessionSettings("auto", model.config._attn_implementation, 0)
+
+
 def drafting(model: Any, share: float) -> Drafting:
     """A draft whose weights are off by so much of their spread: it proposes some tokens that the model would not."""
     draft = copy.deepcopy(model)
@@ -43,16 +46,22 @@ def drafting(model: Any, share: float) -> Drafting:
     for parameter in draft.parameters():
         if parameter.ndim > 1:
             parameter.data += torch.randn_like(parameter) * share * parameter.std()
-    return Drafting(draft, SETTING, DRAFTED)
+    return Drafting(draft, setting_of(model), DRAFTED)
 
 
-def decoder(model: Any, kind: str, arguments: dict[str, Any] | None = None, forced: Forced | None = None) -> Proposing:
+def decoder(
+    model: Any,
+    kind: str,
+    arguments: dict[str, Any] | None = None,
+    forced: Forced | None = None,
+    cache: str = "dynamic",
+) -> Proposing:
     how: dict[str, Any] = {"lookup": LOOKED_UP} if kind == "lookup" else {"drafting": drafting(model, float(kind))}
-    return Proposing(model, arguments or {"do_sample": False}, SETTING, 0, cache="dynamic", forced=forced, **how)
+    return Proposing(model, arguments or {"do_sample": False}, setting_of(model), 0, cache=cache, forced=forced, **how)
 
 
 def plain(model: Any, arguments: dict[str, Any] | None = None, forced: Forced | None = None) -> Decoded:
-    made = Generate(model, arguments or {"do_sample": False}, SETTING, 0, use_cache=True, forced=forced)
+    made = Generate(model, arguments or {"do_sample": False}, setting_of(model), 0, use_cache=True, forced=forced)
     made.prepare(None)
     return made.run(batch(), forced.length if forced else NEW_TOKENS, Unobserved())
 
@@ -89,6 +98,26 @@ class TestADecoderThatProposes:
         assert len(here.logits) == NEW_TOKENS
         for ours, theirs in zip(here.logits, there.logits, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "cache"),
+    [
+        ("mistral", {"sliding_window": 6}, "dynamic"),
+        ("mistral", {"sliding_window": 6}, "full"),
+        ("gemma2", {"sliding_window": 6}, "dynamic"),
+        ("gpt2", {}, "dynamic"),
+    ],
+)
+def test_windows_and_other_architectures_take_rejected_tokens_back_too(
+    tiny_model: Callable[..., Any], architecture: str, changes: dict[str, Any], cache: str
+) -> None:
+    model = tiny_model(architecture, **changes)
+    decoded, recorder = watched(decoder(model, "0.1", cache=cache))
+    seen = CheckedProposals(recorder.passes, decoded.made, recorder.rounds, int(decoded.cache.get_seq_length()))
+    assert (0, None) == (seen.proof(8, MOST).violations, seen.proof(8, MOST).first_violation)
+    assert len(decoded.made) > 4  # some were rejected
+    assert plain(model).new_ids.tolist() == decoded.new_ids.tolist()
 
 
 def test_penalties_count_for_proposed_tokens_too(model: Any) -> None:
