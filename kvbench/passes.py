@@ -9,6 +9,7 @@ from itertools import chain, takewhile
 from typing import TypedDict
 
 from kvbench.decoding.protocol import Pass
+from kvbench.records.proposals import ProposalCounts
 from kvbench.records.untimed import Proof
 
 # Where a decode is interrupted: the cache is lost there, or a message is inserted, or both.
@@ -230,6 +231,18 @@ class CheckedProposals:
         """The proposed tokens of each pass: what it submitted beyond the newest token, or beyond the prompt."""
         needed = (prompt, *(1 for _ in self.passes[1:]))
         return tuple(max(0, each.submitted - needs) for each, needs in zip(self.passes, needed, strict=True))
+
+    def counts(self, prompt: int, draft_kv_bytes: int | None) -> ProposalCounts:
+        """What the record's figures are made of, for a prompt of so many tokens."""
+        drafted = None if self.rounds is None else [made for each in self.rounds for made in each]
+        return ProposalCounts(
+            made=tuple(self.made),
+            proposed=self.proposed(prompt),
+            submitted=sum(made.submitted for made in self.passes),
+            draft_passes=None if drafted is None else len(drafted),
+            draft_submitted=None if drafted is None else sum(made.submitted for made in drafted),
+            draft_kv_bytes=draft_kv_bytes,
+        )
 
     def proof(self, prompt: int, most: int | None) -> Proof:
         """Hold the passes against the promise, for a prompt of so many tokens.

@@ -6,12 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from kvbench.records.part import Estimate, Measured, Part, figure
-
-if TYPE_CHECKING:
-    from kvbench.passes import CheckedProposals
 
 NO_DRAFT = "the proposed tokens were looked up in the text, not written by a draft model"
 UNTIMED = Estimate(estimator="median over blocks", value=None, n=0)
@@ -42,7 +38,7 @@ class Proposals(Measured):
     )
     tokens_per_pass: float = figure(
         "tokens per pass",
-        "count",
+        "tokens/pass",
         "higher",
         "New tokens ÷ forward passes of the model, the prefills included.",
         "proposed tokens",
@@ -113,19 +109,6 @@ class ProposalCounts:
     draft_passes: int | None
     draft_submitted: int | None
     draft_kv_bytes: int | None
-
-
-def counted_proposals(prompt: int, seen: CheckedProposals, draft_kv_bytes: int | None) -> ProposalCounts:
-    """The counts of one sequence after a prompt of so many tokens."""
-    drafted = None if seen.rounds is None else [made for each in seen.rounds for made in each]
-    return ProposalCounts(
-        made=tuple(seen.made),
-        proposed=seen.proposed(prompt),
-        submitted=sum(made.submitted for made in seen.passes),
-        draft_passes=None if drafted is None else len(drafted),
-        draft_submitted=None if drafted is None else sum(made.submitted for made in drafted),
-        draft_kv_bytes=draft_kv_bytes,
-    )
 
 
 def proposals_of(

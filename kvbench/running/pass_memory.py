@@ -23,7 +23,7 @@ from kvbench.models.tokenizers import NoTokenizer
 from kvbench.passes import CheckedProposals, Interruptions, passes_by_token, together
 from kvbench.plan import Attempt
 from kvbench.records.evidence import Reconciliation
-from kvbench.records.proposals import ProposalCounts, Proposals, counted_proposals, proposals_of
+from kvbench.records.proposals import ProposalCounts, Proposals, proposals_of
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
 from kvbench.records.untimed import Memory, MemoryPoint, Proof, UntimedPass
@@ -102,7 +102,7 @@ def _proof(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded
 
 def _checked(batch: PromptBatch, decoded: Decoded, recorder: ProposalRecorder) -> ProposalCounts:
     seen = CheckedProposals(recorder.passes, decoded.made, recorder.rounds)
-    return counted_proposals(batch.longest, seen, recorder.draft_kv_bytes)
+    return seen.counts(batch.longest, recorder.draft_kv_bytes)
 
 
 def _proposals(session: TorchSession, arm: int, counts: Sequence[ProposalCounts]) -> Proposals | None:

@@ -35,7 +35,7 @@ from kvbench.passes import (
 from kvbench.plan import Attempt, Plan, most_proposed
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.evidence import HostCheck
-from kvbench.records.proposals import Proposals, counted_proposals, proposals_of
+from kvbench.records.proposals import Proposals, proposals_of
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
@@ -373,7 +373,7 @@ def _proposals(session: ScriptedSession, arm: int, runs: Sequence[Decoded]) -> P
         held = max((made.past_after or 0 for each in rounds for made in each), default=0)
         seen = CheckedProposals(run.passes, run.made, rounds if drafts else None)
         kv_bytes = cache_bytes(session.facts, spec.cache, 1, held, prompt=held) if drafts else None
-        counts.append(counted_proposals(batch.longest, seen, kv_bytes))
+        counts.append(seen.counts(batch.longest, kv_bytes))
     if not drafts:
         return proposals_of(counts)
     return proposals_of(counts, session.plan.config.assisted.model, None, 0)
