@@ -43,9 +43,8 @@ def load_draft(config: Config, target: LoadedModel, device: torch.device) -> Dra
     try:
         loaded = load(draft_spec(config), device)
     except ModelUnavailable as error:
-        raise ModelUnavailable(
-            f"assisted.model={wanted}: {str(error).removeprefix(f'model.path={wanted}: ')}"
-        ) from error
+        reason = str(error).removeprefix(f"model.path={wanted}: ")
+        raise ModelUnavailable(f"assisted.model={wanted}: {reason}") from error
     _require_same_tokens(wanted, target, loaded)
     facts = loaded.facts
     return Draft(loaded.model, wanted, facts.parameters, facts.weight_bytes or 0, attention_of(loaded.model))
