@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import StaticCache
+from transformers import DynamicCache, StaticCache
 
 from kvbench.arm import Arm, device_conflict, too_short
 from kvbench.cache_layers import DTYPE_BYTES
@@ -107,9 +107,10 @@ def require_draft(plan: Plan, draft: Draft, prompts: Sequence[Sequence[int]]) ->
 
 def _require_prefix(batches: Sequence[PromptBatch], model: Any) -> None:
     """Raise `ConfigError` when a batch shares no beginning, `ModelUnavailable` when no cache can be copied."""
-    if signature_of(model).cache is None:
+    if signature_of(model).cache is None or not _copies_rows(model):
         raise ModelUnavailable(
-            f"mode prefix: {type(model).__name__} makes a state of its own, which cannot be copied: leave it out"
+            f"mode prefix: {type(model).__name__} keeps a state besides keys and values, which transformers does not"
+            " copy to other sequences: leave it out"
         )
     for batch in batches:
         if len(batch.lengths) == 1 or batch.shared:
@@ -123,6 +124,12 @@ def _require_prefix(batches: Sequence[PromptBatch], model: Any) -> None:
             "mode prefix: the prompts of a batch begin with different tokens: give prompts that begin alike, or set"
             " workload.shared_tokens"
         )
+
+
+def _copies_rows(model: Any) -> bool:
+    """Whether all that its layers keep can be copied to other rows; states of convolutions and the like cannot."""
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return not any(hasattr(layer, "update_conv_state") for layer in layers)
 
 
 def _require_proposals(mode: str, model: Any) -> None:

@@ -16,6 +16,7 @@ from kvbench.decoding.recorder import PassRecorder
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.settings import SessionSettings
 from kvbench.passes import common_beginning, prove
+from kvbench.running.preconditions import _copies_rows
 
 pytestmark = pytest.mark.versions
 
@@ -57,6 +58,13 @@ def test_gives_the_logits_of_the_batch_without_sharing(
     assert [Pass(4, 0, 4), Pass(3, 4, 7), Pass(1, 7, 8)] == recorder.passes[:3] == list(decoded.passes[:3])
     assert 0 == prove(recorder.passes, 7, keeps_past=True, shared=4).violations
     assert 2 == prove(recorder.passes, 7, keeps_past=True, shared=3).violations
+
+
+@pytest.mark.parametrize(("architecture", "can"), [("yuan", False), ("gemma2", True), ("llama", True)])
+def test_states_besides_keys_and_values_are_not_copied(
+    tiny_model: Callable[..., Any], architecture: str, can: bool
+) -> None:
+    assert can == _copies_rows(tiny_model(architecture))
 
 
 def test_a_copy_that_mixes_up_what_it_copies_is_seen(
