@@ -312,7 +312,7 @@ def _check_proposals(config: Config) -> None:
     engine = next((arm.engine for arm in config.every_arm if arm.mode == mode and arm.repeats), None)
     draws = sampling.temperature >= GREEDY_TEMPERATURE and sampling.top_p >= GREEDY_TOP_P
     refusals = {
-        f"mode {mode} goes behind an arm that proposes nothing, which it is held against: put mode generate first": (
+        f"mode {mode} cannot be the first arm: it is compared with one that proposes nothing; put mode generate first": (
             MODES[config.modes[0]].proposes
         ),
         f"engine={engine}: mode {mode} has passes of many shapes, which no engine but eager runs; leave it out": (
@@ -359,7 +359,7 @@ def _check_prefix(config: Config) -> None:
     if "prefix" not in config.modes:
         return
     refusals = {
-        "mode prefix goes behind an arm that shares nothing, which it is held against: put mode cached first": (
+        "mode prefix cannot be the first arm: it is compared with one that shares nothing; put mode cached first": (
             config.modes[0] == "prefix" and len(config.modes) > 1
         ),
         "workload.batch_size=1: mode prefix shares what the sequences of a batch begin with; set a larger one": (

@@ -137,7 +137,10 @@ REFUSED = [
     (["mode=assisted", "engine=compiled"], "has passes of many shapes, which no engine but eager runs"),
     (["mode=prompt_lookup", "scaling.lengths=[8,16,24,32]"], "scaling.lengths: not with mode prompt_lookup"),
     (["mode=prompt_lookup", "frontier.axes=[context]", "workload.prompt_tokens=64"], "frontier.axes: not with mode"),
-    (["arms=[{mode: assisted},{mode: generate}]"], "goes behind an arm that proposes nothing"),
+    (
+        ["arms=[{mode: assisted},{mode: generate}]"],
+        "cannot be the first arm: it is compared with one that proposes nothing",
+    ),
     (["mode=assisted", "model=python", "model.target=mine:build"], "transformers' own generate(), which model=python"),
     (["model=scripted", "mode=assisted", "model.accepted=[-1]"], "must be a list of numbers of 0 or more"),
     (["mode=prefix"], "workload.batch_size=1: mode prefix shares"),
