@@ -312,7 +312,7 @@ def _check_proposals(config: Config) -> None:
     engine = next((arm.engine for arm in config.every_arm if arm.mode == mode and arm.repeats), None)
     draws = sampling.temperature >= GREEDY_TEMPERATURE and sampling.top_p >= GREEDY_TOP_P
     refusals = {
-        f"mode {mode} cannot be the first arm: it is compared with one that proposes nothing; put mode generate first": (
+        f"mode {mode} cannot be the first arm: it is compared with one without proposals; put mode generate first": (
             MODES[config.modes[0]].proposes
         ),
         f"engine={engine}: mode {mode} has passes of many shapes, which no engine but eager runs; leave it out": (

@@ -139,7 +139,7 @@ REFUSED = [
     (["mode=prompt_lookup", "frontier.axes=[context]", "workload.prompt_tokens=64"], "frontier.axes: not with mode"),
     (
         ["arms=[{mode: assisted},{mode: generate}]"],
-        "cannot be the first arm: it is compared with one that proposes nothing",
+        "cannot be the first arm: it is compared with one without",
     ),
     (["mode=assisted", "model=python", "model.target=mine:build"], "transformers' own generate(), which model=python"),
     (["model=scripted", "mode=assisted", "model.accepted=[-1]"], "must be a list of numbers of 0 or more"),
