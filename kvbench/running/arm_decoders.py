@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import torch
 
 from kvbench.arm import Arm
-from kvbench.capabilities import EAGER, MODES, habits_of
+from kvbench.capabilities import EAGER, MODES, NO_CACHE, habits_of
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.engine import PLAIN, Engine, is_repeatable
@@ -89,9 +89,12 @@ class ArmDecoders:
     ) -> Decoder:
         """The same mode and cache in plain PyTorch at exact lengths, where preparing a shape would not pay.
 
-        `exact` puts a dynamic cache in the place of a quantised one.
+        `exact` puts a dynamic cache in the place of a quantised one. Beside an arm that checks proposed tokens it is
+        recompute: passes of many tokens round more than steps of one, and rounding is taken to be what both do.
         """
         spec = replace(self._plan.arms[arm], engine=EAGER, compile_mode=None, bucket=None)
+        if any(each.proposes for each in self._plan.arms):
+            spec = replace(spec, mode="nocache", cache=NO_CACHE)
         if exact and spec.is_lossy:
             spec = replace(spec, cache="dynamic")
         return self._made(None, spec, forced or Sampler(self._plan.config.sampling), forced, attention)
