@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import transformers
 from transformers import DynamicCache, StaticCache
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvbench.arm import Arm, device_conflict, too_short
 from kvbench.cache_layers import DTYPE_BYTES
@@ -103,6 +105,31 @@ def require_draft(plan: Plan, draft: Draft, prompts: Sequence[Sequence[int]]) ->
             f"assisted.model={plan.config.assisted.model}: reads at most {limit} tokens, and the run has {needed}:"
             " lower workload.new_tokens, or choose another draft"
         )
+
+    window = _shortest_window(draft.model)
+    if window is not None and window <= needed and not drafts_beyond_windows():
+        raise ModelUnavailable(
+            f"assisted.model={plan.config.assisted.model}: transformers {transformers.__version__} cannot draft beyond"
+            f" a window of {window} tokens, and the run has {needed}: pip install -U transformers, or choose another"
+            " draft"
+        )
+
+
+def _shortest_window(model: Any) -> int | None:
+    """Tokens of the shortest window that a layer's cache forgets behind; None where none forgets."""
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return min((layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)), default=None)
+
+
+def drafts_beyond_windows() -> bool:
+    """Whether a layer with a window shows no more than that window where several passes go by without a `crop`.
+
+    Older versions show all that they keep, for which the mask is too short.
+    """
+    layer, token = DynamicSlidingWindowLayer(sliding_window=2), torch.zeros(1, 1, 1, 1)
+    layer.activate_past_recording()
+    shown = [layer.update(token, token)[0].shape[-2] for _ in range(3)]
+    return shown[-1] == 2
 
 
 def _require_prefix(batches: Sequence[PromptBatch], model: Any) -> None:

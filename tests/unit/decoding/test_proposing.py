@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from kvbench.config.compose import load_config, sources
 from kvbench.decoding.forward import make_batch
 from kvbench.decoding.generate import Generate
 from kvbench.decoding.proposing import Drafting, Proposing
@@ -17,7 +18,12 @@ from kvbench.decoding.protocol import Decoded, PromptBatch, Unobserved
 from kvbench.decoding.recorder import ProposalRecorder
 from kvbench.decoding.sampling import Forced
 from kvbench.decoding.settings import SessionSettings
+from kvbench.errors import ModelUnavailable
+from kvbench.models.draft import Draft
 from kvbench.passes import CheckedProposals
+from kvbench.plan import make_plan
+from kvbench.running import preconditions
+from kvbench.running.preconditions import drafts_beyond_windows, require_draft
 
 pytestmark = pytest.mark.versions
 
@@ -28,6 +34,7 @@ DRAFTED = {
     "assistant_confidence_threshold": 0.0,
 }
 LOOKED_UP = {"prompt_lookup_num_tokens": MOST, "max_matching_ngram_size": 2}
+PLAN = make_plan(load_config(["mode=assisted", f"workload.new_tokens={NEW_TOKENS}"], sources()))
 PENALISED = {"do_sample": False, "repetition_penalty": 1.2}
 
 
@@ -113,11 +120,25 @@ def test_windows_and_other_architectures_take_rejected_tokens_back_too(
     tiny_model: Callable[..., Any], architecture: str, changes: dict[str, Any], cache: str
 ) -> None:
     model = tiny_model(architecture, **changes)
+    if changes and not drafts_beyond_windows():
+        with pytest.raises(ModelUnavailable, match="cannot draft beyond a window of 6 tokens"):
+            require_draft(PLAN, Draft(model, "itself", 0, 0, "sdpa"), [[5] * 8])
+        return
+    require_draft(PLAN, Draft(model, "itself", 0, 0, "sdpa"), [[5] * 8])
     decoded, recorder = watched(decoder(model, "0.1", cache=cache))
     seen = CheckedProposals(recorder.passes, decoded.made, recorder.rounds, int(decoded.cache.get_seq_length()))
     assert (0, None) == (seen.proof(8, MOST).violations, seen.proof(8, MOST).first_violation)
     assert len(decoded.made) > 4  # some were rejected
     assert plain(model).new_ids.tolist() == decoded.new_ids.tolist()
+
+
+def test_a_version_that_cannot_draft_beyond_a_window_is_told_of(
+    tiny_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preconditions, "drafts_beyond_windows", lambda: False)
+    require_draft(PLAN, Draft(tiny_model("mistral", sliding_window=64), "itself", 0, 0, "sdpa"), [[5] * 8])
+    with pytest.raises(ModelUnavailable, match="cannot draft beyond a window of 6 tokens, and the run has 28"):
+        require_draft(PLAN, Draft(tiny_model("mistral", sliding_window=6), "itself", 0, 0, "sdpa"), [[5] * 8])
 
 
 def test_penalties_count_for_proposed_tokens_too(model: Any) -> None:
