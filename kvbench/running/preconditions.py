@@ -117,7 +117,7 @@ def require_draft(plan: Plan, draft: Draft, prompts: Sequence[Sequence[int]]) ->
 
 def _shortest_window(model: Any) -> int | None:
     """Tokens of the shortest window that a layer's cache forgets behind; None where none forgets."""
-    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    layers: Sequence[Any] = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
     return min((layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)), default=None)
 
 
