@@ -153,7 +153,9 @@ class ScriptedProposals:
     def __init__(self, model: ScriptedBackend, plan: Plan, arm: Arm) -> None:
         self._model = model
         self._arm = arm
-        self._most = most_proposed(plan, arm.mode) or plan.config.assisted.num_assistant_tokens
+        fixed = most_proposed(plan, arm.mode)
+        self._adapts = fixed is None  # as `generate` does under the schedule heuristic_transient
+        self._most = plan.config.assisted.num_assistant_tokens if fixed is None else fixed
         self._draft_s = model.spec.draft_step_s if arm.mode == "assisted" else 0.0
         self._factor = 1.0
 
@@ -168,12 +170,15 @@ class ScriptedProposals:
         ids: list[int] = []
         passes: list[Pass] = []
         made: list[int] = []
+        most = self._most
         while len(ids) < new_tokens and not (ids and ids[-1] in stop_ids):
             length, past = prompt + len(ids), prompt + len(ids) - 1 if ids else 0
-            proposed = min(self._most, new_tokens - len(ids) - 1)
+            proposed = min(most, new_tokens - len(ids) - 1)
             accepted = proposed
             if spec.accepted:
                 accepted = min(proposed, spec.accepted[len(made) % len(spec.accepted)])
+            if self._adapts:
+                most = most + 2 if accepted == proposed else max(1, most - 1)
             submitted = length - past + proposed
             further_s = proposed * (self._draft_s + spec.checked_token_s)
             if not ids:

@@ -76,9 +76,16 @@ class TestAScriptWithADraft:
         ) in sentences(run)["proposals"]
         assert "which costs more than it saves" in sentences(run)["proposals"]
 
-    def test_proposes_more_after_a_pass_that_accepted_all_only_where_it_says_so(self, scripted: Scripted) -> None:
+    def test_proposes_as_many_for_every_pass_as_it_is_told_to(self, scripted: Scripted) -> None:
         run = scripted("mode=assisted", *SCRIPT, "model.accepted=null", "measure.step_lane=false")
         assert [0, 0, 1, 0, 2] == run["arms"][1]["proposals"]["accepted_histogram"]
+
+    def test_proposes_two_more_after_a_pass_that_accepted_all_where_it_is_told_to(self, scripted: Scripted) -> None:
+        adapting = "assisted.num_assistant_tokens_schedule=heuristic_transient"
+        run = scripted("mode=assisted", *SCRIPT, "model.accepted=null", adapting)
+        # 4 of 4 accepted, then 6 of 6, then a single token is left.
+        assert [1, 0, 0, 0, 1, 0, 1] == run["arms"][1]["proposals"]["accepted_histogram"]
+        assert 0 == run["arms"][1]["proof"]["violations"]
 
 
 def test_a_scripted_look_up_has_no_draft(scripted: Scripted) -> None:
