@@ -58,6 +58,15 @@ class ScriptConfig:
     all_logits_s: float = scripted(
         0.0, "seconds that logits of every position add to a step without a cache", minimum=0, maximum=LONGEST_S
     )
+    accepted: list[int] | None = scripted(
+        None, "proposed tokens that a pass accepts, of one pass after another, over and over (default: all of them)"
+    )
+    draft_step_s: float = scripted(
+        0.0, "seconds of the draft model for every token that it proposes", minimum=0, maximum=LONGEST_S
+    )
+    checked_token_s: float = scripted(
+        0.0, "seconds that a pass takes longer for every proposed token", minimum=0, maximum=LONGEST_S
+    )
     prepare_s: float = scripted(
         0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0, maximum=LONGEST_S
     )

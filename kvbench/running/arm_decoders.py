@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
 from kvbench.arm import Arm
-from kvbench.capabilities import EAGER, MODES, habits_of
+from kvbench.capabilities import EAGER, MODES, NO_CACHE, habits_of
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.engine import PLAIN, Engine, is_repeatable
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.generate import Generate, compiles
-from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop
+from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop, PrefixLoop
+from kvbench.decoding.proposing import Drafting, Proposing
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
 from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.errors import ModelUnavailable
+from kvbench.models.draft import Draft
 from kvbench.passes import Buckets, Chunks, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
@@ -47,6 +49,7 @@ LOOPS: dict[str, Callable[..., Loop]] = {
     "cached": CachedLoop,
     "interrupted": InterruptedLoop,
     "resumed": CachedLoop,
+    "prefix": PrefixLoop,
 }
 
 
@@ -56,8 +59,16 @@ class ArmDecoders:
     A decoder with a forced path follows it instead of sampling.
     """
 
-    def __init__(self, model: ModelOnDevice, plan: Plan, interruptions: Interruptions, pad_id: int) -> None:
+    def __init__(
+        self,
+        model: ModelOnDevice,
+        plan: Plan,
+        interruptions: Interruptions,
+        pad_id: int,
+        draft: Draft | None = None,
+    ) -> None:
         self._model = model
+        self._draft = draft
         self._plan = plan
         self._interruptions = interruptions
         self._pad_id = pad_id
@@ -78,9 +89,12 @@ class ArmDecoders:
     ) -> Decoder:
         """The same mode and cache in plain PyTorch at exact lengths, where preparing a shape would not pay.
 
-        `exact` puts a dynamic cache in the place of a quantised one.
+        `exact` puts a dynamic cache in the place of a quantised one. Beside an arm that checks proposed tokens it is
+        recompute: passes of many tokens round more than steps of one, and rounding is taken to be what both do.
         """
         spec = replace(self._plan.arms[arm], engine=EAGER, compile_mode=None, bucket=None)
+        if any(each.proposes for each in self._plan.arms):
+            spec = replace(spec, mode="nocache", cache=NO_CACHE)
         if exact and spec.is_lossy:
             spec = replace(spec, cache="dynamic")
         return self._made(None, spec, forced or Sampler(self._plan.config.sampling), forced, attention)
@@ -126,6 +140,8 @@ class ArmDecoders:
 
     def release_others(self, arm: int) -> None:
         """Give up what the other arms hold on the device, whose memory is not this arm's."""
+        if self._draft is not None and self._draft.weight_bytes and self._plan.arms[arm].mode != "assisted":
+            self._draft.model.to("cpu")  # `prepare` of the arm that has it fetches it back
         for other, (engine, caches) in enumerate(zip(self._engines, self._caches, strict=True)):
             if other != arm:
                 engine.release()
@@ -167,6 +183,17 @@ class ArmDecoders:
                 **({"caches": caches, "chunks": chunks} if spec.keeps_past else {"buckets": buckets}),
             )
         arguments = generate_arguments(config.sampling)
+        if spec.proposes:
+            return Proposing(
+                self._model.loaded.model,
+                arguments,
+                setting,
+                self._pad_id,
+                cache=spec.cache,
+                drafting=self._drafting(attention or spec.attention) if spec.mode == "assisted" else None,
+                lookup=asdict(config.prompt_lookup) if spec.mode == "prompt_lookup" else None,
+                forced=forced,
+            )
         return Generate(
             self._model.loaded.model,
             arguments,
@@ -178,3 +205,10 @@ class ArmDecoders:
             forced=forced,
             chunks=chunks,
         )
+
+    def _drafting(self, attention: str) -> Drafting:
+        """The draft with what it is told, in `generate`'s own words."""
+        assert self._draft is not None, "a session with an assisted arm has a draft"
+        assisted = asdict(self._plan.config.assisted)
+        setting = SessionSettings(attention, self._draft.own_attention, self._plan.config.sampling.seed)
+        return Drafting(self._draft.model, setting, {key: assisted[key] for key in assisted if key != "model"})

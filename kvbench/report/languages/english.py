@@ -674,6 +674,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "speed",
     "group.first generation": "first generation",
     "group.single steps": "single steps",
+    "group.proposed tokens": "proposed tokens",
     "group.memory": "memory",
     "group.pass check": "pass check",
     "group.energy": "energy",

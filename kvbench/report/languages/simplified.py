@@ -617,6 +617,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "速度",
     "group.first generation": "第一次生成",
     "group.single steps": "单个步",
+    "group.proposed tokens": "候选词元",
     "group.memory": "内存",
     "group.pass check": "输入检查",
     "group.energy": "能耗",

@@ -617,6 +617,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "速度",
     "group.first generation": "第一次生成",
     "group.single steps": "單一步",
+    "group.proposed tokens": "候選詞元",
     "group.memory": "記憶體",
     "group.pass check": "輸入檢查",
     "group.energy": "能耗",
