@@ -33,8 +33,10 @@ def install_hint(extra: str) -> str:
     found = own_distribution()
     if found is None:
         return f"pip install -e {_quoted(_place(PACKAGE.parent), extra)}"
+    packages = " ".join(map(shlex.quote, requirements(found, extra)))
     if (Path(sys.prefix) / "pipx_metadata.json").exists():
-        return f"pipx inject {NAME} {' '.join(map(shlex.quote, requirements(found, extra)))}"
+        passing = Path(sys.prefix).parent.name == ".cache"  # `pipx run` made it, for once
+        return f"pipx run --with {packages} …" if passing else f"pipx inject {NAME} {packages}"
     origin = _origin(found)
     url = urlsplit(str(origin.get("url", "")))
     if "vcs_info" in origin:
@@ -47,7 +49,7 @@ def install_hint(extra: str) -> str:
         editable = "-e " if origin.get("dir_info", {}).get("editable") else ""
         return f"pip install {editable}{_quoted(_place(place), extra)}"
     if origin:  # from a file that has gone, or from a server that may want a password
-        return f"pip install {' '.join(map(shlex.quote, requirements(found, extra)))}"
+        return f"pip install {packages}"
     return f"pip install '{NAME}[{extra}]'"  # from an index
 
 

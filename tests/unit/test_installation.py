@@ -82,9 +82,12 @@ def test_from_a_repository_without_the_password_in_its_address(install: Install)
 
 def test_in_an_environment_of_pipx(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install()
-    (tmp_path / "pipx_metadata.json").touch()
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    assert "pipx inject kvbench 'hqq>=0.2.8'" == install_hint("hqq")
+    for place, hint in (("venvs", "pipx inject kvbench 'hqq>=0.2.8'"), (".cache", "pipx run --with 'hqq>=0.2.8' …")):
+        environment = tmp_path / place / "kvbench"
+        environment.mkdir(parents=True)
+        (environment / "pipx_metadata.json").touch()
+        monkeypatch.setattr(sys, "prefix", str(environment))
+        assert hint == install_hint("hqq")
 
 
 def test_the_metadata_of_another_copy_says_nothing_of_a_source_tree(

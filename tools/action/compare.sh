@@ -7,12 +7,12 @@
 # row is slower; anything unexpected is a failure with its reason.
 set -euo pipefail
 
-: "${BASE:?the revision to compare with is missing}" "${HEAD:?the revision to judge is missing}"
 PAIRS=${PAIRS:-10} RELEVANCE=${RELEVANCE:-0.05} RESULTS=${RESULTS:-kvbench-ab}
 SUMMARY=${GITHUB_STEP_SUMMARY:-/dev/null} OUTPUT=${GITHUB_OUTPUT:-/dev/null}
 COMMENT=$RESULTS/comment.md
 code=1 # until something better is known
 
+# shellcheck disable=SC2317 # the trap calls it
 finish() {
     local ended=$?
     trap - EXIT
@@ -29,6 +29,8 @@ finish() {
     exit "$code"
 }
 trap finish EXIT
+: "${BASE:?the revision to compare with is missing: outside of pull requests the input base names it}"
+: "${HEAD:?the revision to judge is missing}"
 
 # A shallow checkout has the head alone.
 for revision in "$BASE" "$HEAD"; do
@@ -64,16 +66,18 @@ fi
 # The last line of the table is the verdict over all rows: "SLOWER over 1 row(s) …".
 verdict=$(tail -n 1 "$table" | cut -d ' ' -f 1)
 case "$verdict:$code" in
-    SAME:0 | FASTER:0 | SLOWER:1 | AMBIGUOUS:5 | *:2 | *:4) ;;
+    SAME:0 | FASTER:0 | SLOWER:1 | AMBIGUOUS:5) ;;
+    *:2 | *:4) verdict=INVALID ;; # the table speaks of what could be read
     *) # the table and the exit code contradict each other
         echo "unexpected: verdict $verdict with exit code $code" >&2
-        code=4
+        verdict=INVALID code=4
         ;;
 esac
 python -m kvbench report "$RESULTS/runs/base" "$RESULTS/runs/new" --redact --output "$RESULTS/report.html" >/dev/null
 {
     printf '### Decoding speed: %s\n\n' "$verdict"
     cat "$table"
+    # shellcheck disable=SC2016 # Markdown's
     printf '\nBase `%s`, head `%s`, %s processes a side in turns on one machine.\n' "${base:0:12}" "${head:0:12}" "$PAIRS"
 } >"$COMMENT"
 exit "$code"
