@@ -2,9 +2,9 @@
 
     python tests/benchmarks/ab_demo.py [--pairs N] [--scripted | --sleeping]
 
-Runs `tools/action/compare.sh` as `action.yml` does, in a throw-away clone of this repository: its commit as it is against
-one whose cached steps sleep for 5 ms each, and against one that changes a comment. `--sleeping` and `--scripted` take
-the toys of `gate_demo.py` instead, 10 % slower in real time or on a virtual clock.
+Runs `tools/action/compare.sh` as `action.yml` does, in a throw-away clone of this repository: its commit as it is
+against one whose cached steps sleep for 5 ms each, and against one that changes a comment. `--sleeping` and
+`--scripted` take the toys of `gate_demo.py` instead, 10 % slower in real time or on a virtual clock.
 Prints what goes into the job's summary; exits with 0 when the verdicts are right.
 """
 
