@@ -50,8 +50,10 @@ options=(--pairs "$PAIRS" --relevance "$RELEVANCE" --results "$RESULTS/runs")
 mkdir -p "$RESULTS"
 table=$RESULTS/table.md errors=$RESULTS/errors.log
 code=0
-python -m kvbench compare --ab-revisions "${options[@]}" "$base" "$head" -- "${overrides[@]}" \
-    >"$table" 2> >(tee "$errors" >&2) || code=$?
+{
+    python -m kvbench compare --ab-revisions "${options[@]}" "$base" "$head" -- "${overrides[@]}" 2>&1 >&3 |
+        tee "$errors" >&2
+} 3>"$table" || code=$?
 
 if [ ! -s "$table" ]; then
     [ "$code" -ne 0 ] || code=4 # a pass without a table is none
