@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
 __all__ = ["measure", "watch"]
 
 if TYPE_CHECKING:
     from kvbench.python_api import measure
     from kvbench.watching.watcher import watch
 
+    __version__: str
+
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from kvbench.installation import own_version
+
+        return own_version()
     # `import kvbench` stays cheap: the command line starts without numpy, pydantic or torch.
     if name == "measure":
         from kvbench.python_api import measure
@@ -26,4 +31,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -16,7 +16,7 @@ from kvbench.report.picture import THEMES, Panel, panel, svg
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
 SENTENCE = ["The", "cache", "keeps", "the", "keys", "and", "values", "of", "every", "token"]
-SAMPLE = ROOT / "results" / "reference" / "nvidia-h100-gemma2b-random-growth"
+SAMPLE = ROOT / "docs" / "measured" / "records" / "nvidia-h100-gemma2b-random-growth"
 MOST_BYTES = 200_000  # of the screenshot: README pages are read on phones
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
