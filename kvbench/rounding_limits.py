@@ -28,6 +28,27 @@ RATIO_OF_TWO = 3.3
 # step by step differs by up to 8 times what they do.
 UNMEASURED = 4.0
 
+# Of log-probabilities there is one number at a position, and no vocabulary to average over. The mean ratio of 64 sound
+# positions was 0.4 to 1.2, the worst of 256 up to 12.3 and the second worst up to 7.9, in the models with the widest
+# weights (docs/log.md). Tails are heavy, so that more positions have larger ones.
+RESCORE_MANY = 1.45
+RESCORE_FEW = 8.0
+RESCORE_ONE = 25.0
+RESCORE_TWO = 12.0
+RESCORE_POSITIONS = 512  # from which on the worst of them may be worse
+
+
+def allowed_rescore(positions: int, *, measured: bool = True) -> float:
+    """How many times rounding's own the mean error of so many log-probabilities may be; `measured` as below."""
+    allowed = RESCORE_MANY + (RESCORE_FEW - RESCORE_MANY) / math.sqrt(positions)
+    return allowed if measured else UNMEASURED * allowed
+
+
+def allowed_rescore_at_worst(positions: int, *, second: bool = False, measured: bool = True) -> float:
+    """The same of the worst of so many positions, or of the `second` worst."""
+    allowed = (RESCORE_TWO if second else RESCORE_ONE) * math.cbrt(max(1.0, positions / RESCORE_POSITIONS))
+    return allowed if measured else UNMEASURED * allowed
+
 
 def allowed_ratio(samples: int, *, measured: bool = True) -> float:
     """How many times rounding's own error the geometric mean of so many errors may be.
