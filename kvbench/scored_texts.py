@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kvbench.errors import ConfigError
+from kvbench.rounding_limits import resolution
 
 LARGEST = 0.01  # nats: of a log-probability, which rounding may leave a little above 0
 FORMS = '{"prompt_ids": […], "ids": […], "logprobs": […]} or {"ids": […], "prompt_tokens": N, "logprobs": […]}'
@@ -23,6 +24,7 @@ class GivenText:
     prompt_tokens: int
     log_probabilities: tuple[float, ...] | None = None  # in nats; None: the model is to decode along the text
     where: str = ""  # that it was given, for a person: "line 3"
+    written_to: float = 0.0  # half a unit in the last place of the log-probabilities, in nats
 
 
 class Written(float):
@@ -59,7 +61,7 @@ def given_texts(ids: Any, logprobs: Any, prompt_tokens: int | Sequence[int] | No
         own = None if scores is None else scores[number]
         prompt = len(row) - len(own) if prompt is None and own is not None else prompt
         try:
-            texts.append(_checked(row, prompt, own, f"text {number}"))
+            texts.append(_checked(row, prompt, own, f"text {number}", _dtype(logprobs, number)))
         except ValueError as error:
             raise ConfigError(f"text {number}: {error}") from None
     return tuple(texts)
@@ -102,10 +104,16 @@ def unfit(texts: Iterable[GivenText], vocabulary: int | None, longest: int | Non
     return wrong
 
 
-def written_to(texts: Iterable[GivenText]) -> float:
-    """Half a unit in the last place that log-probabilities were written to, in nats; 0 for numbers of the program."""
-    decimals = [each.decimals for text in texts for each in text.log_probabilities or () if isinstance(each, Written)]
-    return 0.5 * 10.0 ** -max(decimals) if decimals else 0.0
+def _in_half_units(logprobs: Sequence[Any], dtype: str) -> float:
+    """Half a unit in the last place that log-probabilities were written to, in nats; 0 for float32 and finer.
+
+    Their decimals in a file, or the 16-bit type of an array or a tensor.
+    """
+    decimals = [each.decimals for each in logprobs if isinstance(each, Written)]
+    of_file = 0.5 * 10.0 ** -max(decimals) if decimals else 0.0
+    narrow = next((name for name in ("bfloat16", "float16") if dtype.endswith(name)), None)
+    of_type = 0.5 * resolution(narrow) * max(map(abs, logprobs), default=0.0) if narrow else 0.0
+    return max(of_file, of_type)
 
 
 def _of_line(line: str, where: str) -> GivenText:
@@ -130,7 +138,7 @@ def _of_line(line: str, where: str) -> GivenText:
     return _checked(ids, prompt_tokens, entry["logprobs"], where)
 
 
-def _checked(ids: Any, prompt_tokens: Any, logprobs: Any, where: str) -> GivenText:
+def _checked(ids: Any, prompt_tokens: Any, logprobs: Any, where: str, dtype: str = "") -> GivenText:
     """Raises `ValueError` with what is wrong and what to do."""
     if not isinstance(ids, list):
         raise ValueError("ids is a list of token ids")
@@ -165,7 +173,13 @@ def _checked(ids: Any, prompt_tokens: Any, logprobs: Any, where: str) -> GivenTe
                 f"logprobs[{place}] is {float(value):g}, above 0: give natural logarithms of probabilities, not the"
                 " probabilities or the logits"
             )
-    return GivenText(tuple(ids), prompt_tokens, tuple(logprobs), where)
+    return GivenText(tuple(ids), prompt_tokens, tuple(logprobs), where, _in_half_units(logprobs, dtype))
+
+
+def _dtype(logprobs: Any, number: int) -> str:
+    """The type of an array or a tensor, of all texts or of one; empty for Python's numbers."""
+    one = logprobs[number] if isinstance(logprobs, (list, tuple)) and number < len(logprobs) else logprobs
+    return str(getattr(one, "dtype", ""))
 
 
 def _as_list(values: Any) -> list[Any]:

@@ -92,8 +92,8 @@ class _Level:
         rms = math.sqrt(np.mean([each.scores.logit_rms**2 for each in samples.sequences]))
         largest = max(each.scores.largest_logit for each in samples.sequences)
         floor = LEAST
-        if samples.from_elsewhere:  # somebody's own softmax rounds to float32, and a file to so many digits
-            floor = resolution("float32") / 2 * largest + samples.written_to
+        if samples.from_elsewhere:  # somebody's own softmax rounds to float32
+            floor = resolution("float32") / 2 * largest
         left_out = {way.name: way.skipped for way in samples.ways if way.skipped}
         measured = [(number, each) for number, each in enumerate(samples.sequences) if each.scores.others]
         errors = dict[str, list[Numbers]]()
@@ -129,14 +129,16 @@ class _Level:
         return cls(sigma, floor, max(1.0, float(np.concatenate(own).mean())), others, left_out)
 
     def largest_way(self) -> list[Numbers]:
-        """The differences, by sequence, that the order of summing with the largest ones makes; none where none is known."""
+        """The differences of the order of summing that makes the largest, by sequence; empty where none is known."""
         ways = [list(by_sequence.values()) for by_sequence in self.others.values()]
         return max(ways, key=lambda rows: float(np.abs(np.concatenate(rows)).mean()), default=[])
 
     def ratios(self, sequence: ScoredSequence, error: Numbers) -> Numbers:
         """Errors of a sequence's log-probabilities in multiples of those that rounding makes."""
         assert self.sigma is not None
-        scale: Numbers = np.hypot(self.sigma * _array(sequence.scores.weights), self.floor) * self.usual
+        scale: Numbers = (
+            np.hypot(self.sigma * _array(sequence.scores.weights), self.floor + sequence.written_to) * self.usual
+        )
         return np.abs(error) / scale
 
 
@@ -340,6 +342,8 @@ def _detail(samples: RescoreSamples, found: Rescore, fault: str) -> str:
     text += f"; against {beside}"
     if samples.without_reference:
         text += f", since {samples.without_reference}"
+    if written := max(each.written_to for each in samples.sequences):
+        text += f"; the log-probabilities were written to within {written:.1e} nats"
     text += f"; {_drift(found)}"
     if fault:
         text += f"; {fault}"

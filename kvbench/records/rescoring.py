@@ -44,6 +44,7 @@ class ScoredSequence:
     sequence: int  # place in the list of prompts
     decoded: tuple[float, ...]
     scores: Scores
+    written_to: float = 0.0  # half a unit in the last place that `decoded` was written to, in nats
     kept: tuple[float, ...] | None = None  # of a quantised cache: by a plain one whose contents are rounded alike
 
 
@@ -64,7 +65,6 @@ class RescoreSamples:
     # Of the first sequence: what one pass gives at other temperatures.
     temperatures: Mapping[float, tuple[float, ...]] = field(default_factory=dict)
     from_elsewhere: bool = False  # whether somebody else computed what decoding is said to have given
-    written_to: float = 0.0  # half a unit in the last place of what was written to a file, in nats
 
 
 # As judged.

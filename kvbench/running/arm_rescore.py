@@ -21,7 +21,7 @@ from kvbench.records.rescoring import RescoreSamples, ScoredSequence
 from kvbench.running.arm_agreement import computed_in, second_attention, wider_model
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.torch_session import TorchSession
-from kvbench.scored_texts import GivenText, unfit, written_to
+from kvbench.scored_texts import GivenText, unfit
 
 MOST_TOLD = 3  # texts that do not fit
 WITH_NOISE = 8  # sequences, spread over all, on which other orders of summing are tried: five more passes each
@@ -49,7 +49,7 @@ def rescores(session: TorchSession, tell: Callable[[int, int], None]) -> list[Re
                             number,
                             tuple(decoded[row][: len(tokens[row])]),
                             rescoring.rescorer.scores(text, with_noise=number in noisy),
-                            None if kept is None else tuple(kept[row][: len(tokens[row])]),
+                            kept=None if kept is None else tuple(kept[row][: len(tokens[row])]),
                         )
                     )
             cache = session.plan.arms[arm].cache if session.plan.arms[arm].is_lossy else ""
@@ -85,9 +85,9 @@ def rescore_texts(
             decoded = text.log_probabilities
             if decoded is None:
                 decoded = _along(model, text, temperature)
-            sequences.append(ScoredSequence(number, decoded, scores))
+            sequences.append(ScoredSequence(number, decoded, scores, text.written_to))
         from_elsewhere = any(text.log_probabilities is not None for text in texts)
-        samples = rescoring.samples(0, sequences, from_elsewhere=from_elsewhere, written_to=written_to(texts))
+        samples = rescoring.samples(0, sequences, from_elsewhere=from_elsewhere)
         if from_elsewhere:
             first = Text(texts[0].ids, tuple(range(texts[0].prompt_tokens, len(texts[0].ids))))
             samples = replace(samples, temperatures=rescoring.rescorer.at_temperatures(first))
@@ -112,7 +112,6 @@ class _Rescoring:
         cache: str = "",
         worst_steps: float | None = None,
         from_elsewhere: bool = False,
-        written_to: float = 0.0,
     ) -> RescoreSamples:
         """What was measured, as the analysis takes it."""
         without = self.without_wider or self.rescorer.without_wider
@@ -127,7 +126,6 @@ class _Rescoring:
             cache=cache,
             worst_steps=worst_steps,
             from_elsewhere=from_elsewhere,
-            written_to=written_to,
         )
 
 

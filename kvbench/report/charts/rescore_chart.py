@@ -22,14 +22,18 @@ HEADS = (
 
 
 def rescored(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
-    """The mean absolute difference of every arm by position, beside what another order of summing makes.
+    """The chart of a run; None where nothing was scored again."""
+    return rescore_chart(record.rescores, arm_names(record.arms), looks)
 
-    None where nothing was scored again. Exact zeros lie on a line of their own at the foot.
+
+def rescore_chart(rescores: Sequence[Rescore], names: Sequence[str], looks: Mapping[str, Look]) -> Chart | None:
+    """The mean absolute difference by position, a line for each of `names`, beside what another order of summing makes.
+
+    None where nothing was compared. Exact zeros lie on a line of their own at the foot.
     """
-    known = [each for each in record.rescores if each.by_position]
+    known = [each for each in rescores if each.by_position]
     if not known:
         return None
-    names = arm_names(record.arms)
     beside = max(known, key=lambda each: each.noise_mean_abs or 0.0).by_position
     noise = [point for point in beside if point.rounding_mean_abs is not None]
     values = [point.mean_abs_difference for each in known for point in each.by_position]

@@ -106,7 +106,9 @@ SENTENCES: Mapping[str, str] = {
     ),
     # Are the log-probabilities those of one pass over the text?
     "rescore.IDENTICAL": "decoding and one pass over the text give identical log-probabilities",
-    "rescore.EQUAL_WITHIN_ROUNDING": "decoding and one pass over the text give the same log-probabilities, up to rounding",
+    "rescore.EQUAL_WITHIN_ROUNDING": (
+        "decoding and one pass over the text give the same log-probabilities, up to rounding"
+    ),
     "rescore.MISMATCH": "decoding and one pass over the text give different log-probabilities",
     "rescore.quantised cache": "decoding's log-probabilities differ by the cache's quantisation",
     "rescore.—": "the log-probabilities were not judged",
@@ -115,8 +117,6 @@ SENTENCES: Mapping[str, str] = {
         " token. {share} of {positions} tokens have a probability ratio beyond 1.2; {drift}."
     ),
     "rescore.unknown": "{name}: {word}: {reason}.",
-    "rescore.given": "given log-probabilities",
-    "rescore.own": "decoding with the cache",
     "rescore.drift.none": "no drift along the answer {interval}",
     "rescore.drift.grows": "the difference grows by {slope} nats over 1,000 tokens {interval}",
     "rescore.drift.shrinks": "the difference shrinks by {slope} nats over 1,000 tokens {interval}",

@@ -103,8 +103,6 @@ SENTENCES: Mapping[str, str] = {
         "{positions} 个词元中有 {share} 的概率比超出 1.2；{drift}。"
     ),
     "rescore.unknown": "{name}：{word}：{reason}。",
-    "rescore.given": "给出的对数概率",
-    "rescore.own": "使用缓存的解码",
     "rescore.drift.none": "沿回答没有漂移 {interval}",
     "rescore.drift.grows": "每 1,000 个词元差别增大 {slope} nat {interval}",
     "rescore.drift.shrinks": "每 1,000 个词元差别减小 {slope} nat {interval}",

@@ -103,8 +103,6 @@ SENTENCES: Mapping[str, str] = {
         "{positions} 個詞元中有 {share} 的機率比超出 1.2；{drift}。"
     ),
     "rescore.unknown": "{name}：{word}：{reason}。",
-    "rescore.given": "給出的對數機率",
-    "rescore.own": "使用快取的解碼",
     "rescore.drift.none": "沿回答沒有漂移 {interval}",
     "rescore.drift.grows": "每 1,000 個詞元差別增大 {slope} nat {interval}",
     "rescore.drift.shrinks": "每 1,000 個詞元差別減小 {slope} nat {interval}",
