@@ -123,7 +123,7 @@ def _of_line(line: str, where: str) -> GivenText:
         raise ValueError("is no JSON: write one object per line") from None
     if not isinstance(entry, dict):
         raise ValueError(f"is no JSON object: write {FORMS}")
-    missing = [name for name in ("ids", "logprobs") if name not in entry]
+    missing = [name for name in ("ids", "logprobs") if entry.get(name) is None]
     if missing or not {"prompt_ids", "prompt_tokens"} & entry.keys():
         name = missing[0] if missing else "prompt_ids or prompt_tokens"
         raise ValueError(f"has no {name}: write {FORMS}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kvbench.analysis.output_verdict import MOST_STEPS, QUANTISED_CACHE
 from kvbench.records.agreement_figures import AgreementVerdict
 from kvbench.records.rescoring import Rescore, RescoreError, RescorePoint, RescoreSamples, RescoreWay, ScoredSequence
-from kvbench.rounding_limits import allowed_rescore, allowed_rescore_at_worst, outer_gate, resolution
+from kvbench.rounding_limits import RESCORE_TWO, allowed_rescore, allowed_rescore_at_worst, outer_gate, resolution
 from kvbench.statistics import slope_interval
 
 RATIO = 1.2  # of two probabilities: beyond it, or under its inverse, is what clipped objectives begin to cut off
@@ -237,16 +237,18 @@ def _by_position(level: _Level, differences: Sequence[Numbers]) -> Iterator[Resc
 
 def _error(samples: RescoreSamples, ratios: Sequence[Numbers]) -> RescoreError:
     measured = bool(samples.reference)
-    means = [float(row.mean()) / allowed_rescore(len(row), measured=measured) for row in ratios]
+    # One router that chose otherwise may decide the mean of a whole answer, and is no fault.
+    counted = [np.minimum(row, RESCORE_TWO) for row in ratios] if samples.experts else ratios
+    means = [float(row.mean()) / allowed_rescore(len(row), measured=measured) for row in counted]
     worst = max(range(len(ratios)), key=means.__getitem__)
     worst_of = max(range(len(ratios)), key=lambda each: float(ratios[each].max()))
     place = int(np.argmax(ratios[worst_of]))
     every = np.concatenate(ratios)
     return RescoreError(
         reference=samples.reference,
-        ratio=float(every.mean()),
+        ratio=float(np.concatenate(counted).mean()),
         allowed=allowed_rescore(len(every), measured=measured),
-        sequence_ratio=float(ratios[worst].mean()),
+        sequence_ratio=float(counted[worst].mean()),
         sequence_allowed=allowed_rescore(len(ratios[worst]), measured=measured),
         sequence=samples.sequences[worst].sequence,
         worst_ratio=float(ratios[worst_of][place]),
@@ -359,6 +361,8 @@ def _drift(found: Rescore) -> str:
     if found.drift_per_1000 is None or found.drift_low is None or found.drift_high is None:
         return "too short for a drift"
     interval = f"[{found.drift_low:.1e}, {found.drift_high:.1e}] nats over 1,000 tokens"
+    if found.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING"):  # surer tokens move less, wherever they stand
+        return f"no drift beyond rounding ({interval})"
     if found.drift_low > 0 or found.drift_high < 0:
         how = "grows" if found.drift_low > 0 else "shrinks"
         return f"the difference {how} along the answer, by {abs(found.drift_per_1000):.1e} {interval}"

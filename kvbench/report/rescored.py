@@ -50,6 +50,8 @@ def _drift(found: Rescore) -> str:
     code = "rescore.drift.grows" if found.drift_low > 0 else "rescore.drift.shrinks"
     if found.drift_low <= 0 <= found.drift_high:
         code = "rescore.drift.none"
+    if found.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING"):  # surer tokens move less, wherever they stand
+        code = "rescore.drift.rounding"
     interval = f"[{found.drift_low:.1e}, {found.drift_high:.1e}]"
     return say(code, slope=_small(abs(found.drift_per_1000)), interval=interval)
 

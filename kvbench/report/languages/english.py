@@ -117,6 +117,7 @@ SENTENCES: Mapping[str, str] = {
         " token. {share} of {positions} tokens have a probability ratio beyond 1.2; {drift}."
     ),
     "rescore.unknown": "{name}: {word}: {reason}.",
+    "rescore.drift.rounding": "no drift beyond rounding {interval}",
     "rescore.drift.none": "no drift along the answer {interval}",
     "rescore.drift.grows": "the difference grows by {slope} nats over 1,000 tokens {interval}",
     "rescore.drift.shrinks": "the difference shrinks by {slope} nats over 1,000 tokens {interval}",
@@ -439,8 +440,8 @@ SENTENCES: Mapping[str, str] = {
     "head.at-step": "at step",
     "head.exactly-0": "exactly 0 at",
     "head.mean-difference": "mean difference",
-    "head.k1": "k1",
-    "head.k3": "k3",
+    "head.k1": "KL, k1",
+    "head.k3": "KL, k3",
     "head.beyond-ratio": "ratio beyond 1.2",
     "head.drift": "drift over 1,000 tokens",
     "head.rounding-alone": "rounding alone",

@@ -103,6 +103,7 @@ SENTENCES: Mapping[str, str] = {
         "{positions} 个词元中有 {share} 的概率比超出 1.2；{drift}。"
     ),
     "rescore.unknown": "{name}：{word}：{reason}。",
+    "rescore.drift.rounding": "漂移不超出舍入误差 {interval}",
     "rescore.drift.none": "沿回答没有漂移 {interval}",
     "rescore.drift.grows": "每 1,000 个词元差别增大 {slope} nat {interval}",
     "rescore.drift.shrinks": "每 1,000 个词元差别减小 {slope} nat {interval}",
@@ -392,8 +393,8 @@ SENTENCES: Mapping[str, str] = {
     "head.at-step": "在第几步",
     "head.exactly-0": "恰好为 0",
     "head.mean-difference": "平均差",
-    "head.k1": "k1",
-    "head.k3": "k3",
+    "head.k1": "KL 的 k1 估计",
+    "head.k3": "KL 的 k3 估计",
     "head.beyond-ratio": "概率比超出 1.2",
     "head.drift": "每 1,000 个词元的漂移",
     "head.rounding-alone": "单纯舍入",

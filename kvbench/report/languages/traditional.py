@@ -103,6 +103,7 @@ SENTENCES: Mapping[str, str] = {
         "{positions} 個詞元中有 {share} 的機率比超出 1.2；{drift}。"
     ),
     "rescore.unknown": "{name}：{word}：{reason}。",
+    "rescore.drift.rounding": "漂移不超出捨入誤差 {interval}",
     "rescore.drift.none": "沿回答沒有漂移 {interval}",
     "rescore.drift.grows": "每 1,000 個詞元差別增大 {slope} nat {interval}",
     "rescore.drift.shrinks": "每 1,000 個詞元差別減小 {slope} nat {interval}",
@@ -392,8 +393,8 @@ SENTENCES: Mapping[str, str] = {
     "head.at-step": "在第幾步",
     "head.exactly-0": "恰好為 0",
     "head.mean-difference": "平均差",
-    "head.k1": "k1",
-    "head.k3": "k3",
+    "head.k1": "KL 的 k1 估計",
+    "head.k3": "KL 的 k3 估計",
     "head.beyond-ratio": "機率比超出 1.2",
     "head.drift": "每 1,000 個詞元的漂移",
     "head.rounding-alone": "單純捨入",
