@@ -60,7 +60,8 @@ def judge_rescore(samples: RescoreSamples) -> Rescore:
     if verdict == "MISMATCH" and _explained(samples, level):
         verdict, differs_by = None, QUANTISED_CACHE
         fault = (
-            f"it differs by the cache's own quantisation ({samples.cache}), and a plain cache rounded alike does not"
+            f"it differs by the cache's own quantisation ({samples.cache}): a plain cache with keys and values rounded"
+            " alike gives the same, up to rounding"
         )
     figures["error"] = error
     figures |= dict(zip(("first_beyond", "first_beyond_sequence"), _first_beyond(samples, ratios, error), strict=True))

@@ -4,8 +4,8 @@
     python tests/benchmarks/rescore.py --device cuda       a real shape with random weights in bfloat16, on a GPU
 
 Each row is one arm at one batch size: attention, cache and engine of its decode. The pass over the text uses the
-model's own attention. Answers are drawn at temperature 1, so that k1 and k3 estimate the divergence. An arm that this machine
-cannot have is named with its reason.
+model's own attention. Answers are drawn at temperature 1, so that k1 and k3 estimate the divergence. An arm that this
+machine cannot have is named with its reason.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ GPU_ARMS = [
     {"mode": "cached", "cache": "fp8"},
     {"mode": "generate"},
 ]
-# About a billion parameters: eight layers of a Llama-3-8B, with its vocabulary.
+# 2.8 billion parameters: eight layers of a Llama-3-8B, with its vocabulary.
 SHAPE = {
     "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336, "num_hidden_layers": 8,
     "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192, "tie_word_embeddings": False,
@@ -101,11 +101,11 @@ def models(device: str) -> Iterator[tuple[str, Any]]:
         for dtype in (torch.float32, torch.bfloat16):
             yield "embedded", AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=dtype).eval()
         return
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     torch.manual_seed(0)
     with torch.device(device):
-        model = LlamaForCausalLM._from_config(LlamaConfig(**SHAPE), dtype=torch.bfloat16).eval()
+        model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE), dtype=torch.bfloat16).eval()
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 torch.nn.init.normal_(parameter, std=WIDTH / parameter.shape[-1] ** 0.5)
