@@ -30,7 +30,7 @@ UNMEASURED = 4.0
 
 # Of log-probabilities there is one number at a position, and no vocabulary to average over. The mean ratio of 64 sound
 # positions was 0.4 to 1.2, the worst of 256 up to 12.3 and the second worst up to 7.9, in the models with the widest
-# weights (docs/log.md). Tails are heavy, so that more positions have larger ones.
+# weights (tests/benchmarks/rescore.py --sound). Tails are heavy, so that more positions have larger ones.
 RESCORE_MANY = 1.45
 RESCORE_FEW = 8.0
 RESCORE_ONE = 25.0

@@ -2,6 +2,8 @@
 
     python tests/benchmarks/rescore.py                     the embedded model on a CPU, in float32 and bfloat16
     python tests/benchmarks/rescore.py --device cuda       a real shape with random weights in bfloat16, on a GPU
+    python tests/benchmarks/rescore.py --sound             tiny models of many architectures whose caches are right
+    python tests/benchmarks/rescore.py --faults            some of them, whose caches are broken on purpose
 
 Each row is one arm at one batch size: attention, cache and engine of its decode. The pass over the text uses the
 model's own attention. Answers are drawn at temperature 1, so that k1 and k3 estimate the divergence. An arm that this
@@ -12,10 +14,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pytest
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from kvbench.analysis.rescore_verdict import judge_rescore
 from kvbench.arm import Arm
@@ -27,8 +32,9 @@ from kvbench.models.loading import adopt
 from kvbench.models.tokenizers import NoTokenizer
 from kvbench.plan import Prompts, make_plan
 from kvbench.records.rescoring import Rescore
-from kvbench.running.arm_rescore import rescores
+from kvbench.running.arm_rescore import rescore_texts, rescores
 from kvbench.running.torch_backend import TorchBackend
+from kvbench.scored_texts import GivenText
 
 HEADS = (
     "model", "dtype", "batch", "attention", "cache", "engine", "positions", "verdict", "error", "mean diff", "rounding",
@@ -71,7 +77,12 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, help="default: 48 on a CPU, 128 on a GPU")
     parser.add_argument("--batches", type=int, nargs="+", help="batch sizes (default: 1 4 on a CPU, 1 8 on a GPU)")
     parser.add_argument("--budget", type=float, default=220.0, help="seconds after which no further arm is begun")
+    parser.add_argument("--sound", action="store_true", help="false alarms: tiny models, whose caches are right")
+    parser.add_argument("--faults", action="store_true", help="misses: tiny models, whose caches are broken")
     asked = parser.parse_args()
+    if asked.sound or asked.faults:
+        tiny_models(broken=asked.faults)
+        return
     on_gpu = asked.device != "cpu"
     ends = time.monotonic() + asked.budget
     print(" | ".join(HEADS))
@@ -158,6 +169,74 @@ def row(
     print(" | ".join((*named, *figures(found), f"{time.monotonic() - began:.1f}")), flush=True)
     if found.verdict not in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING"):
         print(f"    {found.detail}", flush=True)
+
+
+def tiny_models(*, broken: bool) -> None:
+    """Many architectures, both types, weights of usual and of great width, along four texts that they drew."""
+    import judge_models
+
+    torch.set_num_threads(1)
+    counts: Counter[str] = Counter()
+    for kind in FEW_KINDS if broken else judge_models.SHAPES:
+        for dtype in (torch.float32, torch.bfloat16):
+            for width in (1.0, 3.0):
+                model = judge_models.build(judge_models.Shape(kind, seed=1, width=width), dtype)
+                backend = TorchBackend(adopt(model, NoTokenizer(), kind), torch.device("cpu"), NullSensors(""))
+                texts = [drawn(model, number) for number in range(4)]
+                for fault in FAULTS if broken else {"": None}:
+                    named = f"{kind} {str(dtype).removeprefix('torch.')} width {width:g} {fault}"
+                    try:
+                        with pytest.MonkeyPatch.context() as patch:
+                            if fault:
+                                patch.setattr(DynamicLayer, "update", FAULTS[fault])
+                            found = judge_rescore(rescore_texts(backend, texts, "none"))
+                    except Exception as failure:  # a shape that this transformers does not know, or that has no cache
+                        print(f"{named}: left out ({type(failure).__name__})", flush=True)
+                        continue
+                    counts[f"{fault or 'sound'} {str(dtype).removeprefix('torch.')} {found.verdict}"] += 1
+                    if (error := found.error) is not None:
+                        ratios = f"{error.ratio:.2f} {error.sequence_ratio:.2f}"
+                        worst = f"{error.worst_ratio:.1f} {error.second_ratio:.1f}"
+                        print(f"{named}: {found.verdict} {ratios} {worst} k3 {found.k3}", flush=True)
+    for what, count in sorted(counts.items()):
+        print(f"{count:4} {what}")
+
+
+def drawn(model: Any, number: int) -> GivenText:
+    """A text of 20 random ids and 64 that the model drew."""
+    dice = torch.Generator().manual_seed(number)
+    prompt = torch.randint(3, model.config.get_text_config().vocab_size, (1, 20), generator=dice)
+    torch.manual_seed(number)
+    ids = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=64, min_new_tokens=64, do_sample=True, top_k=0,
+        pad_token_id=0,
+    )  # fmt: skip
+    return GivenText(tuple(ids[0].tolist()), 20)
+
+
+RIGHT = DynamicLayer.update
+BROKEN_FROM = 40  # tokens in the cache
+
+
+def _off(change: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> Callable[..., Any]:
+    """An update whose keys and values, once the cache holds so many tokens, are changed."""
+
+    def update(self: Any, keys: torch.Tensor, values: torch.Tensor, *others: Any, **named: Any) -> Any:
+        if self.get_seq_length() >= BROKEN_FROM:
+            keys, values = change(keys, values)
+        return RIGHT(self, keys, values, *others, **named)
+
+    return update
+
+
+FEW_KINDS = ("gpt2", "llama", "qwen3", "gemma", "phi3", "olmo2")
+FAULTS = {
+    "values 2 % too large": _off(lambda keys, values: (keys, values * 1.02)),
+    "values in 8 bits": _off(lambda keys, values: (keys, values.to(torch.float8_e4m3fn).to(values.dtype))),
+    "keys in 8 bits": _off(lambda keys, values: (keys.to(torch.float8_e4m3fn).to(keys.dtype), values)),
+    "heads swapped": _off(lambda keys, values: (keys.flip(1), values)),
+    "values lost": _off(lambda keys, values: (keys, torch.zeros_like(values))),
+}
 
 
 def figures(found: Rescore) -> tuple[str, ...]:
