@@ -240,7 +240,8 @@ def _error(samples: RescoreSamples, ratios: Sequence[Numbers]) -> RescoreError:
     measured = bool(samples.reference)
     # One router that chose otherwise may decide the mean of a whole answer, and is no fault.
     counted = [np.minimum(row, RESCORE_TWO) for row in ratios] if samples.experts else ratios
-    means = [float(row.mean()) / allowed_rescore(len(row), measured=measured) for row in counted]
+    limits = [allowed_rescore(len(row), sequences=len(ratios), measured=measured) for row in counted]
+    means = [float(row.mean()) / limit for row, limit in zip(counted, limits, strict=True)]
     worst = max(range(len(ratios)), key=means.__getitem__)
     worst_of = max(range(len(ratios)), key=lambda each: float(ratios[each].max()))
     place = int(np.argmax(ratios[worst_of]))
@@ -250,7 +251,7 @@ def _error(samples: RescoreSamples, ratios: Sequence[Numbers]) -> RescoreError:
         ratio=float(np.concatenate(counted).mean()),
         allowed=allowed_rescore(len(every), measured=measured),
         sequence_ratio=float(counted[worst].mean()),
-        sequence_allowed=allowed_rescore(len(ratios[worst]), measured=measured),
+        sequence_allowed=limits[worst],
         sequence=samples.sequences[worst].sequence,
         worst_ratio=float(ratios[worst_of][place]),
         worst_allowed=allowed_rescore_at_worst(len(every), measured=measured),

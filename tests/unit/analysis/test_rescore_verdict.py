@@ -62,6 +62,12 @@ class TestTheVerdict:
         assert "MISMATCH" == found.verdict
         assert "rounding's own in prompt 1" in found.detail
 
+    def test_is_equality_for_hundreds_of_answers_of_one_token_with_heavy_tails(self) -> None:
+        dice = np.random.default_rng(3)
+        heavy = [dice.standard_t(4, 1) * ROUNDING for _ in range(500)]
+        found = judge_rescore(samples(*heavy))
+        assert "EQUAL_WITHIN_ROUNDING" == found.verdict, found.detail
+
     def test_is_a_mismatch_where_one_position_is_wrong_beyond_a_heavy_tail(self) -> None:
         assert "EQUAL_WITHIN_ROUNDING" == judge_rescore(samples(at(7, 15 * ROUNDING))).verdict
         found = judge_rescore(samples(at(7, 40 * ROUNDING)))
