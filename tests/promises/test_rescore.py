@@ -119,6 +119,7 @@ def test_a_decode_that_was_interrupted_is_scored_with_what_was_inserted(run_kvbe
     run_kvbench(*keys, *few, "check=rescore", "check.agreement=none", *QUICK)
     found = the_record(tmp_path / "results")["rescores"]
     assert {"nocache", "cached", "interrupted"} == {arm["mode"] for arm in the_record(tmp_path / "results")["arms"]}
+    assert 3 == len(found)
     assert all(each["verdict"] in SAME for each in found)
 
 
