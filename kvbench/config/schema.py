@@ -243,7 +243,6 @@ class CheckConfig:
         False,
         "also every arm's own log-probabilities beside those of one pass over the finished text",
         effective=when.TIMED,
-        off=False,
     )
 
 
