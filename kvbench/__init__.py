@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["measure", "watch"]
+__all__ = ["measure", "rescore", "watch"]
 
 if TYPE_CHECKING:
-    from kvbench.python_api import measure
+    from kvbench.python_api import measure, rescore
     from kvbench.watching.watcher import watch
 
     __version__: str
@@ -19,10 +19,10 @@ def __getattr__(name: str) -> Any:
 
         return own_version()
     # `import kvbench` stays cheap: the command line starts without numpy, pydantic or torch.
-    if name == "measure":
-        from kvbench.python_api import measure
+    if name in ("measure", "rescore"):
+        from kvbench import python_api
 
-        return measure
+        return getattr(python_api, name)
     if name == "watch":
         from kvbench.watching.watcher import watch
 

@@ -292,6 +292,11 @@ class CheckConfig:
         choices=("none", "float32", "float64"),
         effective=when.REAL_MEASURED,
     )
+    rescore: bool = setting(
+        False,
+        "also every arm's own log-probabilities beside those of one pass over the finished text",
+        effective=when.TIMED,
+    )
 
 
 @dataclass

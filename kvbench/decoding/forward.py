@@ -133,6 +133,28 @@ class Forward:
         logits: torch.Tensor = output.logits
         return logits[:, -1] if keeps_one or last is None else logits.index_select(1, last)[:, 0]
 
+    def logits_at(self, batch: PromptBatch, places: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, places, vocabulary) at columns `places` of a batch, of one pass over it without a cache.
+
+        Raises `ModelUnavailable` for a model that gives the last position's logits alone.
+        """
+        arguments: dict[str, Any] = {"use_cache": False}
+        if batch.mask is not None:
+            arguments["attention_mask"] = batch.mask
+        if self.signature.positions:
+            arguments["position_ids"] = batch.positions
+        if self.signature.logits_to_keep:
+            arguments["logits_to_keep"] = places
+        logits: torch.Tensor = self.model(input_ids=batch.input_ids, **arguments).logits
+        if self.signature.logits_to_keep:
+            return logits
+        if logits.shape[1] != batch.input_ids.shape[1]:
+            raise ModelUnavailable(
+                f"{type(self.model).__name__} returns the logits of the last position alone, so that no single pass can"
+                " score a text: return those of all positions"
+            )
+        return logits.index_select(1, places)
+
 
 class OwnForward(Forward):
     """Calls a model of the user's own, which makes its caches itself and takes ids alone."""

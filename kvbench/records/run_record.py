@@ -32,6 +32,7 @@ from kvbench.records.evidence import (
 from kvbench.records.open_parts import ConfigurationOfARun, EnvironmentOfARun, ModelOfARun, ShapesOfARun
 from kvbench.records.part import Estimate, Measured, Part, Speedup, figure
 from kvbench.records.proposals import Proposals, SharedPrefix
+from kvbench.records.rescoring import Rescore
 from kvbench.records.scaling import Frontier, Growth
 from kvbench.records.untimed import Memory, MemoryPoint
 
@@ -277,6 +278,7 @@ class RunRecord(Part):
     device_during: DeviceDuring | None = None
     audits: tuple[Audit, ...] = ()
     references: tuple[ReferenceDistance, ...] = ()
+    rescores: tuple[Rescore, ...] = ()
     growth: Growth | None = None
     frontier: Frontier | None = None
     ceilings: Ceilings | None = None
@@ -288,7 +290,15 @@ class RunRecord(Part):
     @model_validator(mode="after")
     def _name_arms_that_are_there(self) -> Self:
         """Every place in the list of arms is one: a negative one would be another arm's figures."""
-        places = (self.comparisons, self.comparison, self.audits, self.references, self.growth, self.frontier)
+        places = (
+            self.comparisons,
+            self.comparison,
+            self.audits,
+            self.references,
+            self.rescores,
+            self.growth,
+            self.frontier,
+        )
         for place in places:
             for arm in _places(place):
                 if not 0 <= arm < len(self.arms):

@@ -19,7 +19,8 @@ from kvbench.decoding.proposing import Drafting, Proposing
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
-from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
+from kvbench.decoding.token_logprobs import ChosenScores, Followed
+from kvbench.decoding.tracing import SeesChoices, Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.errors import ModelUnavailable
 from kvbench.models.draft import Draft
 from kvbench.passes import Buckets, Chunks, Interruptions
@@ -99,14 +100,14 @@ class ArmDecoders:
             spec = replace(spec, cache="dynamic")
         return self._made(None, spec, forced or Sampler(self._plan.config.sampling), forced, attention)
 
-    def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
+    def round_trip(self, arm: int, forced: Forced | Followed) -> tuple[Decoder, Callable[[Decoded], float]] | None:
         """What an arm with a quantised cache is held against, and its worst error in steps; None for other arms."""
         spec = self._plan.arms[arm]
         if not spec.is_lossy:
             return None
         caches = CacheMaker(self._model.forward, spec.cache, round_trip=True)
         spec = replace(spec, mode=spec.mode if MODES[spec.mode].ours else "cached", engine=EAGER)
-        return self._made(None, spec, forced, forced, caches=caches), lambda decoded: decoded.cache.worst_steps()
+        return self._made(None, spec, forced, caches=caches), lambda decoded: decoded.cache.worst_steps()
 
     def prepared_s(self, arm: int) -> float | None:
         """Seconds that compiling and capturing have taken so far; None where nothing is prepared."""
@@ -149,7 +150,13 @@ class ArmDecoders:
 
     def traced(self, arm: int) -> Decoder:
         """A decoder that also tells the confidence of each token."""
-        trace = Trace(self._plan.config.trace.top_k)
+        return self._traced_by(arm, Trace(self._plan.config.trace.top_k))
+
+    def scored(self, arm: int) -> Decoder:
+        """A decoder that also tells the log-probability of each token, by its own raw logits."""
+        return self._traced_by(arm, ChosenScores())
+
+    def _traced_by(self, arm: int, trace: SeesChoices) -> Decoder:
         if self._plan.arms[arm].mode in LOOPS:
             chooser = TracingChooser(Sampler(self._plan.config.sampling), trace)
             return TracedDecoder(self._made(arm, self._plan.arms[arm], chooser), trace)

@@ -36,6 +36,7 @@ from kvbench.plan import Attempt, Plan, most_proposed
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.evidence import HostCheck
 from kvbench.records.proposals import Proposals, proposals_of
+from kvbench.records.rescoring import RescoreSamples, ScoredSequence, Scores, WayTried
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
@@ -50,6 +51,9 @@ VOCABULARY = 256
 NO_OPERATIONS = "the scripted model computes nothing"
 NO_DEVICE = "the scripted model uses no device"
 HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first check in a run
+LOG_PROBABILITY = -1.0  # of every token, by one pass
+LARGEST_LOGIT = 100.0
+ORDER = WayTried("sums from the other end", by_product=True)
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
 
@@ -432,6 +436,31 @@ def _agreements(
     return [AgreementFigures(arm, steps, 0.0, 0.0, 0.0, 0, noise_rel=0.0, noise_abs=0.0) for arm in candidates]
 
 
+def _rescores(session: ScriptedSession, tell: Callable[[int, int], None]) -> list[RescoreSamples]:
+    """One pass gives every token the same log-probability; a step with a cache is off by what the script says."""
+    tell(0, 1)
+    spec, new_tokens = session.model.spec, session.plan.config.workload.new_tokens
+    rescored = (LOG_PROBABILITY,) * new_tokens
+    other = tuple(LOG_PROBABILITY + spec.logprob_noise * (-1) ** step for step in range(new_tokens))
+    scores = Scores(
+        rescored, None, (1.0,) * new_tokens, {ORDER.name: other}, logit_rms=0.0, largest_logit=LARGEST_LOGIT
+    )
+    decoded = tuple(LOG_PROBABILITY - spec.logprob_error - spec.logprob_drift * step for step in range(new_tokens))
+    return [
+        RescoreSamples(
+            number,
+            str(session.facts.dtype),
+            tuple(
+                ScoredSequence(place, decoded if arm.keeps_past else rescored, scores)
+                for place in range(len(session.prepared.prompts))
+            ),
+            (ORDER,),
+            without_reference="the scripted model has no other type",
+        )
+        for number, arm in enumerate(session.plan.arms)
+    ]
+
+
 def _refused(*_: Any) -> Any:
     """What the configuration's check refuses to ask of a script, which has no logits."""
     raise AssertionError("config.rules refuses this of the scripted model")
@@ -488,6 +517,7 @@ UNTIMED = Untimed(
     traced_pass=_refused,
     agreements=_agreements,
     references=_refused,
+    rescores=_rescores,
     other_attentions=_other_attentions,
     device_state=lambda _: (None, None),
     host_check=_host_check,

@@ -212,7 +212,7 @@ class TestACommandThatDoesNotExist:
         assert (2, "") == (code, out)
         line = the_line(err)
         assert f"{word}: no such command" in line
-        assert "report, compare, show, export, explain, watch, doctor, help" in line
+        assert "report, compare, show, export, explain, watch, rescore, doctor, help" in line
 
 
 class TestASubcommand:

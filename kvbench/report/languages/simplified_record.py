@@ -171,6 +171,9 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps": "每个块中是否都有解码速度；如果没有，请让生成更长。",
     "check.blocks": "块数是否足以得出结论；如果不足，请增大 measure.blocks。",
     "check.throttling": "设备是否降频；如果降频太多，请让它冷却，再重新测量。",
+    "check.rescore": (
+        "解码给出的对数概率是否与对全文做一次前向计算得到的相同；如果不同，解码与训练之间的概率比不可用。"
+    ),
     "check.agreement": "各组算出的结果是否相同；如果不同，或未经比较，加速比就不算数。",
     "check.interruption": "丢失缓存的一组，写出的词元是否与保留缓存的一组相同。",
     "check.frontier": "每次搜索是否都找到了边界或到达了上限。",

@@ -171,6 +171,9 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps": "每個區塊中是否都有解碼速度；如果沒有，請讓生成更長。",
     "check.blocks": "區塊數是否足以得出結論；如果不足，請增大 measure.blocks。",
     "check.throttling": "裝置是否降頻；如果降頻太多，請讓它冷卻，再重新測量。",
+    "check.rescore": (
+        "解碼給出的對數機率是否與對全文做一次前向計算得到的相同；如果不同，解碼與訓練之間的機率比不可用。"
+    ),
     "check.agreement": "各組算出的結果是否相同；如果不同，或未經比較，加速比就不算數。",
     "check.interruption": "遺失快取的一組，寫出的詞元是否與保留快取的一組相同。",
     "check.frontier": "每次搜尋是否都找到了邊界或到達了上限。",

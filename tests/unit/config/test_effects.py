@@ -131,6 +131,7 @@ INEFFECTIVE: list[tuple[str, Any, dict[str, Any]]] = [
     ("check.agreement", "full", SEARCH),
     ("check.reference", "float64", SCRIPT),
     ("check.reference", "float64", SEARCH),
+    ("check.rescore", True, SEARCH),
     ("trace.probabilities", True, SCRIPT),
     ("trace.probabilities", True, SEARCH),
     ("trace.top_k", 3, {}),

@@ -117,7 +117,7 @@ def test_hydras_own_options_are_left_alone(flag: str) -> None:
         (
             "xyzzy",
             [],
-            "xyzzy: no such command; there are report, compare, show, export, explain, watch, doctor, help;"
+            "xyzzy: no such command; there are report, compare, show, export, explain, watch, rescore, doctor, help;"
             " a run takes KEY=VALUE",
         ),
     ],
