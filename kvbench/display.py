@@ -20,6 +20,7 @@ from kvbench.records.evidence import Stopping
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Tried
+from kvbench.records.sharing import Waiting
 from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.records.timings import Block
 from kvbench.report.console import RunRow, answer, comparison_table, outcome_lines, runs_table, verdict_panel
@@ -105,6 +106,8 @@ class Display:
                 self._show_prepared(message)
             case Block():
                 self._show_block(message)
+            case Waiting():
+                self.say(waiting_line(message))
             case Tried() if not self._brief:
                 self.say(
                     try_line(self._arms[message.arm], message.axis, message.size, message.outcome, message.peak_bytes)
@@ -253,6 +256,15 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def waiting_line(waiting: Waiting) -> str:
+    """For whom a run waits."""
+    if waiting.holder is None:
+        return say("terminal.waiting.unknown", device=waiting.device)
+    holder = waiting.holder
+    facts = {"device": waiting.device, "run": holder.run, "pid": holder.pid, "since": holder.since}
+    return say("terminal.waiting.host" if holder.device == "host" else "terminal.waiting", **facts)
 
 
 def _end_of(prompt: str) -> str:

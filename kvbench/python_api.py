@@ -28,6 +28,7 @@ from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
 from kvbench.running.job import Emit, run_job
+from kvbench.running.leases import leased
 from kvbench.running.worker import STAYS, put_back
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
     from kvbench.measuring.sensors import open_sensors
     from kvbench.models.loading import adopt
     from kvbench.models.own import adopt_own
-    from kvbench.running.torch_backend import TorchBackend
+    from kvbench.running.torch_backend import TorchBackend, place_of
 
     require_packages(config)
     remarks: tuple[RunWarning, ...] = ()
@@ -190,7 +191,8 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
             loaded = adopt_own(model, plan.model_name, f"model={config.model.target}", device)
         backend = TorchBackend(loaded, device, open_sensors(device_uuid(device)))
         try:
-            run_job(backend.session(plan), emit)
+            with leased(place_of(device), f"kvbench.measure of {plan.model_name}", emit):
+                run_job(backend.session(plan), emit)
         except BaseException:
             put_back(backend, shared=True)  # what ended the run is what is told
             raise

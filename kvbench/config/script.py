@@ -79,4 +79,10 @@ class ScriptConfig:
         maximum=2**60,
     )
     step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0, maximum=2**20)
+    devices: int | None = scripted(
+        None,
+        "devices that a launched sweep finds on this host; runs wait for theirs (default: none)",
+        minimum=1,
+        maximum=4096,
+    )
     sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)

@@ -14,6 +14,7 @@ from kvbench.passes import UNINTERRUPTED, Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import HostChecks, HostSample, Phase, RunWarning, Stopping
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
+from kvbench.records.sharing import Sharing
 from kvbench.records.timings import AuditBlock, Block, ColdEvidence, ColdVisit, RealDecode, counted
 from kvbench.records.untimed import CountedFlops, EnergyWindow, StepWork, TracedPass, UntimedPass
 
@@ -70,6 +71,7 @@ Sample = (
     | Tried
     | SearchEnd
     | HostSample
+    | Sharing
 )
 
 
@@ -99,6 +101,7 @@ class RunSamples:
     tried: list[Tried] = field(default_factory=list)
     search_ends: list[SearchEnd] = field(default_factory=list)
     host_readings: list[HostSample] = field(default_factory=list)
+    sharing: list[Sharing] = field(default_factory=list)
 
     @property
     def blocks(self) -> list[Block]:
@@ -140,4 +143,5 @@ EVERY_ONE: dict[type, str] = {
     Tried: "tried",
     SearchEnd: "search_ends",
     HostSample: "host_readings",
+    Sharing: "sharing",
 }

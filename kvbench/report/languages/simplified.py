@@ -289,6 +289,11 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}：未知{reason}",
     "terminal.no-ceilings": "硬件极限、MBU、MFU：未知{reason}",
     "terminal.account": "{name}：{parts} = 共占用 {used}",
+    "terminal.waiting": "正在等待 {device}：{run}（进程 {pid}）从 {since} 起在上面测量",
+    "terminal.waiting.host": (
+        "正在等待 {device}：{run}（进程 {pid}）从 {since} 起独占整台主机（measure.exclusive=host）"
+    ),
+    "terminal.waiting.unknown": "正在等待 {device}：另一个 kvbench 运行占用着它",
     "terminal.stopped": "停止{reason}",
     "terminal.earlier": "以前测过，这次没有再测：{folder}；resume=false 会重新测量",
     "terminal.results": "结果",
@@ -326,6 +331,17 @@ SENTENCES: Mapping[str, str] = {
     "phase.writing the report": "写报告",
     "sweep.left-out": "跳过，以前测过（{status}）：{folder}",
     "sweep.left-out-points": "{of} 个点中有 {count} 个以前测过，已跳过；resume=false 会重新测量",
+    "sweep.launched": (
+        "{points} 个点分成 {jobs} 个作业（hydra/launcher={launcher}）；"
+        "运行期间可用 `kvbench report {folder}` 查看已结束的点"
+    ),
+    "sweep.job-says": "[作业 {job}] {text}",
+    "sweep.launcher-says": "hydra/launcher={launcher}：{line}",
+    "sweep.another-round": "提前结束的作业留下了 {count} 个点：重新启动",
+    "sweep.jobs-go-on": "作业会在本程序之外继续运行；`kvbench report {folder}` 可查看已结束的点",
+    "sweep.and-more": "；另有 {count} 个",
+    "sweep.missing": "{of} 个点中有 {count} 个没有记录：{points}。再次运行同一命令即可测量它们。",
+    "sweep.standing": "{sweep}：{of} 个点中 {done} 个已结束，{running} 个已开始但还没有记录，{missing} 个尚未开始",
     "sweep.refused": "已拒绝{reason}",
     "sweep.audit": "[自检] 把这次测的第一个点再测一遍：扫描期间机器稳定吗？",
     "sweep.not-audited": "这次扫描无法自检{reason}",
