@@ -263,7 +263,12 @@ def waiting_line(waiting: Waiting) -> str:
     if waiting.holder is None:
         return say("terminal.waiting.unknown", device=waiting.device)
     holder = waiting.holder
-    facts = {"device": waiting.device, "run": holder.run, "pid": holder.pid, "since": holder.since}
+    facts = {
+        "device": waiting.device,
+        "run": holder.run,
+        "pid": holder.pid,
+        "since": holder.since.partition(".")[0].replace("T", " "),
+    }
     return say("terminal.waiting.host" if holder.device == "host" else "terminal.waiting", **facts)
 
 

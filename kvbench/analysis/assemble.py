@@ -97,16 +97,17 @@ def assemble(
 
 
 def _environment(samples: RunSamples) -> dict[str, Any]:
-    """What the worker told, and who else measured on this host when the run began and when it ended."""
+    """What the worker told, and who else measured on this host meanwhile."""
     if samples.prepared is None:
         return {}
     if not samples.sharing:
         return samples.prepared.environment
-    seen = {(each.device, each.run): each for sharing in samples.sharing for each in sharing.neighbours}
+    told = [sharing.neighbours for sharing in samples.sharing if sharing.neighbours is not None]
+    seen = {(each.device, each.run): each for neighbours in told for each in neighbours}
     unleased = next((each.unleased for each in samples.sharing if each.unleased), None)
     return {
         **samples.prepared.environment,
-        "concurrent_runs": [{"device": each.device, "run": each.run} for each in seen.values()],
+        "concurrent_runs": [{"device": each.device, "run": each.run} for each in seen.values()] if told else None,
         "waited_s": sum(each.waited_s for each in samples.sharing),
         **({} if unleased is None else {"unleased": unleased}),
     }

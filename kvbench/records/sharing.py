@@ -13,7 +13,8 @@ class Holder:
     run: str  # its folder, or what else it is called by
     pid: int
     host: str
-    since: str  # ISO 8601, UTC
+    since: str  # ISO 8601, UTC, to the millisecond
+    until: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,12 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Sharing:
-    """A run has its device, since it waited `waited_s` seconds; `neighbours` measure on other devices of the host.
+    """A run has its device after `waited_s` seconds, or, with `neighbours`, gives it back.
 
-    `unleased` is why the device could not be had for the run alone, where that is so.
+    They are the runs that measured meanwhile on other devices of the host. `unleased` is why the device could not be
+    had for the run alone, where that is so.
     """
 
     waited_s: float
-    neighbours: tuple[Holder, ...]
+    neighbours: tuple[Holder, ...] | None
     unleased: str | None = None

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -71,14 +71,14 @@ def lease_folder() -> Path:
 def leased(place: Place, run: str, tell: Tell, *, whole_host: bool = False) -> Iterator[None]:
     """Have a place to oneself, or with `whole_host` all of the host, for the time of the block.
 
-    `tell` hears of whom it waits for, at once and then every minute, and who else measures on this host when the
-    block begins and when it ends. Where no lock can be had, as on a file system without them, the block runs all the
-    same, and `tell` hears why it is not protected.
+    `tell` hears of whom it waits for, at once and then every minute; when the block begins, how long it waited; and
+    when it ends, who else measured on this host meanwhile: of each other device the last run. Where no lock can be
+    had, as on a file system without them, the block runs all the same, and `tell` hears why it is not protected.
     """
     try:
         folder = _own_folder()
     except OSError as error:
-        tell(Sharing(0.0, (), f"no lease: {lease_folder()}: {reason_of(error)}"))
+        tell(Sharing(0.0, None, f"no lease: {lease_folder()}: {reason_of(error)}"))
         yield
         return
     began_s = time.monotonic()
@@ -90,9 +90,10 @@ def leased(place: Place, run: str, tell: Tell, *, whole_host: bool = False) -> I
                 tell(Waiting(place.device, taking.in_the_way))
                 told_s = time.monotonic()
             time.sleep(POLL_S)
-        tell(Sharing(time.monotonic() - began_s, taking.neighbours()))
+        tell(Sharing(time.monotonic() - began_s, None))
+        began = _now()
         yield
-        tell(Sharing(0.0, taking.neighbours()))
+        tell(Sharing(0.0, taking.neighbours(began)))
 
 
 class _Taking:
@@ -107,7 +108,7 @@ class _Taking:
         self._gate = _file_name(f"{platform.node()}-gate")
         self._holder = Holder(
             "host" if whole_host else place.device,
-            *(run, os.getpid(), platform.node(), datetime.now(UTC).isoformat(timespec="seconds")),
+            *(run, os.getpid(), platform.node(), _now()),
         )
         self._has_gate = False
         self.in_the_way: Holder | None = None
@@ -126,9 +127,8 @@ class _Taking:
                 else:
                     passing.callback(gate.release)
             if self._whole_host:
-                others = self._busy()
-                if others:
-                    self.in_the_way = others[0]
+                self.in_the_way = self._busy()
+                if self.in_the_way is not None:
                     return False
             with ExitStack() as taken:
                 for name in self._names:
@@ -140,29 +140,35 @@ class _Taking:
                 self._held.enter_context(taken.pop_all())
             return True
 
-    def neighbours(self) -> tuple[Holder, ...]:
-        """Runs that hold other leases of this folder now."""
+    def neighbours(self, began: str) -> tuple[Holder, ...]:
+        """Runs that held other leases of this folder at some time since then: of each lease the last."""
+        found: dict[tuple[int, str], Holder] = {}
         gate = None if self._has_gate else _lock(self._folder, self._gate, POLL_S)
         try:
-            return tuple(other for other in self._busy() if other != UNKNOWN)
+            for name in self._other_names():
+                holder = _holder(self._folder, name, ended=True)
+                # One that was killed has no end: it counts if it began meanwhile, or goes on.
+                if holder is not None and (max(holder.since, holder.until or "") > began or self._is_busy(name)):
+                    found[holder.pid, holder.run] = holder
         finally:
             if gate is not None:
                 gate.release()
-
-    def _busy(self) -> tuple[Holder, ...]:
-        """Who holds leases, but for this run; each once. Who looks should have the gate: looking is locking."""
-        found: dict[tuple[int, str], Holder] = {}
-        for file in sorted(self._folder.glob("*.lock")):
-            name = file.name.removesuffix(".lock")
-            if name == self._gate or (name in self._names and self._is_mine(name)):
-                continue
-            lock = _lock(self._folder, name)
-            if lock is not None:
-                lock.release()
-                continue
-            other = _holder(self._folder, name) or UNKNOWN
-            found.setdefault((other.pid, other.run), other)
         return tuple(found.values())
+
+    def _busy(self) -> Holder | None:
+        """Somebody who holds a lease, but for this run. Who looks should have the gate: looking is locking."""
+        busy = next((name for name in self._other_names() if self._is_busy(name)), None)
+        return None if busy is None else _holder(self._folder, busy) or UNKNOWN
+
+    def _other_names(self) -> list[str]:
+        names = [file.name.removesuffix(".lock") for file in sorted(self._folder.glob("*.lock"))]
+        return [name for name in names if name != self._gate and not (name in self._names and self._is_mine(name))]
+
+    def _is_busy(self, name: str) -> bool:
+        lock = _lock(self._folder, name)
+        if lock is not None:
+            lock.release()
+        return lock is None
 
     def _is_mine(self, name: str) -> bool:
         return _holder(self._folder, name) == self._holder
@@ -170,12 +176,19 @@ class _Taking:
     def _keep(self, stack: ExitStack, lock: FileLock, name: str) -> None:
         """Hold a lock until the stack ends, and say meanwhile who does."""
         stack.callback(lock.release)
+        self._say(name, self._holder)
+        stack.callback(lambda: self._say(name, replace(self._holder, until=_now())))
+
+    def _say(self, name: str, holder: Holder) -> None:
         said = self._folder / f"{name}.json"
         temporary = said.with_name(f".{said.name}.{os.getpid()}")
         with suppress(OSError):  # a full disk: the lock counts, and who waits does not hear for whom
-            temporary.write_text(json.dumps(asdict(self._holder)), encoding="utf-8")
+            temporary.write_text(json.dumps(asdict(holder)), encoding="utf-8")
             temporary.replace(said)
-        stack.callback(said.unlink, missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _own_folder() -> Path:
@@ -196,11 +209,13 @@ def _lock(folder: Path, name: str, timeout_s: float = 0.0) -> FileLock | None:
     return lock
 
 
-def _holder(folder: Path, name: str) -> Holder | None:
+def _holder(folder: Path, name: str, *, ended: bool = False) -> Holder | None:
+    """Who holds a lease, as they say themselves; with `ended`, also who held it last."""
     try:
-        return Holder(**json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+        holder = Holder(**json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    return holder if ended or holder.until is None else None
 
 
 def _file_name(name: str) -> str:

@@ -332,9 +332,9 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}: not known, {reason}",
     "terminal.no-ceilings": "floor, MBU, MFU: {reason}",
     "terminal.account": "{name}: {parts} = {used} in use",
-    "terminal.waiting": "waiting for {device}: {run} (process {pid}) has measured on it since {since}",
+    "terminal.waiting": "waiting for {device}: {run} (process {pid}) has measured on it since {since} UTC",
     "terminal.waiting.host": (
-        "waiting for {device}: {run} (process {pid}) has had the host to itself since {since} (measure.exclusive=host)"
+        "waiting for {device}: {run} (process {pid}) has the whole host since {since} UTC (measure.exclusive=host)"
     ),
     "terminal.waiting.unknown": "waiting for {device}: another run of kvbench has it",
     "terminal.stopped": "stopped: {reason}",

@@ -289,9 +289,9 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}：未知{reason}",
     "terminal.no-ceilings": "硬件极限、MBU、MFU：未知{reason}",
     "terminal.account": "{name}：{parts} = 共占用 {used}",
-    "terminal.waiting": "正在等待 {device}：{run}（进程 {pid}）从 {since} 起在上面测量",
+    "terminal.waiting": "正在等待 {device}：{run}（进程 {pid}）从 {since} UTC 起在上面测量",
     "terminal.waiting.host": (
-        "正在等待 {device}：{run}（进程 {pid}）从 {since} 起独占整台主机（measure.exclusive=host）"
+        "正在等待 {device}：{run}（进程 {pid}）从 {since} UTC 起独占整台主机（measure.exclusive=host）"
     ),
     "terminal.waiting.unknown": "正在等待 {device}：另一个 kvbench 运行占用着它",
     "terminal.stopped": "停止{reason}",

@@ -289,9 +289,9 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}：未知{reason}",
     "terminal.no-ceilings": "硬體極限、MBU、MFU：未知{reason}",
     "terminal.account": "{name}：{parts} = 共佔用 {used}",
-    "terminal.waiting": "正在等待 {device}：{run}（行程 {pid}）從 {since} 起在上面測量",
+    "terminal.waiting": "正在等待 {device}：{run}（行程 {pid}）從 {since} UTC 起在上面測量",
     "terminal.waiting.host": (
-        "正在等待 {device}：{run}（行程 {pid}）從 {since} 起獨占整台主機（measure.exclusive=host）"
+        "正在等待 {device}：{run}（行程 {pid}）從 {since} UTC 起獨占整台主機（measure.exclusive=host）"
     ),
     "terminal.waiting.unknown": "正在等待 {device}：另一個 kvbench 執行占用著它",
     "terminal.stopped": "停止{reason}",
