@@ -136,7 +136,7 @@ class Display:
         """One line per run of a sweep."""
         self._print(runs_table(rows))
 
-    def report(self, runs: Iterable[StoredRun], path: Path, wanted: str) -> None:
+    def report(self, runs: Iterable[StoredRun], path: Path, wanted: str, notes: Sequence[str] = ()) -> None:
         """Write the HTML report unless the configuration says false, and tell where it is.
 
         Raises `RunFailed` when it cannot be written: the measurement was no bad input.
@@ -148,16 +148,16 @@ class Display:
 
         self._show_phase(PhaseProgress("writing the report", 0, None))
         try:
-            build(runs, path, notes=())
+            build(runs, path, notes=notes)
         except (RecordError, OSError) as error:
             raise RunFailed(f"the report cannot be written ({error}); the records are in {path.parent}") from error
         finally:
             self._hide_bar()
         self.say_where(say("terminal.report"), path)
 
-    def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:
+    def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str, notes: Sequence[str] = ()) -> None:
         """The report over the runs in these folders, read back one by one."""
-        self.report((StoredRun(read_record(folder / RECORD), folder) for folder in folders), path, wanted)
+        self.report((StoredRun(read_record(folder / RECORD), folder) for folder in folders), path, wanted, notes)
 
     def counted(self, items: Iterable[Item], total: int, phase: str) -> Iterator[Item]:
         """The items, with a bar that counts them; on a terminal alone."""

@@ -7,13 +7,14 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from kvbench.commands.result_files import some
 from kvbench.commands.sweep import exit_code
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.compose import Sources
@@ -27,12 +28,11 @@ from kvbench.point import new_run_id
 from kvbench.records.store import RECORD, REPORT, make_results_dir, read_record, remove_temporary_files
 from kvbench.report.console import RunRow, outcome_lines, run_row
 from kvbench.report.sentences import own_words, say
-from kvbench.running.faults import stopped_by_signals
+from kvbench.running.faults import STOPPING, stopped_by_signals
 
 LOOK_EVERY_S = 0.5
 MOST_ROUNDS = 8  # of handing out what jobs that were killed have left
-GOODBYE_S = 20.0  # for jobs of this host that were asked to stop, to write their records
-NAMED_POINTS = 3  # of those without a record, in a line
+HEARD_S = 1.5  # after which a job that goes on has not heard that the sweep is to stop
 
 
 def run_launched(points: Sequence[SweepPoint], launcher: Launcher, where: Sources) -> int:
@@ -48,8 +48,7 @@ def run_launched(points: Sequence[SweepPoint], launcher: Launcher, where: Source
     make_results_dir(sweep)
     order = make_order(points, launcher, where, results)
     order.write(sweep)
-    with stopped_by_signals():
-        return _Launched(points, launcher, sweep, order, first.report).run()
+    return _Launched(points, launcher, sweep, order, first.report).run()
 
 
 def make_order(points: Sequence[SweepPoint], launcher: Launcher, where: Sources, results: Path) -> Order:
@@ -121,6 +120,7 @@ class _Launched:
         self._rows: dict[int, RunRow] = {}
         self._looking = threading.Lock()
         self._over = threading.Event()
+        self._stopped_s: float | None = None
 
     def run(self) -> int:
         """Hand out the points until each has its record; the exit code."""
@@ -131,17 +131,42 @@ class _Launched:
         self._display.say(say("sweep.launched", **facts))
         watcher = threading.Thread(target=self._watch, name="kvbench-journals", daemon=True)
         watcher.start()
-        stopped = False
         try:
-            self._rounds(jobs)
+            with self._stopped_softly() if self._launcher.kind.is_local else stopped_by_signals():
+                self._rounds(jobs)
         except KeyboardInterrupt:
-            stopped = True
-            self._stop()
+            self._stopped_s = time.monotonic()
+            if not self._launcher.kind.is_local:
+                self._display.say(say("sweep.jobs-go-on", folder=self._sweep))
         finally:
             self._over.set()
             watcher.join()
             self._look()
-        return self._end(stopped=stopped)
+        return self._end(stopped=self._stopped_s is not None)
+
+    @contextmanager
+    def _stopped_softly(self) -> Iterator[None]:
+        """Ctrl-C and its like ask the jobs to stop, which write their records; the second time they end this sweep.
+
+        A launcher that is interrupted kills its jobs.
+        """
+        ours = STOPPING if threading.current_thread() is threading.main_thread() else ()
+        handlers = {number: signal.getsignal(number) for number in ours}
+        heeded = [number for number, handler in handlers.items() if handler != signal.SIG_IGN]
+        for number in heeded:
+            signal.signal(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in heeded:
+                signal.signal(number, handlers[number])
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self._stopped_s is not None:
+            raise KeyboardInterrupt
+        self._stopped_s = time.monotonic()
+        with suppress(OSError):
+            (self._sweep / STOP).touch()
 
     def _rounds(self, jobs: Sequence[tuple[int, int]]) -> None:
         """One round of jobs, and more for what killed ones have left, as long as each round gets something done."""
@@ -151,13 +176,21 @@ class _Launched:
                 self._display.say(say("sweep.launcher-says", launcher=self._launcher.name, line=own_words(line)))
             self._look()
             done = len(self._progress.outcomes)
-            if done in (before, len(self._points)) or not self._launcher.kind.is_local:
+            all_done = done in (before, len(self._points))
+            if all_done or self._stopped_s is not None or not self._launcher.kind.is_local:
                 return
             self._display.say(say("sweep.another-round", count=len(self._points) - done))
 
     def _watch(self) -> None:
+        asked = False
         while not self._over.wait(LOOK_EVERY_S):
             self._look()
+            # From a terminal they have got the signal as well, and a second one would be one too many.
+            if not asked and self._stopped_s is not None and time.monotonic() - self._stopped_s > HEARD_S:
+                asked = True
+                for claim in self._under_way():
+                    with suppress(OSError):
+                        os.kill(claim.pid, signal.SIGINT)
 
     def _look(self) -> None:
         """Tell what is new in the journals."""
@@ -186,24 +219,8 @@ class _Launched:
         self._display.say("\n".join(outcome_lines(record)))
         self._rows[outcome.point] = run_row(record)
 
-    def _stop(self) -> None:
-        """Ask the jobs of this host to stop and wait for their records; those elsewhere go on."""
-        if not self._launcher.kind.is_local:
-            self._display.say(say("sweep.jobs-go-on", folder=self._sweep))
-            return
-        with suppress(OSError):
-            (self._sweep / STOP).touch()
-        deadline = time.monotonic() + GOODBYE_S
-        for claim in self._under_way():
-            with suppress(OSError):
-                os.kill(claim.pid, signal.SIGINT)
-        while self._under_way() and time.monotonic() < deadline:
-            time.sleep(LOOK_EVERY_S / 5)
-            self._look()
-
     def _under_way(self) -> list[Claim]:
         """The points that processes of this host are at."""
-        self._look()
         last = [claims[-1] for point, claims in self._progress.claims.items() if point not in self._progress.outcomes]
         return [claim for claim in last if claim.host == platform.node() and _is_alive(claim.pid)]
 
@@ -214,20 +231,16 @@ class _Launched:
         if left_out:
             self._display.say(say("sweep.left-out-points", count=left_out, of=len(self._points)))
         missing = [point for point in range(len(self._points)) if point not in self._rows]
+        notes: list[str] = []
         if missing:
-            self._display.say(missing_line(self._order, missing))
+            facts = {"count": len(missing), "of": len(self._points), "points": some(self._order, missing)}
+            notes = [say("sweep.missing", **facts)]
+            self._display.say(notes[0])
         folders = [Path(str(outcomes[point].folder)) for point in sorted(self._rows)]
         if folders or self._report == "false":
-            self._display.sweep_report(folders, self._sweep / REPORT, self._report)
+            self._display.sweep_report(folders, self._sweep / REPORT, self._report, notes)
         statuses = {outcomes[point].status for point in self._rows}
         return exit_code(statuses | ({"interrupted"} if stopped else set()) | ({"missing"} if missing else set()))
-
-
-def missing_line(order: Order, missing: Sequence[int]) -> str:
-    """Which points of a sweep have no record."""
-    named = "; ".join(" ".join(order.points[point]) for point in islice(missing, NAMED_POINTS))
-    more = say("sweep.and-more", count=len(missing) - NAMED_POINTS) if len(missing) > NAMED_POINTS else ""
-    return say("sweep.missing", count=len(missing), of=len(order.points), points=named + more)
 
 
 def _is_alive(pid: int) -> bool:

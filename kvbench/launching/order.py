@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kvbench.config.compose import Point, Sources
 from kvbench.errors import RecordError, reason_of
 from kvbench.records.store import replace_file
+
+if TYPE_CHECKING:
+    from kvbench.config.compose import Point, Sources
 
 ORDER = "order.json"
 STOP = "stop"  # an empty file: no job begins another point
@@ -39,6 +41,8 @@ class Order:
     @property
     def sources(self) -> Sources:
         """Where the points' configuration files are."""
+        from kvbench.config.compose import Sources  # brings Hydra, which who reads a report does not need
+
         return Sources(Path(self.config_path), self.config_name, Path(self.config_dir) if self.config_dir else None)
 
     def write(self, sweep: Path) -> None:
@@ -141,3 +145,48 @@ class Progress:
             self.claims.setdefault(entry.point, []).append(entry)
         elif isinstance(entry, Outcome):
             self.outcomes[entry.point] = entry
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a launched sweep has come, by its journals: it may be running, or have been killed.
+
+    `begun` are points that a job has begun and not ended, `waiting` those that none has begun. A point that a later
+    sweep has ended is in neither.
+    """
+
+    sweep: Path
+    order: Order
+    begun: tuple[int, ...]
+    waiting: tuple[int, ...]
+
+
+def unfinished_sweeps(paths: Sequence[Path]) -> list[Standing]:
+    """The launched sweeps at or below these paths that lack records of points; what is unreadable is none."""
+    found: list[Standing] = []
+    ended: set[frozenset[str]] = set()  # in later sweeps
+    files = {file for path in paths if path.is_dir() for file in path.rglob(ORDER)}
+    for file in sorted(files, key=lambda file: file.parent.name, reverse=True):
+        try:
+            order = read_order(file.parent)
+        except RecordError:
+            continue
+        progress = Progress()
+        for part in range(len(order.parts)):
+            for entry in Journal(file.parent, part).news():
+                progress.add(entry)
+        lacking = [
+            point
+            for point, overrides in enumerate(order.points)
+            if point not in progress.outcomes and _measured_as(overrides) not in ended
+        ]
+        ended.update(_measured_as(order.points[point]) for point in progress.outcomes)
+        if lacking:
+            begun = tuple(point for point in lacking if point in progress.claims)
+            found.append(Standing(file.parent, order, begun, tuple(each for each in lacking if each not in begun)))
+    return found[::-1]
+
+
+def _measured_as(overrides: Point) -> frozenset[str]:
+    """What two sweeps call the same point."""
+    return frozenset(each for each in overrides if each.partition("=")[0] not in ("jobs", "resume", "report", "title"))

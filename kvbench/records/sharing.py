@@ -13,7 +13,7 @@ class Holder:
     run: str  # its folder, or what else it is called by
     pid: int
     host: str
-    since: str  # ISO 8601, UTC, to the millisecond
+    since: str  # ISO 8601, UTC, to the microsecond
     until: str | None = None
 
 

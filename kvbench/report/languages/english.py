@@ -384,10 +384,11 @@ SENTENCES: Mapping[str, str] = {
     "sweep.launcher-says": "hydra/launcher={launcher}: {line}",
     "sweep.another-round": "{count} points were left by jobs that ended early: launched again",
     "sweep.jobs-go-on": "the jobs go on without this one; `kvbench report {folder}` shows the points that have ended",
-    "sweep.and-more": "; and {count} more",
+    "sweep.and-more": "and {count} more",
     "sweep.missing": "{count} of {of} points have no record: {points}. Run the same command again to measure them.",
     "sweep.standing": (
-        "{sweep}: {done} of {of} points have ended, {running} had begun without a record, {missing} had not begun"
+        "{sweep}: {done} of {of} points have ended, {running} had begun without a record, "
+        "{missing} had not begun: {points}"
     ),
     "sweep.refused": "refused: {reason}",
     "sweep.audit": "[audit] the first point measured now, once more: did the sweep hold still?",

@@ -339,9 +339,11 @@ SENTENCES: Mapping[str, str] = {
     "sweep.launcher-says": "hydra/launcher={launcher}：{line}",
     "sweep.another-round": "提前结束的作业留下了 {count} 个点：重新启动",
     "sweep.jobs-go-on": "作业会在本程序之外继续运行；`kvbench report {folder}` 可查看已结束的点",
-    "sweep.and-more": "；另有 {count} 个",
+    "sweep.and-more": "另有 {count} 个",
     "sweep.missing": "{of} 个点中有 {count} 个没有记录：{points}。再次运行同一命令即可测量它们。",
-    "sweep.standing": "{sweep}：{of} 个点中 {done} 个已结束，{running} 个已开始但还没有记录，{missing} 个尚未开始",
+    "sweep.standing": (
+        "{sweep}：{of} 个点中 {done} 个已结束，{running} 个已开始但还没有记录，{missing} 个尚未开始：{points}"
+    ),
     "sweep.refused": "已拒绝{reason}",
     "sweep.audit": "[自检] 把这次测的第一个点再测一遍：扫描期间机器稳定吗？",
     "sweep.not-audited": "这次扫描无法自检{reason}",

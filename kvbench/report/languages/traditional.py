@@ -339,9 +339,11 @@ SENTENCES: Mapping[str, str] = {
     "sweep.launcher-says": "hydra/launcher={launcher}：{line}",
     "sweep.another-round": "提前結束的工作留下了 {count} 個點：重新啟動",
     "sweep.jobs-go-on": "工作會在本程式之外繼續執行；`kvbench report {folder}` 可查看已結束的點",
-    "sweep.and-more": "；另有 {count} 個",
+    "sweep.and-more": "另有 {count} 個",
     "sweep.missing": "{of} 個點中有 {count} 個沒有紀錄：{points}。再次執行同一命令即可測量它們。",
-    "sweep.standing": "{sweep}：{of} 個點中 {done} 個已結束，{running} 個已開始但還沒有紀錄，{missing} 個尚未開始",
+    "sweep.standing": (
+        "{sweep}：{of} 個點中 {done} 個已結束，{running} 個已開始但還沒有紀錄，{missing} 個尚未開始：{points}"
+    ),
     "sweep.refused": "已拒絕{reason}",
     "sweep.audit": "[自我檢查] 把這次測的第一個點再測一遍：掃描期間機器穩定嗎？",
     "sweep.not-audited": "這次掃描無法自我檢查{reason}",
