@@ -390,6 +390,17 @@ SENTENCES: Mapping[str, str] = {
         "{sweep}: {done} of {of} points have ended, {running} had begun without a record, "
         "{missing} had not begun: {points}"
     ),
+    "dry.point": "point",
+    "dry.head-memory": "memory",
+    "dry.head-time": "time",
+    "dry.skipped": "skipped, already measured",
+    "dry.refused": "refused",
+    "dry.memory": "memory: {basis}",
+    "dry.time": "time: {basis}",
+    "dry.counts": "{points} points: {measured} to be measured, {skipped} already measured, {refused} refused",
+    "dry.in-all": "in all {time} on one device; the largest point takes {memory}",
+    "dry.jobs": "at best {time} in {jobs} jobs at a time",
+    "dry.unknown": "{count} points have no basis for a time and are not in the sum",
     "sweep.refused": "refused: {reason}",
     "sweep.audit": "[audit] the first point measured now, once more: did the sweep hold still?",
     "sweep.not-audited": "the sweep could not be audited: {reason}",

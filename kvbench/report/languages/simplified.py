@@ -344,6 +344,17 @@ SENTENCES: Mapping[str, str] = {
     "sweep.standing": (
         "{sweep}：{of} 个点中 {done} 个已结束，{running} 个已开始但还没有记录，{missing} 个尚未开始：{points}"
     ),
+    "dry.point": "点",
+    "dry.head-memory": "内存",
+    "dry.head-time": "时间",
+    "dry.skipped": "跳过，已测量",
+    "dry.refused": "被拒绝",
+    "dry.memory": "内存：{basis}",
+    "dry.time": "时间：{basis}",
+    "dry.counts": "共 {points} 个点：{measured} 个待测，{skipped} 个已测，{refused} 个被拒绝",
+    "dry.in-all": "一台设备上共需 {time}；最大的点占用 {memory}",
+    "dry.jobs": "{jobs} 个作业并行时最快 {time}",
+    "dry.unknown": "{count} 个点没有估计时间的依据，未计入总和",
     "sweep.refused": "已拒绝{reason}",
     "sweep.audit": "[自检] 把这次测的第一个点再测一遍：扫描期间机器稳定吗？",
     "sweep.not-audited": "这次扫描无法自检{reason}",

@@ -344,6 +344,17 @@ SENTENCES: Mapping[str, str] = {
     "sweep.standing": (
         "{sweep}：{of} 個點中 {done} 個已結束，{running} 個已開始但還沒有紀錄，{missing} 個尚未開始：{points}"
     ),
+    "dry.point": "點",
+    "dry.head-memory": "記憶體",
+    "dry.head-time": "時間",
+    "dry.skipped": "略過，已測量",
+    "dry.refused": "被拒絕",
+    "dry.memory": "記憶體：{basis}",
+    "dry.time": "時間：{basis}",
+    "dry.counts": "共 {points} 個點：{measured} 個待測，{skipped} 個已測，{refused} 個被拒絕",
+    "dry.in-all": "一台裝置上共需 {time}；最大的點占用 {memory}",
+    "dry.jobs": "{jobs} 個工作並行時最快 {time}",
+    "dry.unknown": "{count} 個點沒有估計時間的依據，未計入總和",
     "sweep.refused": "已拒絕{reason}",
     "sweep.audit": "[自我檢查] 把這次測的第一個點再測一遍：掃描期間機器穩定嗎？",
     "sweep.not-audited": "這次掃描無法自我檢查{reason}",
