@@ -195,13 +195,13 @@ class _Launched:
     def _look(self) -> None:
         """Tell what is new in the journals."""
         with self._looking:
-            for journal in self._journals:
+            for part, journal in enumerate(self._journals):
                 for entry in journal.news():
                     self._progress.add(entry)
                     if isinstance(entry, Outcome):
                         self._tell(entry)
                     elif isinstance(entry, Said):
-                        self._display.say(say("sweep.job-says", job=entry.lane, text=entry.text))
+                        self._display.say(say("sweep.job-says", job=max(part, entry.lane), text=entry.text))
 
     def _tell(self, outcome: Outcome) -> None:
         point = " ".join(self._order.points[outcome.point])
