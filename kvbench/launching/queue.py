@@ -28,6 +28,7 @@ class Queue:
         self._name = f"{sweep.name}-part-{part}"
         self._journal = Journal(sweep, part)
         self._progress = Progress()
+        self._begun: set[int] = set()  # by this lane, since it began
         self._group: int | None = None  # of the last point taken
         self._alive = ExitStack()
         self._free: dict[int, deque[int]] = {}  # points that nobody has begun, by group
@@ -51,6 +52,7 @@ class Queue:
             point = self._next_new() if any(self._free.values()) else self._left_behind()
             if point is not None:
                 self._group = self._order.groups[point]
+                self._begun.add(point)
                 self._append(Claim(point, self._lane, os.getpid(), platform.node()))
         return point
 
@@ -91,7 +93,7 @@ class Queue:
     def _left_behind(self) -> int | None:
         """A point whose job has ended without a word, as when it was killed; or whose jobs ended so twice: none."""
         for point, claims in self._progress.claims.items():
-            if point in self._progress.outcomes or len(claims) >= MOST_TRIES:
+            if point in self._progress.outcomes or point in self._begun or len(claims) >= MOST_TRIES:
                 continue
             lane = claims[-1].lane
             if lane == self._lane or not Exclusive(self._lane_name(lane)).is_held():
