@@ -11,7 +11,7 @@ from pathlib import Path
 from kvbench.launching.order import STOP, Claim, Entry, Journal, Order, Outcome, Progress, Said
 from kvbench.running.leases import Exclusive
 
-MOST_TRIES = 2  # jobs that may end without a word over one point before it is left alone
+MOST_TRIES = 2  # jobs of one host that may end without a word over one point before it is left alone
 
 
 class Queue:
@@ -91,9 +91,14 @@ class Queue:
         return len(self._free[group]) / (1 + at_it[group]), -group
 
     def _left_behind(self) -> int | None:
-        """A point whose job has ended without a word, as when it was killed; or whose jobs ended so twice: none."""
+        """A point whose job has ended without a word, as when it was killed.
+
+        Not for ever: of several jobs each would be killed by the same point. How often a single one is started again is
+        for its queue to say.
+        """
         for point, claims in self._progress.claims.items():
-            if point in self._progress.outcomes or point in self._begun or len(claims) >= MOST_TRIES:
+            tried_enough = self._shared and len(claims) >= MOST_TRIES
+            if point in self._progress.outcomes or point in self._begun or tried_enough:
                 continue
             lane = claims[-1].lane
             if lane == self._lane or not Exclusive(self._lane_name(lane)).is_held():
