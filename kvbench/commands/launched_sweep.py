@@ -63,7 +63,11 @@ def make_order(points: Sequence[SweepPoint], launcher: Launcher, where: Sources,
     asked = launcher.jobs() or first.jobs
     if launcher.kind.is_local:
         parts: list[list[int]] = [list(range(len(points)))]
-        lanes = min(asked or max(len(device_choices(c)) for c in configs if isinstance(c, Config)) or 1, len(points))
+        one_of_each = {
+            group: config for group, config in zip(groups, configs, strict=True) if isinstance(config, Config)
+        }
+        devices = 0 if asked else max(len(device_choices(config)) for config in one_of_each.values())
+        lanes = min(asked or devices or 1, len(points))
     else:
         parts, lanes = _parts(groups, first.jobs), 1
     return Order(
