@@ -27,7 +27,7 @@ from kvbench.records.store import find_runs
 POINTS = 8
 SWEEP = (
     *("-m", "model=scripted", "model.devices=2", "model.virtual_time=false", "stream.interval=0", "report=false"),
-    *("workload.prompt_tokens=5", "workload.new_tokens=16", "measure.warmup=0", "measure.blocks=5"),
+    *("workload.prompt_tokens=5", "workload.new_tokens=16", "measure.warmup=0", "measure.blocks=12"),
     f"model.prefill_s={','.join(f'0.01{number}' for number in range(POINTS))}",
 )
 SETTINGS = {"joblib": ("hydra.launcher.n_jobs=2",), "submitit_local": ("jobs=2",)}
@@ -138,14 +138,14 @@ def kill_one(sweep: subprocess.Popen[bytes], folder: Path, kind: str, dice: rand
     """Wait until jobs are at it, and a random while; kill one process of a kind."""
     while sweep.poll() is None and not jobs(folder):
         time.sleep(0.05)
-    time.sleep(dice.random() * 6)
-    if sweep.poll() is not None:
-        return "none: the sweep had ended"
-    victims = [sweep.pid] if kind == "launcher" else [pid for pid in jobs(folder) if psutil.pid_exists(pid)]
-    if kind == "worker":
-        victims = [child.pid for job in victims for child in children(job)]
+    time.sleep(dice.random() * 8)
+    victims: list[int] = []
+    while sweep.poll() is None and not victims:
+        victims = [sweep.pid] if kind == "launcher" else [pid for pid in jobs(folder) if alive(pid)]
+        if kind == "worker":
+            victims = [child.pid for job in victims for child in children(job)]
     if not victims:
-        return f"none: no {kind} was there"
+        return "none: the sweep had ended"
     try:
         os.kill(dice.choice(victims), signal.SIGKILL)
     except ProcessLookupError:
@@ -162,7 +162,8 @@ def jobs(folder: Path) -> list[int]:
 
 def children(job: int) -> list[psutil.Process]:
     try:
-        return [each for each in psutil.Process(job).children() if "spawn_main" in " ".join(each.cmdline())]
+        every = psutil.Process(job).children(recursive=True)
+        return [each for each in every if "spawn_main" in " ".join(each.cmdline())]
     except psutil.Error:
         return []
 
