@@ -93,8 +93,10 @@ def leases(kills: int, dice: random.Random) -> int:
         violations = Path(folder) / "violations"
         found = violations.read_text().splitlines() if violations.exists() else []
         went_on = sum(turns.values()) - turns_before
-        print(f"leases: {kills} kills, {turns['device']} turns on a device, {turns['host']} on the whole host")
-        print(f"leases: {len(found)} overlaps; {went_on} turns in the 10 s after the last kill")
+        print(
+            f"leases: {kills} kills, {turns['device']} turns on a device, {turns['host']} on the whole host", flush=True
+        )
+        print(f"leases: {len(found)} overlaps; {went_on} turns in the 10 s after the last kill", flush=True)
         return len(found) + (went_on == 0)
 
 
@@ -128,9 +130,9 @@ def sweeps(launcher: str, count: int, dice: random.Random) -> int:
             if sweep.returncode != 0:
                 tally["sweeps that never came to their end"] += 1
                 print(out[-2000:])
-    print(f"{launcher}: {count} sweeps of {POINTS} points on 2 devices; killed: {dict(killed)}")
+    print(f"{launcher}: {count} sweeps of {POINTS} points on 2 devices; killed: {dict(killed)}", flush=True)
     for name, number in tally.items():
-        print(f"{launcher}: {number:4} {name}")
+        print(f"{launcher}: {number:4} {name}", flush=True)
     return tally["records that cannot be read"] + tally["points without a finished record in the end"]
 
 
