@@ -18,7 +18,7 @@ def order(groups: str, lanes: int) -> Order:
     return Order(points, tuple(map(int, groups)), (tuple(range(len(groups))),), lanes, *places, None, {})
 
 
-def test_an_order_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_an_its_orderis_read_as_it_was_written(tmp_path: Path) -> None:
     order("0011", 2).write(tmp_path)
     assert order("0011", 2) == read_order(tmp_path)
 
@@ -70,11 +70,12 @@ def test_a_point_of_a_lane_that_is_gone_is_taken_again_but_not_for_ever(tmp_path
         assert late.take() is None
 
 
-def test_a_lane_that_is_started_again_takes_what_it_had_begun(tmp_path: Path) -> None:
-    alone = order("00", 1)
-    with Queue(tmp_path, alone, 0, 0) as killed:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_lane_that_is_started_again_takes_what_it_had_begun(tmp_path: Path, lanes: int) -> None:
+    its_order = order("00", lanes)
+    with Queue(tmp_path, its_order, 0, 0) as killed:
         assert 0 == killed.take()
-    with Queue(tmp_path, alone, 0, 0) as again:
+    with Queue(tmp_path, its_order, 0, 0) as again:
         assert [1, 0] == [again.take(), again.take()]
 
 
