@@ -10,6 +10,7 @@ from kvbench.commands.arguments import Parser, add_hydra_options, refuse_flags, 
 from kvbench.config.schema import Config
 from kvbench.language import speaking
 from kvbench.readiness import require_one_process
+from kvbench.running.team import launched_place
 
 USAGE = "python -m kvbench [-m] [--config-dir DIR] [--config-path DIR --config-name NAME] [--cfg job] [KEY=VALUE ...]"
 
@@ -34,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
         from kvbench.commands.validation import print_config, print_points
 
         return (print_points if options.multirun else print_config)(options.overrides, where)
-    require_one_process()
+    if options.multirun:
+        require_one_process()
     # What computes and draws is imported only below: bad input is answered without waiting for numpy and its kin.
     if options.multirun:
         from kvbench.commands.validation import validated_points
@@ -45,6 +47,12 @@ def main(argv: Sequence[str]) -> int:
         with speaking(next((point.config.language for point in points if isinstance(point.config, Config)), None)):
             return run_sweep(points)
     config = load_config(options.overrides, where)
+    require_one_process(ranks=config.model.tensor_parallel)
+    place = launched_place()
+    if place is not None and place.rank > 0:
+        from kvbench.commands.follow import follow
+
+        return follow(config)
     with speaking(config.language):
         return _run(config)
 

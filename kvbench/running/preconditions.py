@@ -82,7 +82,7 @@ def require_batches(
     chunk, inserts = plan.config.workload.prefill_chunk, bool(interruptions.message_ids)
     _require_masks(plan.arms, batches, model.loaded.model, model.device, chunk=chunk, inserts=inserts)
     if plan.config.frontier.axes is None:  # else what fits is found out, not refused
-        _require_cache_memory(plan.arms, batches, model.loaded.facts, model.device)
+        _require_cache_memory(plan.arms, batches, model.rank_facts, model.device)
 
 
 def _missing_on_gpu() -> str | None:

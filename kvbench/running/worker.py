@@ -14,7 +14,7 @@ from typing import Any
 
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
-from kvbench.errors import OutOfMemory, reason_of
+from kvbench.errors import OutOfMemory, RankLost, is_out_of_memory, reason_of
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.plan import Plan
 from kvbench.records.evidence import RunWarning
@@ -23,16 +23,21 @@ from kvbench.records.scaling import Attempted, Attempting
 from kvbench.running.faults import Fault, fault_of, ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
 from kvbench.running.sessions import Backend, Session
+from kvbench.running.team import Place
 
 STAYS = "the process is not as it was before this run, so measure anything else in a new one"
 
 
 @dataclass(frozen=True)
 class Order:
-    """One plan to measure; what libraries print meanwhile goes to `log`."""
+    """One plan to measure; what libraries print meanwhile goes to `log`.
+
+    `place` is where this process stands among the ranks; None where it is the only one.
+    """
 
     plan: Plan
     log: Path
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,15 @@ class Done:
     is_fit: bool
 
 
-def open_backend(plan: Plan) -> Backend:
+def open_backend(plan: Plan, place: Place | None = None) -> Backend:
     """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
     if plan.config.model.weights == "scripted":
         from kvbench.running.scripted import ScriptedBackend
 
-        return ScriptedBackend(plan.config.model)
+        return ScriptedBackend(plan.config.model, place)
     from kvbench.running.torch_backend import load_backend
 
-    return load_backend(plan)
+    return load_backend(plan, place)
 
 
 def stable_environment(plan: Plan) -> dict[str, Any]:
@@ -84,14 +89,14 @@ class Workshop:
         self._backend: Backend | None = None
         self._runs = 0  # so far, whole or not
 
-    def measure(self, plan: Plan, emit: Emit) -> bool:
+    def measure(self, plan: Plan, emit: Emit, place: Place | None = None) -> bool:
         """Load if needed, then run the job; whether nothing of it stays behind but the model's weights."""
         key = (plan.config.model, plan.config.device, plan.config.threads)
         # A scripted model starts its script anew for every run: its figures must not depend on the run before.
         if self._backend is None or key != self._key or plan.config.model.weights == "scripted":
             self._backend = None  # the old weights go before the new ones come
             emit(Progress("loading", 0, None))
-            self._backend = open_backend(plan)
+            self._backend = open_backend(plan, place)
             self._key = key
         protocol = run_job if plan.config.frontier.axes is None else run_attempt
         try:
@@ -154,14 +159,27 @@ def main(parent: Connection) -> None:
                 if not is_frozen and order.plan.config.model.weights != "scripted":
                     freeze_imports()
                     is_frozen = True
-                is_fit = workshop.measure(order.plan, parent.send)
+                # Of several ranks the first one tells what is learnt; all of them tell how it ended.
+                emit = parent.send if order.place is None or order.place.rank == 0 else _silent
+                is_fit = workshop.measure(order.plan, emit, order.place)
             except Exception as error:
                 traceback.print_exc()
-                parent.send(fault_of(error))
+                parent.send(_fault(error))
             else:
                 parent.send(Done(is_fit))
     except (EOFError, ConnectionError):
         return  # the parent is gone: nobody wants the rest
+
+
+def _silent(_message: object) -> None:
+    """Nobody is told."""
+
+
+def _fault(error: Exception) -> Fault:
+    """`fault_of`, and where another rank is gone, that."""
+    ranks = sys.modules.get("kvbench.running.torch_team")  # loaded where this process has met others
+    lost = None if ranks is None or is_out_of_memory(error) else ranks.lost_rank(error)
+    return fault_of(error) if lost is None else Fault(RankLost.__name__, lost)
 
 
 def freeze_imports() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, energy, reading, rebuilding
+from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, communication, energy, reading, rebuilding
 from kvbench.analysis.diagnosis.launching import break_even, growth, launching
 from kvbench.analysis.diagnosis.pair import Finding, Pair
 from kvbench.analysis.diagnosis.surcharges import NOTEWORTHY, all_logits, first_visit, habit, padding, preparing
@@ -29,6 +29,7 @@ FINDINGS: tuple[Finding, ...] = (
     unlike_engines,
     habit,
     launching,
+    communication,
     first_visit,
     preparing,
     padding,
