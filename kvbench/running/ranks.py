@@ -68,8 +68,8 @@ class Ranks:
 
     def send(self, order_at: Callable[[Place], Any]) -> None:
         """Give every other rank its order."""
-        assert self.place is not None
         for each in self._others:
+            assert self.place is not None
             each.told = None
             place = Place(each.number, self.size, each.number, self.place.store, self.place.timeout_s)
             each.connection.send(order_at(place))

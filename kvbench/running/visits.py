@@ -186,7 +186,7 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
         device_after=device_after,
         throttled=throttles(limits_between(device_before, device_after, elapsed_s)),
         repeats=repeats,
-        other_cores=others.busy(),
+        other_cores=others.busy(session.team.gathered),
     )
     return session.team.led(lambda: block)  # whether it was throttled is rank 0's to say
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -147,13 +149,16 @@ def main(parent: Connection) -> None:
     ignore_interrupts()
     faulthandler.enable()
     workshop = Workshop()
-    is_frozen = False
+    is_frozen = is_bound = False
     try:
         while True:
             order: Order | Survey = parent.recv()
             if isinstance(order, Survey):
                 parent.send(survey(order.plan))
                 continue
+            if order.place is not None and order.place.rank > 0 and not is_bound:
+                threading.Thread(target=_end_with_parent, daemon=True).start()
+                is_bound = True
             try:
                 _redirect_output(order.log)
                 if not is_frozen and order.plan.config.model.weights != "scripted":
@@ -169,6 +174,14 @@ def main(parent: Connection) -> None:
                 parent.send(Done(is_fit))
     except (EOFError, ConnectionError):
         return  # the parent is gone: nobody wants the rest
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, also in mid-run: a rank that says nothing does not notice by itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _silent(_message: object) -> None:

@@ -102,7 +102,8 @@ def lines(ranks: int, record: RunRecord) -> Iterator[str]:
             f" device at work {shown(limit.device_busy_s, 's')}, waiting for the host {shown(limit.launch_s, 's')},"
             f" MBU {shown(limit.mbu, 'ratio')}"
         )
-        yield f"    KV cache {shown(arm.memory.kv_cache_bytes, 'bytes')}, weights {shown(arm.memory.weights_bytes, 'bytes')}"
+        kept, weights = (shown(each, "bytes") for each in (arm.memory.kv_cache_bytes, arm.memory.weights_bytes))
+        yield f"    KV cache {kept}, weights {weights}"
         for rank in arm.ranks:
             yield (
                 f"    rank {rank.rank} on {rank.device}: weights {rank.weights_bytes:,} B (predicted"
