@@ -78,9 +78,14 @@ def _plan_of(config: Any, *, trust_remote_code: bool) -> dict[str, str]:
 
 def shared(config: Any, state: dict[str, torch.Tensor], ranks: int, model_class: Any, dtype: torch.dtype) -> Any:
     """A model that was built in memory, taken through the road of stored ones, which shares it out."""
-    return model_class.from_pretrained(
+    model = model_class.from_pretrained(
         None, config=config, state_dict=state, dtype=dtype, distributed_config=distributed_config(ranks)
     )
+    for parameter in model.parameters():
+        held = local_part(parameter)
+        if held.untyped_storage().nbytes() > held.nbytes:  # a view, which keeps the whole weight alive
+            parameter._local_tensor = held.clone()
+    return model
 
 
 def predicted_rank_bytes(model: Any, plan: dict[str, str], rank: int, ranks: int) -> int | None:

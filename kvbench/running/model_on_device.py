@@ -56,7 +56,8 @@ class ModelOnDevice:
     def devices(self) -> tuple[torch.device, ...]:
         """The devices that this process has parts of it on."""
         places = places_of(self.loaded.model)
-        return tuple(map(torch.device, places)) if len(places) > 1 and self.unaccountable is None else (self.device,)
+        is_over_gpus = self.device.type == "cuda" and len(places) > 1 and self.unaccountable is None
+        return tuple(map(torch.device, places)) if is_over_gpus else (self.device,)
 
     @property
     def rank_facts(self) -> ModelFacts:
