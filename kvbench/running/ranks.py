@@ -80,15 +80,19 @@ class Ranks:
             self._hear(each)
         self._require_fine()
 
-    def require_done(self) -> None:
-        """Wait until every other rank has ended its run too. Raises what has ended one that has not."""
-        until_s = time.monotonic() + IN_STEP_S
+    def require_done(self, left_s: float) -> None:
+        """Wait until every other rank has ended its run too. Raises what has ended one that has not.
+
+        `left_s` is how long the run may still take.
+        """
+        allowed_s = min(IN_STEP_S, left_s)
+        until_s = time.monotonic() + allowed_s
         while self.waitables and time.monotonic() < until_s:
             wait(self.waitables, timeout=until_s - time.monotonic())
             self.require_alive()
         silent = [each.number for each in self._others if each.told is None]
         if silent:
-            raise WorkerCrashed(f"{_named(silent)} did not end the run within {IN_STEP_S:g} s after rank 0 had")
+            raise WorkerCrashed(f"{_named(silent)} did not end the run within {allowed_s:.3g} s after rank 0 had")
 
     def blame(self, error: KvbenchError) -> KvbenchError:
         """What ended a run, once rank 0 has told its own error: where another rank is the cause, that one is named."""

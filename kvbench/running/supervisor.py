@@ -83,7 +83,7 @@ class Supervisor:
                     continue
                 message = connection.recv()
                 if isinstance(message, Done):
-                    ranks.require_done()
+                    ranks.require_done(deadline.left_s())
                     if not message.is_fit:
                         self.close()  # the next run starts with a clean process
                     return

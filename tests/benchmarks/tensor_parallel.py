@@ -11,6 +11,7 @@ the first one: what differs is rounding, since sums over ranks are made in anoth
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ SMALL = {
     "tie_word_embeddings": False,
 }
 ON_GPU = ("model=llama3-8b", "model.dtype=bfloat16", "device=cuda")
+# A program that uses NVLink's multicast can put GPUs that others share out of service.
+WITHOUT_MULTICAST = {"NCCL_NVLS_ENABLE": "0", "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1", "NVSHMEM_DISABLE_NVLS": "1"}
 WAIT_S = 280.0  # of one run
 
 
@@ -49,6 +52,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results/tensor-parallel"))
     parser.add_argument("overrides", nargs="*", help="further keys, such as workload.batch_size=8")
     options = parser.parse_intermixed_args()
+    for name, value in WITHOUT_MULTICAST.items():
+        os.environ.setdefault(name, value)
     records: dict[int, RunRecord] = {}
     for ranks in options.tp:
         folder = options.results / f"tp{ranks}-{time.strftime('%Y%m%d-%H%M%S')}"
