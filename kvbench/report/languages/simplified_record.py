@@ -103,6 +103,7 @@ MEANINGS: Mapping[str, str] = {
     "diagnosis.reading": "一步必须读取权重和缓存；这里是按本机带宽读完所需的时间，以及一步实际用的时间。",
     "diagnosis.cache_bytes": "缓存在结束时占用的内存，以及每个词元增加的量。",
     "diagnosis.energy": "两组每个词元的能耗不同。",
+    "diagnosis.communication": "一步的时间中，有多少用于各进程之间交换张量（张量并行的通信）。",
     "diagnosis.rebuilding": "缓存丢失后重建它的代价。",
     "diagnosis.launch": "一步的大部分时间不是在计算，而是主机在派发运算；请按原文的建议换用别的引擎，或增大批次。",
     "diagnosis.break_even": "缓存从多长的上下文开始划算。",
@@ -167,6 +168,7 @@ MEANINGS: Mapping[str, str] = {
     "warning.worker_state": "上一次运行在工作进程中留下了状态。",
     # Checks.
     "check.mode_proof": "每次前向计算提交的词元和缓存长度，是否正是模式所要求的；如果不是，这些时间不代表该模式。",
+    "check.ranks": "张量并行的各个进程是否写出相同的词元，各自持有的权重和缓存字节数是否与预测一致。",
     "check.token_count": "每个序列写出的新词元数是否符合要求；如果不符合，速率不能比较。",
     "check.decode_steps": "每个块中是否都有解码速度；如果没有，请让生成更长。",
     "check.blocks": "块数是否足以得出结论；如果不足，请增大 measure.blocks。",

@@ -103,6 +103,7 @@ MEANINGS: Mapping[str, str] = {
     "diagnosis.reading": "一步必須讀取權重和快取；這裡是依本機頻寬讀完所需的時間，以及一步實際用的時間。",
     "diagnosis.cache_bytes": "快取在結束時佔用的記憶體，以及每個詞元增加的量。",
     "diagnosis.energy": "兩組每個詞元的能耗不同。",
+    "diagnosis.communication": "一步的時間中，有多少用於各行程之間交換張量（張量平行的通訊）。",
     "diagnosis.rebuilding": "快取遺失後重建它的代價。",
     "diagnosis.launch": "一步的大部分時間不是在計算，而是主機在派送運算；請依原文的建議換用別的引擎，或增大批次。",
     "diagnosis.break_even": "快取從多長的上下文開始划算。",
@@ -167,6 +168,7 @@ MEANINGS: Mapping[str, str] = {
     "warning.worker_state": "上一次執行在工作行程中留下了狀態。",
     # Checks.
     "check.mode_proof": "每次前向計算送入的詞元和快取長度，是否正是模式所要求的；如果不是，這些時間不代表該模式。",
+    "check.ranks": "張量平行的各個行程是否寫出相同的詞元，各自持有的權重和快取位元組數是否與預測一致。",
     "check.token_count": "每個序列寫出的新詞元數是否符合要求；如果不符合，速率不能比較。",
     "check.decode_steps": "每個區塊中是否都有解碼速度；如果沒有，請讓生成更長。",
     "check.blocks": "區塊數是否足以得出結論；如果不足，請增大 measure.blocks。",
