@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.report.first_screen import output_sentences
-from kvbench.report.sentences import own_words, say
+from kvbench.report.sentences import explained, own_words, say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, printable
 
@@ -51,7 +51,9 @@ def output(record: RunRecord) -> Output | None:
     return Output(
         sentences=(*output_sentences(shown), *_references(record)),
         details=tuple(
-            (pair.candidate, own_words(pair.agreement_detail)) for pair in shown if pair.agreement != UNKNOWN
+            (pair.candidate, explained("agreement", pair.agreement_detail))
+            for pair in shown
+            if pair.agreement != UNKNOWN
         ),
         differences=tuple(
             _difference(record, each) for each in record.comparisons if each.agreement.verdict == "MISMATCH"

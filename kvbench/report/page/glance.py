@@ -10,7 +10,7 @@ from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.metrics import BY_KEY, Metric, unknown
 from kvbench.report.names import format_exact, null_reason
-from kvbench.report.sentences import joined, output_word, own_words, say, word
+from kvbench.report.sentences import explained, joined, output_word, own_words, say, word
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN
 
@@ -144,7 +144,7 @@ def _outputs(record: RunRecord) -> Iterator[Column]:
     yield (
         Head(say("column.output"), say("glance.output", baseline=next(iter(found.values())).baseline)),
         [
-            Cell(output_word(found[arm].agreement), own_words(found[arm].agreement_detail), known=True)
+            Cell(output_word(found[arm].agreement), explained("agreement", found[arm].agreement_detail), known=True)
             if arm in found
             else NOTHING
             for arm in range(len(record.arms))
