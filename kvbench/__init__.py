@@ -9,7 +9,7 @@ __all__ = ["measure", "watch"]
 
 if TYPE_CHECKING:
     from kvbench.python_api import measure
-    from kvbench.watching.watch import watch
+    from kvbench.watching.watcher import watch
 
 
 def __getattr__(name: str) -> Any:
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return measure
     if name == "watch":
-        from kvbench.watching.watch import watch
+        from kvbench.watching.watcher import watch
 
         return watch
     raise AttributeError(f"module 'kvbench' has no attribute {name!r}")

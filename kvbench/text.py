@@ -51,10 +51,18 @@ def format_interval(value: float | None, low: float | None, high: float | None, 
     factor, suffix = scale(value, unit)
     value, low, high = value / factor, low / factor, high / factor
     digits = decimals(value)
-    # Bounds that round to one number would claim a certainty that was not measured.
+    # Bounds that round to one number would claim a certainty that was not measured, and so would a ratio's bound that
+    # rounds to 1: on which side of it the interval ends is what people look at.
     apart = (more for more in range(digits, MOST_DECIMALS + 1) if fixed(low, more) != fixed(high, more))
     digits = next(apart, digits)
+    if unit == "times":
+        told = (more for more in range(digits, MOST_DECIMALS + 1) if not _hides_a_side(low, high, more))
+        digits = next(told, digits)
     return f"{fixed(value, digits)}{suffix} [{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
+def _hides_a_side(low: float, high: float, digits: int) -> bool:
+    return any(end != 1 and float(fixed(end, digits).replace(",", "")) == 1 for end in (low, high))
 
 
 def scale(value: float, unit: Unit) -> tuple[float, str]:

@@ -107,6 +107,7 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
 
     from kvbench.commands.result_files import say
     from kvbench.report.console import answer, comparison_table, run_row, runs_table, verdict_panel
+    from kvbench.report.first_screen import workload_of
     from kvbench.report.names import run_name
     from kvbench.text import one_line
 
@@ -115,6 +116,7 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
     with console.capture() as captured:
         if len(records) == 1:
             console.print(f"{run_name(records[0])}  {one_line(records[0].run_id)}")
+            console.print(one_line(" · ".join(f"{name} {value}" for name, value in workload_of(records[0]))))
             console.print(comparison_table(records[0]))
             console.print(verdict_panel(records[0]))
             console.print(answer(records[0]))

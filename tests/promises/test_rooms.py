@@ -53,6 +53,12 @@ def test_no_module_is_imported_by_what_it_imports() -> None:
     assert len(MODULES) == len(list(order)) > 100
 
 
+def test_no_two_modules_below_the_commands_share_a_name() -> None:
+    """A command and what it calls may: `commands/watch.py` is a door, and so is each file of that folder."""
+    names = [path.name for path in MODULES.values() if path.name != "__init__.py" and path.parent.name != "commands"]
+    assert [] == sorted({name for name in names if names.count(name) > 1})
+
+
 def test_the_report_goes_from_words_to_charts_to_what_is_read() -> None:
     for module in MODULES:
         own = room(module)

@@ -55,6 +55,7 @@ SENTENCES: Mapping[str, str] = {
     "warnings.one": "1 warning",
     "warnings.many": "{count} warnings",
     "warnings.none": "no warnings",
+    "interval.of": "{figure}, {interval}",
     "interval.blocks": "{level} interval {low} to {high}, {blocks}",
     "blocks.one": "1 block",
     "blocks.many": "{count} blocks",
@@ -70,11 +71,12 @@ SENTENCES: Mapping[str, str] = {
         "{names} are the fastest of {count} arms and cannot be told apart; {candidate} decodes {figure} as fast as"
         " {baseline}."
     ),
-    "answer.none-faster": "No arm is faster than {baseline}; the nearest of {count} is {candidate} at {figure}.",
+    "answer.none-faster": "No arm is faster than {baseline}. The best of the others is {candidate} at {figure}.",
     "answer.none-known": (
-        "No arm is known to be faster than {baseline}: the intervals are too wide for a verdict. The nearest of"
-        " {count} is {candidate} at {figure}."
+        "Whether any arm is faster than {baseline} cannot be told: the intervals are too wide. Best estimate:"
+        " {candidate} at {figure}."
     ),
+    "answer.large.AMBIGUOUS": "no verdict yet",
     "answer.no-result": "This run has no result.",
     "answer.not-valid": "Not a result: {reason}.",
     "answer.mismatch": ("{names} does not compute what {baseline} computes, so there is no speed-up to report."),
@@ -104,6 +106,7 @@ SENTENCES: Mapping[str, str] = {
         "{name} against the same model in {dtype}: largest relative logit difference {rel}, another likeliest token"
         " at {flips} of {steps} steps."
     ),
+    "output.random-weights": "The weights are random: times and bytes are real, but a broken cache could go unnoticed.",
     "output.no-speed": "A speed-up does not count if the output differs or was not checked.",
     # At a glance.
     "glance.median": "Median over blocks, with its interval below.",
@@ -118,7 +121,7 @@ SENTENCES: Mapping[str, str] = {
     "column.end_to_end_tokens_per_s": "end to end",
     "column.kv_cache_bytes": "KV cache",
     "column.peak_allocated_bytes": "peak memory",
-    "glance.verdict": "whether the interval clears the band of no change",
+    "glance.verdict": "is the whole interval outside the band of no change?",
     "glance.best": "best",
     "glance.speedup": "decode speed ÷ that of {baseline}",
     "glance.ttft_s": "from the prompt to the first new token",
@@ -128,9 +131,21 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "held by the cache at the end",
     "glance.peak_allocated_bytes": "highest use of device memory",
     "glance.output": "against {baseline}",
+    "glance.mode.nocache": "nocache: all tokens go through the model again at every step.",
+    "glance.mode.nocache_naive": (
+        "nocache_naive: the same as people first write it, with logits of every position and a cache that is built "
+        "and dropped."
+    ),
+    "glance.mode.cached": (
+        "cached: only the newest token goes through the model; keys and values of the others are in the cache."
+    ),
+    "glance.mode.generate": "generate: transformers' own generate() with its cache, as the reference.",
+    "glance.mode.generate_nocache": "generate_nocache: transformers' own generate(use_cache=False), as the reference.",
+    "glance.mode.interrupted": "interrupted: loses its cache at interrupt.steps and rebuilds it from all tokens.",
+    "glance.mode.resumed": "resumed: keeps its cache at interrupt.steps and adds what is inserted.",
     "picture.of-the-run": (
         "In this run, for one sequence of {prompt} prompt and {new} new tokens, nocache computes {without}"
-        " positions and cached {cached}."
+        " positions and cached {cached}. The drawing is an example with a short prompt."
     ),
     # Memory.
     "memory.cache": "The cache of {name} holds {cache} at the end of the run, beside {weights} of weights.",
@@ -172,7 +187,7 @@ SENTENCES: Mapping[str, str] = {
         " single steps{beyond}."
     ),
     "chart.latency.beyond": " ({hidden} of {drawn} lie above the chart)",
-    "chart.latency.first": "Hollow: the first generation, which also pays for what happens once.",
+    "chart.latency.first": "Hollow: the first generation in this process, with its one-time setup.",
     "chart.ratio": "Below: speed-up over {baseline} at each length; above 1 is faster.",
     "chart.law": "Lines: the fitted laws over the measured range; markers: median over blocks with its interval.",
     "chart.law.decodes": "Small: steps of a real decode, hollow the first time, filled the second.",

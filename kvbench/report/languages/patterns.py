@@ -412,6 +412,7 @@ CHECKS: Mapping[str, Clauses] = {
         "arm": ("{arm:name} {output:output}",),
     },
     "check.throttling": {
+        "none": ("0 of {of:number} blocks throttled",),
         "all": ("{count:number} of {of:number} blocks throttled",),
         "repeated": (", after {repeated:number} were measured again",),
         "causes": (" ({causes:text})",),
@@ -440,6 +441,7 @@ CHECKS: Mapping[str, Clauses] = {
 # How far the output of an arm is from the baseline's, where it is the same.
 AGREEMENT: Mapping[str, Clauses] = {
     "agreement": {
+        "not-checked": ("not checked (check.agreement=none, or the run ended before)",),
         "apart": ("largest relative logit difference {apart:number} over {steps:number} steps",),
         "error": (
             "error {ratio:number} times rounding's own, allowed {allowed:number}; at the two worst steps"

@@ -50,6 +50,7 @@ SENTENCES: Mapping[str, str] = {
     "warnings.one": "1 条警告",
     "warnings.many": "{count} 条警告",
     "warnings.none": "没有警告",
+    "interval.of": "{figure}，{interval}",
     "interval.blocks": "{level} 置信区间为 {low} 至 {high}，{blocks}",
     "blocks.one": "1 个测量块",
     "blocks.many": "{count} 个测量块",
@@ -63,10 +64,9 @@ SENTENCES: Mapping[str, str] = {
     "answer.fastest-alike": (
         "{count} 组中最快的是 {names}，它们之间分不出快慢；{candidate} 的解码速度是 {baseline} 的 {figure}。"
     ),
-    "answer.none-faster": "没有一组比 {baseline} 快；{count} 组中最接近的是 {candidate}，为 {figure}。",
-    "answer.none-known": (
-        "不能确定有哪一组比 {baseline} 快：区间太宽，无法判断。{count} 组中最接近的是 {candidate}，为 {figure}。"
-    ),
+    "answer.none-faster": "没有哪一组比 {baseline} 快。其余各组中最高的是 {candidate}：{figure}。",
+    "answer.none-known": "无法确定有哪一组比 {baseline} 快：区间太宽。估计值最高的是 {candidate}：{figure}。",
+    "answer.large.AMBIGUOUS": "尚无结论",
     "answer.no-result": "这次运行没有结果。",
     "answer.not-valid": "不算结果：{reason}",
     "answer.mismatch": "{names} 计算的与 {baseline} 不同，所以没有加速比可言。",
@@ -78,9 +78,9 @@ SENTENCES: Mapping[str, str] = {
     "answer.over-all": "把所有长度放在一起，{candidate} 的解码速度是 {baseline} 的 {figure}，{verdict}。",
     "answer.over-run": "就整次运行而言，{candidate} 的解码速度是 {baseline} 的 {figure}，{verdict}。",
     # Is the output the same?
-    "output.IDENTICAL": "输出相同",
-    "output.EQUAL_WITHIN_ROUNDING": "输出相同，只有舍入误差",
-    "output.MISMATCH": "输出不同",
+    "output.IDENTICAL": "相同",
+    "output.EQUAL_WITHIN_ROUNDING": "相同，只有舍入误差",
+    "output.MISMATCH": "不同",
     "output.quantised cache": "因缓存量化而不同",
     "output.—": "未检查",
     "output.one": "输出：{word}。",
@@ -92,6 +92,7 @@ SENTENCES: Mapping[str, str] = {
     "output.reference": (
         "{name} 与 {dtype} 下的同一模型相比：logits 的最大相对差为 {rel}；{steps} 步中有 {flips} 步最可能的词元不同。"
     ),
+    "output.random-weights": "权重是随机的：时间和字节数真实可信，但缓存有错也可能看不出来。",
     "output.no-speed": "如果输出不同或未经检查，加速比就不算数。",
     # At a glance.
     "glance.median": "各测量块的中位数，下方是其区间。",
@@ -116,9 +117,18 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "结束时缓存占用",
     "glance.peak_allocated_bytes": "torch 分配的最高值",
     "glance.output": "与 {baseline} 相比",
+    "glance.mode.nocache": "nocache：不用缓存，每一步都重新输入全部词元。",
+    "glance.mode.nocache_naive": (
+        "nocache_naive：不用缓存的初学者写法，还为每个位置计算 logits，并建立一个随即丢弃的缓存。"
+    ),
+    "glance.mode.cached": "cached：用缓存，每一步只输入最新的词元。",
+    "glance.mode.generate": "generate：transformers 自带的 generate()，使用缓存，作为参照。",
+    "glance.mode.generate_nocache": "generate_nocache：transformers 自带的 generate(use_cache=False)，作为参照。",
+    "glance.mode.interrupted": "interrupted：在 interrupt.steps 处丢失缓存，再用全部词元重建。",
+    "glance.mode.resumed": "resumed：在 interrupt.steps 处保留缓存，加入插入的内容。",
     "picture.of-the-run": (
         "这次运行中，一个序列有 {prompt} 个提示词词元和 {new} 个新词元，nocache 要计算 {without} 个位置，cached "
-        "只需 {cached} 个。"
+        "只需 {cached} 个。图中是一个短提示词的例子。"
     ),
     # Memory.
     "memory.cache": "运行结束时，{name} 的缓存占 {cache}，另有权重 {weights}。",

@@ -443,6 +443,7 @@ CLAUSES: Mapping[str, str] = {
     "check.decode_steps.no-time": "：解码步没有用时",
     "check.blocks.all": "测了 {blocks} 个测量块，得出结论至少需要 {least} 个",
     "check.agreement.arm": "{arm}：{output}",
+    "check.throttling.none": "{of} 个测量块都没有降频",
     "check.throttling.all": "{of} 个测量块中有 {count} 个降频",
     "check.throttling.repeated": "（重新测量 {repeated} 个之后）",
     "check.throttling.causes": "（{causes}）",
@@ -455,6 +456,7 @@ CLAUSES: Mapping[str, str] = {
     "check.audit_timed_tokens.different": "{arm}：{count} 次计时的生成写出了与不计时的不同的词元",
     "check.audit_same_arm_twice.arm": "{arm} 与自己相比为 {ratio}：{verdict}",
     "check.audit_fresh_prompts.arm": "{arm}：重复的提示词的速度是新提示词的 {ratio}：{verdict}",
+    "agreement.not-checked": "没有比较（check.agreement=none，或运行在此之前就结束了）",
     # How far apart two outputs are.
     "agreement.apart": "{steps} 步的 logits 最大相对差为 {apart}",
     "agreement.error": (

@@ -50,6 +50,7 @@ SENTENCES: Mapping[str, str] = {
     "warnings.one": "1 項警告",
     "warnings.many": "{count} 項警告",
     "warnings.none": "沒有警告",
+    "interval.of": "{figure}，{interval}",
     "interval.blocks": "{level} 信賴區間為 {low} 至 {high}，{blocks}",
     "blocks.one": "1 個測量區塊",
     "blocks.many": "{count} 個測量區塊",
@@ -63,10 +64,9 @@ SENTENCES: Mapping[str, str] = {
     "answer.fastest-alike": (
         "{count} 組中最快的是 {names}，它們之間分不出快慢；{candidate} 的解碼速度是 {baseline} 的 {figure}。"
     ),
-    "answer.none-faster": "沒有一組比 {baseline} 快；{count} 組中最接近的是 {candidate}，為 {figure}。",
-    "answer.none-known": (
-        "不能確定有哪一組比 {baseline} 快：區間太寬，無法判斷。{count} 組中最接近的是 {candidate}，為 {figure}。"
-    ),
+    "answer.none-faster": "沒有哪一組比 {baseline} 快。其餘各組中最高的是 {candidate}：{figure}。",
+    "answer.none-known": "無法確定有哪一組比 {baseline} 快：區間太寬。估計值最高的是 {candidate}：{figure}。",
+    "answer.large.AMBIGUOUS": "尚無定論",
     "answer.no-result": "這次執行沒有結果。",
     "answer.not-valid": "不算結果：{reason}",
     "answer.mismatch": "{names} 計算的與 {baseline} 不同，所以沒有加速比可言。",
@@ -92,6 +92,7 @@ SENTENCES: Mapping[str, str] = {
     "output.reference": (
         "{name} 與 {dtype} 下的同一模型相比：logits 的最大相對差為 {rel}；{steps} 步中有 {flips} 步最可能的詞元不同。"
     ),
+    "output.random-weights": "權重是隨機的：時間和位元組數真實可信，但快取有錯也可能看不出來。",
     "output.no-speed": "如果輸出不同或未經檢查，加速比就不算數。",
     # At a glance.
     "glance.median": "各測量區塊的中位數，下方是其區間。",
@@ -116,9 +117,18 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "結束時快取佔用",
     "glance.peak_allocated_bytes": "torch 配置的最高值",
     "glance.output": "與 {baseline} 相比",
+    "glance.mode.nocache": "nocache：不用快取，每一步都重新送入全部詞元。",
+    "glance.mode.nocache_naive": (
+        "nocache_naive：不用快取的初學者寫法，還為每個位置計算 logits，並建立一個隨即丟棄的快取。"
+    ),
+    "glance.mode.cached": "cached：用快取，每一步只送入最新的詞元。",
+    "glance.mode.generate": "generate：transformers 自帶的 generate()，使用快取，作為參照。",
+    "glance.mode.generate_nocache": "generate_nocache：transformers 自帶的 generate(use_cache=False)，作為參照。",
+    "glance.mode.interrupted": "interrupted：在 interrupt.steps 處遺失快取，再用全部詞元重建。",
+    "glance.mode.resumed": "resumed：在 interrupt.steps 處保留快取，加入插入的內容。",
     "picture.of-the-run": (
         "這次執行中，一個序列有 {prompt} 個提示詞詞元和 {new} 個新詞元，nocache 要計算 {without} 個位置，cached "
-        "只需 {cached} 個。"
+        "只需 {cached} 個。圖中是一個短提示詞的例子。"
     ),
     # Memory.
     "memory.cache": "執行結束時，{name} 的快取佔 {cache}，另有權重 {weights}。",

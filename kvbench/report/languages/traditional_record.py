@@ -444,6 +444,7 @@ CLAUSES: Mapping[str, str] = {
     "check.decode_steps.no-time": "：解碼步沒有耗時",
     "check.blocks.all": "測了 {blocks} 個測量區塊，得出結論至少需要 {least} 個",
     "check.agreement.arm": "{arm}：{output}",
+    "check.throttling.none": "{of} 個測量區塊都沒有降頻",
     "check.throttling.all": "{of} 個測量區塊中有 {count} 個降頻",
     "check.throttling.repeated": "（重新測量 {repeated} 個之後）",
     "check.throttling.causes": "（{causes}）",
@@ -456,6 +457,7 @@ CLAUSES: Mapping[str, str] = {
     "check.audit_timed_tokens.different": "{arm}：{count} 次計時的生成寫出了與不計時的不同的詞元",
     "check.audit_same_arm_twice.arm": "{arm} 與自己相比為 {ratio}：{verdict}",
     "check.audit_fresh_prompts.arm": "{arm}：重複的提示詞的速度是新提示詞的 {ratio}：{verdict}",
+    "agreement.not-checked": "沒有比較（check.agreement=none，或執行在此之前就結束了）",
     # How far apart two outputs are.
     "agreement.apart": "{steps} 步的 logits 最大相對差為 {apart}",
     "agreement.error": (

@@ -10,6 +10,7 @@ from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.metrics import BY_KEY, Metric, unknown
 from kvbench.report.names import format_exact, null_reason
+from kvbench.report.run_facts import modes_in_words
 from kvbench.report.sentences import explained, joined, output_word, own_words, say, word
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN
@@ -54,6 +55,7 @@ class Glance:
     heads: tuple[Head, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     caption: str
+    modes: tuple[str, ...]  # what each of them does
 
 
 def glance(record: RunRecord) -> Glance | None:
@@ -71,6 +73,7 @@ def glance(record: RunRecord) -> Glance | None:
             say("glance.median"),
             say("glance.star", star="★") if marked else "",
         ),
+        modes=modes_in_words(record),
     )
 
 

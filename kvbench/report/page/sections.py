@@ -14,10 +14,10 @@ from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.charts.choice import ANSWERS, PLACES
 from kvbench.report.charts.figures import Chart
-from kvbench.report.first_screen import FirstScreen, first_screen, title_of
+from kvbench.report.first_screen import FirstScreen, first_screen, title_of, workload_of
 from kvbench.report.lengths import frontier_sentences, growth_sentences
 from kvbench.report.metrics import METRICS, Metric, unknown
-from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_name
+from kvbench.report.names import null_reason
 from kvbench.report.page.differences import Output, output
 from kvbench.report.page.facts import (
     Facts,
@@ -163,7 +163,7 @@ def section(
         created_at=record.created_at,
         word=word(run_word(record)),
         valid=record.valid,
-        workload=_workload(record),
+        workload=workload_of(record),
         arms=arm_names(record.arms),
         first=first_screen(record),
         glance=glance(record),
@@ -230,20 +230,6 @@ def _row(record: RunRecord, metric: Metric) -> Row:
     )
     better = "" if metric.better == "none" else say(f"better.{metric.better}")
     return Row(metric.name, better, metric.explanation, metric.group, cells)
-
-
-def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
-    """What was decoded, on what: the line below the title."""
-    model = record.model or {}
-    candidates = (
-        (say("workload.model"), str(model.get("name") or run_name(record))),
-        (say("workload.dtype"), str(model.get("dtype") or UNKNOWN)),
-        (say("workload.device"), device_name(record)),
-        (say("workload.prompt-tokens"), prompt_tokens(record)),
-        (say("workload.new-tokens"), new_tokens(record)),
-        (say("workload.batch"), batch_size(record)),
-    )
-    return tuple((name, value) for name, value in candidates if value != UNKNOWN)
 
 
 def _record_uri(record: RunRecord, most_bytes: int) -> str | None:

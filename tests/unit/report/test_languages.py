@@ -36,7 +36,7 @@ from .test_html import Page
 PACKAGE = Path(kvbench.__file__).parent
 REFERENCE = PACKAGE.parent / "results" / "reference"
 ENGLISH, CHINESE = LANGUAGES[0], LANGUAGES[1:]
-OWN_WORDS = re.compile(r"〔原文：.*?〕", re.DOTALL)
+OWN_WORDS = re.compile(r"〔(?:英文记录|紀錄（英文）)：.*?〕", re.DOTALL)
 
 
 def figures_of(text):

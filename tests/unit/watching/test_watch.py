@@ -16,14 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 import kvbench
 from kvbench.errors import ConfigError
-from kvbench.watching import findings, sentences
+from kvbench.watching import findings, words
 from kvbench.watching.between_passes import MOVES, READS
 from kvbench.watching.findings import Finding
 from kvbench.watching.generations import generations_of
 from kvbench.watching.hooks import chain_of
 from kvbench.watching.pass_writer import PassWriter
 from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
-from kvbench.watching.sentences import ENGLISH, sentence
+from kvbench.watching.words import ENGLISH, sentence
 
 
 @pytest.fixture
@@ -229,4 +229,4 @@ class TestSentences:
 
     def test_may_be_of_another_language(self) -> None:
         other = {"single_passes": "{passes:,} 次"}
-        assert "3 次" == sentences.sentence(Finding("single_passes", {"passes": 3}), other)
+        assert "3 次" == words.sentence(Finding("single_passes", {"passes": 3}), other)

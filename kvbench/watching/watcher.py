@@ -19,9 +19,9 @@ from kvbench.watching.generations import Generation, generations_of
 from kvbench.watching.hooks import chain_of, hooked
 from kvbench.watching.pass_writer import PassWriter
 from kvbench.watching.seen_pass import Observation, WatchedModel
-from kvbench.watching.sentences import sentence
 from kvbench.watching.told import told
 from kvbench.watching.watch_record import WatchRecord, recorded
+from kvbench.watching.words import sentence
 
 if TYPE_CHECKING:
     from kvbench.records.run_record import RunRecord
