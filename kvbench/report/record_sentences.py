@@ -93,7 +93,7 @@ def _groups(code: str) -> Mapping[str, tuple[str, str, str]]:
         for number, wording in enumerate(wordings):
             end = f"_{place}_{number}"
             found[f"_{end}"] = (clause, "", "")
-            found |= {f"{name}{end}": (clause, name, kind) for _, name, kind in _parts(wording) if name}
+            found |= {f"{name}{end}": (clause, name, kind or "") for _, name, kind in _parts(wording) if name}
     return found
 
 

@@ -228,6 +228,11 @@ DIAGNOSIS: Mapping[str, Clauses] = {
         "all": (
             "{count:number} of {passes:number} passes of {arm:name} submitted something else than the mode promises",
         ),
+        "first": (" (first, pass {place:number}: submitted {tokens:number}, past {before:number} -> {after:number})",),
+        "first-past": (
+            " (first, pass {place:number}: submitted {tokens:number}, past {before:number} -> {after:number}, where a"
+            " past of {right:number} tokens belongs)",
+        ),
         "rest": (": its times are of another computation",),
     },
     "diagnosis.other_output": {

@@ -343,7 +343,7 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.ambiguous.hardly": ("；只增加测量块恐怕还是无法判断：请关闭其他程序，或让每个测量块解码更多词元"),
     "diagnosis.ambiguous.blocks": ("；如果估计值不变，约 {blocks} 个测量块就能得出结论（measure.blocks={blocks}）"),
     "diagnosis.throttled.most": "设备在 {count} 个测量块中降频",
-    "diagnosis.throttled.causes": "（{causes}）",
+    "diagnosis.throttled.causes": "（原因：{causes}）",
     "diagnosis.throttled.rest": "：这些时间不代表它的正常速度；请让它冷却一段时间，再重新测量",
     "diagnosis.throttled.some": (
         "计入的测量块中有 {count} 个降频，其中两种模式都比正常时慢；比值在测量块内部比较，影响不大"
@@ -352,6 +352,10 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.unused_cache.every": "{arm} 的循环在每一步都重新输入全部词元：它没有使用缓存",
     "diagnosis.unused_cache.some": "{arm} 的循环在 {steps} 步中有 {again} 步重新输入全部词元：它没有使用缓存",
     "diagnosis.broken_promise.all": "{arm} 的 {passes} 次前向计算中，有 {count} 次的输入不符合模式要求",
+    "diagnosis.broken_promise.first": "（最先是第 {place} 次：输入 {tokens} 个词元，缓存长度从 {before} 变为 {after}）",
+    "diagnosis.broken_promise.first-past": (
+        "（最先是第 {place} 次：输入 {tokens} 个词元，缓存长度从 {before} 变为 {after}，应为 {right}）"
+    ),
     "diagnosis.broken_promise.rest": "：这些时间不代表该模式",
     "diagnosis.other_output.all": "{candidate} 计算的与 {baseline} 不同",
     "diagnosis.other_output.apart": "：两者的 logits 相差 {apart}（相对于最大的 logit），而舍入只能解释 {allowed}",
@@ -446,7 +450,7 @@ CLAUSES: Mapping[str, str] = {
     "check.throttling.none": "{of} 个测量块都没有降频",
     "check.throttling.all": "{of} 个测量块中有 {count} 个降频",
     "check.throttling.repeated": "（重新测量 {repeated} 个之后）",
-    "check.throttling.causes": "（{causes}）",
+    "check.throttling.causes": "（原因：{causes}）",
     "check.interruption.same": "{interrupted} 与 {kept} 写出的词元相同",
     "check.interruption.different": "{interrupted} 与 {kept} 写出的词元不同",
     "check.interruption.rounding": "，但没有超出舍入误差",

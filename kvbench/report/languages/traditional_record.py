@@ -33,7 +33,7 @@ MEANINGS: Mapping[str, str] = {
     "figure.process_rss_bytes": "行程記憶體（RSS）",
     "figure.step_peak_bytes": "一步的峰值",
     "figure.allocator_slack_bytes": "配置器保留未用",
-    "figure.device_context_bytes": "CUDA context",
+    "figure.device_context_bytes": "CUDA context 佔用",
     "figure.kernels_bytes": "kernel 與執行計畫（plan）",
     "figure.elsewhere_bytes": "驅動程式及其他行程",
     "figure.unexplained_bytes": "來源不明",
@@ -344,7 +344,7 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.ambiguous.hardly": ("；只增加測量區塊恐怕還是無法判斷：請關閉其他程式，或讓每個測量區塊解碼更多詞元"),
     "diagnosis.ambiguous.blocks": ("；如果估計值不變，約 {blocks} 個測量區塊就能得出結論（measure.blocks={blocks}）"),
     "diagnosis.throttled.most": "裝置在 {count} 個測量區塊中降頻",
-    "diagnosis.throttled.causes": "（{causes}）",
+    "diagnosis.throttled.causes": "（原因：{causes}）",
     "diagnosis.throttled.rest": "：這些時間不代表它的正常速度；請讓它冷卻一段時間，再重新測量",
     "diagnosis.throttled.some": (
         "計入的測量區塊中有 {count} 個降頻，其中兩種模式都比正常時慢；比值在測量區塊內部比較，影響不大"
@@ -353,6 +353,10 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.unused_cache.every": "{arm} 的迴圈在每一步都重新送入全部詞元：它沒有使用快取",
     "diagnosis.unused_cache.some": "{arm} 的迴圈在 {steps} 步中有 {again} 步重新送入全部詞元：它沒有使用快取",
     "diagnosis.broken_promise.all": "{arm} 的 {passes} 次前向計算中，有 {count} 次的輸入不符合模式要求",
+    "diagnosis.broken_promise.first": "（最先是第 {place} 次：送入 {tokens} 個詞元，快取長度從 {before} 變為 {after}）",
+    "diagnosis.broken_promise.first-past": (
+        "（最先是第 {place} 次：送入 {tokens} 個詞元，快取長度從 {before} 變為 {after}，應為 {right}）"
+    ),
     "diagnosis.broken_promise.rest": "：這些時間不代表該模式",
     "diagnosis.other_output.all": "{candidate} 計算的與 {baseline} 不同",
     "diagnosis.other_output.apart": "：兩者的 logits 相差 {apart}（相對於最大的 logit），而捨入只能解釋 {allowed}",
@@ -447,7 +451,7 @@ CLAUSES: Mapping[str, str] = {
     "check.throttling.none": "{of} 個測量區塊都沒有降頻",
     "check.throttling.all": "{of} 個測量區塊中有 {count} 個降頻",
     "check.throttling.repeated": "（重新測量 {repeated} 個之後）",
-    "check.throttling.causes": "（{causes}）",
+    "check.throttling.causes": "（原因：{causes}）",
     "check.interruption.same": "{interrupted} 與 {kept} 寫出的詞元相同",
     "check.interruption.different": "{interrupted} 與 {kept} 寫出的詞元不同",
     "check.interruption.rounding": "，但沒有超出捨入誤差",

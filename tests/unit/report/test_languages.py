@@ -136,6 +136,8 @@ class TestTheRecordsOwnWords:
         }
         assert all(len(codes) > 8 for codes in found.values())
         wanted = {f"{kind}.{code}" for kind, codes in found.items() for code in codes}
+        wanted |= {f"check.{name}.failed" for name in found["check"]}
+        wanted |= {f"name.{code}" for code in found["check"] | found["warning"]}
         assert wanted == MEANINGS[language].keys() - {"break-even"}
 
     def test_every_word_of_the_record_that_is_shown_has_a_sentence(self):
