@@ -92,7 +92,7 @@ def measure_point(
         with uninterrupted():  # a second Ctrl-C must not cost the record
             record = _record(plan, samples, folder, _ended(error), run_id, created_at, repeats)
             try:
-                _write(folder, plan, samples, record)
+                write_end(folder, plan, samples, record)
             except RecordError as full:
                 kept = "the record and " if (folder.path / RECORD).exists() else ""
                 kept += f"{len(samples.all_blocks)} finished blocks are in {folder.path}"
@@ -167,7 +167,7 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
     return status, str(error)
 
 
-def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
+def write_end(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
     """All files that are still to be written, the record last: where it is, the others are.
 
     Steps that cannot be written cost themselves and an error, and the record says so. Raises `RecordError`.

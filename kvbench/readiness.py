@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
@@ -28,6 +29,7 @@ from kvbench.library_versions import too_old
 from kvbench.model_facts import extends_context
 from kvbench.model_folder import (
     EMBEDDED,
+    adapter_in,
     cache_location,
     cached_folder,
     instead_of_download,
@@ -63,7 +65,7 @@ def found_folder(model: ModelConfig) -> Path | None:
         case "path":
             folder = local_folder(str(model.path))
             require_complete(folder, str(model.path))
-            return folder
+            return _with_config(folder, model)
         case "random" if model.path is not None and not model.architecture:
             folder = local_folder(model.path)
             if not folder.is_dir():
@@ -72,11 +74,22 @@ def found_folder(model: ModelConfig) -> Path | None:
                 raise ModelUnavailable(f"{model.path} has no config.json: it is not a transformers folder")
             return folder
         case "hub":
-            return _offline_folder(model, with_weights=True)
+            snapshot = _offline_folder(model, with_weights=True)
+            return None if snapshot is None else _with_config(snapshot, model)
         case "random" if model.id is not None and not model.architecture:
             return _offline_folder(model, with_weights=False)
         case _:
             return None
+
+
+def _with_config(folder: Path, model: ModelConfig) -> Path | None:
+    """The folder itself, or of an adapter alone the folder of its base, where that is known by now."""
+    adapter = adapter_in(folder)
+    if adapter is None or adapter.beside_base:
+        return folder
+    if adapter.local_base is not None:
+        return adapter.local_base
+    return _offline_folder(replace(model, id=adapter.base, revision=adapter.revision), with_weights=True)
 
 
 def _offline_folder(model: ModelConfig, *, with_weights: bool) -> Path | None:
@@ -113,6 +126,8 @@ def require_lengths(plan: Plan, folder: Path) -> None:
                 f"workload.new_tokens={new_tokens}: with a prompt of {longest} tokens {name} has room for"
                 f" {limit - longest} (context {limit})"
             )
+        return
+    if not plan.prompts.texts:  # token ids, whose number the worker looks at
         return
     text = max(plan.prompts.texts, key=len)
     if len(text.encode()) <= limit:
@@ -246,14 +261,20 @@ def ready_plan(config: Config) -> Plan:
     """
     require_packages(config)
     plan = make_plan(config)
+    require_ready(plan)
+    return plan
+
+
+def require_ready(plan: Plan) -> None:
+    """Raise `BadInput` for what a plan lacks on this machine besides packages."""
+    config = plan.config
     if config.model.weights == "scripted":
-        return plan
+        return
     require_device(config.device)
     require_target(config.model)
     folder = found_folder(config.model)
     if folder is not None:
         require_lengths(plan, folder)
-    return plan
 
 
 def require_one_process(environ: Mapping[str, str] = os.environ) -> None:

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import kvbench
 from kvbench.arm import Arm
 from kvbench.config.compose import to_dict
 from kvbench.config.schema import ModelConfig
+from kvbench.errors import ModelUnavailable
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
-from kvbench.model_folder import cached_commit
+from kvbench.model_folder import adapter_in, cached_commit
 from kvbench.plan import Plan
 from kvbench.records.run_record import Keys
 from kvbench.records.samples import Prepared
@@ -75,6 +76,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "arms": [_stated(arm) for arm in plan.arms],
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
+        **_adapter(model.get("adapter")),
         **_own_model(plan.config.model),
         **_spread(plan.config.model, environment, "device_count"),
     }
@@ -101,6 +103,7 @@ def resume_key(plan: Plan, environment: Mapping[str, Any], commit: str | None = 
             "prompts": asdict(plan.prompts),
             **({} if target is None else {"target_source": source_digest(target)}),
             "model_files": _files(Path(plan.config.model.path)) if plan.config.model.path else None,
+            **_base_of_adapter(plan.config.model),
             "code": _code(),
             "commit": commit or _cached_commit(plan.config.model),
             "environment": {name: environment.get(name) for name in STABLE},
@@ -138,6 +141,26 @@ def _cached_commit(model: ModelConfig) -> str | None:
         model.weights == "hub" or (model.weights == "random" and not model.architecture and model.path is None)
     )
     return cached_commit(str(model.id), model.revision) if from_hub else None
+
+
+def _adapter(applied: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What tells a model with an adapter from its base; where the base lies does not."""
+    if applied is None:
+        return {}
+    return {"adapter": {**applied, "base": PurePath(applied["base"] or "").name}}
+
+
+def _base_of_adapter(model: ModelConfig) -> dict[str, Any]:
+    """What the base of a folder's adapter is, where it lies elsewhere; nothing for any other model."""
+    try:
+        adapter = adapter_in(Path(model.path)) if model.path else None
+    except ModelUnavailable:  # damaged: it will be refused
+        return {}
+    if adapter is None or adapter.beside_base:
+        return {}
+    if adapter.local_base is not None:
+        return {"adapter_base": _files(adapter.local_base)}
+    return {"adapter_base": cached_commit(str(adapter.base), adapter.revision)}
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

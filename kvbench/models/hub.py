@@ -32,7 +32,10 @@ from safetensors import SafetensorError
 
 from kvbench.errors import KvbenchError, ModelUnavailable
 from kvbench.model_folder import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
     COMMIT,
+    CONFIG,
     NO_DOWNLOAD,
     NO_WEIGHTS,
     SHAPE_BY_HAND,
@@ -241,8 +244,10 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: st
     except _Unreachable as error:
         return _cached_instead(cached, id, error, instead)
     suffixes = (*SMALL_FILES, ".py") if code else SMALL_FILES
-    small = [file for file in files if "/" not in file and file.endswith(suffixes)]
-    return Path(snapshot_download(id, revision=revision, allow_patterns=[*small, *_weights(id, revision, files)]))
+    wanted = [file for file in files if "/" not in file and (file.endswith(suffixes) or file in ADAPTER_WEIGHTS)]
+    if not (ADAPTER in files and CONFIG not in files):  # an adapter alone has its base's weights elsewhere
+        wanted += _weights(id, revision, files)
+    return Path(snapshot_download(id, revision=revision, allow_patterns=wanted))
 
 
 def hub_config_folder(id: str, revision: str | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, extends_context, facts_from_config
-from kvbench.model_folder import RESTORE, SAFETENSORS, folder_format, instead_of_download
+from kvbench.model_folder import ADAPTER, RESTORE, SAFETENSORS, Adapter, folder_format, instead_of_download
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import check_fit, free_bytes_everywhere, require_dtype, require_fit
 from kvbench.models.folder_faults import CONFIG, TOKENIZER, WEIGHTS, blamed_on
@@ -33,8 +33,9 @@ from kvbench.models.sizing import (
     weight_size,
 )
 from kvbench.models.tokenizers import byte_tokenizer
-from kvbench.models.unsuited import without_peft
+from kvbench.models.unsuited import adapter_facts, require_no_encoder, require_no_prompt_learning, without_peft
 from kvbench.records.evidence import RunWarning
+from kvbench.text import shortened
 
 # Random weights at real size: the model's own initialisation, its large draws replaced by copies of one pool.
 # Drawing 2.5 billion normals on two CPU cores takes over a minute, copying them out of a pool takes seconds. Only
@@ -167,12 +168,15 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     name = label(spec)
     with quietly(), explained(name, spec.revision, instead_of_download(spec)):
         checkpoint = open_checkpoint(spec)
+        if checkpoint.folder is not None:
+            require_no_encoder(checkpoint.config, name)
         described = name if checkpoint.folder or not spec.architecture else f"model.architecture of {spec.name}"
         with blamed_on(checkpoint.folder, CONFIG, described):
             dtype = checkpoint.dtype(_wanted_dtype(spec), device)
             _check_memory(spec, checkpoint, dtype, device)
         quantization = quantization_config(spec.quantization, dtype)
         unused: tuple[str, ...] = ()
+        remarks: tuple[RunWarning, ...] = ()
         if checkpoint.folder is None:
             with blamed_on(None, (), described):
                 model = random_model(
@@ -184,14 +188,17 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
         else:
             with blamed_on(checkpoint.folder, WEIGHTS, name):
                 model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
-            tokenizer = _tokenizer(checkpoint.folder, spec)
+            remarks = _put_on(model, checkpoint.adapter, name)
+            tokenizer = _tokenizer(_folder_of_tokenizer(checkpoint), spec)
     _lay_out(model)
     model.requires_grad_(False).eval()
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the weights have arrived, not only been sent
     facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
+    if remarks:
+        facts = replace(facts, adapter=adapter_facts(model))
     require_computing(spec.quantization, model)  # after the facts: a pass moves scales out of the parameters
-    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
+    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused, remarks)
 
 
 def split(spec: ModelConfig, text: str) -> list[str]:
@@ -208,8 +215,15 @@ def split(spec: ModelConfig, text: str) -> list[str]:
                 str(spec.id), revision=spec.revision, trust_remote_code=spec.trust_remote_code
             )
         else:
-            tokenizer = _tokenizer(open_checkpoint(spec).folder, spec)
+            tokenizer = _tokenizer(_folder_of_tokenizer(open_checkpoint(spec)), spec)
         return [tokenizer.decode([token]) for token in tokenizer(text)["input_ids"]]
+
+
+def _folder_of_tokenizer(checkpoint: Checkpoint) -> Path | None:
+    """The adapter's own folder where it brings a tokenizer, else the model's."""
+    adapter = checkpoint.adapter
+    own = adapter is not None and any((adapter.folder / name).is_file() for name in TOKENIZER)
+    return adapter.folder if adapter is not None and own else checkpoint.folder
 
 
 def _tokenizer(folder: Path | None, spec: ModelConfig) -> Any:
@@ -237,10 +251,39 @@ def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[RunWarning, ...]
     The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path". PEFT's wrapper is left
     out. Raises `ModelUnavailable` for one that does more than its layers in the model do.
     """
-    inside = without_peft(model)
+    inside, adapter = without_peft(model), adapter_facts(model)
+    if adapter is not None:
+        remarks = (*remarks, _applied(adapter))
     if inside is not model:
-        model, remarks = inside, (*remarks, WITHOUT_WRAPPER)
-    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0, remarks=remarks)
+        remarks = (*remarks, WITHOUT_WRAPPER)
+    return LoadedModel(inside, tokenizer, replace(_facts(inside, name, "path"), adapter=adapter), 0.0, remarks=remarks)
+
+
+def _put_on(model: Any, adapter: Adapter | None, name: str) -> tuple[RunWarning, ...]:
+    """Apply an adapter that lies in a folder, unless transformers has; what the record should say of it."""
+    if adapter is None:
+        return ()
+    with blamed_on(adapter.folder, (ADAPTER,), name):
+        require_no_prompt_learning(adapter.folder, name)
+        if not getattr(model, "_hf_peft_config_loaded", False):
+            missing = sorted(getattr(model.load_adapter(str(adapter.folder)), "missing_keys", ()))
+            if missing:
+                raise ModelUnavailable(
+                    f"the adapter {name} lacks {len(missing)} tensors that its {ADAPTER} asks for, such as"
+                    f" {missing[0]}: one of the two is wrong"
+                )
+    found = adapter_facts(model)
+    return () if found is None else (_applied(found),)
+
+
+def _applied(adapter: Mapping[str, Any]) -> RunWarning:
+    rank = "" if adapter["rank"] is None else f" of rank {adapter['rank']}"
+    base = adapter["base"] or "a base that it does not name"
+    return RunWarning(
+        code="adapter",
+        detail=f"an adapter ({adapter['type']}{rank}) of {shortened(base)} is applied: every step computes its layers"
+        " too, so the figures are not those of the base",
+    )
 
 
 def _wanted_dtype(spec: ModelConfig) -> str:

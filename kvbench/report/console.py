@@ -15,13 +15,13 @@ from rich.text import Text as RichText
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
-from kvbench.report.first_screen import first_screen, of_medians, output_sentences
+from kvbench.report.first_screen import first_screen, of_medians, output_sentences, title_of, workload_of
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.prose import Text
 from kvbench.report.run_facts import shape_rows
 from kvbench.report.sentences import checked, explained, joined, named, own_words, say, word
 from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
-from kvbench.text import UNKNOWN, printable
+from kvbench.text import UNKNOWN, one_line, printable
 
 # What pairs of arms say in the terminal, and how far each arm is from a wider type.
 
@@ -152,6 +152,22 @@ def verdict_panel(record: RunRecord) -> RenderableType:
     body = Group(*lines) if lines else Text(say("terminal.no-checks"))
     style = STYLES.get(status, "red")
     return Panel(body, title=Text(word(status), style=f"bold {style}"), title_align="left", border_style=style)
+
+
+def whole_run(record: RunRecord) -> RenderableType:
+    """Everything that the terminal shows of one run: its figures, its checks, and last its answer."""
+    head = f"{run_name(record)}  {one_line(record.run_id)}"
+    of_what = one_line(" · ".join(f"{name} {value}" for name, value in workload_of(record)))
+    return Group(Text(head), Text(of_what), comparison_table(record), verdict_panel(record), answer(record))
+
+
+def in_one_line(record: RunRecord) -> str:
+    """The answer, whether the output is the same, and how the run ended."""
+    screen = first_screen(record)
+    said = joined(screen.sentence, *output_sentences(pairs(record)))
+    return one_line(
+        f"{title_of(record)}: {said} {say('status', word=word(run_word(record)), warnings=screen.warnings)}"
+    )
 
 
 def outcome_lines(record: RunRecord) -> list[str]:

@@ -71,11 +71,16 @@ class TorchBackend(ModelOnDevice):
 
 
 def load_backend(plan: Plan) -> TorchBackend:
-    """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
+    """Load the model of a plan, with torch's threads as it says. Raises as `named_backend` does."""
+    torch.set_num_threads(plan.config.threads or DEFAULT_THREADS)
+    return named_backend(plan)
+
+
+def named_backend(plan: Plan) -> TorchBackend:
+    """Load the model that a plan names. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
     config = plan.config
     device = resolve(config.device)
     require_machine(plan, device)
-    torch.set_num_threads(config.threads or DEFAULT_THREADS)
     sensors = open_sensors(device_uuid(device))
     empty = footprint(device)  # before anything of ours is there
     rss_bytes = psutil.Process().memory_info().rss

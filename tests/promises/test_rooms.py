@@ -26,6 +26,10 @@ ROOMS_OF_THE_REPORT = {
 }
 
 
+# What commands the report to be written, or shows what it says, stands to the right of it.
+DOORS = ("commands", "display", "measured_run", "progress_line", "testing", "__main__")
+
+
 def imported(module: str) -> Iterator[str]:
     """The modules of kvbench that this one imports, wherever in its text."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -64,9 +68,8 @@ def test_the_report_goes_from_words_to_charts_to_what_is_read() -> None:
         own = room(module)
         allowed = {"words", own, *ROOMS_OF_THE_REPORT.get(str(own), ())} if own != "words" else {"words"}
         into = {where for where in map(room, imported(module)) if where is not None}
-        # What commands the report to be written stands to the right of it, and nothing else does.
         if own is None:
-            outside = module.split(".")[1] in ("commands", "display", "testing", "__main__")
+            outside = module.split(".")[1] in DOORS
             assert outside or not into, f"{module} imports the report"
         else:
             assert into <= allowed, f"{module} imports {sorted(into - allowed)}"

@@ -29,6 +29,7 @@ ANSWERS: Mapping[Kind, str] = {
     "speed-up": "latency",
     "one arm": "latency",
 }
+INSTEAD = ("speedup", "speed")  # where the answer's chart has nothing to draw
 # Where the others stand: the part of the page by the chart's key.
 PLACES = {
     "cache": "memory",
@@ -79,6 +80,15 @@ def run_charts(
     )
     first = ANSWERS[run_kind(record)]
     return tuple(sorted((chart for chart in every if chart is not None), key=lambda chart: chart.key != first))
+
+
+def answer_chart(record: RunRecord, charts: Sequence[Chart]) -> Chart | None:
+    """The one that answers the run, of its charts; None where none of them has anything to draw."""
+    wanted = (ANSWERS[run_kind(record)], *INSTEAD) if record.arms else ()
+    if any(each.agreement.verdict == "MISMATCH" for each in record.comparisons):
+        wanted = ("agreement", *wanted)
+    drawn = {chart.key: chart for chart in charts if chart.figure is not None}
+    return next((drawn[key] for key in wanted if key in drawn), None)
 
 
 def overview_charts(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> tuple[Chart, ...]:

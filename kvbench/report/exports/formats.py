@@ -14,7 +14,7 @@ from kvbench.analysis.regression import RegressionRow, worst
 from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import Hearer, StoredRun, nobody
-from kvbench.report.exports.rows import COLUMNS, flat_rows, pytest_benchmark
+from kvbench.report.exports.rows import COLUMNS, arm_table, flat_rows, pytest_benchmark
 from kvbench.report.lengths import growth_arms, growth_rows, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import batch_size, format_level, new_tokens, prompt_tokens, run_name
@@ -84,14 +84,8 @@ def _parquet(runs: Sequence[StoredRun], _: Hearer) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
-    rows = [
-        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
-        for row in flat_rows([run.record for run in runs])
-    ]
-    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), sink)
+    pyarrow.parquet.write_table(arm_table([run.record for run in runs]), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 

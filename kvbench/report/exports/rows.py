@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kvbench
 from kvbench.arm import PARTS, arm_names
@@ -18,6 +18,10 @@ from kvbench.records.store import Hearer, StoredRun, nobody, read_blocks
 from kvbench.report.metrics import METRICS, Metric
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_name
 from kvbench.report.verdicts import extra_memory_bytes, pairs
+from kvbench.text import printable
+
+if TYPE_CHECKING:
+    import pyarrow
 
 BENCHMARK_GROUP = "decode step"
 LANE = "throughput"
@@ -70,6 +74,28 @@ def flat_rows(records: Sequence[RunRecord]) -> list[Row]:
     speed-up and no break-even here, and the reason in `not_a_result`.
     """
     return [dict.fromkeys(COLUMNS) | row for record in records for row in _rows(record)]
+
+
+def arm_table(records: Sequence[RunRecord]) -> pyarrow.Table:
+    """The same as a table with the types of `COLUMNS`, its texts harmless to read."""
+    import pyarrow
+
+    rows = [
+        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in flat_rows(records)
+    ]
+    types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    return pyarrow.Table.from_pylist(rows, schema=schema)
+
+
+def named_steps(steps: pyarrow.Table, record: RunRecord) -> pyarrow.Table:
+    """A per-step table (see `records.step_table`) with `arm_name`, the name of each step's arm, behind `arm`."""
+    import pyarrow
+
+    names = pyarrow.array(map(printable, arm_names(record.arms)), pyarrow.string())
+    place = steps.column_names.index("arm")
+    return steps.add_column(place + 1, "arm_name", names.take(steps["arm"].combine_chunks()))
 
 
 def _rows(record: RunRecord) -> Iterator[Row]:

@@ -64,8 +64,8 @@ SENTENCES: Mapping[str, str] = {
     "answer.fastest-alike": (
         "{count} 组中最快的是 {names}，它们之间分不出快慢；{candidate} 的解码速度是 {baseline} 的 {figure}。"
     ),
-    "answer.none-faster": "没有哪一组比 {baseline} 快。其余各组中最高的是 {candidate}：{figure}。",
-    "answer.none-known": "无法确定有哪一组比 {baseline} 快：区间太宽。估计值最高的是 {candidate}：{figure}。",
+    "answer.none-faster": "没有哪一组比 {baseline} 快。其余各组中加速比最高的是 {candidate}：{figure}。",
+    "answer.none-known": "无法确定有哪一组比 {baseline} 快：区间太宽。加速比估计值最高的是 {candidate}：{figure}。",
     "answer.large.AMBIGUOUS": "尚无结论",
     "answer.no-result": "这次运行没有结果。",
     "answer.not-valid": "不算结果：{reason}",
@@ -127,8 +127,8 @@ SENTENCES: Mapping[str, str] = {
     "glance.mode.interrupted": "interrupted：在 interrupt.steps 处丢失缓存，再用全部词元重建。",
     "glance.mode.resumed": "resumed：在 interrupt.steps 处保留缓存，加入插入的内容。",
     "picture.of-the-run": (
-        "这次运行中，一个序列有 {prompt} 个提示词词元和 {new} 个新词元，nocache 要计算 {without} 个位置，cached "
-        "只需 {cached} 个。图中是一个短提示词的例子。"
+        "这次运行中，每个序列有提示词 {prompt} 个词元，生成 {new} 个：nocache 要计算 {without} 个位置，cached 只需 "
+        "{cached} 个。图为示意，用的是一个短提示词。"
     ),
     # Memory.
     "memory.cache": "运行结束时，{name} 的缓存占 {cache}，另有权重 {weights}。",
@@ -317,6 +317,12 @@ SENTENCES: Mapping[str, str] = {
     "bound.memory": "读取内存",
     "bound.compute": "计算",
     "bound.first-visit": "首次遇到的长度",
+    "progress.phase": "kvbench：{phase} … {seconds}",
+    "progress.of": "kvbench：{phase}，第 {number} / {total} 个 … {seconds}",
+    "progress.measured": "kvbench 测量用时 {seconds}",
+    "progress.ended": "kvbench 在 {seconds} 后停止",
+    "repeat.from-python": "# 由 Python 中的 kvbench.measure 测量；用同一个模型再次调用即可",
+    "phase.starting": "启动",
     "phase.loading": "加载模型",
     "phase.first visit": "第一次生成",
     "phase.text": "生成文本",

@@ -141,6 +141,7 @@ MEANINGS: Mapping[str, str] = {
     "warning.padding_is_text": (
         "模型把填充当成了文本，所以批次中较短的提示词得到不同的结果：请设 workload.batch_size=1，或使用等长的提示词。"
     ),
+    "warning.adapter": "应用了 PEFT 适配器：每一步都包含它的层，所以这些数字不是基座模型的。",
     "warning.peft_wrapper": "测量的是去掉 PEFT 包装的模型；适配器的层包括在内，包装本身的开销不包括。",
     "warning.power_cap": "功率上限压低了时钟：这些时间是在此上限下的。",
     "warning.quantised_cache": "缓存量化改变了较多词元，所以写出的是另一段文本：请保留更多的位数，或使用普通缓存。",

@@ -64,8 +64,8 @@ SENTENCES: Mapping[str, str] = {
     "answer.fastest-alike": (
         "{count} 組中最快的是 {names}，它們之間分不出快慢；{candidate} 的解碼速度是 {baseline} 的 {figure}。"
     ),
-    "answer.none-faster": "沒有哪一組比 {baseline} 快。其餘各組中最高的是 {candidate}：{figure}。",
-    "answer.none-known": "無法確定有哪一組比 {baseline} 快：區間太寬。估計值最高的是 {candidate}：{figure}。",
+    "answer.none-faster": "沒有哪一組比 {baseline} 快。其餘各組中加速比最高的是 {candidate}：{figure}。",
+    "answer.none-known": "無法確定有哪一組比 {baseline} 快：區間太寬。加速比估計值最高的是 {candidate}：{figure}。",
     "answer.large.AMBIGUOUS": "尚無定論",
     "answer.no-result": "這次執行沒有結果。",
     "answer.not-valid": "不算結果：{reason}",
@@ -127,8 +127,8 @@ SENTENCES: Mapping[str, str] = {
     "glance.mode.interrupted": "interrupted：在 interrupt.steps 處遺失快取，再用全部詞元重建。",
     "glance.mode.resumed": "resumed：在 interrupt.steps 處保留快取，加入插入的內容。",
     "picture.of-the-run": (
-        "這次執行中，一個序列有 {prompt} 個提示詞詞元和 {new} 個新詞元，nocache 要計算 {without} 個位置，cached "
-        "只需 {cached} 個。圖中是一個短提示詞的例子。"
+        "這次執行中，每個序列有提示詞 {prompt} 個詞元，生成 {new} 個：nocache 要計算 {without} 個位置，cached 只需 "
+        "{cached} 個。圖為示意，用的是一個短提示詞。"
     ),
     # Memory.
     "memory.cache": "執行結束時，{name} 的快取佔 {cache}，另有權重 {weights}。",
@@ -317,6 +317,12 @@ SENTENCES: Mapping[str, str] = {
     "bound.memory": "讀取記憶體",
     "bound.compute": "計算",
     "bound.first-visit": "首次遇到的長度",
+    "progress.phase": "kvbench：{phase} … {seconds}",
+    "progress.of": "kvbench：{phase}，第 {number} / {total} 個 … {seconds}",
+    "progress.measured": "kvbench 測量用時 {seconds}",
+    "progress.ended": "kvbench 在 {seconds} 後停止",
+    "repeat.from-python": "# 由 Python 中的 kvbench.measure 測量；用同一個模型再次呼叫即可",
+    "phase.starting": "啟動",
     "phase.loading": "載入模型",
     "phase.first visit": "第一次生成",
     "phase.text": "產生文字",

@@ -142,6 +142,7 @@ MEANINGS: Mapping[str, str] = {
     "warning.padding_is_text": (
         "模型把填充當成了文字，所以批次中較短的提示詞得到不同的結果：請設 workload.batch_size=1，或使用等長的提示詞。"
     ),
+    "warning.adapter": "套用了 PEFT adapter：每一步都包含它的層，所以這些數字不是基底模型的。",
     "warning.peft_wrapper": "測量的是去掉 PEFT 包裝的模型；adapter 的層包括在內，包裝本身的開銷不包括。",
     "warning.power_cap": "功率上限壓低了時脈：這些時間是在此上限下的。",
     "warning.quantised_cache": "快取量化改變了較多詞元，所以寫出的是另一段文字：請保留更多的位數，或使用普通快取。",

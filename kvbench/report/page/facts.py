@@ -11,6 +11,7 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.config.conf_files import yaml_text
+from kvbench.model_folder import LOADED
 from kvbench.records.run_record import RunRecord
 from kvbench.report.lengths import (
     FRONTIER_HEADS,
@@ -122,6 +123,8 @@ def repeat(record: RunRecord) -> Repeat | None:
     versions = {name: environment.get(name) for name in ("torch", "transformers")}
     pins = [shlex.quote(f"{name}=={_public(str(version))}") for name, version in versions.items() if version]
     install = [f"pip install {' '.join(pins)}"] if pins else []
+    is_loaded = (record.config.get("model") or {}).get("path") == LOADED
+    again = say("repeat.from-python") if is_loaded else f"python -m kvbench --config-path {FOLDER}"
     commit = str(environment.get("git_commit") or UNKNOWN)
     ran_with = (
         ("kvbench", record.kvbench_version),
@@ -132,7 +135,7 @@ def repeat(record: RunRecord) -> Repeat | None:
         (say("repeat.prompts"), UNKNOWN if workload is None else workload.prompt_sha256),
     )
     return Repeat(
-        commands="\n".join([*install, f"python -m kvbench --config-path {FOLDER}"]) + "\n",
+        commands="\n".join([*install, again]) + "\n",
         config=_readable_yaml(record),
         ran_with=tuple((name, printable(value)) for name, value in ran_with if value != UNKNOWN),
     )

@@ -12,7 +12,7 @@ from kvbench.arm import arm_names
 from kvbench.records.run_record import RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
-from kvbench.report.charts.choice import ANSWERS, PLACES
+from kvbench.report.charts.choice import PLACES, answer_chart
 from kvbench.report.charts.figures import Chart
 from kvbench.report.first_screen import FirstScreen, first_screen, title_of, workload_of
 from kvbench.report.lengths import frontier_sentences, growth_sentences
@@ -36,7 +36,7 @@ from kvbench.report.page.illustration import Illustration, picture
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows
 from kvbench.report.sentences import checked, explained, named, own_words, say, word
-from kvbench.report.verdicts import headlines, run_kind, run_word
+from kvbench.report.verdicts import headlines, run_word
 from kvbench.text import UNKNOWN, printable
 
 if TYPE_CHECKING:
@@ -204,19 +204,12 @@ def section(
     )
 
 
-INSTEAD = ("speedup", "speed")  # of the answer's chart, where that has nothing to draw
-
-
 def _placed(record: RunRecord, charts: Sequence[Chart]) -> dict[str, tuple[Chart, ...]]:
     """The charts by the part of the page that they stand in."""
-    wanted = (ANSWERS[run_kind(record)], *INSTEAD) if record.arms else ()
-    if any(each.agreement.verdict == "MISMATCH" for each in record.comparisons):
-        wanted = ("agreement", *wanted)
-    drawn = {chart.key for chart in charts if chart.figure is not None}
-    answer = next((key for key in wanted if key in drawn), "")
+    answer = answer_chart(record, charts)
     found: dict[str, tuple[Chart, ...]] = {}
     for chart in charts:
-        place = "answer" if chart.key == answer else PLACES[chart.key]
+        place = "answer" if chart is answer else PLACES[chart.key]
         found[place] = (*found.get(place, ()), chart)
     return found
 

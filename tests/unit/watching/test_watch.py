@@ -164,11 +164,20 @@ class TestWhatIsRead:
             page = seen.to_html()
         finally:
             type(model).__name__ = name
-        assert page == seen._repr_html_()
+        assert (seen._repr_html_() or "?") in page
         assert "<script>" not in page
         assert "&lt;script&gt;" in page
         assert not re.search(r"src=|href=|url\(|@import", page)
         assert 4 == page.count("<rect")
+
+    def test_in_a_notebook_styles_nothing_but_itself(self, model: Any) -> None:
+        with kvbench.watch(model) as seen:
+            decode(model)
+            assert seen._repr_html_() is None  # while it is on
+        styles = re.findall(r"<style>(.*?)</style>", seen._repr_html_() or "", re.DOTALL)
+        selectors = re.findall(r"([^{}]+)\{", " ".join(styles))
+        assert selectors
+        assert all(each.strip().startswith(".kvbench-watch") for each in selectors)
 
     def test_of_thousands_of_texts_shows_the_first(self, model: Any) -> None:
         with kvbench.watch(model) as seen, torch.inference_mode():
