@@ -232,6 +232,7 @@ MEANINGS: Mapping[str, str] = {
     "name.transformers_untested": "transformers_untested（未测试的版本）",
     "name.unused_tensors": "unused_tensors（多余的张量）",
     "name.worker_state": "worker_state（残留状态）",
+    "name.adapter": "adapter（适配器）",
 }
 
 # The sentences of a record, clause by clause: the English ones and their figures are in `patterns.py`.

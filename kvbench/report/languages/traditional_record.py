@@ -233,6 +233,7 @@ MEANINGS: Mapping[str, str] = {
     "name.transformers_untested": "transformers_untested（未測試的版本）",
     "name.unused_tensors": "unused_tensors（多餘的張量）",
     "name.worker_state": "worker_state（殘留狀態）",
+    "name.adapter": "adapter（套用了 adapter）",
 }
 
 # The sentences of a record, clause by clause: the English ones and their figures are in `patterns.py`.
