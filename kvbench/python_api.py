@@ -31,10 +31,12 @@ from kvbench.point import new_run_id
 from kvbench.progress_line import ProgressLine
 from kvbench.readiness import require_one_process, require_packages, require_ready
 from kvbench.records.evidence import RunWarning
+from kvbench.records.rescoring import Rescore
 from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
 from kvbench.running.job import Emit, Progress, run_job
 from kvbench.running.worker import STAYS, put_back
+from kvbench.scored_texts import given_texts
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +79,7 @@ def measure(
     audit: bool = False,
     agreement: str = "few",
     reference: str = "none",
+    rescore: bool = False,
     attention: str = "auto",
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -130,7 +133,7 @@ def measure(
             ),
             sampling=SamplingConfig(temperature, top_p, top_k, repetition_penalty, seed),
             stream=StreamConfig(interval=0),
-            check=CheckConfig(agreement, reference),
+            check=CheckConfig(agreement, reference, rescore),
             measure=MeasureConfig(blocks=blocks, warmup=warmup, energy_s=energy_s, step_lane=step_lane),
             device=device,
             audit=audit,
@@ -148,6 +151,65 @@ def _both(first: Emit, second: Emit) -> Emit:
         second(message)
 
     return hear
+
+
+def rescore(
+    model: Any,
+    ids: Any,
+    logprobs: Any = None,
+    *,
+    prompt_tokens: int | Sequence[int] | None = None,
+    temperature: float = 1.0,
+    name: str | None = None,
+) -> Rescore:
+    """Log-probabilities that decoding gave, against those of one pass of `model` over the finished text.
+
+    `ids` are the ids of prompt and answer, one text or a list of texts, as lists, arrays or tensors. `logprobs` are the
+    natural log-probabilities of the answer's tokens, in the same form; how many ids are the prompt follows from their
+    number. Without them the model decodes the answer with its cache, one token at a time along `ids`, and
+    `prompt_tokens` (one number, or one per text) says where the answer begins. `temperature` is what the logits were
+    divided by before `logprobs` were taken. The verdict, its figures and their meaning: `kvbench.records.rescoring`.
+    The model is left as it was found.
+
+    Raises `kvbench.errors.KvbenchError`, such as `ConfigError` for lengths that do not match.
+    """
+    with _only_our_errors():
+        require_one_process()
+        if isinstance(model, (str, PathLike)):
+            raise ConfigError(
+                f"model={model}: takes a loaded model; `kvbench rescore FILE model={model}` loads one by name"
+            )
+        _require_temperature(temperature)
+        texts = given_texts(ids, logprobs, prompt_tokens)
+        from kvbench.analysis.rescore_verdict import judge_rescore
+        from kvbench.measuring.sensors import NullSensors
+        from kvbench.models.loading import adopt
+        from kvbench.models.own import adopt_own
+        from kvbench.models.tokenizers import NoTokenizer
+        from kvbench.running.arm_rescore import rescore_texts
+        from kvbench.running.torch_backend import TorchBackend
+
+        config = _model_config(model, None, name, revision=None, dtype="auto", device="auto")
+        device = _device_of(model)
+        with _as_found(model):
+            if _is_transformers(model):
+                loaded = adopt(model, NoTokenizer(), config.name)
+            else:
+                loaded = adopt_own(model, config.name, f"model={config.target}", device)
+            backend = TorchBackend(loaded, device, NullSensors("nothing is timed"))
+            try:
+                samples = rescore_texts(backend, texts, "none", temperature=temperature)
+            finally:
+                put_back(backend, shared=True)
+        return judge_rescore(samples)
+
+
+def _require_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise ConfigError(
+            f"temperature={temperature:g}: give the number above 0 that the logits were divided by; of greedy decoding"
+            " the log-probabilities are usually those of temperature 1"
+        )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from typing import Any
 from kvbench.capabilities import ATTENTION_PACKAGES, QUANTIZATIONS, CacheKind
 from kvbench.config.schema import Config, ModelConfig
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, RecordError
+from kvbench.installation import install_hint
 from kvbench.library_versions import too_old
 from kvbench.model_facts import extends_context
 from kvbench.model_folder import (
@@ -323,24 +324,25 @@ def is_installed(module: str) -> bool:
 
 def _without_attention_package(name: str) -> str | None:
     package, module = ATTENTION_PACKAGES.get(name, (None, None))
-    return _missing(f"attention={name}", package, module, "install it, or use another")
+    return _missing(f"attention={name}", package, module)
 
 
 def _without_cache_package(kind: CacheKind | None) -> str | None:
     if kind is None:
         return None
-    return _missing(f"cache={kind.name}", kind.package, kind.package, f"pip install 'kvbench[{kind.backend}]'")
+    return _missing(f"cache={kind.name}", kind.package, kind.package, extra=kind.backend)
 
 
 def _without_weights_package(quantization: str) -> str | None:
     package = QUANTIZATIONS[quantization].package
-    return _missing(f"model.quantization={quantization}", package, package, f"pip install 'kvbench[{package}]'")
+    return _missing(f"model.quantization={quantization}", package, package, extra=package)
 
 
-def _missing(choice: str, package: str | None, module: str | None, remedy: str) -> str | None:
+def _missing(choice: str, package: str | None, module: str | None, extra: str | None = None) -> str | None:
     """Why a package that a choice needs is not there, or None when it is. Looking for one does not import it."""
     if module is None or is_installed(module):
         return None
+    remedy = install_hint(extra) if extra else "install it, or use another"
     return f"{choice} needs the package {package}, which is not installed: {remedy}"
 
 

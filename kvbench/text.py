@@ -11,7 +11,19 @@ from unicodedata import east_asian_width
 
 
 Unit = Literal[
-    "s", "bytes", "bytes read", "bytes/s", "FLOP", "FLOP/s", "tokens/s", "J/token", "W", "ratio", "times", "count"
+    "s",
+    "bytes",
+    "bytes read",
+    "bytes/s",
+    "FLOP",
+    "FLOP/s",
+    "tokens/s",
+    "tokens/pass",
+    "J/token",
+    "W",
+    "ratio",
+    "times",
+    "count",
 ]
 
 UNKNOWN = "—"
@@ -27,6 +39,7 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "FLOP": tuple((scale, f" {letter}FLOP") for scale, letter in THOUSANDS),
     "FLOP/s": tuple((scale, f" {letter}FLOP/s") for scale, letter in THOUSANDS),
     "tokens/s": ((1.0, " tok/s"),),
+    "tokens/pass": ((1.0, " tok/pass"),),
     "J/token": ((1.0, " J/token"), (1e-3, " mJ/token")),
     "W": ((1.0, " W"),),
     "ratio": ((0.01, " %"),),

@@ -16,6 +16,7 @@ from kvbench.analysis.growth import TIMED, TIMES_NOTHING, frontier, frontier_che
 from kvbench.analysis.host_speed import host_warnings
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check
+from kvbench.analysis.rescore_verdict import judge_rescore
 from kvbench.analysis.warnings import device_during, run_warnings
 from kvbench.config.compose import to_dict
 from kvbench.plan import Plan
@@ -81,6 +82,7 @@ def assemble(
         "device_during": device_during(samples.all_blocks),
         "audits": audits(plan, samples),
         "references": tuple(samples.references),
+        "rescores": tuple(map(judge_rescore, samples.rescores)),
         "growth": grown,
         "frontier": frontier(plan, samples),
         "ceilings": ceilings,

@@ -8,6 +8,7 @@ from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import LEAST_BLOCKS
 from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.output_verdict import judge
+from kvbench.analysis.rescore_verdict import judge_rescore
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement
@@ -24,6 +25,8 @@ def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
         checks.append(_enough_blocks(samples))
         if plan.config.check.agreement != "none":
             checks.append(_agreement(plan, samples))
+    if plan.config.check.rescore:
+        checks.append(_rescored(plan, samples))
     uninterrupted = _modes(plan, "cached") or _modes(plan, "resumed")
     checks += [
         _uninterrupted(plan, samples, arm, uninterrupted[0]) for arm in _modes(plan, "interrupted") if uninterrupted
@@ -154,6 +157,21 @@ def _agreement(plan: Plan, samples: RunSamples) -> Check:
 def _agrees(agreement: Agreement) -> bool:
     """Whether an arm does what it says: the same as the first, or that but for its own quantisation."""
     return agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING") or bool(agreement.differs_by)
+
+
+def _rescored(plan: Plan, samples: RunSamples) -> Check:
+    """Whether one pass over what each arm wrote gives the log-probabilities that its decode gave."""
+    found = [judge_rescore(each) for each in samples.rescores]
+    wrong = [each for each in found if (each.verdict is None and not each.differs_by) or each.verdict == "MISMATCH"]
+    said = "; ".join(f"{plan.arms[each.arm].label} {each.verdict or each.differs_by}" for each in found)
+    if wrong:
+        said = "; ".join(f"{plan.arms[each.arm].label}: {each.detail}" for each in wrong)
+    return Check(
+        name="rescore",
+        passed=not wrong,
+        detail=said,
+        advice="" if not wrong else "probability ratios between this decode and a pass over its text are not usable",
+    )
 
 
 def _modes(plan: Plan, mode: str) -> list[int]:

@@ -60,6 +60,9 @@ NO_MATTER = ("results_dir", "name", "title", "report", "language", "resume")
 CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
 
 
+CAME_LATER = ("prefill_chunk", "shared_tokens")  # of the workload's keys
+
+
 def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
     """Keys of a run; before the worker has answered, dtype and device are what the configuration asks for."""
     model = prepared.model if prepared else {}
@@ -78,6 +81,7 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
         **_adapter(model.get("adapter")),
         **_own_model(plan.config.model),
+        **_proposing(plan, config),
         **_spread(plan.config.model, environment, "device_count"),
     }
     commit = model.get("revision")
@@ -104,6 +108,7 @@ def resume_key(plan: Plan, environment: Mapping[str, Any], commit: str | None = 
             **({} if target is None else {"target_source": source_digest(target)}),
             "model_files": _files(Path(plan.config.model.path)) if plan.config.model.path else None,
             **_base_of_adapter(plan.config.model),
+            **_draft_files(plan),
             "code": _code(),
             "commit": commit or _cached_commit(plan.config.model),
             "environment": {name: environment.get(name) for name in STABLE},
@@ -119,7 +124,7 @@ def _stated(arm: Arm) -> dict[str, Any]:
 
 def _workload(workload: dict[str, Any]) -> dict[str, Any]:
     """The same for keys that came later."""
-    return {key: value for key, value in workload.items() if key != "prefill_chunk" or value is not None}
+    return {key: value for key, value in workload.items() if key not in CAME_LATER or value is not None}
 
 
 def _own_model(model: ModelConfig) -> dict[str, Any]:
@@ -134,6 +139,16 @@ def _spread(model: ModelConfig, environment: Mapping[str, Any], devices: str) ->
     names = environment.get(ALL_DEVICES)
     count = None if names is None else len(names)
     return {"device_map": model.device_map, devices: names if devices == ALL_DEVICES else count}
+
+
+def _proposing(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
+    """How much is proposed, and by which draft; nothing for modes that propose nothing."""
+    return {mode: config[mode] for mode in ("assisted", "prompt_lookup") if mode in plan.config.modes}
+
+
+def _draft_files(plan: Plan) -> dict[str, Any]:
+    """Of a draft in a local folder; nothing without an assisted arm."""
+    return {"draft_files": _files(Path(plan.config.assisted.model))} if "assisted" in plan.config.modes else {}
 
 
 def _cached_commit(model: ModelConfig) -> str | None:

@@ -40,6 +40,7 @@ LESS_COUNTED = (
 MOST_APART = 1.05  # counted over predicted FLOPs, or predicted over counted
 NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's type"
 NO_STEPS = "no sequence had a decode step"
+CHECKING = "not computed for a mode whose passes check proposed tokens, which differ in number"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
 NOT_MEASURED = "the run ended before its steps were measured"
 COSTS = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
@@ -58,7 +59,7 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
     memory_s, compute_s = _floors(step, ceilings, dtype)
     floor_s = None if memory_s is None or compute_s is None else max(memory_s, compute_s)
     prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype)
-    launch_s = None if _several_kinds(plan) else _launch_s(itl_s, work, ceilings)
+    launch_s = None if _several_kinds(plan) or plan.arms[arm].proposes else _launch_s(itl_s, work, ceilings)
     return Limit(
         floor_s=floor_s,
         bound=_bound(
@@ -106,6 +107,8 @@ def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | Non
         reasons |= dict.fromkeys(OF_ARITHMETIC, unknown)
     if _several_kinds(plan):
         reasons["launch_s"] = OTHER_STEPS
+    elif plan.arms[arm].proposes:
+        reasons["launch_s"] = CHECKING
     elif samples.blocks and not _steps(samples, arm):
         reasons["launch_s"] = NO_STEPS
     needed = [reasons[name] for name in ("memory_s", "compute_s", "launch_s") if name in reasons]
@@ -116,6 +119,8 @@ def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | Non
 def _without_costs(plan: Plan, samples: RunSamples, arm: int) -> str:
     if _several_kinds(plan):
         return OTHER_STEPS
+    if plan.arms[arm].proposes:
+        return CHECKING
     if not samples.blocks:
         return NOT_MEASURED
     if not _steps(samples, arm):
@@ -165,7 +170,7 @@ def _several_kinds(plan: Plan) -> bool:
 def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost | None]:
     """The mean cost of a decode step and of a prefill, over the steps and batches that were measured."""
     prepared, blocks = samples.prepared, samples.blocks
-    if prepared is None or not blocks or _several_kinds(plan) or _refuted(samples):
+    if prepared is None or not blocks or _several_kinds(plan) or plan.arms[arm].proposes or _refuted(samples):
         return None, None
     facts, spec = _facts(prepared, samples.counted_flops), plan.arms[arm]
     all_logits = "all_logits" in habits_of(spec.mode, spec.habit) or bool(prepared.model.get("computes_all_logits"))

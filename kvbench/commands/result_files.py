@@ -50,7 +50,7 @@ def gather(paths: Sequence[Path]) -> Found:
     for run in found.unfinished:
         _warn(f"unfinished {run}")
     if not found.runs:
-        raise _nothing_in(paths)
+        raise _nothing_in(paths, any_found=bool(found.unreadable or found.unfinished))
     return found
 
 
@@ -87,7 +87,7 @@ class Stream:
             _warn(f"unfinished {each}")
             self.unfinished.append(each)
         if not usable:
-            raise _nothing_in(self._paths)
+            raise _nothing_in(self._paths, any_found=bool(self.unreadable or self.unfinished))
 
     def notes(self) -> Iterator[str]:
         """A line for each run that is not among them."""
@@ -99,8 +99,9 @@ class Stream:
         self.unreadable.append(run)
 
 
-def _nothing_in(paths: Sequence[Path]) -> RecordError:
-    return RecordError(f"{printable(', '.join(map(str, paths)))}: no usable run")
+def _nothing_in(paths: Sequence[Path], *, any_found: bool) -> RecordError:
+    reason = "no usable run" if any_found else "no runs yet; measure one with `python -m kvbench`"
+    return RecordError(f"{printable(', '.join(map(str, paths)))}: {reason}")
 
 
 class Broken(list[Unreadable]):

@@ -50,6 +50,18 @@ INTERRUPTED_ARM = (
     ),
 )
 
+
+def _with_mode(mode: str) -> tuple[Condition, ...]:
+    return (
+        Condition(
+            lambda _, arms: any(arm.mode == mode for arm in arms), f"without an arm of mode {mode}", f"set mode={mode}"
+        ),
+    )
+
+
+DRAFTED = _with_mode("assisted")
+LOOKED_UP = _with_mode("prompt_lookup")
+
 # What kind of run it is.
 SCALING = (
     Condition(
@@ -87,6 +99,16 @@ ONE_LENGTH = (
         lambda config, _: config.scaling.lengths is None,
         "with scaling.lengths, which cut the bundled text",
         "set scaling.lengths=null",
+    ),
+)
+CUT_PROMPTS = (
+    Condition(
+        lambda config, _: config.workload.prompt_tokens is not None,
+        "without workload.prompt_tokens, which cuts the prompts out of the bundled text",
+        "set workload.prompt_tokens",
+    ),
+    Condition(
+        lambda config, _: config.workload.batch_size > 1, "with a single sequence", "set workload.batch_size above 1"
     ),
 )
 TIMED = (

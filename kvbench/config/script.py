@@ -58,6 +58,15 @@ class ScriptConfig:
     all_logits_s: float = scripted(
         0.0, "seconds that logits of every position add to a step without a cache", minimum=0, maximum=LONGEST_S
     )
+    accepted: list[int] | None = scripted(
+        None, "proposed tokens that a pass accepts, of one pass after another, over and over (default: all of them)"
+    )
+    draft_step_s: float = scripted(
+        0.0, "seconds of the draft model for every token that it proposes", minimum=0, maximum=LONGEST_S
+    )
+    checked_token_s: float = scripted(
+        0.0, "seconds that a pass takes longer for every proposed token", minimum=0, maximum=LONGEST_S
+    )
     prepare_s: float = scripted(
         0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0, maximum=LONGEST_S
     )
@@ -79,4 +88,16 @@ class ScriptConfig:
         maximum=2**60,
     )
     step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0, maximum=2**20)
+    logprob_error: float = scripted(
+        0.0,
+        "nats by which a step with a cache gives lower log-probabilities than one pass over the text (check.rescore)",
+        minimum=-1e3,
+        maximum=1e3,
+    )
+    logprob_drift: float = scripted(
+        0.0, "the same for each further new token, on top of logprob_error", minimum=-1e3, maximum=1e3
+    )
+    logprob_noise: float = scripted(
+        1e-3, "nats by which another order of summing moves every log-probability", minimum=0, maximum=1
+    )
     sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)

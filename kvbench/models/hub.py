@@ -31,6 +31,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from safetensors import SafetensorError
 
 from kvbench.errors import KvbenchError, ModelUnavailable
+from kvbench.installation import install_hint
 from kvbench.model_folder import (
     ADAPTER,
     ADAPTER_WEIGHTS,
@@ -91,7 +92,13 @@ def explanation(
                 if sentence in UNREACHABLE:
                     return no_connection(model, UNREACHABLE[sentence], instead)
                 detail = _first_line(link)
-                return sentence.format(model=model, revision=revision or "main", detail=detail, instead=instead)
+                return sentence.format(
+                    model=model,
+                    revision=revision or "main",
+                    detail=detail,
+                    instead=instead,
+                    install=install_hint("sentencepiece"),
+                )
     return None
 
 
@@ -173,7 +180,7 @@ RULES: tuple[tuple[Matcher, str], ...] = (
     (
         _is(ValueError, "is required to read", "sentencepiece or tiktoken"),
         "the tokenizer of {model} cannot be read: it has no tokenizer.json, and its sentencepiece file needs two"
-        " packages: pip install 'kvbench[sentencepiece]'",
+        " packages: {install}",
     ),
     (_is(StrictDataclassError), "the config of {model} has a value that transformers refuses: {detail}"),
     (

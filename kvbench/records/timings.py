@@ -75,11 +75,17 @@ class Visit:
     decode_enqueue_s: float
     sequences: int
     new_tokens: int  # summed over the sequences, the first ones included
-    steps: int  # forward passes after the prefill
-    step_s: tuple[float, ...] | None  # one per step in the "steps" lane
+    steps: int  # new tokens of a sequence after the first pass that made one
+    step_s: tuple[float, ...] | None  # one per pass after that in the "steps" lane
     tokens_sha256: str
     passes_checked: int  # forward passes held against the mode's promise; 0 for `generate`, which hides them here
     violations: int  # of those, the ones that broke it
+    made: tuple[int, ...] = ()  # new tokens of each pass, where one may make several; empty where each makes one
+
+    @property
+    def first_tokens(self) -> int:
+        """New tokens that the prefill has made, of all sequences."""
+        return self.made[0] if self.made else self.sequences
 
 
 @dataclass(frozen=True)

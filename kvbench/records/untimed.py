@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from kvbench.records.evidence import Reconciliation
 from kvbench.records.part import Part, SeriesPoint, figure
+from kvbench.records.proposals import Proposals, SharedPrefix
 
 ATTENTION_WORDS = ("sdpa", "fmha", "flash", "attention")
 
@@ -119,6 +120,8 @@ class UntimedPass:
     memory_by_step: tuple[MemoryPoint, ...]
     proof: Proof
     text_ends: tuple[int, ...] = ()  # characters of each text before its first end token
+    proposals: Proposals | None = None  # of a mode whose passes check proposed tokens
+    prefix: SharedPrefix | None = None  # of a mode that computes a common beginning once
 
 
 @dataclass(frozen=True)

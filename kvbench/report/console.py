@@ -18,6 +18,7 @@ from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table
 from kvbench.report.first_screen import first_screen, of_medians, output_sentences, title_of, workload_of
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.prose import Text
+from kvbench.report.rescored import rescore_sentences
 from kvbench.report.run_facts import shape_rows
 from kvbench.report.sentences import checked, explained, joined, named, own_words, say, word
 from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
@@ -91,6 +92,10 @@ def reference_lines(record: RunRecord) -> list[Text]:
     return lines
 
 
+def _rescored(record: RunRecord) -> list[Text]:
+    return [Text(f"{sentence}\n") for sentence in rescore_sentences(record)]
+
+
 # One run: its figures, what it says, how it ended, and what the model returned.
 
 
@@ -100,7 +105,7 @@ def comparison_table(record: RunRecord) -> RenderableType:
         return Text(say("terminal.nothing-measured"), style=GREYED)
     if record.frontier is not None:
         return what_fits(record)
-    answers = [*statements(pairs(record)), *reference_lines(record), *growth(record)]
+    answers = [*statements(pairs(record)), *reference_lines(record), *_rescored(record), *growth(record)]
     return Group(arms_table(record), *arm_notes(record), *turns(record), *answers)
 
 

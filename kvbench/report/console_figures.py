@@ -42,6 +42,7 @@ GREYED = "dim"
 
 # The rows of the comparison: what the measurement is about, and what it costs.
 SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
+PROPOSAL_ROWS = ("acceptance", "tokens_per_pass", "pass_s", "draft_weights_bytes", "draft_kv_cache_bytes")
 LIMIT_ROWS = ("floor_s", "mbu", "mfu", "launch_s")
 MEMORY_ROWS = ("weights_bytes", "peak_allocated_bytes", "device_used_bytes", "process_rss_bytes")
 ACCOUNT = (
@@ -77,6 +78,8 @@ def _arms_as_columns(record: RunRecord) -> Table:
         _add_metric(table, record, key)
     if any(arm.bucket for arm in record.arms):
         _add_metric(table, record, "padding_share")
+    for key in PROPOSAL_ROWS if any(arm.proposes for arm in record.arms) else ():
+        _add_metric(table, record, key)
     table.add_section()
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)

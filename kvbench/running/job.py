@@ -62,6 +62,7 @@ class _Job:
             ("shapes", self._shapes),
             ("memory and proof", self._untimed_passes),
             ("agreement", self._agreements),
+            ("re-scoring", self._rescores),
             ("token confidence", self._traced_passes),
             ("warm-up", self._warm_up),
             ("first visits explained", self._evidence),
@@ -118,6 +119,12 @@ class _Job:
             self.emit(Progress("reference", 0, None))
             for distance in self.untimed.references(self.session, self.passes):
                 self.emit(distance)
+
+    def _rescores(self, phase: str) -> None:
+        if self.plan.config.check.rescore:
+            tell = lambda done, total: self.emit(Progress(phase, done, total))  # noqa: E731
+            for samples in self.untimed.rescores(self.session, tell):
+                self.emit(samples)
 
     def _traced_passes(self, phase: str) -> None:
         if not self.plan.config.trace.probabilities:

@@ -12,6 +12,7 @@ from kvbench.measuring.sensors import DeviceSensors
 from kvbench.plan import Attempt, Plan
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import HostCheck, RunWarning
+from kvbench.records.rescoring import RescoreSamples
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.untimed import CountedFlops, StepWork, TracedPass, UntimedPass
@@ -87,6 +88,8 @@ class Untimed:
     # How far every arm is from the same model in the type of `check.reference`, given their untimed passes.
     # A warning in their place where the model cannot be computed in that type.
     references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance] | Sequence[RunWarning]]
+    # Every arm's own log-probabilities beside those of one pass over what it wrote; calls `tell(done, total)`.
+    rescores: Callable[[Any, Callable[[int, int], None]], Sequence[RescoreSamples]]
     # One attention besides the arm's own that can decode it, or none.
     other_attentions: Callable[[Any, int], tuple[str, ...]]
     # Allocations that the allocator made on the device so far, and the device's bytes outside of it.

@@ -22,6 +22,7 @@ COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
 LARGEST_KERNELS = 3
 LONGEST_NAME = 160  # of a kernel: templates run to thousands of characters
 COMPILED_AWAY = "a compiler has put its operations together, and nothing counts them on a CPU"
+SEVERAL_TOKENS = "its passes check proposed tokens, and no two of them need be alike"
 OWN_FLOPS = "not counted: there is no prediction for a model of one's own to hold the count against"
 ON_THE_HOST = "the host computes itself: submitting and computing are one"
 
@@ -34,6 +35,8 @@ def step_work(session: TorchSession, arm: int) -> StepWork:
     device_type = session.model.device.type
     if session.plan.arms[arm].repeats and device_type != "cuda":
         return StepWork(arm, None, None, COMPILED_AWAY)
+    if session.plan.arms[arm].proposes:
+        return StepWork(arm, None, None, SEVERAL_TOKENS)
     batches, steps = session.batches.around_the_mean_step()
     on_gpu = device_type == "cuda"
     busy_s = operations = 0.0

@@ -17,6 +17,7 @@ from kvbench.models.loading import LoadedModel, load
 from kvbench.models.own import load_own
 from kvbench.plan import Plan
 from kvbench.running.arm_agreement import agreements, references
+from kvbench.running.arm_rescore import rescores
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.outputs import shapes, show_text, traced_pass
 from kvbench.running.padding import padding_taken_for_text
@@ -37,6 +38,7 @@ UNTIMED = Untimed(
     traced_pass=traced_pass,
     agreements=agreements,
     references=references,
+    rescores=rescores,
     other_attentions=other_attentions,
     device_state=lambda session: (session.meter.device_allocations(), session.meter.outside_bytes()),
     host_check=lambda session: check_host(session.model.device),

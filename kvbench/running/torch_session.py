@@ -14,6 +14,7 @@ from kvbench.measuring.environment import torch_environment
 from kvbench.measuring.memory import MemoryMeter
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.model_facts import rope_switch
+from kvbench.models.draft import Draft, load_draft
 from kvbench.passes import Interruptions
 from kvbench.plan import Plan
 from kvbench.records.samples import Prepared
@@ -53,7 +54,11 @@ class TorchSession:
             partial(make_batch, device=device),
         )
         preconditions.require_batches(plan, model, self.batches, interruptions)
-        self.decoders = ArmDecoders(model, plan, interruptions, preconditions.pad_id_of(loaded))
+        self.draft: Draft | None = None
+        if any(arm.mode == "assisted" for arm in plan.arms):
+            self.draft = load_draft(plan.config, loaded, device)
+            preconditions.require_draft(plan, self.draft, token_ids)
+        self.decoders = ArmDecoders(model, plan, interruptions, preconditions.pad_id_of(loaded), self.draft)
         self.prepared = Prepared(
             model={
                 **asdict(loaded.facts),

@@ -32,7 +32,7 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md" and not path.relative_to(ROOT).as_posix().startswith(("docs/decisions/", "docs/log"))
 )
 
-PUBLISHED = ROOT / "results" / "reference" / "nvidia-h200-gemma2b-random" / "prompt-128"  # with shapes
+PUBLISHED = ROOT / "docs" / "measured" / "records" / "nvidia-h200-gemma2b-random" / "prompt-128"  # with shapes
 
 BLOCK = re.compile(r"(?:<!-- (?P<about>[\w ]+: [\w -]+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`(python -m kvbench[^`]*)`")
@@ -122,7 +122,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for run in ("last-week/a", "this-week/a", "best-arms/a"):
             shutil.copytree(made, folder / run)
         shutil.copytree(PUBLISHED, folder / "results" / "embedded" / "RUN")
-        (folder / "results" / "reference").symlink_to(ROOT / "results" / "reference")
+        (folder / "docs" / "measured").mkdir(parents=True)
+        (folder / "docs" / "measured" / "records").symlink_to(ROOT / "docs" / "measured" / "records")
         (folder / "my-model").mkdir()
         (folder / "my-model" / "config.json").write_text(json.dumps({"model_type": "llama"}), encoding="utf-8")
         (folder / "my-conf" / "model").mkdir(parents=True)
@@ -150,7 +151,7 @@ def _check(command: tuple[str, ...], about: str) -> None:
             _check(("python", "-m", "kvbench", *arguments), about)
         case ("python", "-m", "kvbench", subcommand, *arguments) if subcommand in SUBCOMMANDS:
             _parse(subcommand, arguments)
-            if about not in WANTS and arguments[0] != "results/reference":  # the site's own build does that
+            if about not in WANTS and arguments[0] != "docs/measured/records":  # the site's own build does that
                 _quietly(subcommand, *arguments)
         case ("python", "-m", "kvbench", "--help"):
             _quietly("--help")

@@ -212,7 +212,7 @@ class TestACommandThatDoesNotExist:
         assert (2, "") == (code, out)
         line = the_line(err)
         assert f"{word}: no such command" in line
-        assert "report, compare, show, export, explain, watch, doctor, help" in line
+        assert "report, compare, show, export, explain, watch, rescore, doctor, help" in line
 
 
 class TestASubcommand:
@@ -232,7 +232,7 @@ class TestASubcommand:
         (tmp_path / "empty").mkdir()
         code, out, err = run_kvbench(*arguments, "empty")
         assert (2, "") == (code, out)
-        assert "empty: no usable run" in the_line(err)
+        assert "empty: no runs yet; measure one with `python -m kvbench`" in the_line(err)
         assert [] == list((tmp_path / "empty").iterdir())
 
     @pytest.mark.parametrize(

@@ -294,4 +294,4 @@ class TestAModelOfOnesOwn:
 
 
 def test_the_package_offers_exactly_this() -> None:
-    assert ["measure", "watch"] == kvbench.__all__
+    assert ["measure", "rescore", "watch"] == kvbench.__all__

@@ -22,7 +22,7 @@ SENTENCES = {
     "zh-CN": ("缓存", "会", "保存", "每", "个", "词元", "的", "键", "和", "值"),
     "zh-TW": ("快取", "會", "保存", "每", "個", "詞元", "的", "鍵", "和", "值"),
 }
-SAMPLE = ROOT / "results" / "reference" / "nvidia-h100-gemma2b-random-growth"
+SAMPLE = ROOT / "docs" / "measured" / "records" / "nvidia-h100-gemma2b-random-growth"
 MOST_BYTES = 200_000  # of the screenshot: README pages are read on phones
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -15,6 +15,7 @@ from kvbench.report.charts.length_charts import cumulative_by_law, frontier, lat
 from kvbench.report.charts.limit_charts import roofline, step_time
 from kvbench.report.charts.memory_charts import cache_by_context, memory_over_run, memory_stack
 from kvbench.report.charts.overview_charts import speed_by_run, speedup_by_prompt
+from kvbench.report.charts.rescore_chart import rescored
 from kvbench.report.charts.series import StepSeries, block_series
 from kvbench.report.charts.step_charts import cumulative_time, latency_by_context, step_distribution, turns
 from kvbench.report.names import prompt_series
@@ -44,6 +45,7 @@ PLACES = {
     "distribution": "speed",
     "roofline": "speed",
     "agreement": "output",
+    "rescore": "output",
     "device": "machine",
     "memory": "machine",
 }
@@ -75,6 +77,7 @@ def run_charts(
         step_distribution(record, steps, looks),
         roofline(record, looks),
         agreement(record, looks),
+        rescored(record, looks),
         device_timeline(found),
         memory_over_run(record),
     )

@@ -107,6 +107,25 @@ SENTENCES: Mapping[str, str] = {
         " at {flips} of {steps} steps."
     ),
     "output.random-weights": "The weights are random: times and bytes are real, but a broken cache could go unnoticed.",
+    # Are the log-probabilities those of one pass over the text?
+    "rescore.IDENTICAL": "decoding and one pass over the text give identical log-probabilities",
+    "rescore.EQUAL_WITHIN_ROUNDING": (
+        "decoding and one pass over the text give the same log-probabilities, up to rounding"
+    ),
+    "rescore.MISMATCH": "decoding and one pass over the text give different log-probabilities",
+    "rescore.quantised cache": "decoding's log-probabilities differ by the cache's quantisation",
+    "rescore.—": "the log-probabilities were not judged",
+    "rescore.arm": (
+        "{name}: {word} (mean difference {mean} nats, rounding alone {noise}). KL estimates: k1 {k1}, k3 {k3} nats per"
+        " token. {share} of {positions} tokens have a probability ratio beyond 1.2; {drift}."
+    ),
+    "rescore.unknown": "{name}: {word}: {reason}.",
+    "rescore.drift.rounding": "no drift beyond rounding {interval}",
+    "rescore.drift.none": "no drift along the answer {interval}",
+    "rescore.drift.grows": "the difference grows by {slope} nats over 1,000 tokens {interval}",
+    "rescore.drift.shrinks": "the difference shrinks by {slope} nats over 1,000 tokens {interval}",
+    "rescore.drift.unknown": "too short for a drift",
+    "rescore.rests-on": "This rests on: {detail}.",
     "output.no-speed": "A speed-up does not count if the output differs or was not checked.",
     # At a glance.
     "glance.median": "Median over blocks, with its interval below.",
@@ -143,6 +162,16 @@ SENTENCES: Mapping[str, str] = {
     "glance.mode.generate_nocache": "generate_nocache: transformers' own generate(use_cache=False), as the reference.",
     "glance.mode.interrupted": "interrupted: loses its cache at interrupt.steps and rebuilds it from all tokens.",
     "glance.mode.resumed": "resumed: keeps its cache at interrupt.steps and adds what is inserted.",
+    "glance.mode.assisted": (
+        "assisted: transformers' generate() with a draft model; each pass checks the tokens that the draft proposes."
+    ),
+    "glance.mode.prompt_lookup": (
+        "prompt_lookup: transformers' generate(); each pass checks tokens that followed the newest ones earlier in "
+        "the text."
+    ),
+    "glance.mode.prefix": (
+        "prefix: computes what all prompts of a batch begin with once, and copies its cache to every sequence."
+    ),
     "picture.of-the-run": (
         "In this run, for one sequence of {prompt} prompt and {new} new tokens, nocache computes {without}"
         " positions and cached {cached}. The drawing is an example with a short prompt."
@@ -169,6 +198,10 @@ SENTENCES: Mapping[str, str] = {
     "chart.agreement": (
         "Difference of each arm's logits from those of {baseline}, relative to the largest logit. All arms are fed"
         " the same tokens; step 0 is the prefill's token."
+    ),
+    "chart.rescore": (
+        "Mean absolute difference, in nats, between the log-probability that decoding gave each token and that of one"
+        " pass over prompt and answer. Position 0 is the answer's first token."
     ),
     "chart.memory-stack.device": "Device memory in use at the end of the arm's untimed pass.",
     "chart.memory-stack.host": (
@@ -378,6 +411,7 @@ SENTENCES: Mapping[str, str] = {
     "phase.memory and proof": "memory and proof",
     "phase.agreement": "agreement",
     "phase.reference": "reference",
+    "phase.re-scoring": "re-scoring",
     "phase.token confidence": "token confidence",
     "phase.warm-up": "warm-up",
     "phase.first visits explained": "first visits explained",
@@ -436,6 +470,11 @@ SENTENCES: Mapping[str, str] = {
     "head.largest-difference": "largest difference",
     "head.at-step": "at step",
     "head.exactly-0": "exactly 0 at",
+    "head.mean-difference": "mean difference",
+    "head.k1": "KL, k1",
+    "head.k3": "KL, k3",
+    "head.beyond-ratio": "ratio beyond 1.2",
+    "head.drift": "drift over 1,000 tokens",
     "head.rounding-alone": "rounding alone",
     "head.allowed": "allowed",
     "head.other-token": "another likeliest token at",
@@ -589,6 +628,7 @@ SENTENCES: Mapping[str, str] = {
     "chart.speed.title": "Decode speed by mode",
     "chart.speedup.title": "Speed-up, and the blocks behind it",
     "chart.agreement.title": "Difference of the logits by step",
+    "chart.rescore.title": "Log-probabilities: decoding against one pass over the text",
     "chart.device.title": "The device over the blocks",
     "chart.latency.title": "Decode step latency against context length",
     "chart.cumulative.title": "Time that so many new tokens take",
@@ -616,6 +656,8 @@ SENTENCES: Mapping[str, str] = {
     "axis.speedup": "speed-up (×)",
     "axis.speedup.log": "speed-up (×, logarithmic)",
     "axis.step-index": "step (index of the new token)",
+    "axis.position": "position in the answer",
+    "axis.mean-difference": "mean difference, nats",
     "axis.difference": "largest relative difference",
     "axis.block": "block (index)",
     "axis.largest-context": "largest context that fits (tokens, logarithmic)",
@@ -637,6 +679,7 @@ SENTENCES: Mapping[str, str] = {
     "hover.dispatching": "dispatching operations: {time}",
     "hover.block": "one block: {figure}",
     "hover.end-to-end": "end to end: {figure}",
+    "hover.at-position": "{figure} nats at position {position}",
     "hover.at-step": "{figure} at step {step}",
     "hover.other-token": "another likeliest token in {rows} rows at step {step}",
     "hover.does-not-fit": "{name}, does not fit: {size}",
@@ -686,6 +729,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "speed",
     "group.first generation": "first generation",
     "group.single steps": "single steps",
+    "group.proposed tokens": "proposed tokens",
     "group.memory": "memory",
     "group.pass check": "pass check",
     "group.energy": "energy",

@@ -141,6 +141,24 @@ DIAGNOSIS: Mapping[str, Clauses] = {
             " long, one of {second:name} {other:number} times",
         ),
     },
+    "diagnosis.proposals": {
+        "nothing": ("{arm:name} found nothing to propose: every pass made one token, as those of {other:name} do",),
+        "accepted": (
+            "{share} of the proposed tokens are accepted, so that a pass of {arm:name} makes {per_pass:number} tokens"
+            " on average",
+        ),
+        "time": ("; a pass takes {time} instead of {step} for a step of {other:name}",),
+        "pays": (", which pays: {ratio:number} times as fast",),
+        "costs": (", which costs more than it saves: {ratio:number} times as fast",),
+        "draft": (". The draft's weights take another {bytes}",),
+    },
+    "diagnosis.shared_prefix": {
+        "all": (
+            "The {shared:number} tokens that all prompts begin with are computed once: prefills submit {once:number}"
+            " tokens instead of {whole:number}",
+        ),
+        "time": (", and the time to the first token is {mine} instead of {theirs}",),
+    },
     "diagnosis.reading": {
         "all": (
             "A step of {arm:name} reads {read} of weights and cache: at this machine's {rate} that is {least}; it"
@@ -414,6 +432,9 @@ CHECKS: Mapping[str, Clauses] = {
         "all": ("{blocks:number} blocks measured, a verdict needs {least:number}",),
     },
     "check.agreement": {
+        "arm": ("{arm:name} {output:output}",),
+    },
+    "check.rescore": {
         "arm": ("{arm:name} {output:output}",),
     },
     "check.throttling": {

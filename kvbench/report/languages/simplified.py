@@ -93,6 +93,23 @@ SENTENCES: Mapping[str, str] = {
         "{name} 与 {dtype} 下的同一模型相比：logits 的最大相对差为 {rel}；{steps} 步中有 {flips} 步最可能的词元不同。"
     ),
     "output.random-weights": "权重是随机的：时间和字节数真实可信，但缓存有错也可能看不出来。",
+    # Are the log-probabilities those of one pass over the text?
+    "rescore.IDENTICAL": "解码与对全文做一次前向计算得到的对数概率完全相同",
+    "rescore.EQUAL_WITHIN_ROUNDING": "解码与对全文做一次前向计算得到的对数概率相同，只有舍入误差",
+    "rescore.MISMATCH": "解码与对全文做一次前向计算得到的对数概率不同",
+    "rescore.quantised cache": "解码的对数概率因缓存量化而不同",
+    "rescore.—": "没有对对数概率作出判断",
+    "rescore.arm": (
+        "{name}：{word}（平均差 {mean} nat，仅舍入误差为 {noise}）。KL 估计：每个词元 k1 为 {k1}、k3 为 {k3} nat。"
+        "{positions} 个词元中有 {share} 的概率比超出 1.2；{drift}。"
+    ),
+    "rescore.unknown": "{name}：{word}：{reason}。",
+    "rescore.drift.rounding": "漂移不超出舍入误差 {interval}",
+    "rescore.drift.none": "沿回答没有漂移 {interval}",
+    "rescore.drift.grows": "每 1,000 个词元差别增大 {slope} nat {interval}",
+    "rescore.drift.shrinks": "每 1,000 个词元差别减小 {slope} nat {interval}",
+    "rescore.drift.unknown": "太短，看不出漂移",
+    "rescore.rests-on": "依据：{detail}。",
     "output.no-speed": "如果输出不同或未经检查，加速比就不算数。",
     # At a glance.
     "glance.median": "各测量块的中位数，下方是其区间。",
@@ -126,6 +143,11 @@ SENTENCES: Mapping[str, str] = {
     "glance.mode.generate_nocache": "generate_nocache：transformers 自带的 generate(use_cache=False)，作为参照。",
     "glance.mode.interrupted": "interrupted：在 interrupt.steps 处丢失缓存，再用全部词元重建。",
     "glance.mode.resumed": "resumed：在 interrupt.steps 处保留缓存，加入插入的内容。",
+    "glance.mode.assisted": "assisted：transformers 的 generate() 加上草稿模型，每次前向计算检验草稿提出的候选词元。",
+    "glance.mode.prompt_lookup": (
+        "prompt_lookup：transformers 的 generate()，以前文中最新词元之后出现过的词元作为候选，由每次前向计算检验。"
+    ),
+    "glance.mode.prefix": "prefix：一批提示词共同的开头只计算一次，再把缓存复制给每个序列。",
     "picture.of-the-run": (
         "这次运行中，每个序列有提示词 {prompt} 个词元，生成 {new} 个：nocache 要计算 {without} 个位置，cached 只需 "
         "{cached} 个。图为示意，用的是一个短提示词。"
@@ -148,6 +170,10 @@ SENTENCES: Mapping[str, str] = {
     "chart.not-a-result": "{candidate} 不算结果：{reason}。",
     "chart.agreement": (
         "各组的 logits 与 {baseline} 的差，相对于最大的 logit。各组使用相同的词元；第 0 步是预填充写出的词元。"
+    ),
+    "chart.rescore": (
+        "解码给每个词元的对数概率，与对提示词和回答做一次前向计算得到的对数概率之差的平均绝对值（nat）。"
+        "位置 0 是回答的第一个词元。"
     ),
     "chart.memory-stack.device": "该组的不计时计算结束时占用的显存。",
     "chart.memory-stack.host": "模型的权重和旁边的缓存。进程本身（包括 Python 和 torch）另占 {rest}，没有画出。",
@@ -330,6 +356,7 @@ SENTENCES: Mapping[str, str] = {
     "phase.memory and proof": "内存与输入检查",
     "phase.agreement": "比较输出",
     "phase.reference": "高精度参照",
+    "phase.re-scoring": "重新计算对数概率",
     "phase.token confidence": "词元置信度",
     "phase.warm-up": "预热",
     "phase.first visits explained": "解释第一次生成",
@@ -386,6 +413,11 @@ SENTENCES: Mapping[str, str] = {
     "head.largest-difference": "最大差",
     "head.at-step": "在第几步",
     "head.exactly-0": "恰好为 0",
+    "head.mean-difference": "平均差",
+    "head.k1": "KL 的 k1 估计",
+    "head.k3": "KL 的 k3 估计",
+    "head.beyond-ratio": "概率比超出 1.2",
+    "head.drift": "每 1,000 个词元的漂移",
     "head.rounding-alone": "单纯舍入",
     "head.allowed": "允许",
     "head.other-token": "最可能的词元不同",
@@ -531,6 +563,7 @@ SENTENCES: Mapping[str, str] = {
     "chart.speed.title": "各模式的解码速度",
     "chart.speedup.title": "加速比，以及背后的各个测量块",
     "chart.agreement.title": "各步的 logits 之差",
+    "chart.rescore.title": "对数概率：解码与对全文的一次前向计算",
     "chart.device.title": "各测量块期间的设备",
     "chart.latency.title": "解码步延迟与上下文长度",
     "chart.cumulative.title": "得到这么多新词元的时间",
@@ -556,6 +589,8 @@ SENTENCES: Mapping[str, str] = {
     "axis.speedup": "加速比（×）",
     "axis.speedup.log": "加速比（×，对数）",
     "axis.step-index": "步（新词元的序号）",
+    "axis.position": "在回答中的位置",
+    "axis.mean-difference": "平均差（nat）",
     "axis.difference": "最大相对差",
     "axis.block": "测量块（序号）",
     "axis.largest-context": "放得下的最长上下文（词元，对数）",
@@ -577,6 +612,7 @@ SENTENCES: Mapping[str, str] = {
     "hover.dispatching": "启动 kernel：{time}",
     "hover.block": "一个测量块：{figure}",
     "hover.end-to-end": "端到端：{figure}",
+    "hover.at-position": "位置 {position}：{figure} nat",
     "hover.at-step": "{figure}，第 {step} 步",
     "hover.other-token": "第 {step} 步有 {rows} 行最可能的词元不同",
     "hover.does-not-fit": "{name}，放不下：{size}",
@@ -626,6 +662,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "速度",
     "group.first generation": "第一次生成",
     "group.single steps": "单个步",
+    "group.proposed tokens": "候选词元",
     "group.memory": "内存",
     "group.pass check": "输入检查",
     "group.energy": "能耗",

@@ -23,6 +23,11 @@ MEANINGS: Mapping[str, str] = {
     "figure.itl_tokens": "百分位数所依据的步数",
     "figure.step_lane_cost": "逐步计时的代价",
     "figure.trace_cost": "词元置信度的代价",
+    "figure.acceptance": "候选词元接受率",
+    "figure.tokens_per_pass": "每次前向计算的词元数",
+    "figure.draft_weights_bytes": "草稿模型，权重",
+    "figure.draft_kv_cache_bytes": "草稿模型，KV 缓存",
+    "figure.pass_s": "一次前向计算的时间",
     "figure.weights_bytes": "权重",
     "figure.kv_cache_bytes": "KV 缓存（实测）",
     "figure.kv_cache_predicted_bytes": "KV 缓存（理论值）",
@@ -62,6 +67,11 @@ MEANINGS: Mapping[str, str] = {
     "computed.itl_tokens": "以逐词元方式逐个计时的解码步数。",
     "computed.step_lane_cost": "逐词元计时的解码时间 ÷ 吞吐方式的解码时间，减 1。",
     "computed.trace_cost": "记录词元置信度时的解码时间 ÷ 吞吐方式的解码时间，减 1。",
+    "computed.acceptance": "被接受的词元数 ÷ 提出的候选词元数。",
+    "computed.tokens_per_pass": "新词元数 ÷ 模型的前向计算次数，包括预填充。",
+    "computed.draft_weights_bytes": "草稿模型在主模型之外占用的权重字节数；草稿就是主模型自己时为 0。",
+    "computed.draft_kv_cache_bytes": "一次前向计算之后，草稿模型的缓存占用的最大字节数。",
+    "computed.pass_s": "解码时间 ÷ 第一次之后的前向计算次数，包括草稿模型在此之前的计算；取各测量块的中位数。",
     "computed.weights_bytes": "模型参数和缓冲区的字节数，共用的只算一次。",
     "computed.kv_cache_bytes": "最大的批次结束时，缓存各层持有的张量之和。",
     "computed.kv_cache_predicted_bytes": (
@@ -107,6 +117,8 @@ MEANINGS: Mapping[str, str] = {
     "diagnosis.padding": "填充到桶的整数倍，使一步多输入了词元；较小的桶增加得少，但要准备更多形状。",
     "diagnosis.all_logits": "循环为所有位置计算 logits，而只有最后一个位置有用；请只要求最后一个。",
     "diagnosis.habit": "手写循环中的这种写法使一步变慢；请改掉它。",
+    "diagnosis.proposals": "候选词元有多少被接受，一次前向计算因此得到几个词元，以及这是否划算。",
+    "diagnosis.shared_prefix": "各提示词共同的开头只计算一次，预填充因此少输入一些词元。",
     "diagnosis.unused_cache": "这一组有缓存，却在每一步重新输入全部词元：它没有使用缓存。",
     "diagnosis.broken_promise": "有的步的输入不符合模式要求，所以这些时间不代表该模式。",
     "diagnosis.other_output": "这一组算出的结果与基线不同，所以速度不算数。",
@@ -165,6 +177,7 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps": "每个测量块中都有解码速度。",
     "check.blocks": "测量块数足以得出结论。",
     "check.throttling": "设备没有明显降频。",
+    "check.rescore": "解码给出的对数概率与对全文做一次前向计算得到的一致。",
     "check.agreement": "各组的输出一致。",
     "check.interruption": "丢失缓存的一组，写出的词元与保留缓存的一组相同。",
     "check.frontier": "每次搜索都找到了边界或到达上限。",
@@ -179,6 +192,7 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps.failed": "没有可用的解码速度：请设 workload.stop=ignore，或让生成更长（workload.new_tokens）。",
     "check.blocks.failed": "测量块太少，不足以得出结论：请增大 measure.blocks。",
     "check.throttling.failed": "设备降频太多：请让它冷却，再重新测量。",
+    "check.rescore.failed": "解码给出的对数概率与对全文做一次前向计算得到的不同，或无法判断：两者之间的概率比不可用。",
     "check.agreement.failed": "输出不同，或未经比较：这样的加速比不算数。",
     "check.interruption.failed": "丢失缓存的一组写出的词元不同：中断之后重建的缓存与丢失的不一样。",
     "check.frontier.failed": (
@@ -195,6 +209,7 @@ MEANINGS: Mapping[str, str] = {
     "name.decode_steps": "decode_steps（解码速度）",
     "name.blocks": "blocks（测量块数）",
     "name.throttling": "throttling（降频）",
+    "name.rescore": "rescore（对数概率）",
     "name.agreement": "agreement（输出一致性）",
     "name.interruption": "interruption（中断）",
     "name.frontier": "frontier（边界搜索）",
@@ -316,6 +331,16 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.growth.all": (
         "上下文从 {shortest} 到 {longest} 个词元，{first} 的一步变为 {grown} 倍长，{second} 的变为 {other} 倍"
     ),
+    "diagnosis.proposals.nothing": "{arm} 没有找到可提出的候选：每次前向计算只得到一个词元，与 {other} 一样",
+    "diagnosis.proposals.accepted": "候选词元有 {share} 被接受，{arm} 的一次前向计算平均得到 {per_pass} 个词元",
+    "diagnosis.proposals.time": "；一次前向计算用时 {time}，而 {other} 的一步用时 {step}",
+    "diagnosis.proposals.pays": "，划算：速度是 {ratio} 倍",
+    "diagnosis.proposals.costs": "，得不偿失：速度只有 {ratio} 倍",
+    "diagnosis.proposals.draft": "。草稿模型的权重另占 {bytes}",
+    "diagnosis.shared_prefix.all": (
+        "各提示词共同的 {shared} 个词元只计算一次：预填充输入 {once} 个词元，而不是 {whole} 个"
+    ),
+    "diagnosis.shared_prefix.time": "，首词元延迟为 {mine}，而不是 {theirs}",
     "diagnosis.reading.all": (
         "{arm} 的一步要读取 {read} 的权重和缓存：按本机的带宽 {rate} 需要 {least}，实际用时 {step}（MBU {used}）"
     ),
@@ -449,6 +474,7 @@ CLAUSES: Mapping[str, str] = {
     "check.decode_steps.no-time": "：解码步没有用时",
     "check.blocks.all": "测了 {blocks} 个测量块，得出结论至少需要 {least} 个",
     "check.agreement.arm": "{arm}：{output}",
+    "check.rescore.arm": "{arm}：{output}",
     "check.throttling.none": "{of} 个测量块都没有降频",
     "check.throttling.all": "{of} 个测量块中有 {count} 个降频",
     "check.throttling.repeated": "（重新测量 {repeated} 个之后）",

@@ -93,6 +93,23 @@ SENTENCES: Mapping[str, str] = {
         "{name} 與 {dtype} 下的同一模型相比：logits 的最大相對差為 {rel}；{steps} 步中有 {flips} 步最可能的詞元不同。"
     ),
     "output.random-weights": "權重是隨機的：時間和位元組數真實可信，但快取有錯也可能看不出來。",
+    # Are the log-probabilities those of one pass over the text?
+    "rescore.IDENTICAL": "解碼與對全文做一次前向計算得到的對數機率完全相同",
+    "rescore.EQUAL_WITHIN_ROUNDING": "解碼與對全文做一次前向計算得到的對數機率相同，只有捨入誤差",
+    "rescore.MISMATCH": "解碼與對全文做一次前向計算得到的對數機率不同",
+    "rescore.quantised cache": "解碼的對數機率因快取量化而不同",
+    "rescore.—": "沒有對對數機率作出判斷",
+    "rescore.arm": (
+        "{name}：{word}（平均差 {mean} nat，僅捨入誤差為 {noise}）。KL 估計：每個詞元 k1 為 {k1}、k3 為 {k3} nat。"
+        "{positions} 個詞元中有 {share} 的機率比超出 1.2；{drift}。"
+    ),
+    "rescore.unknown": "{name}：{word}：{reason}。",
+    "rescore.drift.rounding": "漂移不超出捨入誤差 {interval}",
+    "rescore.drift.none": "沿回答沒有漂移 {interval}",
+    "rescore.drift.grows": "每 1,000 個詞元差別增大 {slope} nat {interval}",
+    "rescore.drift.shrinks": "每 1,000 個詞元差別減小 {slope} nat {interval}",
+    "rescore.drift.unknown": "太短，看不出漂移",
+    "rescore.rests-on": "依據：{detail}。",
     "output.no-speed": "如果輸出不同或未經檢查，加速比就不算數。",
     # At a glance.
     "glance.median": "各測量區塊的中位數，下方是其區間。",
@@ -126,6 +143,11 @@ SENTENCES: Mapping[str, str] = {
     "glance.mode.generate_nocache": "generate_nocache：transformers 自帶的 generate(use_cache=False)，作為參照。",
     "glance.mode.interrupted": "interrupted：在 interrupt.steps 處遺失快取，再用全部詞元重建。",
     "glance.mode.resumed": "resumed：在 interrupt.steps 處保留快取，加入插入的內容。",
+    "glance.mode.assisted": "assisted：transformers 的 generate() 加上草稿模型，每次前向計算檢驗草稿提出的候選詞元。",
+    "glance.mode.prompt_lookup": (
+        "prompt_lookup：transformers 的 generate()，以前文中最新詞元之後出現過的詞元作為候選，由每次前向計算檢驗。"
+    ),
+    "glance.mode.prefix": "prefix：一批提示詞共同的開頭只計算一次，再把快取複製給每個序列。",
     "picture.of-the-run": (
         "這次執行中，每個序列有提示詞 {prompt} 個詞元，生成 {new} 個：nocache 要計算 {without} 個位置，cached 只需 "
         "{cached} 個。圖為示意，用的是一個短提示詞。"
@@ -148,6 +170,10 @@ SENTENCES: Mapping[str, str] = {
     "chart.not-a-result": "{candidate} 不算結果：{reason}。",
     "chart.agreement": (
         "各組的 logits 與 {baseline} 的差，相對於最大的 logit。各組使用相同的詞元；第 0 步是預填充寫出的詞元。"
+    ),
+    "chart.rescore": (
+        "解碼給每個詞元的對數機率，與對提示詞和回答做一次前向計算得到的對數機率之差的平均絕對值（nat）。"
+        "位置 0 是回答的第一個詞元。"
     ),
     "chart.memory-stack.device": "該組的不計時計算結束時佔用的顯示記憶體。",
     "chart.memory-stack.host": "模型的權重和旁邊的快取。行程本身（包括 Python 和 torch）另佔 {rest}，沒有畫出。",
@@ -330,6 +356,7 @@ SENTENCES: Mapping[str, str] = {
     "phase.memory and proof": "記憶體與輸入檢查",
     "phase.agreement": "比較輸出",
     "phase.reference": "高精度參照",
+    "phase.re-scoring": "重新計算對數機率",
     "phase.token confidence": "詞元信心度",
     "phase.warm-up": "預熱",
     "phase.first visits explained": "解釋第一次生成",
@@ -386,6 +413,11 @@ SENTENCES: Mapping[str, str] = {
     "head.largest-difference": "最大差",
     "head.at-step": "在第幾步",
     "head.exactly-0": "恰好為 0",
+    "head.mean-difference": "平均差",
+    "head.k1": "KL 的 k1 估計",
+    "head.k3": "KL 的 k3 估計",
+    "head.beyond-ratio": "機率比超出 1.2",
+    "head.drift": "每 1,000 個詞元的漂移",
     "head.rounding-alone": "單純捨入",
     "head.allowed": "允許",
     "head.other-token": "最可能的詞元不同",
@@ -531,6 +563,7 @@ SENTENCES: Mapping[str, str] = {
     "chart.speed.title": "各模式的解碼速度",
     "chart.speedup.title": "加速比，以及背後的各個測量區塊",
     "chart.agreement.title": "各步的 logits 之差",
+    "chart.rescore.title": "對數機率：解碼與對全文的一次前向計算",
     "chart.device.title": "各測量區塊期間的裝置",
     "chart.latency.title": "解碼步延遲與上下文長度",
     "chart.cumulative.title": "得到這麼多新詞元的時間",
@@ -556,6 +589,8 @@ SENTENCES: Mapping[str, str] = {
     "axis.speedup": "加速比（×）",
     "axis.speedup.log": "加速比（×，對數）",
     "axis.step-index": "步（新詞元的序號）",
+    "axis.position": "在回答中的位置",
+    "axis.mean-difference": "平均差（nat）",
     "axis.difference": "最大相對差",
     "axis.block": "測量區塊（序號）",
     "axis.largest-context": "放得下的最長上下文（詞元，對數）",
@@ -577,6 +612,7 @@ SENTENCES: Mapping[str, str] = {
     "hover.dispatching": "啟動 kernel：{time}",
     "hover.block": "一個測量區塊：{figure}",
     "hover.end-to-end": "端到端：{figure}",
+    "hover.at-position": "位置 {position}：{figure} nat",
     "hover.at-step": "{figure}，第 {step} 步",
     "hover.other-token": "第 {step} 步有 {rows} 列最可能的詞元不同",
     "hover.does-not-fit": "{name}，放不下：{size}",
@@ -626,6 +662,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "速度",
     "group.first generation": "第一次生成",
     "group.single steps": "單一步",
+    "group.proposed tokens": "候選詞元",
     "group.memory": "記憶體",
     "group.pass check": "輸入檢查",
     "group.energy": "能耗",

@@ -23,6 +23,11 @@ MEANINGS: Mapping[str, str] = {
     "figure.itl_tokens": "百分位數所依據的步數",
     "figure.step_lane_cost": "逐步計時的代價",
     "figure.trace_cost": "詞元信心度的代價",
+    "figure.acceptance": "候選詞元接受率",
+    "figure.tokens_per_pass": "每次前向計算的詞元數",
+    "figure.draft_weights_bytes": "草稿模型，權重",
+    "figure.draft_kv_cache_bytes": "草稿模型，KV 快取",
+    "figure.pass_s": "一次前向計算的時間",
     "figure.weights_bytes": "權重",
     "figure.kv_cache_bytes": "KV 快取（實測）",
     "figure.kv_cache_predicted_bytes": "KV 快取（理論值）",
@@ -64,6 +69,11 @@ MEANINGS: Mapping[str, str] = {
     "computed.itl_tokens": "以逐詞元方式逐個計時的解碼步數。",
     "computed.step_lane_cost": "逐詞元計時的解碼時間 ÷ 吞吐方式的解碼時間，減 1。",
     "computed.trace_cost": "記錄詞元信心度時的解碼時間 ÷ 吞吐方式的解碼時間，減 1。",
+    "computed.acceptance": "被接受的詞元數 ÷ 提出的候選詞元數。",
+    "computed.tokens_per_pass": "新詞元數 ÷ 模型的前向計算次數，包括預填充。",
+    "computed.draft_weights_bytes": "草稿模型在主模型之外占用的權重位元組數；草稿就是主模型自己時為 0。",
+    "computed.draft_kv_cache_bytes": "一次前向計算之後，草稿模型的快取占用的最大位元組數。",
+    "computed.pass_s": "解碼時間 ÷ 第一次之後的前向計算次數，包括草稿模型在此之前的計算；取各測量區塊的中位數。",
     "computed.weights_bytes": "模型參數和緩衝區的位元組數，共用的只算一次。",
     "computed.kv_cache_bytes": "最大的批次結束時，快取各層持有的張量之和。",
     "computed.kv_cache_predicted_bytes": (
@@ -108,6 +118,8 @@ MEANINGS: Mapping[str, str] = {
     "diagnosis.padding": "填充到桶的整數倍，使一步多送入了詞元；較小的桶增加得少，但要準備更多形狀。",
     "diagnosis.all_logits": "迴圈為所有位置計算 logits，而只有最後一個位置有用；請只要求最後一個。",
     "diagnosis.habit": "手寫迴圈中的這種寫法使一步變慢；請改掉它。",
+    "diagnosis.proposals": "候選詞元有多少被接受，一次前向計算因此得到幾個詞元，以及這是否划算。",
+    "diagnosis.shared_prefix": "各提示詞共同的開頭只計算一次，預填充因此少送入一些詞元。",
     "diagnosis.unused_cache": "這一組有快取，卻在每一步重新送入全部詞元：它沒有使用快取。",
     "diagnosis.broken_promise": "有的步送入的內容不符合模式的要求，所以這些時間不代表該模式。",
     "diagnosis.other_output": "這一組算出的結果與基準不同，所以速度不算數。",
@@ -166,6 +178,7 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps": "每個測量區塊中都有解碼速度。",
     "check.blocks": "測量區塊數足以得出結論。",
     "check.throttling": "裝置沒有明顯降頻。",
+    "check.rescore": "解碼給出的對數機率與對全文做一次前向計算得到的一致。",
     "check.agreement": "各組的輸出一致。",
     "check.interruption": "遺失快取的一組，寫出的詞元與保留快取的一組相同。",
     "check.frontier": "每次搜尋都找到了邊界或到達上限。",
@@ -180,6 +193,7 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps.failed": "沒有可用的解碼速度：請設 workload.stop=ignore，或讓生成更長（workload.new_tokens）。",
     "check.blocks.failed": "測量區塊太少，不足以得出結論：請調高 measure.blocks。",
     "check.throttling.failed": "裝置降頻太多：請讓它冷卻，再重新測量。",
+    "check.rescore.failed": "解碼給出的對數機率與對全文做一次前向計算得到的不同，或無法判斷：兩者之間的機率比不可用。",
     "check.agreement.failed": "輸出不同，或未經比較：這樣的加速比不算數。",
     "check.interruption.failed": "遺失快取的一組寫出的詞元不同：中斷之後重建的快取與遺失的不一樣。",
     "check.frontier.failed": (
@@ -196,6 +210,7 @@ MEANINGS: Mapping[str, str] = {
     "name.decode_steps": "decode_steps（解碼速度）",
     "name.blocks": "blocks（測量區塊數）",
     "name.throttling": "throttling（降頻）",
+    "name.rescore": "rescore（對數機率）",
     "name.agreement": "agreement（輸出一致性）",
     "name.interruption": "interruption（中斷）",
     "name.frontier": "frontier（邊界搜尋）",
@@ -317,6 +332,16 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.growth.all": (
         "上下文從 {shortest} 到 {longest} 個詞元，{first} 的一步變為 {grown} 倍長，{second} 的變為 {other} 倍"
     ),
+    "diagnosis.proposals.nothing": "{arm} 沒有找到可提出的候選：每次前向計算只得到一個詞元，與 {other} 一樣",
+    "diagnosis.proposals.accepted": "候選詞元有 {share} 被接受，{arm} 的一次前向計算平均得到 {per_pass} 個詞元",
+    "diagnosis.proposals.time": "；一次前向計算耗時 {time}，而 {other} 的一步耗時 {step}",
+    "diagnosis.proposals.pays": "，划算：速度是 {ratio} 倍",
+    "diagnosis.proposals.costs": "，得不償失：速度只有 {ratio} 倍",
+    "diagnosis.proposals.draft": "。草稿模型的權重另佔 {bytes}",
+    "diagnosis.shared_prefix.all": (
+        "各提示詞共同的 {shared} 個詞元只計算一次：預填充送入 {once} 個詞元，而不是 {whole} 個"
+    ),
+    "diagnosis.shared_prefix.time": "，首詞元延遲為 {mine}，而不是 {theirs}",
     "diagnosis.reading.all": (
         "{arm} 的一步要讀取 {read} 的權重和快取：依本機的頻寬 {rate} 需要 {least}，實際耗時 {step}（MBU {used}）"
     ),
@@ -450,6 +475,7 @@ CLAUSES: Mapping[str, str] = {
     "check.decode_steps.no-time": "：解碼步沒有耗時",
     "check.blocks.all": "測了 {blocks} 個測量區塊，得出結論至少需要 {least} 個",
     "check.agreement.arm": "{arm}：{output}",
+    "check.rescore.arm": "{arm}：{output}",
     "check.throttling.none": "{of} 個測量區塊都沒有降頻",
     "check.throttling.all": "{of} 個測量區塊中有 {count} 個降頻",
     "check.throttling.repeated": "（重新測量 {repeated} 個之後）",

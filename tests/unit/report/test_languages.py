@@ -34,7 +34,7 @@ from .test_headline import conversation
 from .test_html import Page
 
 PACKAGE = Path(kvbench.__file__).parent
-REFERENCE = PACKAGE.parent / "results" / "reference"
+REFERENCE = PACKAGE.parent / "docs" / "measured" / "records"
 ENGLISH, CHINESE = LANGUAGES[0], LANGUAGES[1:]
 OWN_WORDS = re.compile(r"〔(?:英文记录|紀錄（英文）)：.*?〕", re.DOTALL)
 
