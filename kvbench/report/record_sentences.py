@@ -29,7 +29,7 @@ KINDS: Mapping[str, str] = {
     "arms": r"\{[^{}]{1,120}\}(?: and \{[^{}]{1,120}\})?",
     "command": r"[^`]{1,120}",
     "text": r"[^;]{1,200}?",
-    "output": "IDENTICAL|EQUAL_WITHIN_ROUNDING|quantised cache",
+    "output": r"IDENTICAL|EQUAL_WITHIN_ROUNDING|quantised\scache",
     "verdict": "FASTER|SLOWER|SAME|AMBIGUOUS|INVALID",
 }
 LONGEST = 1000  # characters: no sentence of ours is longer

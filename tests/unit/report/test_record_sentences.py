@@ -46,7 +46,7 @@ class TestTheTemplates:
         }
         assert wanted == found
         words = {code: re.sub(r"\{\w+\}", "", text) for code, text in CLAUSES[language].items()}
-        assert {"whole", "check.agreement.arm", "agreement.attention"} == {
+        assert {"whole", "check.agreement.arm", "check.rescore.arm", "agreement.attention"} == {
             code for code, text in words.items() if not re.search("[一-鿿]", text)
         }
 
