@@ -148,8 +148,8 @@ DIAGNOSIS: Mapping[str, Clauses] = {
             " on average",
         ),
         "time": ("; a pass takes {time} instead of {step} for a step of {other:name}",),
-        "pays": (", which pays: {ratio:number} times as fast",),
-        "costs": (", which costs more than it saves: {ratio:number} times as fast",),
+        "pays": (", which pays: {ratio} as fast",),
+        "costs": (", which costs more than it saves: {ratio} as fast",),
         "draft": (". The draft's weights take another {bytes}",),
     },
     "diagnosis.shared_prefix": {

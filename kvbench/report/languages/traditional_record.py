@@ -335,8 +335,8 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.proposals.nothing": "{arm} 沒有找到可提出的候選：每次前向計算只得到一個詞元，與 {other} 一樣",
     "diagnosis.proposals.accepted": "候選詞元有 {share} 被接受，{arm} 的一次前向計算平均得到 {per_pass} 個詞元",
     "diagnosis.proposals.time": "；一次前向計算耗時 {time}，而 {other} 的一步耗時 {step}",
-    "diagnosis.proposals.pays": "，划算：速度是 {ratio} 倍",
-    "diagnosis.proposals.costs": "，得不償失：速度只有 {ratio} 倍",
+    "diagnosis.proposals.pays": "，划算：解碼速度為 {ratio}",
+    "diagnosis.proposals.costs": "，得不償失：解碼速度只有 {ratio}",
     "diagnosis.proposals.draft": "。草稿模型的權重另佔 {bytes}",
     "diagnosis.shared_prefix.all": (
         "各提示詞共同的 {shared} 個詞元只計算一次：預填充送入 {once} 個詞元，而不是 {whole} 個"
