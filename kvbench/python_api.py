@@ -35,6 +35,7 @@ from kvbench.records.rescoring import Rescore
 from kvbench.records.samples import RunSamples
 from kvbench.running.faults import fault_of
 from kvbench.running.job import Emit, Progress, run_job
+from kvbench.running.leases import leased
 from kvbench.running.worker import STAYS, put_back
 from kvbench.scored_texts import given_texts
 
@@ -309,8 +310,11 @@ def _measured(model: Any, tokenizer: Any, config: Config, prompts: Prompts | Non
 
 
 def _run(backend: TorchBackend, plan: Plan, emit: Emit) -> None:
+    from kvbench.running.torch_backend import place_of
+
     try:
-        run_job(backend.session(plan), emit)
+        with leased(place_of(backend.device), f"kvbench.measure of {plan.model_name}", emit):
+            run_job(backend.session(plan), emit)
     except BaseException:
         put_back(backend, shared=True)  # what ended the run is what is told
         raise

@@ -56,7 +56,7 @@ def _source(root: Path, module: list[str]) -> tuple[Path, Iterable[Path]] | None
 
 
 # Where results go, what is drawn of them, in which language, and whether old ones count does not change them.
-NO_MATTER = ("results_dir", "name", "title", "report", "language", "resume")
+NO_MATTER = ("jobs", "results_dir", "name", "title", "report", "language", "resume")
 CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
 
 

@@ -82,7 +82,7 @@ def _page(width: int) -> Iterator[str]:
         yield from _wrapped(f"{group:<{GROUP_WIDTH}}{' '.join(names)}", width, "  ", " " * (GROUP_WIDTH + 2))
     yield ""
     yield from _wrapped(
-        "-m (sweep)   --config-path RUN_FOLDER|last   --config-dir DIR   --config-name NAME   --cfg job"
+        "-m (sweep)   --dry-run   --config-path RUN_FOLDER|last   --config-dir DIR   --config-name NAME   --cfg job"
         " (print the configuration, run nothing)   -sc install=bash|zsh|fish   --version",
         width,
         "options: ",

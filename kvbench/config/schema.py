@@ -365,6 +365,11 @@ class MeasureConfig:
     step_lane: bool = setting(
         True, "also measure every step by itself, in visits of their own", effective=when.TIMED, off=False
     )
+    exclusive: str = setting(
+        "device",
+        "what no other run of kvbench uses meanwhile: the device, or the whole host",
+        choices=("device", "host"),
+    )
     seed: int = setting(
         0, "seed of the order in which a block visits the arms", minimum=0, maximum=LARGEST_SEED, effective=when.ORDERED
     )
@@ -406,6 +411,12 @@ class Config:
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
     threads: int | None = setting(
         None, "CPU threads of torch (default: its own choice)", minimum=1, maximum=MOST_THREADS
+    )
+    jobs: int | None = setting(
+        None,
+        "jobs of a sweep with hydra/launcher (default: one per device of this host; elsewhere one per model)",
+        minimum=1,
+        maximum=4096,
     )
     launch: str = setting(
         "worker", "worker: the model in a process of its own; inline: in this one", choices=("worker", "inline")

@@ -100,4 +100,10 @@ class ScriptConfig:
     logprob_noise: float = scripted(
         1e-3, "nats by which another order of summing moves every log-probability", minimum=0, maximum=1
     )
+    devices: int | None = scripted(
+        None,
+        "devices that a launched sweep finds on this host; runs wait for theirs (default: none)",
+        minimum=1,
+        maximum=4096,
+    )
     sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)

@@ -243,6 +243,7 @@ class RunRecord(Part):
             **{f"environment/{name}": "the run is not on such a device" for name in OF_A_DEVICE},
             **{f"environment/{name}": NO_PROCESSES for name in ("device_processes", "other_device_processes")},
             **{f"environment/git_{name}": "kvbench does not run from a git checkout" for name in ("commit", "dirty")},
+            "environment/concurrent_runs": "the run did not come to the moment when its neighbours are looked at",
             "environment/*": "the machine does not tell",
             "model/*": "not stated by the model's configuration",
             "device_during": "the device has no sensors, or the run ended before its first block",

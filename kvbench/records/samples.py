@@ -15,6 +15,7 @@ from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistanc
 from kvbench.records.evidence import HostChecks, HostSample, Phase, RunWarning, Stopping
 from kvbench.records.rescoring import RescoreSamples
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
+from kvbench.records.sharing import Sharing
 from kvbench.records.timings import AuditBlock, Block, ColdEvidence, ColdVisit, RealDecode, counted
 from kvbench.records.untimed import CountedFlops, EnergyWindow, StepWork, TracedPass, UntimedPass
 
@@ -72,6 +73,7 @@ Sample = (
     | Tried
     | SearchEnd
     | HostSample
+    | Sharing
 )
 
 
@@ -102,6 +104,7 @@ class RunSamples:
     tried: list[Tried] = field(default_factory=list)
     search_ends: list[SearchEnd] = field(default_factory=list)
     host_readings: list[HostSample] = field(default_factory=list)
+    sharing: list[Sharing] = field(default_factory=list)
 
     @property
     def blocks(self) -> list[Block]:
@@ -144,4 +147,5 @@ EVERY_ONE: dict[type, str] = {
     Tried: "tried",
     SearchEnd: "search_ends",
     HostSample: "host_readings",
+    Sharing: "sharing",
 }

@@ -10,6 +10,7 @@ from kvbench.measuring.stopping import stopping_rule
 from kvbench.records.evidence import HostChecks, Phase, Stopping
 from kvbench.records.samples import Sample, Watching
 from kvbench.records.scaling import Attempting
+from kvbench.records.sharing import Waiting
 from kvbench.records.timings import Block, ColdVisit, RealDecode, Visit, counted
 from kvbench.records.untimed import UntimedPass
 from kvbench.running.sessions import Session
@@ -33,7 +34,7 @@ class Text:
     text: str
 
 
-Emit = Callable[[Sample | Progress | Text | Watching | Attempting], None]
+Emit = Callable[[Sample | Progress | Text | Watching | Attempting | Waiting], None]
 
 
 def run_job(session: Session, emit: Emit) -> None:

@@ -41,6 +41,7 @@ from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
 from kvbench.records.untimed import CountedFlops, KernelShare, Memory, MemoryPoint, StepWork, UntimedPass
+from kvbench.running.leases import SCRIPTED_DEVICE, Place, scripted_lease
 from kvbench.running.prompt_batches import PromptBatches
 from kvbench.running.sessions import Untimed
 from kvbench.running.shared_prefix import shared_prefix
@@ -531,6 +532,14 @@ UNTIMED = Untimed(
 def environment_of_script() -> dict[str, Any]:
     """The machine, without a device."""
     return {**base_environment(), "device": "scripted", "device_name": "scripted"}
+
+
+def scripted_place(spec: ModelConfig) -> Place | None:
+    """The pretended device of a script; None for a script that has none, and disturbs nobody."""
+    if spec.devices is None:
+        return None
+    index = os.environ.get(SCRIPTED_DEVICE, "0")
+    return Place(f"scripted:{index}", (scripted_lease(int(index)),))
 
 
 def _prompts(plan: Plan) -> list[dict[str, Any]]:

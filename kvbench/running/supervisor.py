@@ -24,6 +24,7 @@ from kvbench.plan import Plan
 from kvbench.records.evidence import HostSample
 from kvbench.records.samples import Prepared, Sample, Watching
 from kvbench.records.scaling import Attempting
+from kvbench.records.sharing import Sharing, Waiting
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of, uninterrupted
 from kvbench.running.job import Progress, Text
@@ -34,7 +35,7 @@ GUARD_EVERY_S = 0.02  # of a try with a limit: what a process can touch in betwe
 SURVEYS = 3  # workers that are asked for their environment before nothing is known of it
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
-Message = Sample | Progress | Text | HostSample | Watching | Attempting
+Message = Sample | Progress | Text | HostSample | Watching | Attempting | Waiting
 Listen = Callable[[Message], None]
 
 
@@ -87,6 +88,10 @@ class Supervisor:
                     raise refusal
                 has_begun = has_begun or isinstance(message, Prepared)
                 watch.notice(message)
+                if isinstance(message, Waiting):  # for other runs, which is nobody's time
+                    deadline = _Deadline(None, deadline.key)
+                elif isinstance(message, Sharing) and deadline.is_stopped:
+                    deadline = _Deadline(plan.config.measure.timeout_s, deadline.key)
                 if isinstance(message, Attempting) and plan.attempt is not None:
                     deadline = _Deadline(plan.attempt.timeout_s, "frontier.timeout_s")
                     watch.guard(plan.attempt.limit_bytes)
@@ -173,7 +178,7 @@ class InlineRunner:
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
         """Measure one plan here. What libraries print stays on the terminal."""
         try:
-            self._workshop.measure(plan, listen)
+            self._workshop.measure(plan, listen, worker.run_name(log))
         except Exception as error:
             with suppress(OSError), log.open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
@@ -201,8 +206,13 @@ class _Deadline:
 
     def __init__(self, timeout_s: float | None, key: str) -> None:
         self._timeout_s = timeout_s
-        self._key = key
+        self.key = key
         self._began_s = time.monotonic()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it never comes."""
+        return self._timeout_s is None
 
     def left_s(self) -> float:
         """Seconds until the run is ended; infinite without a limit."""
@@ -214,7 +224,7 @@ class _Deadline:
         """Raise `TimedOut` when no time is left."""
         if self.left_s() == 0:
             raise TimedOut(
-                f"ended after {self._timeout_s:g} s ({self._key}) by killing its worker; finished blocks are kept"
+                f"ended after {self._timeout_s:g} s ({self.key}) by killing its worker; finished blocks are kept"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import psutil
@@ -18,6 +19,7 @@ from kvbench.models.own import load_own
 from kvbench.plan import Plan
 from kvbench.running.arm_agreement import agreements, references
 from kvbench.running.arm_rescore import rescores
+from kvbench.running.leases import Place, cpu_place
 from kvbench.running.model_on_device import ModelOnDevice
 from kvbench.running.outputs import shapes, show_text, traced_pass
 from kvbench.running.padding import padding_taken_for_text
@@ -91,6 +93,22 @@ def named_backend(plan: Plan) -> TorchBackend:
     else:
         loaded = load(config.model, device)
     return TorchBackend(loaded, device, sensors, empty, rss_bytes)
+
+
+def place_on(config: Config) -> Place:
+    """The device of a configuration, or all of those that its model is spread over. Raises `DeviceUnavailable`."""
+    device = resolve(config.device)
+    if device.type == "cuda" and config.model.device_map is not None:
+        return place_of(*(torch.device("cuda", index) for index in range(torch.cuda.device_count())))
+    return place_of(device)
+
+
+def place_of(*devices: torch.device) -> Place:
+    """Devices of one type, to be had alone."""
+    if devices[0].type == "cpu":
+        return cpu_place()
+    names = (device_uuid(each) or f"{platform.node()}-{each}" for each in devices)
+    return Place(", ".join(map(str, devices)), tuple(names))
 
 
 def environment_of(config: Config) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Attempted, Attempting
 from kvbench.running.faults import Fault, fault_of, ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
+from kvbench.running.leases import Place, cpu_place, leased
 from kvbench.running.sessions import Backend, Session
 
 STAYS = "the process is not as it was before this run, so measure anything else in a new one"
@@ -63,6 +64,19 @@ def open_backend(plan: Plan) -> Backend:
     return load_backend(plan)
 
 
+def place_of(plan: Plan) -> Place | None:
+    """What a plan is measured on, to be had alone; None for a script without devices. Raises `DeviceUnavailable`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted import scripted_place
+
+        return scripted_place(plan.config.model)
+    if plan.config.device == "cpu":  # told without waiting for torch, which would keep cores busy that others time on
+        return cpu_place()
+    from kvbench.running.torch_backend import place_on
+
+    return place_on(plan.config)
+
+
 def stable_environment(plan: Plan) -> dict[str, Any]:
     """What a record of this plan would say of what its `resume_key` holds. Raises `DeviceUnavailable`."""
     if plan.config.model.weights == "scripted":
@@ -77,17 +91,34 @@ def stable_environment(plan: Plan) -> dict[str, Any]:
 
 
 class Workshop:
-    """Keeps the last model, so that a sweep over one model loads it once."""
+    """Keeps the last model, so that a sweep over one model loads it once.
 
-    def __init__(self) -> None:
+    One that is `alone` has its process to itself: what it imports is left out of all later collections of garbage.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
+        self._must_freeze = alone
         self._key: tuple[ModelConfig, str, int | None] | None = None
         self._backend: Backend | None = None
         self._runs = 0  # so far, whole or not
 
-    def measure(self, plan: Plan, emit: Emit) -> bool:
-        """Load if needed, then run the job; whether nothing of it stays behind but the model's weights."""
+    def measure(self, plan: Plan, emit: Emit, run: str = "a run without a folder") -> bool:
+        """Wait for the device, load if needed, then run the job; whether nothing stays behind but the model's weights.
+
+        `run` is what others are told that wait for the device.
+        """
+        place = place_of(plan)
+        if place is None:
+            return self._measure(plan, emit)
+        with leased(place, run, emit, whole_host=plan.config.measure.exclusive == "host"):
+            return self._measure(plan, emit)
+
+    def _measure(self, plan: Plan, emit: Emit) -> bool:
         key = (plan.config.model, plan.config.device, plan.config.threads)
         # A scripted model starts its script anew for every run: its figures must not depend on the run before.
+        if self._must_freeze and plan.config.model.weights != "scripted":
+            freeze_imports()
+            self._must_freeze = False
         if self._backend is None or key != self._key or plan.config.model.weights == "scripted":
             self._backend = None  # the old weights go before the new ones come
             emit(Progress("loading", 0, None))
@@ -137,12 +168,16 @@ def leaves_compiled_code(plan: Plan) -> bool:
     return is_real and any(arm.engine != EAGER for arm in plan.arms)
 
 
+def run_name(log: Path) -> str:
+    """What a run is called by those that wait for its device: the end of its folder's path."""
+    return "/".join(log.parent.parts[-2:])
+
+
 def main(parent: Connection) -> None:
     """Serve plans until the parent hangs up. Ctrl-C is the parent's to handle."""
     ignore_interrupts()
     faulthandler.enable()
-    workshop = Workshop()
-    is_frozen = False
+    workshop = Workshop(alone=True)
     try:
         while True:
             order: Order | Survey = parent.recv()
@@ -151,10 +186,7 @@ def main(parent: Connection) -> None:
                 continue
             try:
                 _redirect_output(order.log)
-                if not is_frozen and order.plan.config.model.weights != "scripted":
-                    freeze_imports()
-                    is_frozen = True
-                is_fit = workshop.measure(order.plan, parent.send)
+                is_fit = workshop.measure(order.plan, parent.send, run_name(order.log))
             except Exception as error:
                 traceback.print_exc()
                 parent.send(fault_of(error))

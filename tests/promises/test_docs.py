@@ -156,7 +156,7 @@ def _check(command: tuple[str, ...], about: str) -> None:
         case ("python", "-m", "kvbench", "--help"):
             _quietly("--help")
         case ("python", "-m", "kvbench", *arguments):
-            _quietly(*arguments, "--cfg", "job")
+            _quietly(*(each for each in arguments if each != "--dry-run"), "--cfg", "job")
         case ("python", "-m", "pytest" | "tools.docs.pictures" | "tools.docs.reference" | "tools.docs.example", *_):
             pass
         case ("python", script, *options) | (_, "python", script, *options):

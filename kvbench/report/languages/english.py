@@ -380,6 +380,11 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}: not known, {reason}",
     "terminal.no-ceilings": "floor, MBU, MFU: {reason}",
     "terminal.account": "{name}: {parts} = {used} in use",
+    "terminal.waiting": "waiting for {device}: {run} (process {pid}) has measured on it since {since} UTC",
+    "terminal.waiting.host": (
+        "waiting for {device}: {run} (process {pid}) has the whole host since {since} UTC (measure.exclusive=host)"
+    ),
+    "terminal.waiting.unknown": "waiting for {device}: another run of kvbench has it",
     "terminal.stopped": "stopped: {reason}",
     "terminal.earlier": ("measured before, nothing was measured now: {folder}; resume=false measures it again"),
     "terminal.results": "results",
@@ -426,6 +431,31 @@ SENTENCES: Mapping[str, str] = {
     "sweep.left-out-points": (
         "{count} of {of} points were measured before and left out; resume=false measures them again"
     ),
+    "sweep.launched": (
+        "{points} points in {jobs} jobs (hydra/launcher={launcher}); meanwhile `kvbench report"
+        " {folder}` shows the points that have ended"
+    ),
+    "sweep.job-says": "[job {job}] {text}",
+    "sweep.launcher-says": "hydra/launcher={launcher}: {line}",
+    "sweep.another-round": "{count} points were left by jobs that ended early: launched again",
+    "sweep.jobs-go-on": "the jobs go on without this one; `kvbench report {folder}` shows the points that have ended",
+    "sweep.and-more": "and {count} more",
+    "sweep.missing": "{count} of {of} points have no record: {points}. Run the same command again to measure them.",
+    "sweep.standing": (
+        "{sweep}: {done} of {of} points have ended, {running} had begun without a record, "
+        "{missing} had not begun: {points}"
+    ),
+    "dry.point": "point",
+    "dry.head-memory": "memory",
+    "dry.head-time": "time",
+    "dry.skipped": "skipped, already measured",
+    "dry.refused": "refused",
+    "dry.memory": "memory: {basis}",
+    "dry.time": "time: {basis}",
+    "dry.counts": "{points} points: {measured} to be measured, {skipped} already measured, {refused} refused",
+    "dry.in-all": "in all {time} on one device; the largest point takes {memory}",
+    "dry.jobs": "at best {time} in {jobs} jobs at a time",
+    "dry.unknown": "{count} points have no basis for a time and are not in the sum",
     "sweep.refused": "refused: {reason}",
     "sweep.audit": "[audit] the first point measured now, once more: did the sweep hold still?",
     "sweep.not-audited": "the sweep could not be audited: {reason}",

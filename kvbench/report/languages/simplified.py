@@ -325,6 +325,11 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}：未知{reason}",
     "terminal.no-ceilings": "单步硬件下限、MBU、MFU：未知{reason}",
     "terminal.account": "{name}：{parts} = 共占用 {used}",
+    "terminal.waiting": "正在等待 {device}：{run}（进程 {pid}）从 {since} UTC 起在上面测量",
+    "terminal.waiting.host": (
+        "正在等待 {device}：{run}（进程 {pid}）从 {since} UTC 起独占整台主机（measure.exclusive=host）"
+    ),
+    "terminal.waiting.unknown": "正在等待 {device}：另一个 kvbench 运行占用着它",
     "terminal.stopped": "停止{reason}",
     "terminal.earlier": "以前测过，这次没有再测：{folder}；resume=false 会重新测量",
     "terminal.results": "结果",
@@ -369,6 +374,30 @@ SENTENCES: Mapping[str, str] = {
     "phase.writing the report": "写报告",
     "sweep.left-out": "跳过，以前测过（{status}）：{folder}",
     "sweep.left-out-points": "{of} 个点中有 {count} 个以前测过，已跳过；resume=false 会重新测量",
+    "sweep.launched": (
+        "{points} 个点分成 {jobs} 个作业（hydra/launcher={launcher}）；"
+        "运行期间可用 `kvbench report {folder}` 查看已结束的点"
+    ),
+    "sweep.job-says": "[作业 {job}] {text}",
+    "sweep.launcher-says": "hydra/launcher={launcher}：{line}",
+    "sweep.another-round": "提前结束的作业留下了 {count} 个点：重新启动",
+    "sweep.jobs-go-on": "作业会在本程序之外继续运行；`kvbench report {folder}` 可查看已结束的点",
+    "sweep.and-more": "另有 {count} 个",
+    "sweep.missing": "{of} 个点中有 {count} 个没有记录：{points}。再次运行同一命令即可测量它们。",
+    "sweep.standing": (
+        "{sweep}：{of} 个点中 {done} 个已结束，{running} 个已开始但还没有记录，{missing} 个尚未开始：{points}"
+    ),
+    "dry.point": "点",
+    "dry.head-memory": "内存",
+    "dry.head-time": "时间",
+    "dry.skipped": "跳过，已测量",
+    "dry.refused": "被拒绝",
+    "dry.memory": "内存：{basis}",
+    "dry.time": "时间：{basis}",
+    "dry.counts": "共 {points} 个点：{measured} 个待测，{skipped} 个已测，{refused} 个被拒绝",
+    "dry.in-all": "一台设备上共需 {time}；最大的点占用 {memory}",
+    "dry.jobs": "{jobs} 个作业并行时最快 {time}",
+    "dry.unknown": "{count} 个点没有估计时间的依据，未计入总和",
     "sweep.refused": "已拒绝{reason}",
     "sweep.audit": "[自检] 把这次测的第一个点再测一遍：扫描期间机器稳定吗？",
     "sweep.not-audited": "这次扫描无法自检{reason}",

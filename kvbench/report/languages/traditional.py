@@ -325,6 +325,11 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}：未知{reason}",
     "terminal.no-ceilings": "單步最短時間（硬體下限）、MBU、MFU：未知{reason}",
     "terminal.account": "{name}：{parts} = 共佔用 {used}",
+    "terminal.waiting": "正在等待 {device}：{run}（行程 {pid}）從 {since} UTC 起在上面測量",
+    "terminal.waiting.host": (
+        "正在等待 {device}：{run}（行程 {pid}）從 {since} UTC 起獨占整台主機（measure.exclusive=host）"
+    ),
+    "terminal.waiting.unknown": "正在等待 {device}：另一個 kvbench 執行占用著它",
     "terminal.stopped": "停止{reason}",
     "terminal.earlier": "以前測過，這次沒有再測：{folder}；resume=false 會重新測量",
     "terminal.results": "結果",
@@ -369,6 +374,30 @@ SENTENCES: Mapping[str, str] = {
     "phase.writing the report": "寫報告",
     "sweep.left-out": "略過，以前測過（{status}）：{folder}",
     "sweep.left-out-points": "{of} 個點中有 {count} 個以前測過，已略過；resume=false 會重新測量",
+    "sweep.launched": (
+        "{points} 個點分成 {jobs} 個工作（hydra/launcher={launcher}）；"
+        "執行期間可用 `kvbench report {folder}` 查看已結束的點"
+    ),
+    "sweep.job-says": "[工作 {job}] {text}",
+    "sweep.launcher-says": "hydra/launcher={launcher}：{line}",
+    "sweep.another-round": "提前結束的工作留下了 {count} 個點：重新啟動",
+    "sweep.jobs-go-on": "工作會在本程式之外繼續執行；`kvbench report {folder}` 可查看已結束的點",
+    "sweep.and-more": "另有 {count} 個",
+    "sweep.missing": "{of} 個點中有 {count} 個沒有紀錄：{points}。再次執行同一命令即可測量它們。",
+    "sweep.standing": (
+        "{sweep}：{of} 個點中 {done} 個已結束，{running} 個已開始但還沒有紀錄，{missing} 個尚未開始：{points}"
+    ),
+    "dry.point": "點",
+    "dry.head-memory": "記憶體",
+    "dry.head-time": "時間",
+    "dry.skipped": "略過，已測量",
+    "dry.refused": "被拒絕",
+    "dry.memory": "記憶體：{basis}",
+    "dry.time": "時間：{basis}",
+    "dry.counts": "共 {points} 個點：{measured} 個待測，{skipped} 個已測，{refused} 個被拒絕",
+    "dry.in-all": "一台裝置上共需 {time}；最大的點占用 {memory}",
+    "dry.jobs": "{jobs} 個工作並行時最快 {time}",
+    "dry.unknown": "{count} 個點沒有估計時間的依據，未計入總和",
     "sweep.refused": "已拒絕{reason}",
     "sweep.audit": "[自我檢查] 把這次測的第一個點再測一遍：掃描期間機器穩定嗎？",
     "sweep.not-audited": "這次掃描無法自我檢查{reason}",

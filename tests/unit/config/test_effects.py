@@ -26,6 +26,8 @@ ALWAYS = {
     "device": "says where it runs, and which ceilings a script is held against",
     "threads": "says how many threads torch has, and which ceilings a script is held against",
     "launch": "says which process measures",
+    "jobs": "says how many jobs a launcher runs; without one the command refuses it",
+    "measure.exclusive": "says whom a run waits for",
     "resume": "says whether a finished run is repeated, single or in a sweep",
     "results_dir": "says where records go",
     "name": "names the folder",
