@@ -334,8 +334,8 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.proposals.nothing": "{arm} 没有找到可提出的候选：每次前向计算只得到一个词元，与 {other} 一样",
     "diagnosis.proposals.accepted": "候选词元有 {share} 被接受，{arm} 的一次前向计算平均得到 {per_pass} 个词元",
     "diagnosis.proposals.time": "；一次前向计算用时 {time}，而 {other} 的一步用时 {step}",
-    "diagnosis.proposals.pays": "，划算：解码速度为 {ratio}",
-    "diagnosis.proposals.costs": "，得不偿失：解码速度只有 {ratio}",
+    "diagnosis.proposals.pays": "，划算：解码速度为基线的 {ratio}",
+    "diagnosis.proposals.costs": "，得不偿失：解码速度只有基线的 {ratio}",
     "diagnosis.proposals.draft": "。草稿模型的权重另占 {bytes}",
     "diagnosis.shared_prefix.all": (
         "各提示词共同的 {shared} 个词元只计算一次：预填充输入 {once} 个词元，而不是 {whole} 个"

@@ -34,7 +34,7 @@ MEANINGS: Mapping[str, str] = {
     "figure.kv_cache_storage_bytes": "KV 快取（實際儲存）",
     "figure.peak_allocated_bytes": "torch 配置峰值",
     "figure.peak_reserved_bytes": "torch 保留峰值",
-    "figure.device_used_bytes": "整張卡已用顯示記憶體",
+    "figure.device_used_bytes": "整卡記憶體用量",
     "figure.process_rss_bytes": "行程記憶體（RSS）",
     "figure.step_peak_bytes": "一步的峰值",
     "figure.allocator_slack_bytes": "配置器保留未用",
@@ -48,7 +48,7 @@ MEANINGS: Mapping[str, str] = {
     "figure.joules_per_token": "每個詞元的能耗",
     "figure.idle_watts": "閒置功率",
     "figure.energy_window_s": "能耗測量時長",
-    "figure.floor_s": "單步最短時間（硬體下限）",
+    "figure.floor_s": "單步最短時間",
     "figure.mbu": "頻寬利用率（MBU）",
     "figure.mfu": "算力利用率（MFU）",
     "figure.launch_s": "單步主機開銷",
@@ -335,8 +335,8 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.proposals.nothing": "{arm} 沒有找到可提出的候選：每次前向計算只得到一個詞元，與 {other} 一樣",
     "diagnosis.proposals.accepted": "候選詞元有 {share} 被接受，{arm} 的一次前向計算平均得到 {per_pass} 個詞元",
     "diagnosis.proposals.time": "；一次前向計算耗時 {time}，而 {other} 的一步耗時 {step}",
-    "diagnosis.proposals.pays": "，划算：解碼速度為 {ratio}",
-    "diagnosis.proposals.costs": "，得不償失：解碼速度只有 {ratio}",
+    "diagnosis.proposals.pays": "，划算：解碼速度為基準的 {ratio}",
+    "diagnosis.proposals.costs": "，得不償失：解碼速度只有基準的 {ratio}",
     "diagnosis.proposals.draft": "。草稿模型的權重另佔 {bytes}",
     "diagnosis.shared_prefix.all": (
         "各提示詞共同的 {shared} 個詞元只計算一次：預填充送入 {once} 個詞元，而不是 {whole} 個"
