@@ -278,11 +278,21 @@ def require_ready(plan: Plan) -> None:
         require_lengths(plan, folder)
 
 
-def require_one_process(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise `ConfigError` where a launcher has started this program more than once: no run is spread over processes."""
+def require_one_process(environ: Mapping[str, str] = os.environ, ranks: int = 1) -> None:
+    """Raise `ConfigError` where a launcher has started this program more than once.
+
+    A model that is shared out over `ranks` may have as many, started by torchrun.
+    """
     for count, (rank, launcher) in COUNTS.items():
         number = environ.get(count, "")
         if rank in environ and number.isdecimal() and int(number) > 1:
+            if count == "WORLD_SIZE" and int(number) == ranks:
+                continue
+            if ranks > 1:
+                raise ConfigError(
+                    f"{launcher} has started {number} processes ({count}={number}), and model.tensor_parallel={ranks}"
+                    f" needs {ranks} of torchrun's: start one without a launcher, kvbench starts the ranks itself"
+                )
             raise ConfigError(
                 f"{launcher} has started {number} processes ({count}={number}), and each would measure the whole model"
                 " by itself while the others disturb its times: start one, without the launcher"

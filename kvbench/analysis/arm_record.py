@@ -54,6 +54,7 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         step_lane_cost=step_lane_cost(blocks, arm),
         trace_cost=trace_cost(blocks, arm),
         memory=untimed.memory if untimed else NO_MEMORY,
+        ranks=untimed.ranks if untimed else (),
         memory_by_context=tuple(thinned(untimed.memory_by_step)) if untimed else (),
         energy=_energy(samples, arm),
         limit=limit(plan, samples, arm, ceilings),
@@ -102,7 +103,11 @@ def _energy(samples: RunSamples, arm: int) -> Energy:
         return nothing.model_copy(update={"idle_watts": window.idle_watts}).because(
             dict.fromkeys(Energy.model_fields, window.reason or "")
         )
-    return Energy(**shared(Energy, window), joules_per_token=window.joules / window.new_tokens)
+    return Energy(
+        **shared(Energy, window),
+        joules_per_token=window.joules / window.new_tokens,
+        device_joules_per_token=tuple(joules / window.new_tokens for joules in window.device_joules),
+    )
 
 
 def _outlier_blocks(samples: RunSamples, figures: Sequence[BlockFigures]) -> tuple[int, ...]:

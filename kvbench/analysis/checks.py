@@ -14,13 +14,15 @@ from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement
 from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
+from kvbench.text import format_value
 
+MOST_BYTES_APART = 0.01  # relative, of what a rank holds and what was predicted
 MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more
 
 
 def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     """Every check that this run can be put to."""
-    checks = [_mode_proof(plan, samples), _token_count(plan, samples), *_decoded(plan, samples)]
+    checks = [_mode_proof(plan, samples), _token_count(plan, samples), *_decoded(plan, samples), *_ranks(samples)]
     if len(plan.arms) > 1:
         checks.append(_enough_blocks(samples))
         if plan.config.check.agreement != "none":
@@ -103,6 +105,38 @@ def _decoded(plan: Plan, samples: RunSamples) -> list[Check]:
             passed=False,
             detail=f"no decode speed of {arms}: {cause}",
             advice="use workload.stop=ignore, or prompts that go on" if ended else "raise workload.new_tokens",
+        )
+    ]
+
+
+def _ranks(samples: RunSamples) -> list[Check]:
+    """A line for a model that is shared out over ranks: the same tokens on all of them, and bytes as predicted."""
+    timed = [visit for block in samples.all_blocks for visit in block.visits]
+    ranks = [each for untimed in samples.untimed for each in untimed.ranks]
+    if not ranks:
+        return []
+    apart = sum(visit.ranks_apart for visit in timed) + sum(not each.same_tokens for each in ranks)
+    count = len(samples.untimed[0].ranks)
+    other = [
+        f"rank {each.rank} holds {format_value(held, 'bytes')} of {what}, and {format_value(predicted, 'bytes')} were"
+        " predicted"
+        for each in ranks
+        for what, held, predicted in (
+            ("weights", each.weights_bytes, each.weights_predicted_bytes),
+            ("KV cache", each.kv_cache_bytes, each.kv_cache_predicted_bytes),
+        )
+        if held is not None and predicted is not None and abs(held - predicted) > MOST_BYTES_APART * predicted
+    ]
+    broken = [f"{apart} generations of a rank had other tokens than rank 0's"] if apart else []
+    broken += list(dict.fromkeys(other))
+    return [
+        Check(
+            name="ranks",
+            passed=not broken,
+            detail="; ".join(broken) or f"all {count} ranks wrote the same tokens in {len(timed)} generations",
+            advice=""
+            if not broken
+            else "the ranks do not decode one model together: these times are of something else",
         )
     ]
 

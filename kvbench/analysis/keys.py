@@ -134,6 +134,8 @@ def _own_model(model: ModelConfig) -> dict[str, Any]:
 
 def _spread(model: ModelConfig, environment: Mapping[str, Any], devices: str) -> dict[str, Any]:
     """How a model lies over several devices, and their number or their names; nothing for a model on one."""
+    if model.tensor_parallel > 1:
+        return {"tensor_parallel": model.tensor_parallel}
     if model.device_map is None:
         return {}
     names = environment.get(ALL_DEVICES)

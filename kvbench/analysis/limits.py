@@ -56,9 +56,10 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
     itl_s = _median([block.itl_s for block in figures])
     ttft_s = _median([block.ttft_s for block in figures])
     dtype = str(samples.prepared.model.get("dtype")) if samples.prepared else ""
-    memory_s, compute_s = _floors(step, ceilings, dtype)
+    devices = devices_of(samples)
+    memory_s, compute_s = _floors(step, ceilings, dtype, devices)
     floor_s = None if memory_s is None or compute_s is None else max(memory_s, compute_s)
-    prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype)
+    prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype, devices)
     launch_s = None if _several_kinds(plan) or plan.arms[arm].proposes else _launch_s(itl_s, work, ceilings)
     return Limit(
         floor_s=floor_s,
@@ -247,14 +248,27 @@ def _weighted(costs: Sequence[tuple[float, Cost]]) -> Cost:
     return Cost(**{each.name: mean(each.name) for each in fields(Cost)})  # type: ignore[arg-type]
 
 
-def _floors(cost: Cost | None, ceilings: Ceilings | None, dtype: str) -> tuple[float | None, float | None]:
-    """Seconds of reading, and of computing, at the ceilings."""
+def devices_of(samples: RunSamples) -> int:
+    """How many devices shared the model; ranks on a CPU share one."""
+    prepared = samples.prepared
+    if prepared is None or str(prepared.environment.get("device", "cpu")).startswith("cpu"):
+        return 1
+    return int(prepared.model.get("ranks") or 1)
+
+
+def _floors(
+    cost: Cost | None, ceilings: Ceilings | None, dtype: str, devices: int
+) -> tuple[float | None, float | None]:
+    """Seconds of reading, and of computing, at the ceilings of all devices together.
+
+    Each of them reads its part of the bytes.
+    """
     if cost is None or ceilings is None:
         return None, None
     rate = ceilings.flops_per_s(dtype)
-    bandwidth = ceilings.bytes_per_s(cost.bytes)
-    memory_s = None if bandwidth is None else cost.bytes / bandwidth
-    return memory_s, None if rate is None or cost.flops is None else cost.flops / rate
+    bandwidth = ceilings.bytes_per_s(cost.bytes // devices)
+    memory_s = None if bandwidth is None else cost.bytes / (bandwidth * devices)
+    return memory_s, None if rate is None or cost.flops is None else cost.flops / (rate * devices)
 
 
 def _launch_s(itl_s: float | None, work: StepWork | None, ceilings: Ceilings | None) -> float | None:

@@ -12,6 +12,7 @@ from kvbench.config.schema import Config
 from kvbench.errors import ConfigError
 from kvbench.language import speaking
 from kvbench.readiness import require_one_process
+from kvbench.running.team import launched_place
 
 if TYPE_CHECKING:
     from kvbench.config.compose import Sources
@@ -43,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
         from kvbench.commands.validation import print_config, print_points
 
         return (print_points if options.multirun else print_config)(options.overrides, where)
-    require_one_process()
+    if options.multirun:
+        require_one_process()
     # What computes and draws is imported only below: bad input is answered without waiting for numpy and its kin.
     if options.multirun:
         return _sweep(options.overrides, where, dry=options.dry_run)
@@ -52,6 +54,12 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"jobs={config.jobs}: {WITHOUT_A_LAUNCHER}")
     if options.dry_run:
         return _sweep(options.overrides, where, dry=True)
+    require_one_process(ranks=config.model.tensor_parallel)
+    place = launched_place()
+    if place is not None and place.rank > 0:
+        from kvbench.commands.follow import follow
+
+        return follow(config)
     with speaking(config.language):
         return _run(config)
 

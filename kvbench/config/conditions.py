@@ -25,6 +25,7 @@ _NO_FOLDER = Condition(
 NAMES_A_REPOSITORY = (with_weights("hub", "random", remedy="choose model=hub"), _UNSHAPED, _NO_FOLDER)
 NAMES_A_FOLDER = (with_weights("path", "random", remedy="choose model=path"), _UNSHAPED)
 READS_A_CONFIG = (with_weights("hub", "path", "random", remedy="choose model=hub or model=path"), _UNSHAPED)
+SHARED_LAYERS = (without_weights("python", remedy="choose another model"),)
 STORED_WEIGHTS = (with_weights("hub", "path", "embedded"),)
 RANDOM_WEIGHTS = (with_weights("random", remedy="set model.weights=random"),)
 OWN_MODEL = (with_weights("python", remedy="choose model=python"),)

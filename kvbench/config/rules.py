@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from kvbench.arm import Arm, arm_conflict, device_conflict, too_short
-from kvbench.capabilities import INTERRUPTED, MODES, habits_of, quantization_conflict
+from kvbench.capabilities import EAGER, INTERRUPTED, MODES, habits_of, quantization_conflict
 from kvbench.config.conditions import GREEDY_TEMPERATURE, GREEDY_TOP_P
 from kvbench.config.schema import AXES, MOST_BLOCKS, MOST_TOKENS, Config, ModelConfig
 from kvbench.config.spelling import unknown_value
@@ -67,6 +67,7 @@ def check(config: Config, named: Collection[str] = ()) -> None:
     _check_proposals(config)
     _check_prefix(config)
     _check_arms(config)
+    _check_tensor_parallel(config)
     _check_own_model(config)
     _check_interruptions(config)
     _check_scaling(config)
@@ -272,6 +273,49 @@ def _conflict_with_run(arm: Arm, config: Config) -> str | None:
         return too_short(arm, max(max(scaling.lengths) + new_tokens, min(scaling.lengths) + scaling.decode_tokens))
     if config.workload.prompt_tokens is not None:
         return too_short(arm, config.workload.prompt_tokens + new_tokens)
+    return None
+
+
+def _check_tensor_parallel(config: Config) -> None:
+    """Raise `ConfigError` for what a model that is shared out over ranks cannot do."""
+    model, ranks = config.model, config.model.tensor_parallel
+    if ranks == 1:
+        return
+    asked = f"model.tensor_parallel={ranks}"
+    refusals = {
+        f"{asked}: not with model.device_map={model.device_map}, which spreads whole layers; leave one of them out": (
+            model.device_map is not None
+        ),
+        f"{asked}: not with model.quantization={model.quantization}, whose weights cannot be cut; use"
+        " model.quantization=none": model.quantization != "none",
+        f"{asked}: not with launch=inline, each rank is a process of its own; use launch=worker": (
+            config.launch == "inline"
+        ),
+        f"{asked}: not with frontier.axes, whose tries are of one device; leave one of them out": (
+            config.frontier.axes is not None
+        ),
+        f"{asked}: not with check.reference={config.check.reference}, the copy is on one device; leave one of them"
+        " out": config.check.reference != "none",
+        f"{asked}: not with device={config.device}, each rank takes the GPU of its number; use device=cuda or cpu": (
+            config.device == "mps" or ":" in config.device
+        ),
+    }
+    refusal = next((sentence for sentence, applies in refusals.items() if applies), None)
+    for arm in config.every_arm:
+        refusal = refusal or _conflict_with_ranks(arm, asked)
+    if refusal is not None:
+        raise ConfigError(refusal)
+
+
+def _conflict_with_ranks(arm: Arm, asked: str) -> str | None:
+    """Why an arm cannot decode a model that is shared out over ranks, or None when it can."""
+    if arm.engine != EAGER:
+        return f"{asked}: not with engine={arm.engine}, which prepares the steps of one device; use engine=eager"
+    kind = arm.cache_kind
+    if kind is not None and (kind.lossy or kind.offloaded):
+        return f"{asked}: not with cache={arm.cache}, which is known on one device alone; use cache=dynamic or static"
+    if "autograd" in habits_of(arm.mode, arm.habit):
+        return f"{asked}: not with the habit autograd, with which other code shares the layers; leave it out"
     return None
 
 

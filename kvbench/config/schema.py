@@ -15,6 +15,7 @@ from kvbench.options import setting
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")  # python: a model of one's own
 AXES = ("context", "batch")
+MOST_RANKS = 1024
 MOST_THREADS = 4096  # torch starts as many as it is told, and dies of it
 MOST_TOKENS = 2**24  # of a sequence; more than the longest context that a model offers
 MOST_BLOCKS = 100_000  # each is a line of blocks.jsonl and is kept until the end
@@ -65,9 +66,16 @@ class CheckpointConfig:
     )
     device_map: str | None = setting(
         None,
-        "auto spreads the weights over the devices through accelerate",
-        choices=("auto",),
+        "spreads the layers over the devices through accelerate, one device computing after another",
+        choices=("auto", "balanced", "balanced_low_0", "sequential"),
         effective=when.STORED_WEIGHTS,
+    )
+    tensor_parallel: int = setting(
+        1,
+        "devices that share every layer, computing at once (transformers' tensor parallelism); a process for each",
+        minimum=1,
+        maximum=MOST_RANKS,
+        effective=when.SHARED_LAYERS,
     )
     trust_remote_code: bool = setting(
         False, "run the Python code that comes with a hub repository", effective=when.READS_A_CONFIG, described=True

@@ -41,6 +41,9 @@ class ScriptConfig:
     launch_s: float = scripted(
         0.0, "seconds in which the host submits a step, which is no shorter", minimum=0, maximum=LONGEST_S
     )
+    communication_s: float = scripted(
+        0.0, "seconds of a step in which ranks exchange tensors, on top of the others", minimum=0, maximum=LONGEST_S
+    )
     parameters: int | None = scripted(
         None, "weights of 2 bytes, all in matrices (default: none)", minimum=1, maximum=2**50
     )
@@ -81,6 +84,7 @@ class ScriptConfig:
     virtual_time: bool = scripted(True, "advance a virtual clock; false sleeps for real")
     fail_at_step: int | None = scripted(None, "fail at this decode step, counted over the whole run", minimum=1)
     fail_with: str = scripted("error", "how to fail", choices=FAILURES)
+    fail_on_rank: int = scripted(0, "the rank that fails, of model.tensor_parallel ones", minimum=0)
     memory_bytes: int | None = scripted(
         None,
         "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)",

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from kvbench.models.sizing import (
     require_quantization,
     weight_size,
 )
+from kvbench.models.tensor_parallel import distributed_config, require_shareable, shared
 from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.models.unsuited import adapter_facts, require_no_encoder, require_no_prompt_learning, without_peft
 from kvbench.records.evidence import RunWarning
@@ -154,10 +155,13 @@ class LoadedModel:
     load_s: float
     unused_tensors: tuple[str, ...] = ()  # in the checkpoint, but not of this architecture
     remarks: tuple[RunWarning, ...] = ()
+    plan: dict[str, str] = field(default_factory=dict)  # by which its layers are shared out over ranks
 
 
 def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     """Load what `spec` names onto `device`, or over all devices with `spec.device_map`.
+
+    With `spec.tensor_parallel` this rank's part of it; the ranks must have met.
 
     Raises `ModelUnavailable` for anything that the user can mend, `DeviceUnavailable` for a dtype that the device
     lacks, `Infeasible` when the weights are predicted not to fit; nothing has been allocated then.
@@ -173,6 +177,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
         described = name if checkpoint.folder or not spec.architecture else f"model.architecture of {spec.name}"
         with blamed_on(checkpoint.folder, CONFIG, described):
             dtype = checkpoint.dtype(_wanted_dtype(spec), device)
+            plan = _plan(spec, checkpoint)
             _check_memory(spec, checkpoint, dtype, device)
         quantization = quantization_config(spec.quantization, dtype)
         unused: tuple[str, ...] = ()
@@ -184,6 +189,9 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
                 )
             if quantization is not None:
                 model = _quantised(model, quantization, device)
+            if plan:
+                # Drawn whole on every rank, from one seed: the shards are those of one model, whatever the ranks.
+                model = shared(model.config, model.state_dict(), spec.tensor_parallel, type(model), dtype)
             tokenizer: Any = _stand_in_tokenizer(checkpoint.config)
         else:
             with blamed_on(checkpoint.folder, WEIGHTS, name):
@@ -198,7 +206,7 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     if remarks:
         facts = replace(facts, adapter=adapter_facts(model))
     require_computing(spec.quantization, model)  # after the facts: a pass moves scales out of the parameters
-    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused, remarks)
+    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused, remarks, plan=plan)
 
 
 def split(spec: ModelConfig, text: str) -> list[str]:
@@ -291,6 +299,15 @@ def _wanted_dtype(spec: ModelConfig) -> str:
     return "float32" if spec.weights == "embedded" and spec.dtype == "auto" else spec.dtype
 
 
+def _plan(spec: ModelConfig, checkpoint: Checkpoint) -> dict[str, str]:
+    """The plan by which the model is shared out over ranks, empty for one device."""
+    if spec.tensor_parallel == 1:
+        return {}
+    return require_shareable(
+        checkpoint.config, spec.tensor_parallel, label(spec), trust_remote_code=spec.trust_remote_code
+    )
+
+
 def _check_memory(spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
     bits = QUANTIZATIONS[spec.quantization].bits
     size = checkpoint.predicted_size(dtype, bits=bits, trust_remote_code=spec.trust_remote_code)
@@ -300,7 +317,13 @@ def _check_memory(spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype,
         whole = checkpoint.predicted_size(dtype, trust_remote_code=spec.trust_remote_code)
         needed += whole.bytes if whole else 0
         what += ", beside the random weights that it is made from"
-    if spec.device_map is None:
+    if spec.tensor_parallel > 1:
+        what += f", shared out over {spec.tensor_parallel} ranks"
+        share = -(-needed // spec.tensor_parallel)
+        drawn = needed if checkpoint.folder is None else 0  # random weights are drawn whole before they are cut
+        on_host = device.type == "cpu"  # which all ranks share
+        require_fit((drawn + share) * (spec.tensor_parallel if on_host else 1), device, what)
+    elif spec.device_map is None:
         require_fit(needed, device, what)
     else:
         check_fit(needed, free_bytes_everywhere(), what, "all devices together")
@@ -339,7 +362,11 @@ def _stored_model(
         folder,
         dtype=DTYPES.get(wanted, "auto"),
         # Straight onto an accelerator; on the CPU no map is needed but by quantisers, nor the packages behind it.
-        device_map=spec.device_map or (None if device.type == "cpu" and quantization is None else device),
+        **(
+            {"distributed_config": distributed_config(spec.tensor_parallel)}
+            if spec.tensor_parallel > 1
+            else {"device_map": spec.device_map or (None if device.type == "cpu" and quantization is None else device)}
+        ),
         **({} if quantization is None else {"quantization_config": quantization}),
         use_safetensors=folder_format(folder) == SAFETENSORS,
         trust_remote_code=spec.trust_remote_code,

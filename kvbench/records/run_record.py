@@ -34,7 +34,7 @@ from kvbench.records.part import Estimate, Measured, Part, Speedup, figure
 from kvbench.records.proposals import Proposals, SharedPrefix
 from kvbench.records.rescoring import Rescore
 from kvbench.records.scaling import Frontier, Growth
-from kvbench.records.untimed import Memory, MemoryPoint
+from kvbench.records.untimed import Memory, MemoryPoint, RankFigures
 
 SCHEMA_VERSION = 1
 NO_COSTS = "what a step must read and compute is not predicted for this architecture"
@@ -126,6 +126,7 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         default=None,
     )
     memory: Memory
+    ranks: tuple[RankFigures, ...] = ()  # of a model that is shared out over several; `memory` is their sum
     memory_by_context: tuple[MemoryPoint, ...]
     energy: Energy
     limit: Limit

@@ -28,6 +28,7 @@ class DeviceReading:
     temperature_c: int | None
     limits: tuple[str, ...] | None  # what holds its clock down at this moment, in the words of `THROTTLES`
     limited_s: dict[str, float] | None  # seconds that each cause has held it down since the driver was loaded
+    devices: tuple[DeviceReading, ...] = ()  # of several devices each one's own; above, what `together` makes of them
 
 
 def limits_between(before: DeviceReading | None, after: DeviceReading | None, elapsed_s: float) -> tuple[str, ...]:
@@ -81,6 +82,8 @@ class Visit:
     passes_checked: int  # forward passes held against the mode's promise; 0 for `generate`, which hides them here
     violations: int  # of those, the ones that broke it
     made: tuple[int, ...] = ()  # new tokens of each pass, where one may make several; empty where each makes one
+    ranks: int = 1  # processes that decoded it together; the passes above are those of all of them
+    ranks_apart: int = 0  # of them, those whose tokens are not rank 0's
 
     @property
     def first_tokens(self) -> int:

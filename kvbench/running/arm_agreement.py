@@ -116,7 +116,9 @@ def _compared(session: TorchSession, wide: WideModel | None, why_none: str) -> C
         decoder=decoders.plain,
         unprepared=decoders.unprepared,
         round_trip=decoders.round_trip,
-        second_attention=partial(second_attention, model, plan.arms[0].attention),
+        second_attention=lambda batch: session.team.led(
+            lambda: second_attention(model, plan.arms[0].attention, batch)  # by the memory that is left
+        ),
         wider=None if wide is None else partial(wide.recomputed, interruptions),
         wider_dtype="" if wide is None else str(wide.dtype).removeprefix("torch."),
         without_wider=why_none,

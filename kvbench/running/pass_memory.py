@@ -17,16 +17,19 @@ from kvbench.decoding.protocol import Decoded, Pass, PromptBatch, Unobserved
 from kvbench.decoding.recorder import PassRecorder, ProposalRecorder, recorder_of
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring import memory
+from kvbench.measuring.environment import device_uuid
 from kvbench.model_costs import MESSAGES, predicted_bytes, unknown_reason
 from kvbench.models.devices import GIB, free_bytes
+from kvbench.models.tensor_parallel import predicted_rank_bytes
 from kvbench.models.tokenizers import NoTokenizer
 from kvbench.passes import CheckedProposals, Interruptions, passes_by_token, together
 from kvbench.plan import Attempt
 from kvbench.records.evidence import Reconciliation
+from kvbench.records.part import shared
 from kvbench.records.proposals import ProposalCounts, Proposals, proposals_of
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
-from kvbench.records.untimed import Memory, MemoryPoint, Proof, UntimedPass
+from kvbench.records.untimed import Memory, MemoryPoint, Proof, RankFigures, UntimedPass
 from kvbench.running.preconditions import end_ids
 from kvbench.running.shared_prefix import shared_prefix
 from kvbench.running.torch_session import TorchSession
@@ -63,15 +66,18 @@ def pass_of(session: TorchSession, arm: int) -> UntimedPass:
         if batch is largest:
             held = _held(session, arm, batch, decoded, recorder)
         del decoded, recorder  # their cache must not be counted for the next batch
+    own, proof = _memory(session, held), together(proofs)
+    ranks = _ranks(session, own, proof, digests)
     return UntimedPass(
         arm=arm,
         tokens=tuple(map(tuple, tokens)),
         texts=() if isinstance(loaded.tokenizer, NoTokenizer) else tuple(map(session.model.text, tokens)),
         finish_reasons=tuple("stop" if ids[-1] in stop_ids else "length" for ids in tokens),
         tokens_sha256=tuple(digests),
-        memory=_memory(session, held),
-        memory_by_step=held.by_step,
-        proof=together(proofs),
+        memory=own if ranks is None else _summed(session, own, ranks[0]),
+        memory_by_step=held.by_step if ranks is None else _times(held.by_step, session.team.size),
+        proof=proof if ranks is None else ranks[1],
+        ranks=() if ranks is None else ranks[0],
         text_ends=_text_ends(session, tokens),
         proposals=_proposals(session, arm, proposals),
         prefix=shared_prefix(session, arm),
@@ -172,7 +178,7 @@ def _cache_bytes(session: TorchSession, batch: PromptBatch, decoded: Decoded, ar
     if cache is not None and arm.is_static:
         length = max(getattr(layer, "max_cache_len", 0) for layer in cache.layers)
     predicted = predicted_bytes(
-        session.model.loaded.facts,
+        session.model.rank_facts,
         arm,
         len(batch.lengths),
         batch.longest,
@@ -191,7 +197,7 @@ def _unknown(session: TorchSession, arm: Arm) -> str | None:
     if not arm.keeps_past:
         return None
     messages = MESSAGES if arm.is_lossy and session.prepared.interruptions.message_ids else None
-    return unknown_reason(session.model.loaded.facts, arm.cache) or messages
+    return unknown_reason(session.model.rank_facts, arm.cache) or messages
 
 
 def _reconciliation(session: TorchSession, arm: Arm, storage_bytes: int | None) -> Reconciliation | None:
@@ -244,6 +250,68 @@ def _memory(session: TorchSession, held: _Held) -> Memory:
         **session.meter.peaks(),
         reconciliation=held.reconciliation,
     ).because(reasons)
+
+
+def _ranks(
+    session: TorchSession, own: Memory, proof: Proof, digests: Sequence[str]
+) -> tuple[tuple[RankFigures, ...], Proof] | None:
+    """What each rank held and submitted, and the proof of all of them; None for a model in one process."""
+    team, model = session.team, session.model
+    if team.size == 1:
+        return None
+    mine = (
+        {
+            **shared(RankFigures, own),
+            "rank": team.rank,
+            "device": str(model.device),
+            "device_uuid": device_uuid(model.device),
+            "weights_predicted_bytes": predicted_rank_bytes(
+                model.loaded.model, model.loaded.plan, team.rank, team.size
+            ),
+            "steps_checked": proof.steps_checked,
+            "violations": proof.violations,
+        },
+        tuple(digests),
+        proof,
+    )
+    told = team.gathered(mine)
+    figures = tuple(RankFigures(**values, same_tokens=theirs == told[0][1]) for values, theirs, _ in told)
+    return figures, together([each for _, _, each in told])
+
+
+def _summed(session: TorchSession, own: Memory, ranks: Sequence[RankFigures]) -> Memory:
+    """The memory of all ranks together; what one of them does not tell is not told of all."""
+    names = [name for name in RankFigures.model_fields if name in Memory.model_fields]
+    values = {name: [getattr(each, name) for each in ranks] for name in names}
+    sums = {name: None if None in each else sum(each) for name, each in values.items()}
+    storage = session.team.gathered((own.kv_cache_storage_bytes, own.kv_cache_host_bytes, own.reconciliation))
+    accounts = [each for _, _, each in storage if each is not None]
+    whole = None
+    if len(accounts) == len(storage):
+        whole = Reconciliation(
+            **{name: sum(getattr(each, name) for each in accounts) for name in Reconciliation.model_fields}
+        )
+    reasons = {name: own.why_null(name) for name in Memory.model_fields if getattr(own, name) is None}
+    return Memory(
+        **sums,
+        kv_cache_storage_bytes=None
+        if None in [each for each, _, _ in storage]
+        else sum(each or 0 for each, _, _ in storage),
+        kv_cache_host_bytes=sum(each for _, each, _ in storage),
+        reconciliation=whole,
+    ).because(reasons)
+
+
+def _times(points: Sequence[MemoryPoint], ranks: int) -> tuple[MemoryPoint, ...]:
+    """What one rank held, as often as there are ranks: they share heads evenly."""
+    return tuple(
+        MemoryPoint(
+            context_length=each.context_length,
+            kv_cache_bytes=None if each.kv_cache_bytes is None else ranks * each.kv_cache_bytes,
+            allocated_bytes=None if each.allocated_bytes is None else ranks * each.allocated_bytes,
+        )
+        for each in points
+    )
 
 
 def capacity(session: TorchSession) -> Capacity:

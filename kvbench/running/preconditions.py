@@ -90,7 +90,7 @@ def require_batches(
     if any(arm.mode == "prefix" for arm in plan.arms):
         _require_prefix(batches, model.loaded.model)
     if plan.config.frontier.axes is None:  # else what fits is found out, not refused
-        _require_cache_memory(plan.arms, batches, model.loaded.facts, model.device)
+        _require_cache_memory(plan.arms, batches, model.rank_facts, model.device)
 
 
 def require_draft(plan: Plan, draft: Draft, prompts: Sequence[Sequence[int]]) -> None:

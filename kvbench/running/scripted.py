@@ -40,11 +40,21 @@ from kvbench.records.rescoring import RescoreSamples, ScoredSequence, Scores, Wa
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
-from kvbench.records.untimed import CountedFlops, KernelShare, Memory, MemoryPoint, StepWork, UntimedPass
+from kvbench.records.untimed import (
+    CountedFlops,
+    KernelShare,
+    Memory,
+    MemoryPoint,
+    Proof,
+    RankFigures,
+    StepWork,
+    UntimedPass,
+)
 from kvbench.running.leases import SCRIPTED_DEVICE, Place, scripted_lease
 from kvbench.running.prompt_batches import PromptBatches
 from kvbench.running.sessions import Untimed
 from kvbench.running.shared_prefix import shared_prefix
+from kvbench.running.team import ALONE, OfOneScript, RankPlace, Team
 from kvbench.running.visits import proof_of
 
 HANGING_S = 3600.0  # longer than anyone's limit
@@ -55,6 +65,15 @@ HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first c
 LOG_PROBABILITY = -1.0  # of every token, by one pass
 LARGEST_LOGIT = 100.0
 ORDER = WayTried("sums from the other end", by_product=True)
+RANK_BYTES = (
+    "weights_bytes",
+    "kv_cache_bytes",
+    "kv_cache_predicted_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "device_used_bytes",
+    "process_rss_bytes",
+)
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
 
@@ -79,8 +98,9 @@ class ScriptedBatch:
 class ScriptedBackend:
     """The clock, the dice and the memory of one script, ready for one plan after another."""
 
-    def __init__(self, spec: ModelConfig) -> None:
+    def __init__(self, spec: ModelConfig, place: RankPlace | None = None) -> None:
         self.spec = spec
+        self.team: Team = ALONE if place is None else OfOneScript(place.rank, place.size)
         self.dice = random.Random(spec.seed)  # noqa: S311 - noise, not a secret
         self.steps_taken = 0
         self.clock = ScriptedClock() if spec.virtual_time else HostClock()
@@ -119,16 +139,17 @@ class ScriptedBackend:
     def computing_s(self, arm: Arm, keeps_past: bool, context: float) -> float:
         """Seconds that a decode step computes, by the script's law of the context."""
         spec = self.spec
+        exchanging_s = spec.communication_s if self.team.size > 1 else 0.0
         if keeps_past:
-            return spec.cached_step_s + spec.per_token_s * context
+            return spec.cached_step_s + spec.per_token_s * context + exchanging_s
         growing = (spec.per_token_s + spec.nocache_per_token_s) * context + spec.nocache_per_token2_s * context**2
         logits_s = spec.all_logits_s if "all_logits" in habits_of(arm.mode, arm.habit) else 0.0
-        return spec.nocache_step_s + growing + logits_s
+        return spec.nocache_step_s + growing + logits_s + exchanging_s
 
     def step(self, arm: Arm, keeps_past: bool, context: int, factor: float, extra_s: float) -> None:
         """Spend one decode step, or fail when the script says so."""
         self.steps_taken += 1
-        if self.steps_taken == self.spec.fail_at_step:
+        if self.steps_taken == self.spec.fail_at_step and self.team.rank == self.spec.fail_on_rank:
             self._fail()
         seconds = (max(self.spec.launch_s, self.computing_s(arm, keeps_past, context)) + extra_s) * factor
         if self.spec.noise:
@@ -310,6 +331,7 @@ class ScriptedSession:
         self.plan = plan
         self.model = model
         self.untimed = UNTIMED
+        self.team = model.team
         self.clock: Clock = model.clock
         self.sensors: DeviceSensors = model.sensors or NullSensors(NO_DEVICE)
         self.facts = _facts(plan)
@@ -328,7 +350,7 @@ class ScriptedSession:
         )
         self.decoders = ScriptedDecoders(model, plan, interruptions)
         self.prepared = Prepared(
-            model=asdict(self.facts),
+            model={**asdict(self.facts), "ranks": self.team.size},
             environment={**environment_of_script(), **self.sensors.facts(), **neighbours(self.sensors)},
             prompts=tuple(prompts),
             batches=self.batches.members,
@@ -360,10 +382,31 @@ def _pass_of(session: ScriptedSession, arm: int) -> UntimedPass:
         finish_reasons=tuple("stop" if ids[-1] in session.stop_ids else "length" for ids in tokens),
         tokens_sha256=tuple(tokens_sha256(run.new_ids) for run in runs),
         memory=_memory(session, arm),
+        ranks=_ranks(session, _memory(session, arm), together(proofs)),
         memory_by_step=_memory_by_step(session, arm),
-        proof=together(proofs),
+        proof=together([each for each in proofs for _ in range(session.team.size)]),
         proposals=_proposals(session, arm, runs),
         prefix=shared_prefix(session, arm),
+    )
+
+
+def _ranks(session: ScriptedSession, whole: Memory, proof: Proof) -> tuple[RankFigures, ...]:
+    """Each rank's head of the script's cache, where there are several."""
+    size = session.team.size
+    if size == 1:
+        return ()
+    part = {name: None if (held := getattr(whole, name, None)) is None else held // size for name in RANK_BYTES}
+    return tuple(
+        RankFigures(
+            rank=rank,
+            device="scripted",
+            **part,
+            weights_predicted_bytes=part["weights_bytes"],
+            same_tokens=True,
+            steps_checked=proof.steps_checked,
+            violations=proof.violations,
+        ).because(dict.fromkeys(RankFigures.model_fields, NO_DEVICE))
+        for rank in range(size)
     )
 
 
@@ -485,7 +528,9 @@ def _step_work(session: ScriptedSession, arm: int) -> StepWork:
     contexts = [interruptions.context(batch.longest, index) for batch in session.batches for index in steps]
     submitted = map(Buckets(spec.bucket or 1).padded, contexts)
     busy_s = sum(session.model.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
-    return StepWork(arm, None, busy_s, NO_OPERATIONS, (KernelShare(name=kernel, share=1.0),) if kernel else ())
+    kernels = (KernelShare(name=kernel, share=1.0),) if kernel else ()
+    exchanged_s = session.model.spec.communication_s if session.team.size > 1 else None
+    return StepWork(arm, None, busy_s, NO_OPERATIONS, kernels, exchanged_s)
 
 
 def _counted_flops(session: ScriptedSession) -> CountedFlops:
@@ -558,12 +603,16 @@ def _prompts(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _facts(plan: Plan) -> ModelFacts:
-    """One layer with one head of one half-precision number (4 bytes of cache a token), and the script's weights."""
+    """One layer with one head, for each rank, of one half-precision number, and the script's weights.
+
+    A head is 4 bytes of cache a token.
+    """
+    ranks = plan.config.model.tensor_parallel
     shape = {
         "model_type": "scripted",
         "num_hidden_layers": 1,
-        "hidden_size": 1,
-        "num_attention_heads": 1,
+        "hidden_size": ranks,
+        "num_attention_heads": ranks,
         "vocab_size": VOCABULARY,
     }
     count = plan.config.model.parameters

@@ -17,6 +17,7 @@ from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.untimed import CountedFlops, StepWork, TracedPass, UntimedPass
 from kvbench.running.prompt_batches import PromptBatches
+from kvbench.running.team import Team
 
 
 class Decoders(Protocol):
@@ -61,7 +62,11 @@ class Session(Protocol):
 
     @property
     def sensors(self) -> DeviceSensors:
-        """What the device tells of itself; null ones for a model on several devices, of which one tells a part."""
+        """What the device tells of itself, or all devices that the model is on, added up."""
+
+    @property
+    def team(self) -> Team:
+        """The processes that decode this model together."""
 
     @property
     def untimed(self) -> Untimed:

@@ -48,17 +48,21 @@ class Stopwatch:
     """Times one run. Call `start`, let the decoder run with this as its observer, call `finish`.
 
     TTFT runs from `start` to the first token available on the device. Decoding is a region of its own after it, with
-    no synchronisation inside: `per_step` adds one mark per token, resolved after the end.
+    no synchronisation inside: `per_step` adds one mark per token, resolved after the end. Of several ranks it begins
+    when all of them have come with idle devices (`meet`), and ends when this one has its last token, to which every
+    rank has contributed: no rank is waited for inside of a region but by the model itself.
     """
 
-    def __init__(self, clock: Clock, *, per_step: bool) -> None:
+    def __init__(self, clock: Clock, *, per_step: bool, meet: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._meet = meet
         self._per_step = per_step
         self._marks: list[Any] = []
 
     def start(self) -> None:
         """Begin the prefill's region on an idle device."""
         self._clock.synchronise()
+        self._meet()
         self._started_ns = self._clock.now_ns()
 
     def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - never read: that would synchronise
@@ -104,7 +108,7 @@ def visit(
     decoders = session.decoders
     decoder = decoders.traced(arm) if lane == "trace" else decoders.plain(arm, attention=attention)
     decoder.prepare(block)
-    stopwatch = Stopwatch(session.clock, per_step=lane == "steps")
+    stopwatch = Stopwatch(session.clock, per_step=lane == "steps", meet=session.team.meet)
     # The timed region begins with `start` and ends with `finish`: nothing else belongs between them.
     stopwatch.start()
     decoded = decoder.run(batch, new_tokens or session.plan.config.workload.new_tokens, stopwatch, session.stop_ids)
@@ -112,6 +116,9 @@ def visit(
     ids = decoded.sequences(session.stop_ids)
     proof = proof_of(session, arm, batch, decoded)
     made = _of_tokens(decoded.made, sum(map(len, ids)))
+    # The times are rank 0's on every rank, since what is measured next depends on them.
+    ranks = session.team.gathered((tokens_sha256(ids), proof, timing))
+    timing = ranks[0][2]
     return Visit(
         arm=arm,
         batch=batch.index,
@@ -124,10 +131,12 @@ def visit(
         new_tokens=sum(map(len, ids)),
         steps=max(map(len, ids)) - (made[0] if made else 1),
         step_s=timing.step_s,
-        tokens_sha256=tokens_sha256(ids),
-        passes_checked=proof.steps_checked,
-        violations=proof.violations,
+        tokens_sha256=ranks[0][0],
+        passes_checked=sum(rank_proof.steps_checked for _, rank_proof, _ in ranks),
+        violations=sum(rank_proof.violations for _, rank_proof, _ in ranks),
         made=made,
+        ranks=len(ranks),
+        ranks_apart=sum(digest != ranks[0][0] for digest, _, _ in ranks),
     )
 
 
@@ -191,7 +200,7 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
     )
     elapsed_s = (session.clock.now_ns() - began_ns) * 1e-9
     device_after = session.sensors.reading()
-    return Block(
+    block = Block(
         index=index,
         order=order,
         started_at=started_at,
@@ -201,8 +210,9 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
         device_after=device_after,
         throttled=throttles(limits_between(device_before, device_after, elapsed_s)),
         repeats=repeats,
-        other_cores=others.busy(),
+        other_cores=others.busy(session.team.gathered),
     )
+    return session.team.led(lambda: block)  # whether it was throttled is rank 0's to say
 
 
 # The audit of the instrument.

@@ -263,7 +263,7 @@ class TestAModelThatIsNamed:
             ({"model": "three/part/name"}, r"^model=three/part/name: no such folder$"),
             ({"model": "two words"}, "^model=two words: not a hub id; write it as ORG/NAME$"),
             ({"model": "embedded", "revision": "main"}, "^revision=main: of a hub repository, and embedded is none"),
-            ({"model": "gpt2", "tokenizer": object()}, "^tokenizer: gpt2 is loaded with its own; leave it out"),
+            ({"model": "gpt2", "tokenizer": "theirs"}, "^tokenizer: gpt2 is loaded with its own; leave it out"),
             ({"device": "cuda:99"}, "^device=cuda:99: "),
         ],
         ids=str,

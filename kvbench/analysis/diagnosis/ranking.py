@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, energy, reading, rebuilding
+from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, communication, energy, reading, rebuilding
 from kvbench.analysis.diagnosis.drafting import proposals, shared_prefix
 from kvbench.analysis.diagnosis.launching import break_even, growth, launching
 from kvbench.analysis.diagnosis.pair import Finding, Pair
@@ -32,6 +32,7 @@ FINDINGS: tuple[Finding, ...] = (
     proposals,
     shared_prefix,
     launching,
+    communication,
     first_visit,
     preparing,
     padding,
