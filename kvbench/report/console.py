@@ -20,7 +20,7 @@ from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_mode
 from kvbench.report.prose import Text
 from kvbench.report.rescored import rescore_sentences
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.sentences import explained, joined, own_words, say, word
+from kvbench.report.sentences import checked, explained, joined, named, own_words, say, word
 from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
 from kvbench.text import UNKNOWN, one_line, printable
 
@@ -62,7 +62,7 @@ def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def _statement(pair: Pair) -> RenderableType:
-    detail = own_words(pair.agreement_detail)
+    detail = explained("agreement", pair.agreement_detail)
     agreement = say("terminal.output", candidate=pair.candidate, verdict=word(pair.agreement), detail=detail) + "\n"
     if pair.not_a_result is not None:
         return Text.assemble(
@@ -146,7 +146,9 @@ def verdict_panel(record: RunRecord) -> RenderableType:
     status = run_word(record)
     lines: list[RenderableType] = [_check_line(check) for check in record.checks]
     lines += [
-        Text.assemble(("! ", "yellow"), _told(warning.code, explained(f"warning.{warning.code}", warning.detail)))
+        Text.assemble(
+            ("! ", "yellow"), _told(named(warning.code), explained(f"warning.{warning.code}", warning.detail))
+        )
         for warning in record.warnings
     ]
     if not record.valid and not any(not check.passed for check in record.checks):
@@ -179,7 +181,7 @@ def outcome_lines(record: RunRecord) -> list[str]:
     if not record.valid:
         return [_told(status, own_words(status_reason(record)))]
     told = [_told(status, each.sentence) for each in headlines(record)]
-    return [*told, *(f"! {warning.code}" for warning in record.warnings)]
+    return [*told, *(f"! {named(warning.code)}" for warning in record.warnings)]
 
 
 def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
@@ -198,8 +200,7 @@ def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
 
 
 def _check_line(check: Check) -> RenderableType:
-    advice = f" → {check.advice}" if check.advice and not check.passed else ""
-    line = _told(check.name, explained(f"check.{check.name}", f"{check.detail}{advice}"))
+    line = _told(named(check.name), checked(check.name, check.detail, check.advice, passed=check.passed))
     return Text.assemble(("✓ ", "green") if check.passed else ("✗ ", "bold red"), line)
 
 

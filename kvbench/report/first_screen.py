@@ -28,6 +28,7 @@ from kvbench.report.sentences import (
     output_word,
     own_words,
     percent,
+    recorded,
     say,
     word,
 )
@@ -141,8 +142,11 @@ def _no_answer(record: RunRecord, reason: str) -> str:
             if record.arms
             else say("answer.no-result")
         )
-    failed = (meaning(f"check.{check.name}") for check in record.checks if not check.passed)
-    said = joined(*failed, own_words(reason))
+    failed = [check for check in record.checks if not check.passed]
+    found = [recorded(f"check.{check.name}", printable(check.detail)) for check in failed]
+    meant = (meaning(f"check.{check.name}.failed") for check in failed)
+    told = [joined(*both) for both in zip(found, meant, strict=True)]
+    said = joined(*told, "" if record.status == "invalid" and failed and all(found) else own_words(reason))
     return say("answer.not-valid", reason=said) if record.arms else say("answer.ended", reason=said)
 
 

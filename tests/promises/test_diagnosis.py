@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from translations import left_in_english
 
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint, keep_ceilings
 from kvbench.records.store import find_runs
@@ -41,6 +42,7 @@ def diagnosed(scripted: Callable[..., dict[str, Any]]) -> Callable[..., dict[str
         assert data["comparison"] == data["comparisons"][0]
         told = data["comparisons"][comparison]["diagnosis"]
         assert len(told) == len({each["code"] for each in told}) <= 5
+        assert [] == left_in_english((f"diagnosis.{each['code']}", each["text"]) for each in told)
         return {each["code"]: each["text"] for each in told}
 
     return run

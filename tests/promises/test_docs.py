@@ -317,7 +317,8 @@ def test_a_translation_has_the_headings_commands_links_and_outputs_of_the_englis
     assert levels[0] == levels[1]
     assert list(map(_without_comments, blocks(english))) == list(map(_without_comments, blocks(page)))
     codes, same = (set(re.findall(r"`([^`\n]+)`", BLOCK.sub("", each))) for each in (original, translated))
-    assert codes == same
+    # How to have it in Chinese is told in each language for its own readers.
+    assert {code for code in codes if "zh-" not in code} == {code for code in same if "zh-" not in code}
     assert _figures(original) == _figures(translated)
 
 

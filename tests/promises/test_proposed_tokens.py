@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from runs import the_record
+from translations import left_in_english
 
 Run = Callable[..., tuple[int, str, str]]
 Scripted = Callable[..., dict[str, Any]]
@@ -24,7 +25,9 @@ SCRIPT = (
 
 
 def sentences(record: dict[str, Any]) -> dict[str, str]:
-    return {each["code"]: each["text"] for each in record["comparison"]["diagnosis"]}
+    told = {each["code"]: each["text"] for each in record["comparison"]["diagnosis"]}
+    assert [] == left_in_english((f"diagnosis.{code}", text) for code, text in told.items())
+    return told
 
 
 class TestAScriptWithADraft:

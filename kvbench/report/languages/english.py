@@ -150,6 +150,28 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "held by the cache at the end",
     "glance.peak_allocated_bytes": "highest use of device memory",
     "glance.output": "against {baseline}",
+    "glance.mode.nocache": "nocache: all tokens go through the model again at every step.",
+    "glance.mode.nocache_naive": (
+        "nocache_naive: the same as people first write it, with logits of every position and a cache that is built "
+        "and dropped."
+    ),
+    "glance.mode.cached": (
+        "cached: only the newest token goes through the model; keys and values of the others are in the cache."
+    ),
+    "glance.mode.generate": "generate: transformers' own generate() with its cache, as the reference.",
+    "glance.mode.generate_nocache": "generate_nocache: transformers' own generate(use_cache=False), as the reference.",
+    "glance.mode.interrupted": "interrupted: loses its cache at interrupt.steps and rebuilds it from all tokens.",
+    "glance.mode.resumed": "resumed: keeps its cache at interrupt.steps and adds what is inserted.",
+    "glance.mode.assisted": (
+        "assisted: transformers' generate() with a draft model; each pass checks the tokens that the draft proposes."
+    ),
+    "glance.mode.prompt_lookup": (
+        "prompt_lookup: transformers' generate(); each pass checks tokens that followed the newest ones earlier in "
+        "the text."
+    ),
+    "glance.mode.prefix": (
+        "prefix: computes what all prompts of a batch begin with once, and copies its cache to every sequence."
+    ),
     "picture.of-the-run": (
         "In this run, for one sequence of {prompt} prompt and {new} new tokens, nocache computes {without}"
         " positions and cached {cached}. The drawing is an example with a short prompt."

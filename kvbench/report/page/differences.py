@@ -8,7 +8,7 @@ from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.report.first_screen import output_sentences
 from kvbench.report.rescored import rescore_details, rescore_sentences
-from kvbench.report.sentences import own_words, say
+from kvbench.report.sentences import explained, own_words, say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, printable
 
@@ -52,7 +52,11 @@ def output(record: RunRecord) -> Output | None:
     return Output(
         sentences=(*output_sentences(shown), *_references(record), *rescore_sentences(record)),
         details=(
-            *((pair.candidate, own_words(pair.agreement_detail)) for pair in shown if pair.agreement != UNKNOWN),
+            *(
+                (pair.candidate, explained("agreement", pair.agreement_detail))
+                for pair in shown
+                if pair.agreement != UNKNOWN
+            ),
             *rescore_details(record),
         ),
         differences=tuple(

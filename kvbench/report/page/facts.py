@@ -22,7 +22,7 @@ from kvbench.report.lengths import (
 )
 from kvbench.report.names import device_name, null_reason
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.sentences import enumerated, explained, listed, own_words, say
+from kvbench.report.sentences import diagnosed, enumerated, listed, own_words, say
 from kvbench.report.verdicts import extra_memory_bytes
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -186,7 +186,7 @@ def why(record: RunRecord) -> tuple[str, ...]:
     said: dict[str, list[str]] = {}
     for comparison in record.comparisons:
         for sentence in comparison.diagnosis:
-            text = explained(f"diagnosis.{sentence.code}", sentence.text)
+            text = diagnosed(sentence.code, sentence.text)
             said.setdefault(text, []).append(names[comparison.candidate_arm])
     return tuple(
         text

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kvbench.arm import arm_names
-from kvbench.records.run_record import Check, RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
 from kvbench.report.charts.choice import PLACES, answer_chart
@@ -35,7 +35,7 @@ from kvbench.report.page.glance import Cell, Glance, glance
 from kvbench.report.page.illustration import Illustration, picture
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows
-from kvbench.report.sentences import explained, own_words, say, word
+from kvbench.report.sentences import checked, explained, named, own_words, say, word
 from kvbench.report.verdicts import headlines, run_word
 from kvbench.text import UNKNOWN, printable
 
@@ -183,11 +183,15 @@ def section(
         produced=produced_texts(run, prompts),
         confidence=None if steps is None else confidence(record, lane_rows(steps, "trace"), prompts, of=of),
         checks=tuple(
-            Remark(each.name, passed=each.passed, text=explained(f"check.{each.name}", _check(each)))
+            Remark(
+                named(each.name),
+                passed=each.passed,
+                text=checked(each.name, each.detail, each.advice, passed=each.passed),
+            )
             for each in record.checks
         ),
         warnings=tuple(
-            Remark(each.code, passed=False, text=explained(f"warning.{each.code}", each.detail))
+            Remark(named(each.code), passed=False, text=explained(f"warning.{each.code}", each.detail))
             for each in record.warnings
         ),
         metrics=tuple(
@@ -219,10 +223,6 @@ def _row(record: RunRecord, metric: Metric) -> Row:
     )
     better = "" if metric.better == "none" else say(f"better.{metric.better}")
     return Row(metric.name, better, metric.explanation, metric.group, cells)
-
-
-def _check(check: Check) -> str:
-    return f"{check.detail} → {check.advice}" if check.advice and not check.passed else check.detail
 
 
 def _record_uri(record: RunRecord, most_bytes: int) -> str | None:

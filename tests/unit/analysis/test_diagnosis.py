@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pointers import unresolved_evidence
 from report.records import SPEEDUP, arm, comparison, estimate, interrupted, one_arm, two_arms
+from translations import left_in_english
 
 from kvbench.analysis.diagnosis.pair import Pair
 from kvbench.analysis.diagnosis.ranking import FINDINGS, diagnosis
@@ -62,6 +63,7 @@ def said(record: RunRecord) -> dict[str, str]:
     pair = record.comparisons[0].model_copy(update={"diagnosis": told})
     data = record.model_copy(update={"comparisons": (pair,), "comparison": pair}).model_dump(mode="json")
     assert [] == unresolved_evidence(data)
+    assert [] == left_in_english((f"diagnosis.{sentence.code}", sentence.text) for sentence in told)
     return {sentence.code: sentence.text for sentence in told}
 
 
