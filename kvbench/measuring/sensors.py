@@ -328,12 +328,9 @@ class EnergyMeter:
             reason = f"the window of {window_s:.2f} s is too short for a counter that moves ten times a second"
             return EnergyWindow(arm, None, window_s, tokens, idle_watts, reason)
         joules = end[1] - begin[1] - idle_watts * (end[0] - ended_s)
-        return EnergyWindow(arm, joules, window_s, tokens, idle_watts, device_joules=self._by_device(begin, end))
-
-    def _by_device(self, begin: tuple[Any, ...], end: tuple[Any, ...]) -> tuple[float, ...]:
-        """What each of several devices used between two movements, idling at the end included; else nothing."""
-        pairs = list(zip(begin[2], end[2], strict=True))
-        return tuple(after - before for before, after in pairs if None not in (before, after))
+        return EnergyWindow(
+            arm, joules, window_s, tokens, idle_watts, device_joules=_by_device(begin[2], end[2], joules)
+        )
 
     def _movement(self) -> tuple[float, float, tuple[float | None, ...]] | None:
         found, self.reason = self._led(lambda: (self._own_movement(), self.reason))
@@ -358,3 +355,10 @@ class EnergyMeter:
 
     def _now_s(self) -> float:
         return self._clock.now_ns() * 1e-9
+
+
+def _by_device(before: Sequence[float | None], after: Sequence[float | None], joules: float) -> tuple[float, ...]:
+    """Each of several devices' share of the energy by its own counter, adding up to `joules`; else nothing."""
+    used = [end - begin for begin, end in zip(before, after, strict=True) if begin is not None and end is not None]
+    total = sum(used)
+    return tuple(joules * each / total for each in used) if total and len(used) == len(before) else ()

@@ -50,8 +50,14 @@ _joined: TorchTeam | None = None
 def device_of(place: RankPlace, device: torch.device) -> torch.device:
     """The device of one rank: the GPU with its number on this host, or the CPU, which all ranks share.
 
-    Raises `DeviceUnavailable` where there are fewer GPUs than ranks.
+    Raises `DeviceUnavailable` where there are fewer GPUs than ranks, and for a CPU beside GPUs, which transformers
+    would take.
     """
+    if device.type == "cpu" and torch.cuda.is_available():
+        raise DeviceUnavailable(
+            f"model.tensor_parallel={place.size}: transformers shares a model out over the GPUs wherever there are some:"
+            " use device=cuda, or hide them with CUDA_VISIBLE_DEVICES=-1"
+        )
     if device.type != "cuda":
         return device
     if place.local_rank >= torch.cuda.device_count():

@@ -61,6 +61,7 @@ INEFFECTIVE: list[tuple[str, Any, dict[str, Any]]] = [
     ("model.quantization", "int8", SCRIPT),
     ("model.quantization", "int8", OWN),
     ("model.device_map", "auto", SCRIPT),
+    ("model.tensor_parallel", 2, {"model.weights": "python", "model.target": "m:f"}),
     ("model.device_map", "auto", {"model.weights": "random", "model.id": "gpt2"}),
     ("model.trust_remote_code", True, {}),
     ("model.architecture", {"model_type": "gpt2"}, {"model.weights": "hub", "model.id": "gpt2"}),

@@ -38,5 +38,5 @@ def test_the_rest_is_not(overrides: tuple[str, ...]) -> None:
 
 
 def test_a_model_of_ones_own_is_not_shared_out() -> None:
-    with pytest.raises(ConfigError, match=r"model\.tensor_parallel=2: has no effect with model\.weights=python"):
+    with pytest.raises(ConfigError, match=r"model\.tensor_parallel=2: has no effect with model.weights=python"):
         load_config(["model=python", "model.target=a:b", "model.tensor_parallel=2"], sources())
