@@ -166,6 +166,13 @@ DIAGNOSIS: Mapping[str, Clauses] = {
         ),
         "near": (", near what the machine allows: only fewer bytes or more sequences for each reading would raise it",),
     },
+    "diagnosis.communication": {
+        "all": (
+            "Of the {step} that a step of {arm:name} takes, {time} are communication between the {ranks:number} ranks"
+            " ({share})",
+        ),
+        "other": ("; of the {other_step} of {other:name}, {other_time}",),
+    },
     "diagnosis.rebuilding": {
         "all": ("Rebuilding the lost cache at {tokens:number} tokens takes {time}",),
         "paid-back": (" and is paid back after {steps:number} new tokens",),
@@ -436,6 +443,10 @@ CHECKS: Mapping[str, Clauses] = {
     },
     "check.rescore": {
         "arm": ("{arm:name} {output:output}",),
+    },
+    "check.ranks": {
+        "same": ("all {ranks:number} ranks wrote the same tokens in {visits:number} generations",),
+        "different": ("{count:number} generations of a rank had other tokens than rank 0's",),
     },
     "check.throttling": {
         "none": ("0 of {of:number} blocks throttled",),

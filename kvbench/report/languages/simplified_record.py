@@ -103,7 +103,7 @@ MEANINGS: Mapping[str, str] = {
     "diagnosis.reading": "一步必须读取权重和缓存：按本机带宽读完需要一定时间，实际用时比这更长。",
     "diagnosis.cache_bytes": "缓存到运行结束时占用的内存，随词元数增加。",
     "diagnosis.energy": "两组每个词元的能耗不同。",
-    "diagnosis.communication": "一步的时间中，有多少用于各进程之间交换张量（张量并行的通信）。",
+    "diagnosis.communication": "一步的时间中，有一部分用于各进程之间交换张量（张量并行的通信）。",
     "diagnosis.rebuilding": "缓存丢失后重建它的代价。",
     "diagnosis.launch": (
         "单步大多耗在 CPU 启动 kernel 上，上下文较短时缓存省不出时间；请用 torch.compile 或 CUDA Graph，或增大 "
@@ -179,6 +179,7 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps": "每个测量块中都有解码速度。",
     "check.blocks": "测量块数足以得出结论。",
     "check.throttling": "设备没有明显降频。",
+    "check.ranks": "张量并行的各进程写出的词元相同，持有的字节数与理论值一致。",
     "check.rescore": "解码给出的对数概率与对全文做一次前向计算得到的一致。",
     "check.agreement": "各组的输出一致。",
     "check.interruption": "丢失缓存的一组，写出的词元与保留缓存的一组相同。",
@@ -195,6 +196,9 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps.failed": "没有可用的解码速度：请设 workload.stop=ignore，或让生成更长（workload.new_tokens）。",
     "check.blocks.failed": "测量块太少，不足以得出结论：请增大 measure.blocks。",
     "check.throttling.failed": "设备降频太多：请让它冷却，再重新测量。",
+    "check.ranks.failed": (
+        "张量并行的各进程写出的词元不同，或持有的字节数与理论值不符：它们没有一起解码同一个模型，这些时间不代表它。"
+    ),
     "check.rescore.failed": "解码给出的对数概率与对全文做一次前向计算得到的不同，或无法判断：两者之间的概率比不可用。",
     "check.agreement.failed": "输出不同，或未经比较：这样的加速比不算数。",
     "check.interruption.failed": "丢失缓存的一组写出的词元不同：中断之后重建的缓存与丢失的不一样。",
@@ -213,6 +217,7 @@ MEANINGS: Mapping[str, str] = {
     "name.decode_steps": "decode_steps（解码速度）",
     "name.blocks": "blocks（测量块数）",
     "name.throttling": "throttling（降频）",
+    "name.ranks": "ranks（张量并行）",
     "name.rescore": "rescore（对数概率）",
     "name.agreement": "agreement（输出一致性）",
     "name.interruption": "interruption（中断）",
@@ -351,6 +356,10 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.reading.near": ("，已接近本机的极限：只有减少读取的字节数，或让每次读取服务更多序列，才能再提高"),
     "diagnosis.rebuilding.all": "在 {tokens} 个词元处重建丢失的缓存用了 {time}",
     "diagnosis.rebuilding.paid-back": "，再生成 {steps} 个新词元就赚回来",
+    "diagnosis.communication.all": (
+        "{arm} 的一步用时 {step}，其中 {time} 是 {ranks} 个进程（rank）之间的通信（{share}）"
+    ),
+    "diagnosis.communication.other": "；{other} 的 {other_step} 中有 {other_time}",
     "diagnosis.cache_bytes.one": "运行结束时，一个序列的缓存占 {held}",
     "diagnosis.cache_bytes.many": "运行结束时，{sequences} 个序列的缓存共占 {held}",
     "diagnosis.cache_bytes.whole-one": "缓存一次分配完毕：一个序列占 {held}",
@@ -478,6 +487,8 @@ CLAUSES: Mapping[str, str] = {
     "check.decode_steps.no-time": "：解码步没有用时",
     "check.blocks.all": "测了 {blocks} 个测量块，得出结论至少需要 {least} 个",
     "check.agreement.arm": "{arm}：{output}",
+    "check.ranks.same": "{visits} 次生成中，{ranks} 个进程（rank）写出的词元都相同",
+    "check.ranks.different": "有 {count} 次生成，某个进程写出的词元与 rank 0 不同",
     "check.rescore.arm": "{arm}：{output}",
     "check.throttling.none": "{of} 个测量块都没有降频",
     "check.throttling.all": "{of} 个测量块中有 {count} 个降频",

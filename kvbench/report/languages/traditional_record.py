@@ -105,7 +105,7 @@ MEANINGS: Mapping[str, str] = {
     "diagnosis.reading": "一步必須讀取權重和快取：依本機頻寬讀完需要一定時間，實際耗時比這更長。",
     "diagnosis.cache_bytes": "快取到執行結束時佔用的記憶體，隨詞元數增加。",
     "diagnosis.energy": "兩組每個詞元的能耗不同。",
-    "diagnosis.communication": "一步的時間中，有多少用於各行程之間交換張量（張量平行的通訊）。",
+    "diagnosis.communication": "一步的時間中，有一部分用於各行程之間交換張量（張量平行的通訊）。",
     "diagnosis.rebuilding": "快取遺失後重建它的代價。",
     "diagnosis.launch": (
         "單步大多耗在 CPU 啟動 kernel 上，上下文較短時快取省不出時間；請用 torch.compile 或 CUDA Graph，或加大批次。"
@@ -180,6 +180,7 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps": "每個測量區塊中都有解碼速度。",
     "check.blocks": "測量區塊數足以得出結論。",
     "check.throttling": "裝置沒有明顯降頻。",
+    "check.ranks": "張量平行的各行程寫出的詞元相同，持有的位元組數與理論值一致。",
     "check.rescore": "解碼給出的對數機率與對全文做一次前向計算得到的一致。",
     "check.agreement": "各組的輸出一致。",
     "check.interruption": "遺失快取的一組，寫出的詞元與保留快取的一組相同。",
@@ -196,6 +197,9 @@ MEANINGS: Mapping[str, str] = {
     "check.decode_steps.failed": "沒有可用的解碼速度：請設 workload.stop=ignore，或讓生成更長（workload.new_tokens）。",
     "check.blocks.failed": "測量區塊太少，不足以得出結論：請調高 measure.blocks。",
     "check.throttling.failed": "裝置降頻太多：請讓它冷卻，再重新測量。",
+    "check.ranks.failed": (
+        "張量平行的各行程寫出的詞元不同，或持有的位元組數與理論值不符：它們沒有一起解碼同一個模型，這些時間不代表它。"
+    ),
     "check.rescore.failed": "解碼給出的對數機率與對全文做一次前向計算得到的不同，或無法判斷：兩者之間的機率比不可用。",
     "check.agreement.failed": "輸出不同，或未經比較：這樣的加速比不算數。",
     "check.interruption.failed": "遺失快取的一組寫出的詞元不同：中斷之後重建的快取與遺失的不一樣。",
@@ -214,6 +218,7 @@ MEANINGS: Mapping[str, str] = {
     "name.decode_steps": "decode_steps（解碼速度）",
     "name.blocks": "blocks（測量區塊數）",
     "name.throttling": "throttling（降頻）",
+    "name.ranks": "ranks（張量平行）",
     "name.rescore": "rescore（對數機率）",
     "name.agreement": "agreement（輸出一致性）",
     "name.interruption": "interruption（中斷）",
@@ -352,6 +357,10 @@ CLAUSES: Mapping[str, str] = {
     "diagnosis.reading.near": ("，已接近本機的極限：只有減少讀取的位元組數，或讓每次讀取服務更多序列，才能再提高"),
     "diagnosis.rebuilding.all": "在 {tokens} 個詞元處重建遺失的快取用了 {time}",
     "diagnosis.rebuilding.paid-back": "，再生成 {steps} 個新詞元就賺回來",
+    "diagnosis.communication.all": (
+        "{arm} 的一步耗時 {step}，其中 {time} 是 {ranks} 個行程（rank）之間的通訊（{share}）"
+    ),
+    "diagnosis.communication.other": "；{other} 的 {other_step} 中有 {other_time}",
     "diagnosis.cache_bytes.one": "執行結束時，一個序列的快取佔 {held}",
     "diagnosis.cache_bytes.many": "執行結束時，{sequences} 個序列的快取共佔 {held}",
     "diagnosis.cache_bytes.whole-one": "快取一次配置完畢：一個序列佔 {held}",
@@ -479,6 +488,8 @@ CLAUSES: Mapping[str, str] = {
     "check.decode_steps.no-time": "：解碼步沒有耗時",
     "check.blocks.all": "測了 {blocks} 個測量區塊，得出結論至少需要 {least} 個",
     "check.agreement.arm": "{arm}：{output}",
+    "check.ranks.same": "{visits} 次生成中，{ranks} 個行程（rank）寫出的詞元都相同",
+    "check.ranks.different": "有 {count} 次生成，某個行程寫出的詞元與 rank 0 不同",
     "check.rescore.arm": "{arm}：{output}",
     "check.throttling.none": "{of} 個測量區塊都沒有降頻",
     "check.throttling.all": "{of} 個測量區塊中有 {count} 個降頻",
