@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["measure", "watch"]
+__all__ = ["measure", "rescore", "watch"]
 
 if TYPE_CHECKING:
-    from kvbench.python_api import measure
-    from kvbench.watching.watch import watch
+    from kvbench.python_api import measure, rescore
+    from kvbench.watching.watcher import watch
+
+    __version__: str
 
 
 def __getattr__(name: str) -> Any:
-    # `import kvbench` stays cheap: the command line starts without numpy, pydantic or torch.
-    if name == "measure":
-        from kvbench.python_api import measure
+    if name == "__version__":
+        from kvbench.installation import own_version
 
-        return measure
+        return own_version()
+    # `import kvbench` stays cheap: the command line starts without numpy, pydantic or torch.
+    if name in ("measure", "rescore"):
+        from kvbench import python_api
+
+        return getattr(python_api, name)
     if name == "watch":
-        from kvbench.watching.watch import watch
+        from kvbench.watching.watcher import watch
 
         return watch
     raise AttributeError(f"module 'kvbench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -12,6 +12,7 @@ from kvbench.capabilities import (
     ATTENTIONS,
     CACHES,
     COMPILE_MODES,
+    CROPPABLE,
     EAGER,
     ENGINES,
     GROWING_ONLY_ATTENTION,
@@ -110,6 +111,11 @@ class Arm:
     def keeps_past(self) -> bool:
         """Whether a step relies on what earlier steps left behind."""
         return MODES[self.mode].keeps_past
+
+    @property
+    def proposes(self) -> bool:
+        """Whether its passes check proposed tokens, so that one of them may make several."""
+        return MODES[self.mode].proposes
 
     @property
     def repeats(self) -> bool:
@@ -273,6 +279,9 @@ def _conflicts(arm: Arm) -> Iterable[str | None]:
     if cache is not None and mode.keeps_past == (cache.name == NO_CACHE):
         wanted = "a cache, such as dynamic" if mode.keeps_past else f"cache {NO_CACHE}"
         yield f"mode {arm.mode} goes with {wanted}, not {cache.name}"
+    if (mode.proposes or arm.mode == "prefix") and cache is not None and cache.name not in (NO_CACHE, *CROPPABLE):
+        what = "takes rejected tokens out of its cache" if mode.proposes else "copies its cache to other sequences"
+        yield f"mode {arm.mode} {what}: use cache={' or '.join(CROPPABLE)}, not {cache.name}"
     if arm.mode not in engine.modes:
         yield f"engine {arm.engine} goes with mode {' or '.join(engine.modes)}, not {arm.mode}"
     if arm.repeats and mode.keeps_past and cache is not None and not cache.static:

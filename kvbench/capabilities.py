@@ -17,6 +17,7 @@ class Mode:
     keeps_past: bool
     habits: tuple[str, ...] = ()
     ours: bool = True  # whether the loop is kvbench's own, so that it can be interrupted and take habits
+    proposes: bool = False  # whether a pass checks proposed tokens, so that it may make several
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,25 @@ MODES = {
             keeps_past=True,
         ),
         Mode("resumed", "appends what is inserted at interrupt.steps to the cache it has kept", keeps_past=True),
+        Mode(
+            "assisted",
+            "transformers' generate() with a draft model, whose proposed tokens each pass checks",
+            keeps_past=True,
+            ours=False,
+            proposes=True,
+        ),
+        Mode(
+            "prompt_lookup",
+            "transformers' generate() that proposes what followed the newest tokens earlier in the text",
+            keeps_past=True,
+            ours=False,
+            proposes=True,
+        ),
+        Mode(
+            "prefix",
+            "computes the tokens that all prompts of a batch begin with once, and copies their cache to every sequence",
+            keeps_past=True,
+        ),
     )
 }
 
@@ -60,6 +80,9 @@ MODE_ARMS = {
     "both": ("nocache", "cached"),
     "interrupted": ("nocache", "cached", "interrupted"),
     "resumed": ("interrupted", "resumed"),
+    "assisted": ("generate", "assisted"),
+    "prompt_lookup": ("generate", "prompt_lookup"),
+    "prefix": ("cached", "prefix"),
 }
 INTERRUPTED = ("interrupted", "resumed")  # the modes that are about interrupt.steps
 
@@ -111,7 +134,7 @@ ENGINES = {
         Engine(
             EAGER,
             "plain PyTorch, one kernel launch after another",
-            ("nocache", "nocache_naive", "cached", "generate", "generate_nocache", "interrupted", "resumed"),
+            tuple(MODES),
         ),
         Engine(
             "compiled",
@@ -171,6 +194,7 @@ def _quantised(name: str, backend: str, bits: int, package: str | None, summary:
 
 
 NO_CACHE = "none"
+CROPPABLE = ("dynamic", "full")  # caches whose newest tokens can be taken back, and whose rows can be multiplied
 OWN_CACHE = "own"  # what a model of one's own keeps (model=python), whatever cache is asked for
 CACHES = {
     kind.name: kind

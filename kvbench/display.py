@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,17 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.segment import Segments
 from rich.text import Text as RichText
 
-from kvbench.errors import RecordError, RunFailed
+from kvbench.errors import RecordError, RunFailed, reason_of
 from kvbench.plan import Plan
 from kvbench.records.evidence import Stopping
 from kvbench.records.run_record import RunRecord
 from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Tried
+from kvbench.records.sharing import Waiting
 from kvbench.records.store import RECORD, StoredRun, read_record
 from kvbench.records.timings import Block
 from kvbench.report.console import RunRow, answer, comparison_table, outcome_lines, runs_table, verdict_panel
 from kvbench.report.lengths import try_line
 from kvbench.report.prose import Text as Prose
+from kvbench.report.redaction import redacted_text
 from kvbench.report.run_facts import phase_name
 from kvbench.report.sentences import enumerated, own_words, say
 from kvbench.running.job import Progress as PhaseProgress
@@ -105,6 +107,8 @@ class Display:
                 self._show_prepared(message)
             case Block():
                 self._show_block(message)
+            case Waiting():
+                self.say(waiting_line(message))
             case Tried() if not self._brief:
                 self.say(
                     try_line(self._arms[message.arm], message.axis, message.size, message.outcome, message.peak_bytes)
@@ -133,7 +137,7 @@ class Display:
         """One line per run of a sweep."""
         self._print(runs_table(rows))
 
-    def report(self, runs: Iterable[StoredRun], path: Path, wanted: str) -> None:
+    def report(self, runs: Iterable[StoredRun], path: Path, wanted: str, notes: Sequence[str] = ()) -> None:
         """Write the HTML report unless the configuration says false, and tell where it is.
 
         Raises `RunFailed` when it cannot be written: the measurement was no bad input.
@@ -145,16 +149,31 @@ class Display:
 
         self._show_phase(PhaseProgress("writing the report", 0, None))
         try:
-            build(runs, path, notes=())
+            build(runs, path, notes=notes)
         except (RecordError, OSError) as error:
             raise RunFailed(f"the report cannot be written ({error}); the records are in {path.parent}") from error
         finally:
             self._hide_bar()
         self.say_where(say("terminal.report"), path)
 
-    def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str) -> None:
+    def sweep_report(self, folders: Sequence[Path], path: Path, wanted: str, notes: Sequence[str] = ()) -> None:
         """The report over the runs in these folders, read back one by one."""
-        self.report((StoredRun(read_record(folder / RECORD), folder) for folder in folders), path, wanted)
+        self.report((StoredRun(read_record(folder / RECORD), folder) for folder in folders), path, wanted, notes)
+
+    def track(self, run: StoredRun, tracker: str | None, failed: Callable[[str], None] = complain) -> None:
+        """Send a run to the tracker that it names, and tell where it is.
+
+        What fails there costs a line, which `failed` gets: the run has its record.
+        """
+        if tracker is None:
+            return
+        from kvbench.report.exports.trackers import send
+
+        try:
+            self.say(say("track.sent", tracker=tracker, place=send(run, tracker)))
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            reason = redacted_text(reason_of(error)) or type(error).__name__
+            failed(say("track.failed", tracker=tracker, reason=own_words(printable(reason))))
 
     def counted(self, items: Iterable[Item], total: int, phase: str) -> Iterator[Item]:
         """The items, with a bar that counts them; on a terminal alone."""
@@ -253,6 +272,20 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def waiting_line(waiting: Waiting) -> str:
+    """For whom a run waits."""
+    if waiting.holder is None:
+        return say("terminal.waiting.unknown", device=waiting.device)
+    holder = waiting.holder
+    facts = {
+        "device": waiting.device,
+        "run": holder.run,
+        "pid": holder.pid,
+        "since": holder.since.partition(".")[0].replace("T", " "),
+    }
+    return say("terminal.waiting.host" if holder.device == "host" else "terminal.waiting", **facts)
 
 
 def _end_of(prompt: str) -> str:

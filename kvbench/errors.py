@@ -12,6 +12,7 @@
         ├── Infeasible                         predicted not to fit, with the bytes
         ├── OutOfMemory                        the device ran out of memory
         ├── WorkerCrashed                      the worker process ended without an answer
+        │   └── RankLost                       one of several processes lost the others
         └── TimedOut                           the run took longer than it was given
 
 Third-party errors become one of these in one place each: Hydra's in `config.compose`, the hub's in
@@ -106,3 +107,7 @@ class WorkerCrashed(RunFailed):
     """The worker process ended without an answer."""
 
     status = "crashed"
+
+
+class RankLost(WorkerCrashed):
+    """One of the processes that hold a model together lost the others, which may be what ended the run."""

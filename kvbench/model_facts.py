@@ -74,6 +74,7 @@ class ModelFacts:
     experts: int | None = None  # of a mixture-of-experts layer; None: it has none
     experts_per_token: int | None = None
     intermediate_size: int | None = None  # of one MLP, or of one expert
+    adapter: dict[str, Any] | None = None  # PEFT's that is applied: its type, rank and base
     cache_layers: tuple[CacheLayers, ...] = ()  # in order, equal neighbours together; empty where they are not known
     null_reasons: dict[str, str] = field(default_factory=dict)
 
@@ -131,6 +132,7 @@ def facts_from_config(
         "layer_types": layer_types,
         "tied_embeddings": get(config, "tie_word_embeddings"),
         "weight_parts": weight_parts,
+        "adapter": None,
         "experts": first(text, EXPERTS),
         "experts_per_token": first(text, EXPERTS_PER_TOKEN),
         "intermediate_size": first(text, ("moe_intermediate_size", *INTERMEDIATE_SIZE)),
@@ -149,6 +151,7 @@ def facts_from_config(
 
 def _null_reasons(facts: dict[str, Any], unknown: str | None) -> dict[str, str]:
     reasons = {
+        "adapter": "no adapter is applied",
         "id": "the model does not come from the hub",
         "revision": "no commit of the hub is behind these weights",
         "max_context": "the config states no longest context",

@@ -19,6 +19,8 @@ from kvbench.text import printable
 
 EMBEDDED = Path(__file__).parent / "models" / "embedded"  # the model that comes with kvbench
 
+LOADED = "(loaded)"  # stands as the folder of a model that was handed to `kvbench.measure` as an object
+
 # What a person can do who cannot download a model.
 
 
@@ -46,12 +48,19 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
+CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+
+
 def cached_folder(id: str, revision: str | None) -> Path | None:
-    """The cached snapshot of a repository that has a config.json, or None; its name is the commit."""
+    """The cached snapshot of a repository that has the config of a model or an adapter, or None.
+
+    Its name is the commit.
+    """
     from huggingface_hub import try_to_load_from_cache  # a quarter of a second, which few runs need
 
-    config = try_to_load_from_cache(id, "config.json", revision=revision)
-    return Path(config).parent if isinstance(config, str) else None
+    found = (try_to_load_from_cache(id, name, revision=revision) for name in (CONFIG, ADAPTER))
+    return next((Path(config).parent for config in found if isinstance(config, str)), None)
 
 
 def commit_of(folder: Path | None) -> str | None:
@@ -189,24 +198,14 @@ def folder_format(folder: Path) -> Format | None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder has weights and every one of their files."""
+    """Whether the folder has weights and every one of their files; an adapter's where it has one."""
+    if (folder / ADAPTER).is_file() and (adapter_weights(folder) is None or not (folder / CONFIG).is_file()):
+        return adapter_weights(folder) is not None
     try:
         files = weight_files(folder)
     except ModelUnavailable:  # a damaged index
         return False
     return bool(files) and all(file.is_file() for file in files)
-
-
-ADAPTER = "adapter_config.json"
-
-
-def _base_of(folder: Path) -> str:
-    """What an adapter says that it was trained on."""
-    try:
-        stated = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
-        stated = None
-    return printable(stated) if isinstance(stated, str) and stated else "a base that it does not name"
 
 
 def local_folder(path: str) -> Path:
@@ -220,22 +219,23 @@ def local_folder(path: str) -> Path:
 def require_complete(folder: Path, model: str) -> None:
     """Raise `ModelUnavailable`, naming `model`, unless a config and every weight file are there.
 
-    So it does for an adapter that nothing would put on its base: transformers leaves it out without a word where the
-    package peft is missing.
+    Of an adapter alone the base has them, which is looked at where it is a folder. An adapter wants the package peft:
+    without it transformers would leave the adapter out without a word.
     """
+    if model == LOADED:
+        raise ModelUnavailable(
+            "this run's model was handed to kvbench.measure in Python, and no configuration can load it: call it there"
+            " again, or name the model's folder by model.path"
+        )
     if not folder.is_dir():
         raise ModelUnavailable(f"model.path={model}: no such folder")
-    if (folder / ADAPTER).is_file():
-        if not (folder / "config.json").is_file():
-            raise ModelUnavailable(
-                f"{model} is an adapter of {_base_of(folder)} ({ADAPTER}) and no model: measure the base, or merge the"
-                " adapter into it with peft (merge_and_unload) and save that"
-            )
-        if importlib.util.find_spec("peft") is None:
-            raise ModelUnavailable(
-                f"{model} holds an adapter beside its base ({ADAPTER}), which is not applied without the package peft:"
-                f" pip install peft, or remove {ADAPTER} to measure the base"
-            )
+    adapter = adapter_in(folder)
+    if adapter is not None:
+        _require_adapter(adapter, model)
+        if not adapter.beside_base:
+            if adapter.local_base is not None and adapter.local_base.resolve() != folder.resolve():
+                require_complete(adapter.local_base, f"the base of {model}, {adapter.base},")
+            return
     if not (folder / "config.json").is_file():
         raise ModelUnavailable(f"{model} has no config.json: it is not a transformers folder")
     files = weight_files(folder)
@@ -248,4 +248,83 @@ def require_complete(folder: Path, model: str) -> None:
     if missing:
         raise ModelUnavailable(
             f"{model} lacks {len(missing)} of {len(files)} weight files, {missing[0]} first: download it again"
+        )
+
+
+# Adapters of PEFT: a few weights, and the name of the model that they belong to.
+
+
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's folder, and the base that it states: a folder or an id of the hub, with its revision."""
+
+    folder: Path
+    base: str | None
+    revision: str | None
+
+    @property
+    def beside_base(self) -> bool:
+        """Whether the folder holds the base too."""
+        return (self.folder / CONFIG).is_file()
+
+    @property
+    def local_base(self) -> Path | None:
+        """The folder of the base; None where it is none of this machine."""
+        if self.base is None:
+            return None
+        folder = Path(os.path.expanduser(self.base))  # noqa: PTH111 - a home that nobody has stays as it is
+        return folder if folder.is_dir() else None
+
+
+def adapter_in(folder: Path) -> Adapter | None:
+    """The adapter that a folder holds. Raises `ModelUnavailable` where its file is damaged."""
+    if not (folder / ADAPTER).is_file():
+        return None
+    stated = read_object(folder / ADAPTER)
+    base, revision = (stated.get(name) for name in ("base_model_name_or_path", "revision"))
+    return Adapter(
+        folder,
+        base if isinstance(base, str) and base else None,
+        revision if isinstance(revision, str) and revision else None,
+    )
+
+
+def adapter_weights(folder: Path) -> Path | None:
+    """The file of an adapter's weights; None where it is missing."""
+    return next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
+
+
+def is_no_id(name: str) -> bool:
+    """Whether a text can be no hub id, which is NAME or ORGANISATION/NAME, so that it must be a path."""
+    return name.startswith((".", "~", "/")) or name.count("/") > 1 or "\\" in name
+
+
+def _require_adapter(adapter: Adapter, model: str) -> None:
+    """Raise `ModelUnavailable` for an adapter that cannot be put on its base, as far as its folder tells."""
+    base = printable(adapter.base or "a base that it does not name")
+    if importlib.util.find_spec("peft") is None:
+        if adapter.beside_base:
+            raise ModelUnavailable(
+                f"{model} holds an adapter beside its base ({ADAPTER}), which is not applied without the package peft:"
+                f" pip install peft, or remove {ADAPTER} to measure the base"
+            )
+        raise ModelUnavailable(
+            f"{model} is an adapter of {base} ({ADAPTER}), which is not applied without the package peft: pip install"
+            " peft, or measure the base"
+        )
+    if adapter_weights(adapter.folder) is None:
+        raise ModelUnavailable(f"{model} has no adapter to apply: it lacks {ADAPTER_WEIGHTS[0]}; {RESTORE}")
+    if adapter.beside_base or adapter.local_base is not None:
+        return
+    if adapter.base is None:
+        raise ModelUnavailable(
+            f"{model} is an adapter that does not name its base: write it as base_model_name_or_path into {ADAPTER}"
+        )
+    if is_no_id(adapter.base):
+        raise ModelUnavailable(
+            f"{model} is an adapter of {base}, and there is no such folder here: correct base_model_name_or_path of"
+            f" its {ADAPTER}"
         )

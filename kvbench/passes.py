@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TypedDict
 
 from kvbench.decoding.protocol import Pass
+from kvbench.records.proposals import ProposalCounts
 from kvbench.records.untimed import Proof
 
 # Where a decode is interrupted: the cache is lost there, or a message is inserted, or both.
@@ -94,16 +95,25 @@ def prove(
     buckets: Buckets = EXACT,
     chunks: Chunks = WHOLE,
     refill_at: int | None = None,
+    shared: int = 0,
 ) -> Proof:
     """Check passes in order, the prefill first; `prompt` is its length in tokens, padding included.
 
     Recompute submits the whole context with no past, filled up to its bucket. Cached submits what the past lacks, in
     `chunks`: the prompt, then one token and what was inserted before it, and the past grows by exactly that. A mode
     that `loses_past` submits everything to an empty past at each interruption. One that keeps its past may submit
-    everything to a new one in the pass that ends at `refill_at` tokens.
+    everything to a new one in the pass that ends at `refill_at` tokens. The `shared` tokens that all prompts of a batch
+    begin with take a pass of their own.
     """
     by_token = passes_by_token(
-        len(passes), prompt, keeps_past, interruptions, loses_past=loses_past, buckets=buckets, chunks=chunks
+        len(passes),
+        prompt,
+        keeps_past,
+        interruptions,
+        loses_past=loses_past,
+        buckets=buckets,
+        chunks=chunks,
+        shared=shared,
     )
     prefill = len(by_token[0]) if by_token else 0
     pairs = list(zip(passes, chain.from_iterable(by_token), strict=False))  # at most as many tokens as passes
@@ -143,6 +153,7 @@ class Promise(TypedDict, total=False):
     buckets: Buckets
     chunks: Chunks
     refill_at: int | None
+    shared: int
 
 
 @lru_cache(maxsize=64)  # every visit of an arm is held against the same promise
@@ -156,13 +167,14 @@ def passes_by_token(
     buckets: Buckets = EXACT,
     chunks: Chunks = WHOLE,
     refill_at: int | None = None,  # noqa: ARG001 - allowed in the place of what is promised, but not promised
+    shared: int = 0,
 ) -> tuple[tuple[Pass, ...], ...]:
     """What a mode promises to submit for each new token, of which the last pass makes it; see `prove`."""
     contexts = [interruptions.context(prompt, index) for index in range(new_tokens)]
     if not keeps_past:
         return tuple((Pass(buckets.padded(context), None, None),) for context in contexts)
     pasts = [0, *contexts]
-    return tuple(
+    by_token = [
         tuple(
             Pass(end - begin, begin, end)
             for begin, end in chunks.spans(
@@ -170,7 +182,99 @@ def passes_by_token(
             )
         )
         for index in range(new_tokens)
+    ]
+    if shared and by_token:
+        by_token[0] = (Pass(shared, 0, shared), Pass(prompt - shared, shared, prompt))
+    return tuple(by_token)
+
+
+def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that several prompts of one length all begin with, short of a whole prompt; 0 for others.
+
+    Prompts of several lengths are filled up in front, where each would begin in another column.
+    """
+    if len(prompts) < 2 or len(set(map(len, prompts))) > 1:
+        return 0
+    columns = zip(*prompts, strict=True)
+    alike = takewhile(lambda column: len(set(column)) == 1, columns)
+    return min(sum(1 for _ in alike), len(prompts[0]) - 1)
+
+
+# Passes that check proposed tokens: how many tokens one makes depends on what is written.
+
+
+def draft_round(length: int, proposed: int, *, first: bool) -> tuple[Pass, ...]:
+    """The draft's passes that propose so many tokens behind `length` tokens, one pass for each.
+
+    Its cache was cut back to all but the two newest tokens: the last one that was accepted, which the model itself
+    chose, and the one before it, which the draft may have proposed last and never read.
+    """
+    past = 0 if first else length - 2
+    starts = (past, *range(length, length + proposed - 1))
+    return tuple(
+        Pass(length + place - start, start, length + place) for place, start in enumerate(starts[: max(0, proposed)])
     )
+
+
+@dataclass(frozen=True)
+class CheckedProposals:
+    """Passes of one sequence that check proposed tokens: `made` has the new tokens of each, `rounds` the draft's
+    passes before each (None where there is no draft), `held` the tokens in the cache at the end.
+    """
+
+    passes: Sequence[Pass]
+    made: Sequence[int]
+    rounds: Sequence[Sequence[Pass]] | None = None
+    held: int | None = None
+
+    def proposed(self, prompt: int) -> tuple[int, ...]:
+        """The proposed tokens of each pass: what it submitted beyond the newest token, or beyond the prompt."""
+        needed = (prompt, *(1 for _ in self.passes[1:]))
+        return tuple(max(0, each.submitted - needs) for each, needs in zip(self.passes, needed, strict=True))
+
+    def counts(self, prompt: int, draft_kv_bytes: int | None) -> ProposalCounts:
+        """What the record's figures are made of, for a prompt of so many tokens."""
+        drafted = None if self.rounds is None else [made for each in self.rounds for made in each]
+        return ProposalCounts(
+            made=tuple(self.made),
+            proposed=self.proposed(prompt),
+            submitted=sum(made.submitted for made in self.passes),
+            draft_passes=None if drafted is None else len(drafted),
+            draft_submitted=None if drafted is None else sum(made.submitted for made in drafted),
+            draft_kv_bytes=draft_kv_bytes,
+        )
+
+    def proof(self, prompt: int, most: int | None) -> Proof:
+        """Hold the passes against the promise, for a prompt of so many tokens.
+
+        Each pass submits the newest token and at most `most` proposed ones (None: any number) to a cache of all tokens
+        before it, from which what was rejected has been taken out again. It makes one token more than it accepts. The
+        draft makes one pass for each token that it proposes.
+        """
+        wrong: list[str] = []
+        length = prompt
+        for index, made in enumerate(self.passes):
+            tokens = self.made[index] if index < len(self.made) else 0
+            past = length - 1 if index else 0
+            proposed = made.submitted - (length - past)
+            right = made.past_before == past and made.past_after == past + made.submitted
+            if not right or proposed < 0 or (most is not None and proposed > most) or not 1 <= tokens <= proposed + 1:
+                wrong.append(
+                    f"pass {index}: submitted {made.submitted}, past {made.past_before} -> {made.past_after}, made"
+                    f" {tokens}, where a past of {past} tokens belongs"
+                )
+            if self.rounds is not None and (
+                index >= len(self.rounds)
+                or tuple(self.rounds[index]) != draft_round(length, proposed, first=index == 0)
+            ):
+                wrong.append(f"pass {index}: the draft did not propose its {proposed} tokens one pass after another")
+            length += tokens
+        if len(self.made) != len(self.passes):
+            wrong.append(f"{len(self.passes)} passes made tokens {len(self.made)} times")
+        if self.held is not None and self.held != length - 1:
+            wrong.append(f"the cache holds {self.held} tokens at the end, where {length - 1} belong")
+        drafted = sum(map(len, self.rounds or ()))
+        return Proof(len(self.passes) + drafted, len(wrong), wrong[0] if wrong else None)
 
 
 def together(proofs: Sequence[Proof]) -> Proof:

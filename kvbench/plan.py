@@ -86,12 +86,15 @@ def _prompt_of(path: Path, number: int, line: str) -> str:
 class Prompts:
     """Texts to decode from; with `lengths`, one text, cut or repeated to each of them for each of `copies`.
 
+    The copies begin alike for `shared` tokens, and go on elsewhere in the text.
+
     `token_ids`, from Python alone, stand in for the texts.
     """
 
     texts: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()  # tokens
     copies: int = 1
+    shared: int = 0  # of a length, the first tokens that all copies have in common
     token_ids: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -146,6 +149,14 @@ class Plan:
         return tuple(order)
 
 
+def most_proposed(plan: Plan, mode: str) -> int | None:
+    """The most tokens that a pass of a mode may have to check; None where that grows on the way."""
+    if mode == "prompt_lookup":
+        return plan.config.prompt_lookup.prompt_lookup_num_tokens
+    assisted = plan.config.assisted
+    return assisted.num_assistant_tokens if assisted.num_assistant_tokens_schedule == "constant" else None
+
+
 def make_plan(config: Config, prompts: Prompts | None = None) -> Plan:
     """Resolve a checked configuration; `prompts`, when given, replace the ones that it names.
 
@@ -180,7 +191,9 @@ def _prompts(config: Config) -> Prompts:
     if config.scaling.lengths is not None:
         return Prompts((long_text(),), tuple(sorted(set(config.scaling.lengths))), workload.batch_size)
     if workload.prompt_tokens is not None:
-        return Prompts((long_text(),), (workload.prompt_tokens,), workload.batch_size)
+        return Prompts(
+            (long_text(),), (workload.prompt_tokens,), workload.batch_size, shared=workload.shared_tokens or 0
+        )
     if workload.prompt is not None:
         return Prompts((workload.prompt,))
     return Prompts(read_prompts(Path(workload.prompts)) if workload.prompts else bundled_prompts())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import traceback
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from kvbench.analysis.assemble import assemble, unassembled
+from kvbench.analysis.assemble import assemble, refused, unassembled
 from kvbench.analysis.keys import resume_key
 from kvbench.config.compose import to_yaml
 from kvbench.config.schema import Config
-from kvbench.errors import BadInput, KvbenchError, RecordError, RunFailed, reason_of
+from kvbench.errors import BadInput, ConfigError, KvbenchError, RecordError, RunFailed, reason_of
 from kvbench.plan import Plan, make_plan
 from kvbench.readiness import ready_plan
 from kvbench.records.evidence import RunWarning
@@ -92,7 +93,7 @@ def measure_point(
         with uninterrupted():  # a second Ctrl-C must not cost the record
             record = _record(plan, samples, folder, _ended(error), run_id, created_at, repeats)
             try:
-                _write(folder, plan, samples, record)
+                write_end(folder, plan, samples, record)
             except RecordError as full:
                 kept = "the record and " if (folder.path / RECORD).exists() else ""
                 kept += f"{len(samples.all_blocks)} finished blocks are in {folder.path}"
@@ -101,6 +102,34 @@ def measure_point(
         if not ended.measured_nothing:
             watcher.outcome(ended.record)
     return ended
+
+
+def recorded_point(
+    overrides: Sequence[str], config: Config | ConfigError, runner: Runner, results_dir: Path, watcher: Watcher
+) -> tuple[StoredRun, BadInput | None]:
+    """A sweep's point, which has a record however it ends, and why it was refused, if it was.
+
+    A configuration that could not be loaded is its own refusal. Raises `RecordError` when the folder cannot be written,
+    which is no fault of the point, and `RunFailed` when its record cannot.
+    """
+    refusal: BadInput
+    if isinstance(config, ConfigError):
+        refusal = config
+    else:
+        try:
+            ended = measure_point(config, runner, results_dir, watcher)
+        except RecordError:
+            raise
+        except BadInput as error:
+            refusal = error
+        else:
+            nothing = ended.error if ended.measured_nothing and isinstance(ended.error, BadInput) else None
+            return StoredRun(ended.record, ended.folder.path), nothing
+    run_id = new_run_id()
+    folder = RunFolder(results_dir, "refused", run_id)
+    record = refused(overrides, str(refusal), run_id=run_id, created_at=datetime.now(UTC).isoformat())
+    folder.write_record(record)
+    return StoredRun(record, folder.path), refusal
 
 
 def _measure(
@@ -167,7 +196,7 @@ def _ended(error: BaseException | None) -> tuple[Status, str] | None:
     return status, str(error)
 
 
-def _write(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
+def write_end(folder: RunFolder, plan: Plan, samples: RunSamples, record: RunRecord) -> None:
     """All files that are still to be written, the record last: where it is, the others are.
 
     Steps that cannot be written cost themselves and an error, and the record says so. Raises `RecordError`.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 import pytest
 
 if TYPE_CHECKING:
-    from kvbench.records.run_record import RunRecord
+    from kvbench.measured_run import MeasuredRun
     from kvbench.records.store import StoredRun
     from kvbench.testing import RegressionSession
 
@@ -35,20 +35,22 @@ class Experiments:
         self._calls = 0
 
     @overload
-    def __call__(self, *overrides: str) -> RunRecord: ...
+    def __call__(self, *overrides: str) -> MeasuredRun: ...
 
     @overload
-    def __call__(self, *overrides: str, processes: int) -> tuple[RunRecord, ...]: ...
+    def __call__(self, *overrides: str, processes: int) -> tuple[MeasuredRun, ...]: ...
 
-    def __call__(self, *overrides: str, processes: int | None = None) -> RunRecord | tuple[RunRecord, ...]:
+    def __call__(self, *overrides: str, processes: int | None = None) -> MeasuredRun | tuple[MeasuredRun, ...]:
         """Measure; the test fails when a run is not VALID, or, given a baseline, not known to be no slower.
 
-        Returns the record; with `processes`, which overrides --kvbench-processes, the records of so many processes.
+        Returns the record, as `kvbench.measure` does; with `processes`, which overrides --kvbench-processes, the
+        records of so many processes.
         """
         config = self._request.config
         if hasattr(config, "workerinput"):
             pytest.fail("kvbench: tests that run beside others disturb each other's times; run these without xdist")
         from kvbench.errors import KvbenchError
+        from kvbench.measured_run import InFolder, MeasuredRun
         from kvbench.testing import NotMeasured, Regressed, run_experiment
         from kvbench.text import printable
 
@@ -65,7 +67,7 @@ class Experiments:
         # Out here: pytest would show what led to an error that is raised while another is handled.
         if failure is not None:
             pytest.fail(failure, pytrace=False)
-        records = tuple(run.record for run in runs)
+        records = tuple(MeasuredRun.of(run.record, InFolder(run.folder)) for run in runs)
         return records[0] if processes is None else records
 
     def _store(self, runs: tuple[StoredRun, ...]) -> None:

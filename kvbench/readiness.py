@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.machinery import ModuleSpec
@@ -24,10 +25,12 @@ from typing import Any
 from kvbench.capabilities import ATTENTION_PACKAGES, QUANTIZATIONS, CacheKind
 from kvbench.config.schema import Config, ModelConfig
 from kvbench.errors import ConfigError, DeviceUnavailable, ModelUnavailable, PromptError, RecordError
+from kvbench.installation import install_hint
 from kvbench.library_versions import too_old
 from kvbench.model_facts import extends_context
 from kvbench.model_folder import (
     EMBEDDED,
+    adapter_in,
     cache_location,
     cached_folder,
     instead_of_download,
@@ -63,7 +66,7 @@ def found_folder(model: ModelConfig) -> Path | None:
         case "path":
             folder = local_folder(str(model.path))
             require_complete(folder, str(model.path))
-            return folder
+            return _with_config(folder, model)
         case "random" if model.path is not None and not model.architecture:
             folder = local_folder(model.path)
             if not folder.is_dir():
@@ -72,11 +75,22 @@ def found_folder(model: ModelConfig) -> Path | None:
                 raise ModelUnavailable(f"{model.path} has no config.json: it is not a transformers folder")
             return folder
         case "hub":
-            return _offline_folder(model, with_weights=True)
+            snapshot = _offline_folder(model, with_weights=True)
+            return None if snapshot is None else _with_config(snapshot, model)
         case "random" if model.id is not None and not model.architecture:
             return _offline_folder(model, with_weights=False)
         case _:
             return None
+
+
+def _with_config(folder: Path, model: ModelConfig) -> Path | None:
+    """The folder itself, or of an adapter alone the folder of its base, where that is known by now."""
+    adapter = adapter_in(folder)
+    if adapter is None or adapter.beside_base:
+        return folder
+    if adapter.local_base is not None:
+        return adapter.local_base
+    return _offline_folder(replace(model, id=adapter.base, revision=adapter.revision), with_weights=True)
 
 
 def _offline_folder(model: ModelConfig, *, with_weights: bool) -> Path | None:
@@ -113,6 +127,8 @@ def require_lengths(plan: Plan, folder: Path) -> None:
                 f"workload.new_tokens={new_tokens}: with a prompt of {longest} tokens {name} has room for"
                 f" {limit - longest} (context {limit})"
             )
+        return
+    if not plan.prompts.texts:  # token ids, whose number the worker looks at
         return
     text = max(plan.prompts.texts, key=len)
     if len(text.encode()) <= limit:
@@ -246,21 +262,37 @@ def ready_plan(config: Config) -> Plan:
     """
     require_packages(config)
     plan = make_plan(config)
+    require_ready(plan)
+    return plan
+
+
+def require_ready(plan: Plan) -> None:
+    """Raise `BadInput` for what a plan lacks on this machine besides packages."""
+    config = plan.config
     if config.model.weights == "scripted":
-        return plan
+        return
     require_device(config.device)
     require_target(config.model)
     folder = found_folder(config.model)
     if folder is not None:
         require_lengths(plan, folder)
-    return plan
 
 
-def require_one_process(environ: Mapping[str, str] = os.environ) -> None:
-    """Raise `ConfigError` where a launcher has started this program more than once: no run is spread over processes."""
+def require_one_process(environ: Mapping[str, str] = os.environ, ranks: int = 1) -> None:
+    """Raise `ConfigError` where a launcher has started this program more than once.
+
+    A model that is shared out over `ranks` may have as many, started by torchrun.
+    """
     for count, (rank, launcher) in COUNTS.items():
         number = environ.get(count, "")
         if rank in environ and number.isdecimal() and int(number) > 1:
+            if count == "WORLD_SIZE" and int(number) == ranks:
+                continue
+            if ranks > 1:
+                raise ConfigError(
+                    f"{launcher} has started {number} processes ({count}={number}), and model.tensor_parallel={ranks}"
+                    f" needs {ranks} of torchrun's: start one without a launcher, kvbench starts the ranks itself"
+                )
             raise ConfigError(
                 f"{launcher} has started {number} processes ({count}={number}), and each would measure the whole model"
                 " by itself while the others disturb its times: start one, without the launcher"
@@ -303,28 +335,29 @@ def is_installed(module: str) -> bool:
 
 def _without_attention_package(name: str) -> str | None:
     package, module = ATTENTION_PACKAGES.get(name, (None, None))
-    return _missing(f"attention={name}", package, module, "install it, or use another")
+    return _missing(f"attention={name}", package, module)
 
 
 def _without_cache_package(kind: CacheKind | None) -> str | None:
     if kind is None:
         return None
-    return _missing(f"cache={kind.name}", kind.package, kind.package, f"pip install 'kvbench[{kind.backend}]'")
+    return _missing(f"cache={kind.name}", kind.package, kind.package, extra=kind.backend)
 
 
 def _without_weights_package(quantization: str) -> str | None:
     package = QUANTIZATIONS[quantization].package
-    return _missing(f"model.quantization={quantization}", package, package, f"pip install 'kvbench[{package}]'")
+    return _missing(f"model.quantization={quantization}", package, package, extra=package)
 
 
 def _without_tracker(name: str | None) -> str | None:
-    return _missing(f"track={name}", name, name, f"pip install 'kvbench[{name}]'")
+    return _missing(f"track={name}", name, name, extra=name)
 
 
-def _missing(choice: str, package: str | None, module: str | None, remedy: str) -> str | None:
+def _missing(choice: str, package: str | None, module: str | None, extra: str | None = None) -> str | None:
     """Why a package that a choice needs is not there, or None when it is. Looking for one does not import it."""
     if module is None or is_installed(module):
         return None
+    remedy = install_hint(extra) if extra else "install it, or use another"
     return f"{choice} needs the package {package}, which is not installed: {remedy}"
 
 

@@ -28,6 +28,31 @@ RATIO_OF_TWO = 3.3
 # step by step differs by up to 8 times what they do.
 UNMEASURED = 4.0
 
+# Of log-probabilities there is one number at a position, and no vocabulary to average over. In sound models of 30
+# architectures the mean ratio of 256 positions was 0.4 to 1.04 and that of 64 at most 1.3, the worst of 256 up to 12.3
+# and the second worst up to 7.9 (tests/benchmarks/rescore.py --sound). Tails are heavy, so that of more positions or
+# sequences the worst is worse.
+RESCORE_MANY = 1.45
+RESCORE_FEW = 6.5
+RESCORE_ONE = 25.0
+RESCORE_TWO = 12.0
+RESCORE_POSITIONS = 512  # from which on the worst of them may be worse
+
+
+def allowed_rescore(positions: int, *, sequences: int = 1, measured: bool = True) -> float:
+    """How many times rounding's own the mean error of so many log-probabilities may be, in the worst of `sequences`.
+
+    `measured` is whether both were measured against the same model in a wider type.
+    """
+    allowed = RESCORE_MANY + (RESCORE_FEW - RESCORE_MANY) / math.sqrt(positions) * math.cbrt(sequences)
+    return allowed if measured else UNMEASURED * allowed
+
+
+def allowed_rescore_at_worst(positions: int, *, second: bool = False, measured: bool = True) -> float:
+    """The same of the worst of so many positions, or of the `second` worst."""
+    allowed = (RESCORE_TWO if second else RESCORE_ONE) * math.cbrt(max(1.0, positions / RESCORE_POSITIONS))
+    return allowed if measured else UNMEASURED * allowed
+
 
 def allowed_ratio(samples: int, *, measured: bool = True) -> float:
     """How many times rounding's own error the geometric mean of so many errors may be.

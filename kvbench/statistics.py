@@ -91,6 +91,26 @@ def mean_intervals(samples: NDArray[np.floating[Any]]) -> tuple[NDArray[Any], ND
     return centre, centre - half, centre + half
 
 
+def slope_interval(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """Least-squares slope of `y` over `x` with a Student-t interval that allows for errors of unequal size.
+
+    The variance is HC3 (MacKinnon and White, 1985): residuals over one less their leverage. None with fewer than three
+    points, or where all `x` are equal.
+    """
+    across, values = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    n = len(across)
+    centred = across - across.mean() if n else across
+    spread = float((centred**2).sum())
+    if n < 3 or spread == 0:
+        return None
+    slope = float((centred * (values - values.mean())).sum()) / spread
+    residuals = values - values.mean() - slope * centred
+    free = np.maximum(1 - 1 / n - centred**2 / spread, 1e-9)  # a point that alone decides the slope has none
+    error = math.sqrt(float(((centred * residuals / free) ** 2).sum())) / spread
+    half = float(scipy.special.stdtrit(n - 2, 0.5 + level / 2)) * error
+    return Interval(slope, slope - half, slope + half, level)
+
+
 def median_interval(samples: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Median with the exact order-statistic interval (x_(k), x_(n+1-k)), distribution-free.
 

@@ -11,7 +11,19 @@ from unicodedata import east_asian_width
 
 
 Unit = Literal[
-    "s", "bytes", "bytes read", "bytes/s", "FLOP", "FLOP/s", "tokens/s", "J/token", "W", "ratio", "times", "count"
+    "s",
+    "bytes",
+    "bytes read",
+    "bytes/s",
+    "FLOP",
+    "FLOP/s",
+    "tokens/s",
+    "tokens/pass",
+    "J/token",
+    "W",
+    "ratio",
+    "times",
+    "count",
 ]
 
 UNKNOWN = "—"
@@ -27,6 +39,7 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "FLOP": tuple((scale, f" {letter}FLOP") for scale, letter in THOUSANDS),
     "FLOP/s": tuple((scale, f" {letter}FLOP/s") for scale, letter in THOUSANDS),
     "tokens/s": ((1.0, " tok/s"),),
+    "tokens/pass": ((1.0, " tok/pass"),),
     "J/token": ((1.0, " J/token"), (1e-3, " mJ/token")),
     "W": ((1.0, " W"),),
     "ratio": ((0.01, " %"),),
@@ -51,10 +64,18 @@ def format_interval(value: float | None, low: float | None, high: float | None, 
     factor, suffix = scale(value, unit)
     value, low, high = value / factor, low / factor, high / factor
     digits = decimals(value)
-    # Bounds that round to one number would claim a certainty that was not measured.
+    # Bounds that round to one number would claim a certainty that was not measured, and so would a ratio's bound that
+    # rounds to 1: on which side of it the interval ends is what people look at.
     apart = (more for more in range(digits, MOST_DECIMALS + 1) if fixed(low, more) != fixed(high, more))
     digits = next(apart, digits)
+    if unit == "times":
+        told = (more for more in range(digits, MOST_DECIMALS + 1) if not _hides_a_side(low, high, more))
+        digits = next(told, digits)
     return f"{fixed(value, digits)}{suffix} [{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
+def _hides_a_side(low: float, high: float, digits: int) -> bool:
+    return any(end != 1 and float(fixed(end, digits).replace(",", "")) == 1 for end in (low, high))
 
 
 def scale(value: float, unit: Unit) -> tuple[float, str]:

@@ -99,6 +99,14 @@ def files_that_do_not_change_are_composed_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def runs_of_other_processes_are_not_waited_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests beside each other are no sweeps beside each other: each process of them has leases of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KVBENCH_LEASES", str(tmp_path_factory.mktemp("leases")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_waits_for_the_disk() -> Iterator[Callable[[int], None]]:
     """Hands out what does wait, for the tests that are about it."""
     waiting = os.fsync

@@ -23,6 +23,7 @@ from kvbench.plan import Plan
 from kvbench.records.arm_figures import Cold, Energy, ProofResult, Turn
 from kvbench.records.ceilings import Ceilings
 from kvbench.records.part import shared
+from kvbench.records.proposals import NO_DRAFT, Proposals
 from kvbench.records.run_record import ArmRecord
 from kvbench.records.samples import RunSamples
 from kvbench.records.timings import Block
@@ -53,6 +54,7 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         step_lane_cost=step_lane_cost(blocks, arm),
         trace_cost=trace_cost(blocks, arm),
         memory=untimed.memory if untimed else NO_MEMORY,
+        ranks=untimed.ranks if untimed else (),
         memory_by_context=tuple(thinned(untimed.memory_by_step)) if untimed else (),
         energy=_energy(samples, arm),
         limit=limit(plan, samples, arm, ceilings),
@@ -62,8 +64,20 @@ def arm_record(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | N
         finish_reason=untimed.finish_reasons if untimed else (),
         proof=_proof(samples, untimed, arm),
         turns=turns(plan, samples, arm),
+        proposals=_proposals(untimed, figures),
+        prefix=untimed.prefix if untimed else None,
         outlier_blocks=_outlier_blocks(samples, figures),
     ).because({"padding_share": KEEPS_PAST} if spec.keeps_past else {})
+
+
+def _proposals(untimed: UntimedPass | None, figures: Sequence[BlockFigures]) -> Proposals | None:
+    """What was counted in the untimed pass, with the time of a pass in the blocks."""
+    if untimed is None or untimed.proposals is None:
+        return None
+    counted = untimed.proposals
+    told = {name: getattr(counted, name) for name in Proposals.model_fields}
+    reasons = {} if counted.draft_model is not None else {"draft_parameters": NO_DRAFT}
+    return Proposals(**{**told, "pass_s": estimate([block.pass_s for block in figures])}).because(reasons)
 
 
 def _cold(plan: Plan, samples: RunSamples, arm: int) -> Cold:
@@ -89,7 +103,11 @@ def _energy(samples: RunSamples, arm: int) -> Energy:
         return nothing.model_copy(update={"idle_watts": window.idle_watts}).because(
             dict.fromkeys(Energy.model_fields, window.reason or "")
         )
-    return Energy(**shared(Energy, window), joules_per_token=window.joules / window.new_tokens)
+    return Energy(
+        **shared(Energy, window),
+        joules_per_token=window.joules / window.new_tokens,
+        device_joules_per_token=tuple(joules / window.new_tokens for joules in window.device_joules),
+    )
 
 
 def _outlier_blocks(samples: RunSamples, figures: Sequence[BlockFigures]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from kvbench.analysis.growth import TIMED, TIMES_NOTHING, frontier, frontier_che
 from kvbench.analysis.host_speed import host_warnings
 from kvbench.analysis.keys import make_keys
 from kvbench.analysis.limits import flops_check
+from kvbench.analysis.rescore_verdict import judge_rescore
 from kvbench.analysis.warnings import device_during, run_warnings
 from kvbench.config.compose import to_dict
 from kvbench.plan import Plan
@@ -66,7 +67,7 @@ def assemble(
         "status_reason": reason,
         "config": to_dict(plan.config),
         "keys": make_keys(plan, prepared),
-        "environment": prepared.environment if prepared else {},
+        "environment": _environment(samples),
         "model": _model(plan, samples),
         "workload": _workload(plan, samples),
         "shapes": samples.shapes.shapes if samples.shapes else None,
@@ -81,6 +82,7 @@ def assemble(
         "device_during": device_during(samples.all_blocks),
         "audits": audits(plan, samples),
         "references": tuple(samples.references),
+        "rescores": tuple(map(judge_rescore, samples.rescores)),
         "growth": grown,
         "frontier": frontier(plan, samples),
         "ceilings": ceilings,
@@ -96,6 +98,23 @@ def assemble(
     return _diagnosed(record.model_copy(update={"null_reasons": reasons}))
 
 
+def _environment(samples: RunSamples) -> dict[str, Any]:
+    """What the worker told, and who else measured on this host meanwhile."""
+    if samples.prepared is None:
+        return {}
+    if not samples.sharing:
+        return samples.prepared.environment
+    told = [sharing.neighbours for sharing in samples.sharing if sharing.neighbours is not None]
+    seen = {(each.device, each.run): each for neighbours in told for each in neighbours}
+    unleased = next((each.unleased for each in samples.sharing if each.unleased), None)
+    return {
+        **samples.prepared.environment,
+        "concurrent_runs": [{"device": each.device, "run": each.run} for each in seen.values()] if told else None,
+        "waited_s": sum(each.waited_s for each in samples.sharing),
+        **({} if unleased is None else {"unleased": unleased}),
+    }
+
+
 def unassembled(plan: Plan, samples: RunSamples, reason: str, *, run_id: str, created_at: str) -> RunRecord:
     """The record of a run whose figures could not be made: `failed`, with what was known before any was."""
     prepared = samples.prepared
@@ -106,7 +125,7 @@ def unassembled(plan: Plan, samples: RunSamples, reason: str, *, run_id: str, cr
         status_reason=reason,
         config=to_dict(plan.config),
         keys=make_keys(plan, prepared),
-        environment=prepared.environment if prepared else {},
+        environment=_environment(samples),
         model=_model(plan, samples),
         workload=_workload(plan, samples),
     )

@@ -8,22 +8,27 @@ from kvbench.analysis.audits import audit_checks
 from kvbench.analysis.comparison import LEAST_BLOCKS
 from kvbench.analysis.estimates import block_figures
 from kvbench.analysis.output_verdict import judge
+from kvbench.analysis.rescore_verdict import judge_rescore
 from kvbench.analysis.warnings import untested_library
 from kvbench.plan import Plan
 from kvbench.records.agreement_figures import Agreement
 from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
+from kvbench.text import format_value
 
+MOST_BYTES_APART = 0.01  # relative, of what a rank holds and what was predicted
 MOST_THROTTLED = 0.25  # of the blocks that count; more is not this device's speed any more
 
 
 def run_checks(plan: Plan, samples: RunSamples) -> tuple[Check, ...]:
     """Every check that this run can be put to."""
-    checks = [_mode_proof(plan, samples), _token_count(plan, samples), *_decoded(plan, samples)]
+    checks = [_mode_proof(plan, samples), _token_count(plan, samples), *_decoded(plan, samples), *_ranks(samples)]
     if len(plan.arms) > 1:
         checks.append(_enough_blocks(samples))
         if plan.config.check.agreement != "none":
             checks.append(_agreement(plan, samples))
+    if plan.config.check.rescore:
+        checks.append(_rescored(plan, samples))
     uninterrupted = _modes(plan, "cached") or _modes(plan, "resumed")
     checks += [
         _uninterrupted(plan, samples, arm, uninterrupted[0]) for arm in _modes(plan, "interrupted") if uninterrupted
@@ -104,6 +109,38 @@ def _decoded(plan: Plan, samples: RunSamples) -> list[Check]:
     ]
 
 
+def _ranks(samples: RunSamples) -> list[Check]:
+    """A line for a model that is shared out over ranks: the same tokens on all of them, and bytes as predicted."""
+    timed = [visit for block in samples.all_blocks for visit in block.visits]
+    ranks = [each for untimed in samples.untimed for each in untimed.ranks]
+    if not ranks:
+        return []
+    apart = sum(visit.ranks_apart for visit in timed) + sum(not each.same_tokens for each in ranks)
+    count = len(samples.untimed[0].ranks)
+    other = [
+        f"rank {each.rank} holds {format_value(held, 'bytes')} of {what}, and {format_value(predicted, 'bytes')} were"
+        " predicted"
+        for each in ranks
+        for what, held, predicted in (
+            ("weights", each.weights_bytes, each.weights_predicted_bytes),
+            ("KV cache", each.kv_cache_bytes, each.kv_cache_predicted_bytes),
+        )
+        if held is not None and predicted is not None and abs(held - predicted) > MOST_BYTES_APART * predicted
+    ]
+    broken = [f"{apart} generations of a rank had other tokens than rank 0's"] if apart else []
+    broken += list(dict.fromkeys(other))
+    return [
+        Check(
+            name="ranks",
+            passed=not broken,
+            detail="; ".join(broken) or f"all {count} ranks wrote the same tokens in {len(timed)} generations",
+            advice=""
+            if not broken
+            else "the ranks do not decode one model together: these times are of something else",
+        )
+    ]
+
+
 def _enough_blocks(samples: RunSamples) -> Check:
     count = len(samples.blocks)
     return Check(
@@ -154,6 +191,21 @@ def _agreement(plan: Plan, samples: RunSamples) -> Check:
 def _agrees(agreement: Agreement) -> bool:
     """Whether an arm does what it says: the same as the first, or that but for its own quantisation."""
     return agreement.verdict in ("IDENTICAL", "EQUAL_WITHIN_ROUNDING") or bool(agreement.differs_by)
+
+
+def _rescored(plan: Plan, samples: RunSamples) -> Check:
+    """Whether one pass over what each arm wrote gives the log-probabilities that its decode gave."""
+    found = [judge_rescore(each) for each in samples.rescores]
+    wrong = [each for each in found if (each.verdict is None and not each.differs_by) or each.verdict == "MISMATCH"]
+    said = "; ".join(f"{plan.arms[each.arm].label} {each.verdict or each.differs_by}" for each in found)
+    if wrong:
+        said = "; ".join(f"{plan.arms[each.arm].label}: {each.detail}" for each in wrong)
+    return Check(
+        name="rescore",
+        passed=not wrong,
+        detail=said,
+        advice="" if not wrong else "probability ratios between this decode and a pass over its text are not usable",
+    )
 
 
 def _modes(plan: Plan, mode: str) -> list[int]:

@@ -35,9 +35,10 @@ class BlockFigures:
     """One arm in one block, over all its batches, from the throughput lane."""
 
     ttft_s: float  # mean over the batches
-    itl_s: float | None  # mean time of a decode step; None when every sequence ended with its first token
-    decode_tokens_per_s: float | None  # first tokens excluded: they belong to the prefill
+    itl_s: float | None  # mean decode time per token of a sequence; None when every one ended with its first pass
+    decode_tokens_per_s: float | None  # tokens of the first passes excluded: they belong to the prefill
     end_to_end_tokens_per_s: float | None
+    pass_s: float | None = None  # mean time of a pass after the first, where passes make several tokens
 
 
 def block_figures(blocks: Sequence[Block], arm: int) -> list[BlockFigures]:
@@ -115,12 +116,14 @@ def _figures(visits: Sequence[Visit]) -> BlockFigures:
     ttft_s = sum(visit.ttft_s for visit in visits)
     steps = sum(visit.steps for visit in visits)
     tokens = sum(visit.new_tokens for visit in visits)
-    after_first = tokens - sum(visit.sequences for visit in visits)
+    after_first = tokens - sum(visit.first_tokens for visit in visits)
+    passes = sum(len(visit.made) - 1 for visit in visits if visit.made)
     return BlockFigures(
         ttft_s=ttft_s / len(visits),
         itl_s=decode_s / steps if steps else None,
         decode_tokens_per_s=after_first / decode_s if after_first > 0 and decode_s > 0 else None,
         end_to_end_tokens_per_s=tokens / (ttft_s + decode_s) if ttft_s + decode_s > 0 else None,
+        pass_s=decode_s / passes if passes else None,
     )
 
 

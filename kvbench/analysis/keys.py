@@ -9,15 +9,16 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import kvbench
 from kvbench.arm import Arm
 from kvbench.config.compose import to_dict
 from kvbench.config.schema import ModelConfig
+from kvbench.errors import ModelUnavailable
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
-from kvbench.model_folder import cached_commit
+from kvbench.model_folder import adapter_in, cached_commit
 from kvbench.plan import Plan
 from kvbench.records.run_record import Keys
 from kvbench.records.samples import Prepared
@@ -56,8 +57,11 @@ def _source(root: Path, module: list[str]) -> tuple[Path, Iterable[Path]] | None
 
 # Where results go, what is drawn of them, who gets them, in which language, whether old ones count: it does not change
 # them.
-NO_MATTER = ("results_dir", "name", "title", "report", "track", "language", "resume")
+NO_MATTER = ("jobs", "results_dir", "name", "title", "report", "track", "language", "resume")
 CODE = ("*.py", "*.json", "*.safetensors", "*.yaml")
+
+
+CAME_LATER = ("prefill_chunk", "shared_tokens")  # of the workload's keys
 
 
 def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
@@ -76,7 +80,9 @@ def make_keys(plan: Plan, prepared: Prepared | None) -> Keys:
         "arms": [_stated(arm) for arm in plan.arms],
         **({} if plan.config.scaling.lengths is None else {"lengths": plan.prompts.lengths}),
         **({} if plan.config.frontier.axes is None else {"frontier": plan.config.frontier.axes}),
+        **_adapter(model.get("adapter")),
         **_own_model(plan.config.model),
+        **_proposing(plan, config),
         **_spread(plan.config.model, environment, "device_count"),
     }
     commit = model.get("revision")
@@ -102,6 +108,8 @@ def resume_key(plan: Plan, environment: Mapping[str, Any], commit: str | None = 
             "prompts": asdict(plan.prompts),
             **({} if target is None else {"target_source": source_digest(target)}),
             "model_files": _files(Path(plan.config.model.path)) if plan.config.model.path else None,
+            **_base_of_adapter(plan.config.model),
+            **_draft_files(plan),
             "code": _code(),
             "commit": commit or _cached_commit(plan.config.model),
             "environment": {name: environment.get(name) for name in STABLE},
@@ -117,7 +125,7 @@ def _stated(arm: Arm) -> dict[str, Any]:
 
 def _workload(workload: dict[str, Any]) -> dict[str, Any]:
     """The same for keys that came later."""
-    return {key: value for key, value in workload.items() if key != "prefill_chunk" or value is not None}
+    return {key: value for key, value in workload.items() if key not in CAME_LATER or value is not None}
 
 
 def _own_model(model: ModelConfig) -> dict[str, Any]:
@@ -127,6 +135,8 @@ def _own_model(model: ModelConfig) -> dict[str, Any]:
 
 def _spread(model: ModelConfig, environment: Mapping[str, Any], devices: str) -> dict[str, Any]:
     """How a model lies over several devices, and their number or their names; nothing for a model on one."""
+    if model.tensor_parallel > 1:
+        return {"tensor_parallel": model.tensor_parallel}
     if model.device_map is None:
         return {}
     names = environment.get(ALL_DEVICES)
@@ -134,11 +144,41 @@ def _spread(model: ModelConfig, environment: Mapping[str, Any], devices: str) ->
     return {"device_map": model.device_map, devices: names if devices == ALL_DEVICES else count}
 
 
+def _proposing(plan: Plan, config: Mapping[str, Any]) -> dict[str, Any]:
+    """How much is proposed, and by which draft; nothing for modes that propose nothing."""
+    return {mode: config[mode] for mode in ("assisted", "prompt_lookup") if mode in plan.config.modes}
+
+
+def _draft_files(plan: Plan) -> dict[str, Any]:
+    """Of a draft in a local folder; nothing without an assisted arm."""
+    return {"draft_files": _files(Path(plan.config.assisted.model))} if "assisted" in plan.config.modes else {}
+
+
 def _cached_commit(model: ModelConfig) -> str | None:
     from_hub = model.id is not None and (
         model.weights == "hub" or (model.weights == "random" and not model.architecture and model.path is None)
     )
     return cached_commit(str(model.id), model.revision) if from_hub else None
+
+
+def _adapter(applied: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What tells a model with an adapter from its base; where the base lies does not."""
+    if applied is None:
+        return {}
+    return {"adapter": {**applied, "base": PurePath(applied["base"] or "").name}}
+
+
+def _base_of_adapter(model: ModelConfig) -> dict[str, Any]:
+    """What the base of a folder's adapter is, where it lies elsewhere; nothing for any other model."""
+    try:
+        adapter = adapter_in(Path(model.path)) if model.path else None
+    except ModelUnavailable:  # damaged: it will be refused
+        return {}
+    if adapter is None or adapter.beside_base:
+        return {}
+    if adapter.local_base is not None:
+        return {"adapter_base": _files(adapter.local_base)}
+    return {"adapter_base": cached_commit(str(adapter.base), adapter.revision)}
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

@@ -40,6 +40,7 @@ LESS_COUNTED = (
 MOST_APART = 1.05  # counted over predicted FLOPs, or predicted over counted
 NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's type"
 NO_STEPS = "no sequence had a decode step"
+CHECKING = "not computed for a mode whose passes check proposed tokens, which differ in number"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
 NOT_MEASURED = "the run ended before its steps were measured"
 COSTS = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
@@ -55,10 +56,11 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
     itl_s = _median([block.itl_s for block in figures])
     ttft_s = _median([block.ttft_s for block in figures])
     dtype = str(samples.prepared.model.get("dtype")) if samples.prepared else ""
-    memory_s, compute_s = _floors(step, ceilings, dtype)
+    devices = devices_of(samples)
+    memory_s, compute_s = _floors(step, ceilings, dtype, devices)
     floor_s = None if memory_s is None or compute_s is None else max(memory_s, compute_s)
-    prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype)
-    launch_s = None if _several_kinds(plan) else _launch_s(itl_s, work, ceilings)
+    prefill_memory_s, prefill_compute_s = _floors(prefill, ceilings, dtype, devices)
+    launch_s = None if _several_kinds(plan) or plan.arms[arm].proposes else _launch_s(itl_s, work, ceilings)
     return Limit(
         floor_s=floor_s,
         bound=_bound(
@@ -106,6 +108,8 @@ def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | Non
         reasons |= dict.fromkeys(OF_ARITHMETIC, unknown)
     if _several_kinds(plan):
         reasons["launch_s"] = OTHER_STEPS
+    elif plan.arms[arm].proposes:
+        reasons["launch_s"] = CHECKING
     elif samples.blocks and not _steps(samples, arm):
         reasons["launch_s"] = NO_STEPS
     needed = [reasons[name] for name in ("memory_s", "compute_s", "launch_s") if name in reasons]
@@ -116,6 +120,8 @@ def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | Non
 def _without_costs(plan: Plan, samples: RunSamples, arm: int) -> str:
     if _several_kinds(plan):
         return OTHER_STEPS
+    if plan.arms[arm].proposes:
+        return CHECKING
     if not samples.blocks:
         return NOT_MEASURED
     if not _steps(samples, arm):
@@ -165,7 +171,7 @@ def _several_kinds(plan: Plan) -> bool:
 def _costs(plan: Plan, samples: RunSamples, arm: int) -> tuple[Cost | None, Cost | None]:
     """The mean cost of a decode step and of a prefill, over the steps and batches that were measured."""
     prepared, blocks = samples.prepared, samples.blocks
-    if prepared is None or not blocks or _several_kinds(plan) or _refuted(samples):
+    if prepared is None or not blocks or _several_kinds(plan) or plan.arms[arm].proposes or _refuted(samples):
         return None, None
     facts, spec = _facts(prepared, samples.counted_flops), plan.arms[arm]
     all_logits = "all_logits" in habits_of(spec.mode, spec.habit) or bool(prepared.model.get("computes_all_logits"))
@@ -242,14 +248,27 @@ def _weighted(costs: Sequence[tuple[float, Cost]]) -> Cost:
     return Cost(**{each.name: mean(each.name) for each in fields(Cost)})  # type: ignore[arg-type]
 
 
-def _floors(cost: Cost | None, ceilings: Ceilings | None, dtype: str) -> tuple[float | None, float | None]:
-    """Seconds of reading, and of computing, at the ceilings."""
+def devices_of(samples: RunSamples) -> int:
+    """How many devices shared the model; ranks on a CPU share one."""
+    prepared = samples.prepared
+    if prepared is None or str(prepared.environment.get("device", "cpu")).startswith("cpu"):
+        return 1
+    return int(prepared.model.get("ranks") or 1)
+
+
+def _floors(
+    cost: Cost | None, ceilings: Ceilings | None, dtype: str, devices: int
+) -> tuple[float | None, float | None]:
+    """Seconds of reading, and of computing, at the ceilings of all devices together.
+
+    Each of them reads its part of the bytes.
+    """
     if cost is None or ceilings is None:
         return None, None
     rate = ceilings.flops_per_s(dtype)
-    bandwidth = ceilings.bytes_per_s(cost.bytes)
-    memory_s = None if bandwidth is None else cost.bytes / bandwidth
-    return memory_s, None if rate is None or cost.flops is None else cost.flops / rate
+    bandwidth = ceilings.bytes_per_s(cost.bytes // devices)
+    memory_s = None if bandwidth is None else cost.bytes / (bandwidth * devices)
+    return memory_s, None if rate is None or cost.flops is None else cost.flops / (rate * devices)
 
 
 def _launch_s(itl_s: float | None, work: StepWork | None, ceilings: Ceilings | None) -> float | None:

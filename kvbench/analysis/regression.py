@@ -53,6 +53,7 @@ def comparable(run: RunRecord) -> dict[str, Any]:
         "quantization": asked.get("quantization"),
         REVISION: model.get("revision"),
         "model.device_map": asked.get("device_map"),
+        "model.tensor_parallel": asked.get("tensor_parallel") or 1,
         "device_count": len(run.environment.get("device_names") or ()) if asked.get("device_map") else None,
         "device_name": run.environment.get("device_name", run.config.get("device")),
         **_entries(run, "workload"),

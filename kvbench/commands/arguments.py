@@ -49,6 +49,7 @@ def add_hydra_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--info", nargs="?", const="all")
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("--experimental-rerun")
+    parser.add_argument("--dry-run", action="store_true")  # ours
 
 
 def add_language(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +70,8 @@ def require_obeyed(options: argparse.Namespace) -> None:
         raise ConfigError(f"--cfg {options.cfg}: Hydra's own settings have no effect in kvbench; use --cfg job")
     if options.resolve and not options.cfg:
         raise ConfigError("--resolve: goes with --cfg job, which always prints resolved values")
+    if options.dry_run and options.cfg:
+        raise ConfigError("--dry-run: tells what would be measured, and --cfg how it is configured; leave one out")
     if options.run and options.multirun:
         raise ConfigError("--run and --multirun: one asks for a single run, the other for a sweep; leave one out")
 

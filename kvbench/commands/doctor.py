@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.capabilities import TRACKERS
 from kvbench.commands.arguments import Parser
+from kvbench.installation import install_hint
 from kvbench.readiness import is_installed
 from kvbench.records.evidence import HOST_FIGURES
 from kvbench.text import format_value
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     from kvbench.records.evidence import HostCheck
 
 BUSY_CORES = 0.3  # kept busy by others: more takes from what is measured, on a machine of few cores
-EXTRAS = (
-    ("pytest_benchmark", "gate regressions in a test suite", "pip install 'kvbench[test]'"),
-    ("bitsandbytes", "model.quantization=int8 and nf4", "pip install 'kvbench[bitsandbytes]'"),
-    ("torchao", "model.quantization=int8_weight_only and int4_weight_only", "pip install 'kvbench[torchao]'"),
-    ("optimum.quanto", "cache=quanto_int4 and quanto_int2", "pip install 'kvbench[quanto]'"),
-    ("hqq", "cache=hqq_int8 to hqq_int1", "pip install 'kvbench[hqq]'"),
-    ("kaleido", "export --format svg and png, with a Chrome or Chromium", "pip install 'kvbench[images]'"),
-    ("duckdb", "query: SQL over run folders", "pip install 'kvbench[query]'"),
-    *((name, f"track={name}", f"pip install 'kvbench[{name}]'") for name in TRACKERS),
-    ("sentencepiece", "tokenizers that come as tokenizer.model", "pip install 'kvbench[sentencepiece]'"),
+EXTRAS = (  # module, what it is for, the extra that brings it
+    ("pytest_benchmark", "gate regressions in a test suite", "test"),
+    ("bitsandbytes", "model.quantization=int8 and nf4", "bitsandbytes"),
+    ("torchao", "model.quantization=int8_weight_only and int4_weight_only", "torchao"),
+    ("optimum.quanto", "cache=quanto_int4 and quanto_int2", "quanto"),
+    ("hqq", "cache=hqq_int8 to hqq_int1", "hqq"),
+    ("kaleido", "export --format svg and png, with a Chrome or Chromium", "images"),
+    ("duckdb", "query: SQL over run folders", "query"),
+    *((name, f"track={name}", name) for name in TRACKERS),
+    ("sentencepiece", "tokenizers that come as tokenizer.model", "sentencepiece"),
 )
 
 
@@ -226,10 +227,10 @@ def _host_lines(host: HostCheck | None) -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for name, purpose, remedy in EXTRAS:
+    for name, purpose, extra in EXTRAS:
         installed = is_installed(name)
         detail = purpose if installed else f"not installed: {purpose}"
-        yield Finding(name, installed, detail, "" if installed else remedy, purpose)
+        yield Finding(name, installed, detail, "" if installed else install_hint(extra), purpose)
 
 
 def _fp8_cache() -> Iterator[Finding]:

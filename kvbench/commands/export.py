@@ -16,7 +16,7 @@ IMAGES = ("svg", "png")  # `report.exports.images` writes them
 DESCRIPTION = """Writes every run under the given paths in another format. csv and parquet: one row per run and arm;
 json: the list of records; md: a table; pytest-benchmark: a file for `pytest-benchmark compare`; svg and png: every
 chart of the report as a picture of its own in the folder --output, with their captions in charts.md (needs the extra
-kvbench[images] and a Chrome or Chromium; nothing is fetched)."""
+images and a Chrome or Chromium; nothing is fetched)."""
 
 
 def main(argv: list[str]) -> int:

@@ -40,7 +40,7 @@ EXAMPLES = (
     ("-m workload.prompt_tokens=128,512", "a sweep: where does the cache begin to pay?"),
     ("experiment=scaling", "how a step grows with the context"),
     ("--config-path last", "repeat the newest run from its config.yaml"),
-    ("doctor --ceilings", "measure this machine: how far from it is a run?"),
+    ("doctor --ceilings", "how far is a run from the hardware limit?"),
 )
 SCRIPT = "model=scripted"
 WIDEST_LEFT = 34  # columns of what is explained; longer words have a line of their own
@@ -82,7 +82,7 @@ def _page(width: int) -> Iterator[str]:
         yield from _wrapped(f"{group:<{GROUP_WIDTH}}{' '.join(names)}", width, "  ", " " * (GROUP_WIDTH + 2))
     yield ""
     yield from _wrapped(
-        "-m (sweep)   --config-path RUN_FOLDER|last   --config-dir DIR   --config-name NAME   --cfg job"
+        "-m (sweep)   --dry-run   --config-path RUN_FOLDER|last   --config-dir DIR   --config-name NAME   --cfg job"
         " (print the configuration, run nothing)   -sc install=bash|zsh|fish   --version",
         width,
         "options: ",

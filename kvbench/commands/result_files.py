@@ -9,6 +9,7 @@ from pathlib import Path
 from kvbench.commands import LAST
 from kvbench.config.schema import Config
 from kvbench.errors import RecordError, reason_of
+from kvbench.launching.order import Order, Standing, unfinished_sweeps
 from kvbench.records.store import (
     Found,
     StoredRun,
@@ -19,7 +20,10 @@ from kvbench.records.store import (
     replace_file,
     unfinished_runs,
 )
+from kvbench.report.sentences import say as say_code
 from kvbench.text import LONGEST_LINE, printable, shortened
+
+NAMED_POINTS = 3  # of those without a record, in a line
 
 
 def named(paths: Sequence[Path]) -> list[Path]:
@@ -50,7 +54,7 @@ def gather(paths: Sequence[Path]) -> Found:
     for run in found.unfinished:
         _warn(f"unfinished {run}")
     if not found.runs:
-        raise _nothing_in(paths)
+        raise _nothing_in(paths, any_found=bool(found.unreadable or found.unfinished))
     return found
 
 
@@ -73,6 +77,8 @@ class Stream:
 
     def runs(self) -> Iterator[StoredRun]:
         """Every usable run, in the order of the folders."""
+        for standing in unfinished_sweeps(self._paths):
+            _warn(standing_line(standing))
         usable = 0
         for each in read_runs(self._records):
             if isinstance(each, StoredRun):
@@ -87,10 +93,11 @@ class Stream:
             _warn(f"unfinished {each}")
             self.unfinished.append(each)
         if not usable:
-            raise _nothing_in(self._paths)
+            raise _nothing_in(self._paths, any_found=bool(self.unreadable or self.unfinished))
 
     def notes(self) -> Iterator[str]:
-        """A line for each run that is not among them."""
+        """A line for each run that is not among them, and for each launched sweep that has not ended."""
+        yield from map(standing_line, unfinished_sweeps(self._paths))
         yield from (f"left out: {run}" for run in self.unreadable)
         yield from (f"unfinished: {run}" for run in self.unfinished)
 
@@ -99,8 +106,25 @@ class Stream:
         self.unreadable.append(run)
 
 
-def _nothing_in(paths: Sequence[Path]) -> RecordError:
-    return RecordError(f"{printable(', '.join(map(str, paths)))}: no usable run")
+def standing_line(standing: Standing) -> str:
+    """How far a launched sweep has come, and the first points that it lacks."""
+    order, lacking = standing.order, (*standing.begun, *standing.waiting)
+    counts = {"running": len(standing.begun), "missing": len(standing.waiting), "of": len(order.points)}
+    facts = {"sweep": standing.sweep.name, "done": len(order.points) - len(lacking), "points": some(order, lacking)}
+    return say_code("sweep.standing", **counts, **facts)
+
+
+def some(order: Order, points: Sequence[int]) -> str:
+    """The first of these points, by their overrides, and how many more there are."""
+    shared = set(order.points[0]).intersection(*order.points[1:]) if len(order.points) > 1 else set()
+    named = [" ".join(each for each in order.points[point] if each not in shared) for point in points[:NAMED_POINTS]]
+    more = [say_code("sweep.and-more", count=len(points) - NAMED_POINTS)] if len(points) > NAMED_POINTS else []
+    return "; ".join((*named, *more))
+
+
+def _nothing_in(paths: Sequence[Path], *, any_found: bool) -> RecordError:
+    reason = "no usable run" if any_found else "no runs yet; measure one with `python -m kvbench`"
+    return RecordError(f"{printable(', '.join(map(str, paths)))}: {reason}")
 
 
 class Broken(list[Unreadable]):

@@ -106,18 +106,13 @@ def _print_tables(records: Sequence[RunRecord]) -> None:
     from rich.console import Console
 
     from kvbench.commands.result_files import say
-    from kvbench.report.console import answer, comparison_table, run_row, runs_table, verdict_panel
-    from kvbench.report.names import run_name
-    from kvbench.text import one_line
+    from kvbench.report.console import run_row, runs_table, whole_run
 
     console = Console(highlight=False, markup=False, emoji=False)
     # Captured, then written in one go: rich would answer a closed pipe by ending the process with an error.
     with console.capture() as captured:
         if len(records) == 1:
-            console.print(f"{run_name(records[0])}  {one_line(records[0].run_id)}")
-            console.print(comparison_table(records[0]))
-            console.print(verdict_panel(records[0]))
-            console.print(answer(records[0]))
+            console.print(whole_run(records[0]))
         else:
             console.print(runs_table([run_row(record) for record in records]))
     say(captured.get())

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from kvbench.analysis.assemble import refused as refused_record
 from kvbench.commands import EXIT_INTERRUPTED
 from kvbench.commands.validation import SweepPoint, refusal_lines
 from kvbench.config.schema import Config
 from kvbench.display import Display
-from kvbench.errors import BadInput, ConfigError, RecordError, RunFailed, reason_of
-from kvbench.point import Finished, measure_point, new_run_id, open_runner
+from kvbench.errors import BadInput, ConfigError, RecordError, RunFailed
+from kvbench.point import Finished, measure_point, new_run_id, open_runner, recorded_point
 from kvbench.records.run_record import RunRecord
-from kvbench.records.store import RECORD, REPORT, RunFolder, StoredRun, alone_in, read_record, remove_temporary_files
+from kvbench.records.store import (
+    RECORD,
+    REPORT,
+    StoredRun,
+    make_results_dir,
+    read_record,
+    remove_temporary_files,
+)
 from kvbench.report.console import RunRow, run_row
-from kvbench.report.redaction import redacted_text
 from kvbench.report.sentences import own_words, say
 from kvbench.running.faults import stopped_by_signals
 from kvbench.running.supervisor import Runner
-from kvbench.standard_streams import complain
-from kvbench.text import printable
 
 EXIT_OK, EXIT_FAILED, EXIT_INVALID = 0, 1, 3  # by the command table
 MOST_TOLD = 20  # points that are told with tables and texts; of more, a line each is what anyone reads
@@ -41,15 +43,15 @@ def run_single(config: Config) -> int:
         earlier = Finished(Path(config.results_dir), runner).run_of(config) if config.resume else None
         if earlier is not None:
             display.earlier(earlier)
-            return _exit_code({earlier.record.status})
+            return exit_code({earlier.record.status})
         ended = measure_point(config, runner, Path(config.results_dir), display)
     finally:
         runner.close()
     ended.require_something()
     run = StoredRun(ended.record, ended.folder.path)
     display.report([run], ended.folder.path / REPORT, config.report)
-    _track(run, config, display)
-    return _exit_code({ended.record.status})
+    display.track(run, config.track)
+    return exit_code({ended.record.status})
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ class _Point:
 def run_sweep(points: Sequence[SweepPoint]) -> int:
     """Measure every point of a validated sweep; a refused or failed one is a record and the rest go on.
 
-    Raises `RecordError` when results cannot be written, by this sweep alone.
+    Raises `RecordError` when results cannot be written.
     """
     first = next(point.config for point in points if isinstance(point.config, Config))
-    with alone_in(Path(first.results_dir)), stopped_by_signals():
+    make_results_dir(Path(first.results_dir))
+    with stopped_by_signals():
         remove_temporary_files(Path(first.results_dir))
         return _Sweep(first, Display(brief=len(points) > MOST_TOLD)).run(points)
 
@@ -121,28 +124,20 @@ class _Sweep:
             self._root.mkdir(exist_ok=True)
         if self._root.exists():
             self._display.sweep_report([each.folder for each in (*done, *again)], self._root / REPORT, self._report)
-        return _exit_code({each.status for each in (*done, *again)})
+        return exit_code({each.status for each in (*done, *again)})
 
     def _was_measured(self, point: SweepPoint) -> bool:
         return isinstance(point.config, Config) and self._finished.run_of(point.config) is not None
 
     def _measured(self, point: Sequence[str], config: Config | ConfigError) -> StoredRun:
         """The point's run, or the record of its refusal."""
-        if isinstance(config, ConfigError):
-            return self._refusal(point, config)
-        try:
-            ended = measure_point(config, self._runner, self._root, self._display)
-        except RecordError:
-            raise  # a folder that cannot be written is no fault of this point
-        except BadInput as error:
-            return self._refusal(point, error)
-        if ended.measured_nothing:
-            self._display.say(say("sweep.refused", reason=own_words(str(ended.error))))
-        run = StoredRun(ended.record, ended.folder.path)
-        if config.report == "true":
-            self._display.report([run], run.folder / REPORT, config.report)
-        if not ended.measured_nothing:
-            _track(run, config, self._display)
+        run, refusal = recorded_point(point, config, self._runner, self._root, self._display)
+        if refusal is not None:
+            self._display.say(say("sweep.refused", reason=own_words(str(refusal))))
+        elif isinstance(config, Config):
+            if config.report == "true":
+                self._display.report([run], run.folder / REPORT, config.report)
+            self._display.track(run, config.track)
         return run
 
     def _audit(self) -> list[_Point]:
@@ -162,34 +157,14 @@ class _Sweep:
             self._display.say(own_words(ended.record.sweep_audit.detail))
         return [_Point(ended.folder.path, ended.record.status, run_row(ended.record))]
 
-    def _refusal(self, point: Sequence[str], error: BadInput) -> StoredRun:
-        run_id = new_run_id()
-        folder = RunFolder(self._root, "refused", run_id)
-        record = refused_record(point, str(error), run_id=run_id, created_at=datetime.now(UTC).isoformat())
-        folder.write_record(record)
-        self._display.say(say("sweep.refused", reason=own_words(str(error))))
-        return StoredRun(record, folder.path)
-
-
-def _track(run: StoredRun, config: Config, display: Display) -> None:
-    """Send a run to the tracker that it names. What fails there costs a line: the run has its record."""
-    if config.track is None:
-        return
-    from kvbench.report.exports.trackers import send
-
-    try:
-        display.say(say("track.sent", tracker=config.track, place=send(run, config.track)))
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        reason = redacted_text(reason_of(error)) or type(error).__name__
-        complain(say("track.failed", tracker=config.track, reason=own_words(printable(reason))))
-
 
 def _is_audited(config: Config, record: RunRecord) -> bool:
     """Whether a point is fit to be measured again for the sweep's audit: it was asked for, and has times."""
     return config.audit and record.status in ("ok", "invalid") and any(arm.itl_s.value for arm in record.arms)
 
 
-def _exit_code(statuses: set[str]) -> int:
+def exit_code(statuses: set[str]) -> int:
+    """Of a command whose runs ended so."""
     if "interrupted" in statuses:
         return EXIT_INTERRUPTED
     if statuses - {"ok", "invalid"}:

@@ -25,8 +25,8 @@ class SweepPoint:
     refusal: BadInput | None
 
 
-def validated_points(overrides: Sequence[str], where: Sources) -> list[SweepPoint]:
-    """Every point of a sweep, checked as far as can be told without torch.
+def validated_points(overrides: Sequence[str], where: Sources, *, here: bool = True) -> list[SweepPoint]:
+    """Every point of a sweep, checked as far as can be told without torch; of another machine than `here`, less.
 
     Raises `Mistyped` for a key, option or value that no point could have, whichever point has it, and `BadInput` when
     no point is left to be measured or results cannot be written. A point whose parts do not go together, or that lacks
@@ -35,7 +35,7 @@ def validated_points(overrides: Sequence[str], where: Sources) -> list[SweepPoin
     points = list(sweep_points(overrides, where))
     checked = []
     for number, (point, config) in enumerate(zip(points, load_points(points, where), strict=True), start=1):
-        checked.append(SweepPoint(point, config, _refusal(config)))
+        checked.append(SweepPoint(point, config, _refusal(config, here=here)))
         _count(number, len(points))
     _require_no_typo(checked)
     if not any(map(_may_be_finished, checked)):
@@ -84,9 +84,11 @@ def print_points(overrides: Sequence[str], where: Sources) -> int:
     return code
 
 
-def _refusal(config: Config | ConfigError) -> BadInput | None:
+def _refusal(config: Config | ConfigError, *, here: bool) -> BadInput | None:
     if isinstance(config, ConfigError):
         return config
+    if not here:
+        return None
     try:
         ready_plan(config)
     except BadInput as error:

@@ -16,7 +16,7 @@ from kvbench.commands.arguments import Parser
 from kvbench.errors import ConfigError, KvbenchError, RecordError
 
 if TYPE_CHECKING:
-    from kvbench.watching.watch import watch
+    from kvbench.watching.watcher import watch
 
 DESCRIPTION = """Runs a script unchanged, with its own arguments and exit code, and watches the first language model
 that it calls. At the end it says on standard error what was submitted at each step, whether the KV cache is used, and

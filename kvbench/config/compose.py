@@ -270,7 +270,7 @@ def _missing_file(error: MissingConfigException) -> ConfigError:
 
 Point = tuple[str, ...]
 GROUPS = {field.name for field in fields(Config) if is_dataclass(getattr(Config(), field.name))}
-ONCE_PER_SWEEP = ("launch", "results_dir", "report")  # its points share a worker, a root and a report
+ONCE_PER_SWEEP = ("jobs", "launch", "results_dir", "report")  # its points share a worker, a root and a report
 
 
 def sweep_points(overrides: Sequence[str], where: Sources) -> Iterator[Point]:
@@ -317,28 +317,40 @@ def _group_options(group: str, where: Sources) -> list[str]:
 
 
 def load_points(points: Sequence[Point], where: Sources) -> Iterator[Config | ConfigError]:
-    """What `load_config` would say of each point, in their order.
+    """What `load_config` would say of each point, in their order."""
+    loader = PointLoader(points, where)
+    for point in points:
+        try:
+            yield loader.load(point)
+        except ConfigError as error:
+            yield error
+
+
+class PointLoader:
+    """Loads points of one sweep, in any order.
 
     Hydra's composition takes tens of milliseconds. Points that differ in values such as `model.seed=3` share one, and
     each sets its own values in a copy; whatever is more than that, or goes wrong, is composed by itself.
     """
-    shared = set(points[0]).intersection(*points[1:]) if points else set()
-    bases: dict[Point, Config | None] = {}
-    for point in points:
+
+    def __init__(self, points: Sequence[Point], where: Sources) -> None:
+        self._where = where
+        self._shared = set(points[0]).intersection(*points[1:]) if points else set()
+        self._bases: dict[Point, Config | None] = {}
+
+    def load(self, point: Point) -> Config:
+        """One point's configuration. Raises `ConfigError` as `load_config` does."""
+        own = [each for each in point if each not in self._shared]
         keys = [override.partition("=")[0] for override in point]
         # Of two values for one key the later counts: an order that only the whole composition knows.
-        values = _plain_values([each for each in point if each not in shared]) if len(set(keys)) == len(keys) else {}
-        try:
-            if values:
-                rest = tuple(override for override in point if override not in values)
-                if rest not in bases:
-                    bases[rest] = _base(rest, where)
-                config = _with_values(bases[rest], values, point)
-            else:
-                config = None
-            yield config or load_config(point, where)
-        except ConfigError as error:
-            yield error
+        values = _plain_values(own) if len(set(keys)) == len(keys) else {}
+        config = None
+        if values:
+            rest = tuple(override for override in point if override not in values)
+            if rest not in self._bases:
+                self._bases[rest] = _base(rest, self._where)
+            config = _with_values(self._bases[rest], values, point)
+        return config or load_config(point, self._where)
 
 
 def _base(overrides: Point, where: Sources) -> Config | None:

@@ -25,6 +25,7 @@ _NO_FOLDER = Condition(
 NAMES_A_REPOSITORY = (with_weights("hub", "random", remedy="choose model=hub"), _UNSHAPED, _NO_FOLDER)
 NAMES_A_FOLDER = (with_weights("path", "random", remedy="choose model=path"), _UNSHAPED)
 READS_A_CONFIG = (with_weights("hub", "path", "random", remedy="choose model=hub or model=path"), _UNSHAPED)
+SHARED_LAYERS = (without_weights("python", remedy="choose another model"),)
 STORED_WEIGHTS = (with_weights("hub", "path", "embedded"),)
 RANDOM_WEIGHTS = (with_weights("random", remedy="set model.weights=random"),)
 OWN_MODEL = (with_weights("python", remedy="choose model=python"),)
@@ -49,6 +50,18 @@ INTERRUPTED_ARM = (
         "set mode=interrupted or mode=resumed",
     ),
 )
+
+
+def _with_mode(mode: str) -> tuple[Condition, ...]:
+    return (
+        Condition(
+            lambda _, arms: any(arm.mode == mode for arm in arms), f"without an arm of mode {mode}", f"set mode={mode}"
+        ),
+    )
+
+
+DRAFTED = _with_mode("assisted")
+LOOKED_UP = _with_mode("prompt_lookup")
 
 # What kind of run it is.
 SCALING = (
@@ -87,6 +100,16 @@ ONE_LENGTH = (
         lambda config, _: config.scaling.lengths is None,
         "with scaling.lengths, which cut the bundled text",
         "set scaling.lengths=null",
+    ),
+)
+CUT_PROMPTS = (
+    Condition(
+        lambda config, _: config.workload.prompt_tokens is not None,
+        "without workload.prompt_tokens, which cuts the prompts out of the bundled text",
+        "set workload.prompt_tokens",
+    ),
+    Condition(
+        lambda config, _: config.workload.batch_size > 1, "with a single sequence", "set workload.batch_size above 1"
     ),
 )
 TIMED = (

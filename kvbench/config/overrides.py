@@ -29,10 +29,7 @@ OPEN_MAPPINGS = ("model.options", "model.architecture")
 
 OBEYED = "hydra.searchpath"  # further folders of configuration files
 ELSEWHERE = "results go below results_dir: use results_dir=FOLDER"
-ONE_DEVICE = (
-    "kvbench runs the points of a sweep one after another on one device, because timed runs must not share it;"
-    " leave it out"
-)
+ON_THE_COMMAND_LINE = "a launcher runs the points of a sweep: give it on the command line, with -m"
 NO_LOGGING = "nothing is logged through Hydra, and what a run prints is in its stdout.log; leave it out"
 # The remedy for a setting and all below it; the first that fits counts. Groups are written with dots here.
 REMEDIES = {
@@ -41,9 +38,9 @@ REMEDIES = {
     "hydra.output_subdir": ELSEWHERE,
     "hydra.output": ELSEWHERE,
     "hydra.mode": "-m asks for a sweep, and leaving -m out for a single run; leave hydra.mode out",
-    "hydra.launcher": ONE_DEVICE,
+    "hydra.launcher": ON_THE_COMMAND_LINE,
     "hydra.sweeper.params": "write these values as overrides, with -m, such as -m mode=cached,nocache",
-    "hydra.sweeper": ONE_DEVICE,
+    "hydra.sweeper": "kvbench expands a sweep itself; leave it out",
     "hydra.job.chdir": "a run stays in the folder that it was started from; leave it out",
     "hydra.job.name": "use name=NAME",
     "hydra.job.env_set": "set environment variables in the shell",

@@ -13,7 +13,8 @@ from pathlib import PurePath
 from typing import Any
 
 from kvbench.arm import Arm, arm_conflict, device_conflict, too_short
-from kvbench.capabilities import INTERRUPTED, MODES, habits_of, quantization_conflict
+from kvbench.capabilities import EAGER, INTERRUPTED, MODES, habits_of, quantization_conflict
+from kvbench.config.conditions import GREEDY_TEMPERATURE, GREEDY_TOP_P
 from kvbench.config.schema import AXES, MOST_BLOCKS, MOST_TOKENS, Config, ModelConfig
 from kvbench.config.spelling import unknown_value
 from kvbench.errors import ConfigError, Mistyped
@@ -63,7 +64,10 @@ def check(config: Config, named: Collection[str] = ()) -> None:
     _check_workload(config)
     _check_places(config)
     _check_quantization(config)
+    _check_proposals(config)
+    _check_prefix(config)
     _check_arms(config)
+    _check_tensor_parallel(config)
     _check_own_model(config)
     _check_interruptions(config)
     _check_scaling(config)
@@ -272,6 +276,49 @@ def _conflict_with_run(arm: Arm, config: Config) -> str | None:
     return None
 
 
+def _check_tensor_parallel(config: Config) -> None:
+    """Raise `ConfigError` for what a model that is shared out over ranks cannot do."""
+    model, ranks = config.model, config.model.tensor_parallel
+    if ranks == 1:
+        return
+    asked = f"model.tensor_parallel={ranks}"
+    refusals = {
+        f"{asked}: not with model.device_map={model.device_map}, which spreads whole layers; leave one of them out": (
+            model.device_map is not None
+        ),
+        f"{asked}: not with model.quantization={model.quantization}, whose weights cannot be cut; use"
+        " model.quantization=none": model.quantization != "none",
+        f"{asked}: not with launch=inline, each rank is a process of its own; use launch=worker": (
+            config.launch == "inline"
+        ),
+        f"{asked}: not with frontier.axes, whose tries are of one device; leave one of them out": (
+            config.frontier.axes is not None
+        ),
+        f"{asked}: not with check.reference={config.check.reference}, the copy is on one device; leave one of them"
+        " out": config.check.reference != "none",
+        f"{asked}: not with device={config.device}, each rank takes the GPU of its number; use device=cuda or cpu": (
+            config.device == "mps" or ":" in config.device
+        ),
+    }
+    refusal = next((sentence for sentence, applies in refusals.items() if applies), None)
+    for arm in config.every_arm:
+        refusal = refusal or _conflict_with_ranks(arm, asked)
+    if refusal is not None:
+        raise ConfigError(refusal)
+
+
+def _conflict_with_ranks(arm: Arm, asked: str) -> str | None:
+    """Why an arm cannot decode a model that is shared out over ranks, or None when it can."""
+    if arm.engine != EAGER:
+        return f"{asked}: not with engine={arm.engine}, which prepares the steps of one device; use engine=eager"
+    kind = arm.cache_kind
+    if kind is not None and (kind.lossy or kind.offloaded):
+        return f"{asked}: not with cache={arm.cache}, which is known on one device alone; use cache=dynamic or static"
+    if "autograd" in habits_of(arm.mode, arm.habit):
+        return f"{asked}: not with the habit autograd, with which other code shares the layers; leave it out"
+    return None
+
+
 def _check_own_model(config: Config) -> None:
     """Raise `ConfigError` for what only transformers' models can do, and for a target that is none."""
     model = config.model
@@ -298,6 +345,90 @@ def _check_target(model: ModelConfig) -> None:
         )
     if not TARGET.fullmatch(model.target):
         raise ConfigError(f"model.target={model.target}: must be of the form package.module:factory")
+
+
+def _check_proposals(config: Config) -> None:
+    """Raise `ConfigError` for what cannot be had of a mode whose passes check proposed tokens."""
+    mode = next((mode for mode in config.modes if MODES[mode].proposes), None)
+    if mode is None:
+        return
+    workload, sampling, model = config.workload, config.sampling, config.model
+    engine = next((arm.engine for arm in config.every_arm if arm.mode == mode and arm.repeats), None)
+    draws = sampling.temperature >= GREEDY_TEMPERATURE and sampling.top_p >= GREEDY_TOP_P
+    refusals = {
+        f"mode {mode} cannot be the first arm: it is compared with one without proposals; put mode generate first": (
+            MODES[config.modes[0]].proposes
+        ),
+        f"engine={engine}: mode {mode} has passes of many shapes, which no engine but eager runs; leave it out": (
+            engine is not None
+        ),
+        f"workload.batch_size={workload.batch_size}: generate checks proposals for one sequence at a time, so mode"
+        f" {mode} needs workload.batch_size=1": workload.batch_size > 1,
+        f"sampling.temperature={sampling.temperature:g}: mode {mode} draws other tokens than generate does from the"
+        " same seed, so that they cannot be compared: set sampling.temperature=0": draws,
+        f"workload.prefill_chunk={workload.prefill_chunk}: mode {mode} submits the prompt whole; leave one out": (
+            workload.prefill_chunk is not None
+        ),
+        f"scaling.lengths: not with mode {mode}, whose passes make several tokens": config.scaling.lengths is not None,
+        f"frontier.axes: not with mode {mode}, whose passes depend on what is written": (
+            config.frontier.axes is not None
+        ),
+        f"trace.probabilities=true: not with mode {mode}, whose passes make several tokens; leave one of them out": (
+            config.trace.probabilities
+        ),
+        f"audit=true: not with mode {mode}, whose time depends on what the prompts say; leave one of them out": (
+            config.audit
+        ),
+        f"model.device_map={model.device_map}: not with mode assisted, whose draft is on one device": (
+            model.device_map is not None and "assisted" in config.modes
+        ),
+        "assisted.model is empty: name a transformers folder, a hub id, or itself": not config.assisted.model,
+        f"model.accepted={model.accepted}: must be a list of numbers of 0 or more": not (
+            model.accepted is None or (model.accepted and min(model.accepted) >= 0)
+        ),
+    }
+    refusal = next((sentence for sentence, applies in refusals.items() if applies), None)
+    if refusal is not None:
+        raise ConfigError(refusal)
+
+
+def _check_prefix(config: Config) -> None:
+    """Raise `ConfigError` for what cannot be had of mode=prefix, and for shared tokens that leave nothing else."""
+    workload = config.workload
+    shared, length = workload.shared_tokens, workload.prompt_tokens
+    if shared is not None and length is not None and shared >= length:
+        raise ConfigError(
+            f"workload.shared_tokens={shared}: must be fewer than workload.prompt_tokens={length}, which counts them"
+        )
+    if "prefix" not in config.modes:
+        return
+    refusals = {
+        "mode prefix cannot be the first arm: it is compared with one that shares nothing; put mode cached first": (
+            config.modes[0] == "prefix" and len(config.modes) > 1
+        ),
+        "workload.batch_size=1: mode prefix shares what the sequences of a batch begin with; set a larger one": (
+            workload.batch_size == 1
+        ),
+        f"workload.prefill_chunk={workload.prefill_chunk}: mode prefix has pieces of its own; leave one of them out": (
+            workload.prefill_chunk is not None
+        ),
+        "scaling.lengths: not with mode prefix, whose steps are those of mode cached": (
+            config.scaling.lengths is not None
+        ),
+        "frontier.axes: not with mode prefix, whose sizes are those of mode cached": config.frontier.axes is not None,
+        "mode prefix copies transformers' caches, and model=python brings its own: leave it out": (
+            config.model.weights == "python"
+        ),
+        "audit=true: not with mode prefix, which prompts in another order have none of; leave one of them out": (
+            config.audit
+        ),
+        "mode prefix: not in an interrupted run, whose caches are lost or appended to; leave it out": bool(
+            set(config.modes) & set(INTERRUPTED)
+        ),
+    }
+    refusal = next((sentence for sentence, applies in refusals.items() if applies), None)
+    if refusal is not None:
+        raise ConfigError(refusal)
 
 
 def _check_interruptions(config: Config) -> None:

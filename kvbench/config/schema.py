@@ -15,10 +15,13 @@ from kvbench.options import setting
 DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 SOURCES = ("hub", "path", "random", "embedded", "python", "scripted")  # python: a model of one's own
 AXES = ("context", "batch")
+MOST_RANKS = 1024
 MOST_THREADS = 4096  # torch starts as many as it is told, and dies of it
 MOST_TOKENS = 2**24  # of a sequence; more than the longest context that a model offers
 MOST_BLOCKS = 100_000  # each is a line of blocks.jsonl and is kept until the end
 LONGEST_WAIT_S = 1e6  # eleven days; the system's own waits take no more than a few hundred
+MOST_PROPOSED = 4096  # tokens, for one pass
+ITSELF = "itself"  # as a draft
 MOST_SEQUENCES = 65_536  # each is a prompt of its own, made before anything is predicted
 
 
@@ -63,9 +66,16 @@ class CheckpointConfig:
     )
     device_map: str | None = setting(
         None,
-        "auto spreads the weights over the devices through accelerate",
-        choices=("auto",),
+        "spreads the layers over the devices through accelerate, one device computing after another",
+        choices=("auto", "balanced", "balanced_low_0", "sequential"),
         effective=when.STORED_WEIGHTS,
+    )
+    tensor_parallel: int = setting(
+        1,
+        "devices that share every layer, computing at once (transformers' tensor parallelism); a process for each",
+        minimum=1,
+        maximum=MOST_RANKS,
+        effective=when.SHARED_LAYERS,
     )
     trust_remote_code: bool = setting(
         False, "run the Python code that comes with a hub repository", effective=when.READS_A_CONFIG, described=True
@@ -97,6 +107,13 @@ class WorkloadConfig:
         minimum=1,
         maximum=MOST_TOKENS,
         effective=when.ONE_LENGTH,
+    )
+    shared_tokens: int | None = setting(
+        None,
+        "tokens that all sequences of workload.prompt_tokens begin with (default: the tokenizer's start tokens alone)",
+        minimum=1,
+        maximum=MOST_TOKENS,
+        effective=when.CUT_PROMPTS,
     )
     new_tokens: int = setting(
         64, "tokens that each sequence gets, the first one included", minimum=2, maximum=MOST_TOKENS
@@ -146,6 +163,50 @@ class InterruptConfig:
     )
     message: str | None = setting(
         None, "text inserted there; null: nothing is, the cache is merely lost", effective=when.INTERRUPTED_ARM
+    )
+
+
+@dataclass
+class AssistedConfig:
+    """The draft model of mode=assisted. The keys but the first are `generate`'s own, with its own defaults."""
+
+    model: str = setting(
+        ITSELF,
+        f"the draft: a transformers folder, a hub id, or {ITSELF} (the model is its own draft, which saves nothing);"
+        " random weights where the model's are random",
+        effective=when.DRAFTED,
+    )
+    num_assistant_tokens: int = setting(
+        20,
+        "tokens that the draft proposes for a pass, at most",
+        minimum=1,
+        maximum=MOST_PROPOSED,
+        effective=when.DRAFTED,
+    )
+    num_assistant_tokens_schedule: str = setting(
+        "constant",
+        "heuristic_transient: two more after a pass that accepted all, one fewer after any other",
+        choices=("constant", "heuristic_transient"),
+        effective=when.DRAFTED,
+    )
+    assistant_confidence_threshold: float = setting(
+        0.4,
+        "the draft stops proposing below this probability; 0: never (with scikit-learn installed, generate adapts it)",
+        minimum=0,
+        maximum=1,
+        effective=when.DRAFTED,
+    )
+
+
+@dataclass
+class PromptLookupConfig:
+    """What mode=prompt_lookup proposes. The keys are `generate`'s own."""
+
+    prompt_lookup_num_tokens: int = setting(
+        10, "tokens that are proposed for a pass, at most", minimum=1, maximum=MOST_PROPOSED, effective=when.LOOKED_UP
+    )
+    max_matching_ngram_size: int = setting(
+        2, "newest tokens that are looked up in the text, at most", minimum=1, effective=when.LOOKED_UP
     )
 
 
@@ -239,6 +300,11 @@ class CheckConfig:
         choices=("none", "float32", "float64"),
         effective=when.REAL_MEASURED,
     )
+    rescore: bool = setting(
+        False,
+        "also every arm's own log-probabilities beside those of one pass over the finished text",
+        effective=when.TIMED,
+    )
 
 
 @dataclass
@@ -307,6 +373,11 @@ class MeasureConfig:
     step_lane: bool = setting(
         True, "also measure every step by itself, in visits of their own", effective=when.TIMED, off=False
     )
+    exclusive: str = setting(
+        "device",
+        "what no other run of kvbench uses meanwhile: the device, or the whole host",
+        choices=("device", "host"),
+    )
     seed: int = setting(
         0, "seed of the order in which a block visits the arms", minimum=0, maximum=LARGEST_SEED, effective=when.ORDERED
     )
@@ -336,6 +407,8 @@ class Config:
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     interrupt: InterruptConfig = field(default_factory=InterruptConfig)
+    assisted: AssistedConfig = field(default_factory=AssistedConfig)
+    prompt_lookup: PromptLookupConfig = field(default_factory=PromptLookupConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
     frontier: FrontierConfig = field(default_factory=FrontierConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
@@ -346,6 +419,12 @@ class Config:
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps")
     threads: int | None = setting(
         None, "CPU threads of torch (default: its own choice)", minimum=1, maximum=MOST_THREADS
+    )
+    jobs: int | None = setting(
+        None,
+        "jobs of a sweep with hydra/launcher (default: one per device of this host; elsewhere one per model)",
+        minimum=1,
+        maximum=4096,
     )
     launch: str = setting(
         "worker", "worker: the model in a process of its own; inline: in this one", choices=("worker", "inline")

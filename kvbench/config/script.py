@@ -41,6 +41,9 @@ class ScriptConfig:
     launch_s: float = scripted(
         0.0, "seconds in which the host submits a step, which is no shorter", minimum=0, maximum=LONGEST_S
     )
+    communication_s: float = scripted(
+        0.0, "seconds of a step in which ranks exchange tensors, on top of the others", minimum=0, maximum=LONGEST_S
+    )
     parameters: int | None = scripted(
         None, "weights of 2 bytes, all in matrices (default: none)", minimum=1, maximum=2**50
     )
@@ -58,6 +61,15 @@ class ScriptConfig:
     all_logits_s: float = scripted(
         0.0, "seconds that logits of every position add to a step without a cache", minimum=0, maximum=LONGEST_S
     )
+    accepted: list[int] | None = scripted(
+        None, "proposed tokens that a pass accepts, of one pass after another, over and over (default: all of them)"
+    )
+    draft_step_s: float = scripted(
+        0.0, "seconds of the draft model for every token that it proposes", minimum=0, maximum=LONGEST_S
+    )
+    checked_token_s: float = scripted(
+        0.0, "seconds that a pass takes longer for every proposed token", minimum=0, maximum=LONGEST_S
+    )
     prepare_s: float = scripted(
         0.0, "seconds in which an engine other than eager prepares, once per arm", minimum=0, maximum=LONGEST_S
     )
@@ -72,6 +84,7 @@ class ScriptConfig:
     virtual_time: bool = scripted(True, "advance a virtual clock; false sleeps for real")
     fail_at_step: int | None = scripted(None, "fail at this decode step, counted over the whole run", minimum=1)
     fail_with: str = scripted("error", "how to fail", choices=FAILURES)
+    fail_on_rank: int = scripted(0, "the rank that fails, of model.tensor_parallel ones", minimum=0)
     memory_bytes: int | None = scripted(
         None,
         "bytes of its memory; a pass that needs more runs out of it, crashes or hangs (fail_with)",
@@ -79,4 +92,22 @@ class ScriptConfig:
         maximum=2**60,
     )
     step_bytes_per_token: int = scripted(0, "bytes that a pass takes per submitted token", minimum=0, maximum=2**20)
+    logprob_error: float = scripted(
+        0.0,
+        "nats by which a step with a cache gives lower log-probabilities than one pass over the text (check.rescore)",
+        minimum=-1e3,
+        maximum=1e3,
+    )
+    logprob_drift: float = scripted(
+        0.0, "the same for each further new token, on top of logprob_error", minimum=-1e3, maximum=1e3
+    )
+    logprob_noise: float = scripted(
+        1e-3, "nats by which another order of summing moves every log-probability", minimum=0, maximum=1
+    )
+    devices: int | None = scripted(
+        None,
+        "devices that a launched sweep finds on this host; runs wait for theirs (default: none)",
+        minimum=1,
+        maximum=4096,
+    )
     sensors: str = scripted("none", "the device's sensors, and how they misbehave", choices=SENSORS)

@@ -19,6 +19,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 NEAR = 0.7  # of difflib's ratio; below it two words have little in common
 # What other tools call the same, in lower case with underscores.
 OTHER_NAMES = {
+    "assistant_model": "assisted.model",
     "attn": "attention",
     "attn_implementation": "attention",
     "backend": "engine",
@@ -28,6 +29,8 @@ OTHER_NAMES = {
     "compile": "engine",
     "context_length": "workload.prompt_tokens",
     "cuda": "device",
+    "draft": "assisted.model",
+    "draft_model": "assisted.model",
     "gen_len": "workload.new_tokens",
     "gpu": "device",
     "input_len": "workload.prompt_tokens",
@@ -46,7 +49,9 @@ OTHER_NAMES = {
     "model_name_or_path": "model",
     "model_path": "model",
     "n_tokens": "workload.new_tokens",
+    "num_draft_tokens": "assisted.num_assistant_tokens",
     "num_runs": "measure.blocks",
+    "num_speculative_tokens": "assisted.num_assistant_tokens",
     "num_threads": "threads",
     "num_tokens": "workload.new_tokens",
     "osl": "workload.new_tokens",
@@ -91,6 +96,10 @@ OTHER_VALUES = {
         "kv_cache": "cached",
         "recompute": "nocache",
         "naive": "nocache_naive",
+        "speculative": "assisted",
+        "draft": "assisted",
+        "ngram": "prompt_lookup",
+        "prefix_cache": "prefix",
     },
     "model.quantization": {"int4": "nf4", "4bit": "nf4", "8bit": "int8", "fp4": "nf4"},
 }
@@ -100,6 +109,15 @@ ELSEWHERE = {
     ("model.dtype", "fp8"): "model.quantization=int8_weight_only for the weights, or cache=fp8 for the cache",
     ("model.dtype", "float8"): "model.quantization=int8_weight_only for the weights, or cache=fp8 for the cache",
     ("model.dtype", "nf4"): "model.quantization=nf4",
+}
+
+
+# What exists elsewhere and cannot be measured here, with the reason.
+NOT_TO_BE_HAD = {
+    ("cache", "kvpress"): (
+        "kvpress up to 0.5.5 asks each pass for arguments that transformers no longer has since 5.3, so that it runs on"
+        " no version that kvbench supports; a quantised cache such as cache=quanto_int4 saves memory too"
+    )
 }
 
 
@@ -118,6 +136,8 @@ def unknown_arm_key(place: str, key: str) -> Mistyped:
 def unknown_value(key: str, value: Any, allowed: Iterable[Any]) -> Mistyped:
     """The error for a value that a key or a group does not take."""
     names = [str(each) for each in allowed]
+    if reason := NOT_TO_BE_HAD.get((key.rpartition(".")[2], str(value).lower())):
+        return Mistyped(f"{key}={value}: {reason}")
     return Mistyped(f"{key}={value}: not known; {meant_value(key, str(value), names)}allowed: {', '.join(names)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from kvbench.errors import ModelUnavailable
 from kvbench.library_versions import untested
 from kvbench.models.own import OwnCausalLM, OwnPast
 from kvbench.models.signature import signature_of
+from kvbench.passes import common_beginning
 
 # Prompts as batches of tensors: left padding, right positions.
 
@@ -27,7 +29,7 @@ def widened(batch: PromptBatch, columns: int) -> PromptBatch:
     mask = None
     if batch.mask is not None:
         mask = torch.cat([batch.mask, batch.mask.new_ones((len(batch.mask), missing))], dim=1)
-    return PromptBatch(batch.index, batch.input_ids, positions, mask, batch.lengths)
+    return replace(batch, positions=positions, mask=mask)
 
 
 def make_batch(index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, device: torch.device) -> PromptBatch:
@@ -43,7 +45,8 @@ def make_batch(index: int, token_ids: Sequence[Sequence[int]], new_tokens: int, 
     columns = torch.arange(longest + new_tokens).unsqueeze(0)
     positions = (columns - padding).clamp(min=0)
     mask = (columns >= padding).long().to(device) if len(set(lengths)) > 1 else None
-    return PromptBatch(index, input_ids.to(device), positions.to(device), mask, lengths)
+    shared = common_beginning(token_ids)
+    return PromptBatch(index, input_ids.to(device), positions.to(device), mask, lengths, shared)
 
 
 # One forward pass, whatever the signature of the model.
@@ -129,6 +132,28 @@ class Forward:
             cache.hand(input_ids.shape[1])
         logits: torch.Tensor = output.logits
         return logits[:, -1] if keeps_one or last is None else logits.index_select(1, last)[:, 0]
+
+    def logits_at(self, batch: PromptBatch, places: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, places, vocabulary) at columns `places` of a batch, of one pass over it without a cache.
+
+        Raises `ModelUnavailable` for a model that gives the last position's logits alone.
+        """
+        arguments: dict[str, Any] = {"use_cache": False}
+        if batch.mask is not None:
+            arguments["attention_mask"] = batch.mask
+        if self.signature.positions:
+            arguments["position_ids"] = batch.positions
+        if self.signature.logits_to_keep:
+            arguments["logits_to_keep"] = places
+        logits: torch.Tensor = self.model(input_ids=batch.input_ids, **arguments).logits
+        if self.signature.logits_to_keep:
+            return logits
+        if logits.shape[1] != batch.input_ids.shape[1]:
+            raise ModelUnavailable(
+                f"{type(self.model).__name__} returns the logits of the last position alone, so that no single pass can"
+                " score a text: return those of all positions"
+            )
+        return logits.index_select(1, places)
 
 
 class OwnForward(Forward):

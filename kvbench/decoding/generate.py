@@ -56,6 +56,7 @@ class Generate:
         self._pad_id = pad_id
         self._use_cache = use_cache
         self._chunk = {"prefill_chunk_size": chunks.size} if use_cache and chunks.size else {}
+        self._proposing: dict[str, Any] = {}
         self._keeps_all = use_cache and cache in CACHES and not CACHES[cache].windows
         self._caching: dict[str, Any] = _caching(cache, model) if use_cache else {}
         self._caching["disable_compile"] = compile_mode is None
@@ -83,6 +84,7 @@ class Generate:
             **self._caching,
             **self._arguments,
             **self._chunk,
+            **self._proposing,
         )
         # Else every static cache is as long as the longest before it, whatever this run needs.
         vars(self._model).pop("_previous_max_cache_length", None)
@@ -96,10 +98,11 @@ class Generate:
                     attention_mask=mask,
                     generation_config=config,
                     logits_processor=self._processors,
-                    stopping_criteria=StoppingCriteriaList([_Telling(observer, prompt)]),
+                    **self._further(observer, prompt),
                     **(signature_of(self._model).handing(DynamicCache()) if self._keeps_all else {}),
                 )
         except (AttributeError, ValueError) as error:
+            self._explain(error)
             if not self._chunk or not any(words in str(error) for words in NO_PIECES):
                 raise
             raise ModelUnavailable(
@@ -109,7 +112,17 @@ class Generate:
         finally:
             self._model.generation_config = own_defaults
         cache = returned_cache(output) if self._use_cache else None
-        return Decoded(output.sequences[:, prompt:], (), cache)
+        return self._decoded(output.sequences[:, prompt:], cache)
+
+    def _further(self, observer: Observer, prompt: int) -> dict[str, Any]:
+        """What else `generate` is called with: where it can be observed."""
+        return {"stopping_criteria": StoppingCriteriaList([_Telling(observer, prompt)])}
+
+    def _explain(self, error: Exception) -> None:
+        """Raise `ModelUnavailable` in the place of an error that is known."""
+
+    def _decoded(self, new_ids: torch.Tensor, cache: Any | None) -> Decoded:
+        return Decoded(new_ids, (), cache)
 
 
 def compiles(model: Any, cache: Any) -> bool:

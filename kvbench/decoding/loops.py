@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -271,6 +271,28 @@ class InterruptedLoop(CachedLoop):
 
     def _after_interruption(self, cache: Any | None, ids: torch.Tensor) -> Any:  # noqa: ARG002 - what is lost is lost
         return self._begin(ids)
+
+
+class PrefixLoop(CachedLoop):
+    """Computes what all prompts of a batch begin with once, for a single row, and copies its cache to every row.
+
+    Then each row submits the rest of its prompt, and one token a step. A batch that shares nothing is decoded as by
+    `CachedLoop`.
+    """
+
+    def _next_logits(
+        self, ids: torch.Tensor, batch: PromptBatch, length: int, cache: Any | None
+    ) -> tuple[torch.Tensor, list[Pass]]:
+        shared = 0 if self._handed else batch.shared
+        if not shared:
+            return super()._next_logits(ids, batch, length, cache)
+        assert cache is not None
+        single = replace(batch, input_ids=ids[:1], positions=batch.positions[:1], lengths=batch.lengths[:1])
+        self._forward.last_logits(ids[:1, :shared], single, shared, cache=cache, use_cache=True)
+        self._handed = self._past = length_without_sync(cache, shared)
+        cache.batch_repeat_interleave(len(ids))
+        logits, passes = super()._next_logits(ids, batch, length, cache)
+        return logits, [Pass(shared, 0, shared), *passes]
 
 
 class _Ending:

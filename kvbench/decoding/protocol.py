@@ -31,6 +31,7 @@ class PromptBatch:
     positions: torch.Tensor
     mask: torch.Tensor | None
     lengths: tuple[int, ...]
+    shared: int = 0  # tokens that all rows begin with, short of a whole prompt; 0 where padding stands before them
 
     @property
     def longest(self) -> int:
@@ -42,13 +43,16 @@ class PromptBatch:
 class Decoded:
     """What a run of a decoder left: new ids (batch, steps + 1) still on the device, the passes, and the cache.
 
-    A script's are lists. `trace` holds a traced run's token confidence (`tracing.Traced`), already on the host.
+    A script's are lists. `made` has the new tokens of each pass where passes check proposed tokens and may make several
+    (one sequence); it is empty where a pass makes one. `trace` holds a traced run's token confidence
+    (`tracing.Traced`), already on the host.
     """
 
     new_ids: Any
     passes: Sequence[Pass]
     cache: Any | None
     trace: Any | None = None
+    made: tuple[int, ...] = ()
 
     def sequences(self, stop_ids: Sequence[int]) -> list[list[int]]:
         """New ids of each sequence, up to and including its stop id. Reads from the device."""

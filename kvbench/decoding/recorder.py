@@ -30,6 +30,7 @@ class PassRecorder:
         self._model = model
         self._allocated_bytes = allocated_bytes
         self.passes: list[Pass] = []
+        self.rows: list[int] = []  # sequences of each pass
         self.kv_bytes: list[int] = []
         self.allocated: list[int | None] = []
 
@@ -56,6 +57,7 @@ class PassRecorder:
 
     def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:  # noqa: ARG002 - torch's shape
         cache = handed_cache(kwargs)
+        self.rows.append(kwargs["input_ids"].shape[0])
         self._past = _length(cache)
 
     def _see_cache(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:  # noqa: ARG002
@@ -63,6 +65,46 @@ class PassRecorder:
         self.passes.append(Pass(kwargs["input_ids"].shape[1], self._past, _length(cache)))
         self.kv_bytes.append(0 if cache is None else logical_bytes(cache))
         self.allocated.append(self._allocated_bytes())
+
+
+class ProposalRecorder(PassRecorder):
+    """A `PassRecorder` of a model that checks proposed tokens, and of the draft that proposes them, if there is one.
+
+    `rounds` has the draft's passes before each pass of the model, `draft_kv_bytes` the most that its cache held.
+    """
+
+    def __init__(self, model: Any, allocated_bytes: Callable[[], int | None], draft: Any | None) -> None:
+        super().__init__(model, allocated_bytes)
+        self._draft = None if draft is None else PassRecorder(draft, allocated_bytes)
+        self._rounds: list[tuple[Pass, ...]] = []
+
+    @property
+    def rounds(self) -> list[tuple[Pass, ...]] | None:
+        """None without a draft."""
+        return None if self._draft is None else self._rounds
+
+    @property
+    def draft_kv_bytes(self) -> int | None:
+        """None without a draft."""
+        return None if self._draft is None else max(self._draft.kv_bytes, default=0)
+
+    def __enter__(self) -> Self:
+        if self._draft is not None:
+            self._draft.__enter__()
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._draft is not None:
+            self._draft.__exit__(kind, error, trace)
+
+    def _see_inputs(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        super()._see_inputs(model, args, kwargs)
+        if self._draft is not None:
+            self._rounds.append(tuple(self._draft.passes))
+            self._draft.passes = []
 
 
 def _length(cache: Any | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -81,12 +81,22 @@ class Trace:
         return traced
 
 
+class SeesChoices(Protocol):
+    """What may look at every choice of a decode."""
+
+    def see(self, logits: torch.Tensor, token: torch.Tensor) -> None:
+        """One choice: `token` (batch,) out of raw `logits` (batch, vocabulary)."""
+
+    def read(self) -> Any:
+        """Everything seen so far, on the host; begins anew."""
+
+
 @dataclass(frozen=True)
 class TracingChooser:
     """Chooses as `chooser` does and has `trace` see every choice: how the hand-written loops are traced."""
 
     chooser: Chooser
-    trace: Trace
+    trace: SeesChoices
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """What the chooser takes, (batch,), seen by the trace on the way."""
@@ -106,7 +116,7 @@ class TracedDecoder:
     """
 
     decoder: Decoder
-    trace: Trace
+    trace: SeesChoices
 
     def prepare(self, block: int | None) -> None:
         """Prepares the decoder that is traced."""
@@ -127,7 +137,7 @@ class WatchedDecoder:
 
     decoder: Decoder
     model: Any
-    trace: Trace
+    trace: SeesChoices
 
     def prepare(self, block: int | None) -> None:
         """Prepares the decoder that is watched."""
@@ -146,7 +156,7 @@ class WatchedDecoder:
 class _Watching:
     """Brings together a forward pass's last logits and the token that the observer is told of next."""
 
-    def __init__(self, observer: Observer, trace: Trace) -> None:
+    def __init__(self, observer: Observer, trace: SeesChoices) -> None:
         self._observer = observer
         self._trace = trace
 

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -48,12 +49,16 @@ class ForeignCpuLoad:
         # What the machine does in virtual time is nothing to speak of.
         self._began = None if isinstance(clock, ScriptedClock) else self._now()
 
-    def busy(self) -> float | None:
-        """Cores kept busy by others on average; None when the time was too short, or is virtual."""
+    def busy(self, of_ranks: Callable[[float], Sequence[float]] = lambda own_s: (own_s,)) -> float | None:
+        """Cores kept busy by others on average; None when the time was too short, or is virtual.
+
+        `of_ranks` gives from this process's CPU seconds those of every rank, none of which is another program.
+        """
         if self._began is None:
             return None
         wall_s, all_s, own_s = (now - then for now, then in zip(self._now(), self._began, strict=True))
-        return max(0.0, (all_s - own_s) / wall_s) if wall_s >= SHORTEST_S else None
+        ranks_s = sum(of_ranks(own_s))
+        return max(0.0, (all_s - ranks_s) / wall_s) if wall_s >= SHORTEST_S else None
 
     def _now(self) -> tuple[float, float, float]:
         machine, process = psutil.cpu_times(), psutil.Process().cpu_times()

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import resource
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -78,11 +79,27 @@ def footprint(device: torch.device) -> Footprint | None:
     return Footprint(before, after - before - torch.cuda.memory_reserved(device))
 
 
+def summed(footprints: Sequence[Footprint | None]) -> Footprint | None:
+    """Of several devices, all of it; None where one of them is not known."""
+    known = [each for each in footprints if each is not None]
+    if len(known) < len(footprints):
+        return None
+    return Footprint(sum(each.elsewhere_bytes for each in known), sum(each.context_bytes for each in known))
+
+
 class MemoryMeter:
     """High-water marks of the allocator between `reset` and reading, and current process and device memory."""
 
-    def __init__(self, device: torch.device, sensors: DeviceSensors, empty: Footprint | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        sensors: DeviceSensors,
+        empty: Footprint | None = None,
+        devices: Sequence[torch.device] = (),
+    ) -> None:
+        """Of a model that is spread, `devices` are all that it is on, and every figure is their sum."""
         self._device = device
+        self._devices = tuple(devices) or (device,)
         self._sensors = sensors
         self._empty = empty
         self._outside_at_reset: int | None = None
@@ -105,27 +122,29 @@ class MemoryMeter:
         self._replayed_bytes, self._replay_peak = replayed_bytes, 0
         gc.collect()
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+            for each in self._devices:
+                torch.cuda.synchronize(each)
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self._device)
+            for each in self._devices:
+                torch.cuda.reset_peak_memory_stats(each)
             self._outside_at_reset = self.outside_bytes()
         elif self._device.type == "mps":
             torch.mps.empty_cache()
 
     def allocated_bytes(self) -> int | None:
         """Held by tensors now."""
-        return torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else None
+        return sum(map(torch.cuda.memory_allocated, self._devices)) if self._device.type == "cuda" else None
 
     def outside_bytes(self) -> int | None:
         """The device's memory in use that torch's allocator did not reserve: context, kernels, other processes."""
         used = self._sensors.used_bytes() if self._device.type == "cuda" else None
-        return None if used is None else used - torch.cuda.memory_reserved(self._device)
+        return None if used is None else used - sum(map(torch.cuda.memory_reserved, self._devices))
 
     def device_allocations(self) -> int | None:
         """How often torch's allocator has asked the device for memory so far."""
         if self._device.type != "cuda":
             return None
-        return int(torch.cuda.memory_stats(self._device).get("num_device_alloc", 0))
+        return sum(int(torch.cuda.memory_stats(each).get("num_device_alloc", 0)) for each in self._devices)
 
     def in_use(self) -> dict[str, int | None]:
         """Device and process memory now; read it while the cache is alive."""
@@ -143,7 +162,7 @@ class MemoryMeter:
         on_gpu = self._device.type == "cuda"
         return {
             "peak_allocated_bytes": self._peak() if on_gpu else None,
-            "peak_reserved_bytes": torch.cuda.max_memory_reserved(self._device) if on_gpu else None,
+            "peak_reserved_bytes": sum(map(torch.cuda.max_memory_reserved, self._devices)) if on_gpu else None,
         }
 
     def reconcile(self, weights_bytes: int | None, kv_cache_bytes: int | None) -> Reconciliation | None:
@@ -154,7 +173,7 @@ class MemoryMeter:
             self.null_reasons.setdefault("reconciliation", self._sensors.reason or "one of its parts is not known")
             return None
         peak = self._peak()
-        reserved = torch.cuda.max_memory_reserved(self._device)
+        reserved = sum(map(torch.cuda.max_memory_reserved, self._devices))
         kernels = outside - empty.elsewhere_bytes - empty.context_bytes
         return Reconciliation(
             weights_bytes=weights_bytes,
@@ -169,4 +188,4 @@ class MemoryMeter:
         )
 
     def _peak(self) -> int:
-        return max(torch.cuda.max_memory_allocated(self._device), self._replay_peak)
+        return max(sum(map(torch.cuda.max_memory_allocated, self._devices)), self._replay_peak)

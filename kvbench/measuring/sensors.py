@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from kvbench.measuring.clocks import Clock
 from kvbench.records.timings import DeviceReading
@@ -182,8 +182,84 @@ class NullSensors:
         return {}
 
 
-def open_sensors(uuid: str | None) -> DeviceSensors:
-    """The sensors of the device with this NVML UUID ("GPU-…"); null ones with the reason when there are none."""
+class SeveralSensors:
+    """Some devices that work for one model: what they use, added up, and the hottest and slowest of them.
+
+    What one of them does not tell is not told of all.
+    """
+
+    def __init__(self, devices: Sequence[DeviceSensors]) -> None:
+        self._devices = devices
+        self.reason: str | None = None
+
+    def _each(self, ask: Callable[[DeviceSensors], Any]) -> list[Any]:
+        answers = [ask(each) for each in self._devices]
+        self.reason = next((each.reason for each in self._devices if each.reason is not None), None)
+        return answers
+
+    def used_bytes(self) -> int | None:
+        """Memory in use on all of them together."""
+        return _sum(self._each(lambda each: each.used_bytes()))
+
+    def energy_j(self) -> float | None:
+        """The sum of their counters."""
+        return _sum(self._each(lambda each: each.energy_j()))
+
+    def energies_j(self) -> tuple[float | None, ...]:
+        """Each one's counter."""
+        return tuple(self._each(lambda each: each.energy_j()))
+
+    def reading(self) -> DeviceReading | None:
+        """What they all say, with each one's own."""
+        readings = self._each(lambda each: each.reading())
+        known = [each for each in readings if each is not None]
+        return together(known) if len(known) == len(readings) else None
+
+    def processes(self) -> tuple[int, ...] | None:
+        """Ids of the processes that compute on any of them."""
+        listed = self._each(lambda each: each.processes())
+        known = [each for each in listed if each is not None]
+        return tuple(sorted({pid for each in known for pid in each})) if len(known) == len(listed) else None
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the first: a model is shared out over devices of one kind."""
+        return self._devices[0].facts()
+
+
+def together(readings: Sequence[DeviceReading]) -> DeviceReading:
+    """One reading of several devices: the slowest clock, the sum of power, the highest temperature, every limit."""
+    clocks = [each.sm_clock_mhz for each in readings]
+    temperatures = [each.temperature_c for each in readings]
+    limits = [each.limits for each in readings]
+    limited = [each.limited_s for each in readings]
+    causes = {cause for each in limited for cause in each or ()}
+    return DeviceReading(
+        sm_clock_mhz=None if None in clocks else min(filter(None, clocks)),
+        power_w=_sum([each.power_w for each in readings]),
+        temperature_c=None if None in temperatures else max(each for each in temperatures if each is not None),
+        limits=None if None in limits else tuple(dict.fromkeys(limit for each in limits for limit in each or ())),
+        limited_s=(
+            None
+            if None in limited
+            else {cause: max((each or {}).get(cause, 0.0) for each in limited) for cause in causes}
+        ),
+        devices=tuple(readings),
+    )
+
+
+N = TypeVar("N", int, float)
+
+
+def _sum(values: Sequence[N | None]) -> N | None:
+    known = [value for value in values if value is not None]
+    return sum(known, start=type(known[0])(0)) if known and len(known) == len(values) else None
+
+
+def open_sensors(*uuids: str | None) -> DeviceSensors:
+    """The sensors of the devices with these NVML UUIDs ("GPU-…"); null ones with the reason when there are none."""
+    if len(uuids) > 1:
+        return SeveralSensors([open_sensors(uuid) for uuid in uuids])
+    (uuid,) = uuids
     if uuid is None:
         return NullSensors("the run is not on an NVIDIA device")
     import pynvml
@@ -204,11 +280,17 @@ PATIENCE_S = 1.0  # a counter that stands still for so long is not counting
 
 
 class EnergyMeter:
-    """One device's counter. Windows begin and end where the counter has just moved."""
+    """One device's counter, or the sum of several. Windows begin and end where the counter has just moved.
 
-    def __init__(self, sensors: DeviceSensors, clock: Clock) -> None:
+    Of several ranks rank 0 reads: `led` tells the others what it found, so that all work for the same time.
+    """
+
+    def __init__(
+        self, sensors: DeviceSensors, clock: Clock, led: Callable[[Callable[[], Any]], Any] = lambda make: make()
+    ) -> None:
         self._sensors = sensors
         self._clock = clock
+        self._led = led
         self.reason: str | None = None  # why there is no figure
 
     def idle_watts(self) -> float | None:
@@ -235,7 +317,7 @@ class EnergyMeter:
         while ended_s - begin[0] < seconds:
             tokens += work()
             self._clock.synchronise()
-            ended_s = self._now_s()
+            ended_s = self._led(self._now_s)
             if ended_s == begin[0]:
                 return EnergyWindow(arm, None, None, 0, idle_watts, "a generation takes no time")
         end = self._movement()
@@ -246,10 +328,16 @@ class EnergyMeter:
             reason = f"the window of {window_s:.2f} s is too short for a counter that moves ten times a second"
             return EnergyWindow(arm, None, window_s, tokens, idle_watts, reason)
         joules = end[1] - begin[1] - idle_watts * (end[0] - ended_s)
-        return EnergyWindow(arm, joules, window_s, tokens, idle_watts)
+        return EnergyWindow(
+            arm, joules, window_s, tokens, idle_watts, device_joules=_by_device(begin[2], end[2], joules)
+        )
 
-    def _movement(self) -> tuple[float, float] | None:
-        """Wait for the counter's next movement: (seconds, joules), or None with `reason`."""
+    def _movement(self) -> tuple[float, float, tuple[float | None, ...]] | None:
+        found, self.reason = self._led(lambda: (self._own_movement(), self.reason))
+        return found  # type: ignore[no-any-return]
+
+    def _own_movement(self) -> tuple[float, float, tuple[float | None, ...]] | None:
+        """Wait for the counter's next movement: (seconds, joules, each device's), or None with `reason`."""
         first = self._sensors.energy_j()
         began_s = self._now_s()
         while first is not None:
@@ -258,7 +346,7 @@ class EnergyMeter:
             if joules is None:
                 break
             if joules > first:
-                return self._now_s(), joules
+                return self._now_s(), joules, getattr(self._sensors, "energies_j", tuple)()
             if self._now_s() - began_s > PATIENCE_S:
                 self.reason = f"the device's energy counter did not move for {PATIENCE_S:g} s"
                 return None
@@ -267,3 +355,10 @@ class EnergyMeter:
 
     def _now_s(self) -> float:
         return self._clock.now_ns() * 1e-9
+
+
+def _by_device(before: Sequence[float | None], after: Sequence[float | None], joules: float) -> tuple[float, ...]:
+    """Each of several devices' share of the energy by its own counter, adding up to `joules`; else nothing."""
+    used = [end - begin for begin, end in zip(before, after, strict=True) if begin is not None and end is not None]
+    total = sum(used)
+    return tuple(joules * each / total for each in used) if total and len(used) == len(before) else ()

@@ -13,6 +13,8 @@ from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_folder import (
     EMBEDDED,
+    Adapter,
+    adapter_in,
     commit_of,
     instead_of_download,
     local_folder,
@@ -22,7 +24,7 @@ from kvbench.model_folder import (
     weight_files,
 )
 from kvbench.models.folder_faults import CONFIG, blamed_on
-from kvbench.models.hub import hub_config_folder, hub_folder
+from kvbench.models.hub import explained, hub_config_folder, hub_folder
 from kvbench.models.sizing import WeightSize, predicted_weight_size
 
 DTYPES = {
@@ -35,11 +37,15 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A transformers config, and its folder; `folder` is None for random weights."""
+    """A transformers config, and its folder; `folder` is None for random weights.
+
+    With an `adapter`, which may lie in the same folder, they are those of its base, and `revision` is the adapter's.
+    """
 
     config: Any
     folder: Path | None
     revision: str | None  # the commit of the hub, when one is known
+    adapter: Adapter | None = None
 
     def dtype(self, wanted: str, device: torch.device) -> torch.dtype:
         """The type that the weights will have: as asked for, or for "auto" what the config states.
@@ -83,7 +89,21 @@ def open_checkpoint(spec: ModelConfig) -> Checkpoint:
             instead = instead_of_download(spec)
             folder = hub_folder(str(spec.id), spec.revision, code=spec.trust_remote_code, instead=instead)
     require_complete(folder, label(spec))
-    return Checkpoint(_read_config(folder, spec), folder, commit_of(folder) if spec.weights == "hub" else None)
+    adapter = adapter_in(folder)
+    base = folder if adapter is None or adapter.beside_base else _base(adapter, spec)
+    commit = commit_of(folder) if spec.weights == "hub" else None
+    return Checkpoint(_read_config(base, spec), base, commit, adapter)
+
+
+def _base(adapter: Adapter, spec: ModelConfig) -> Path:
+    """The folder of the base of an adapter that lies alone, downloaded if need be."""
+    if adapter.local_base is not None:
+        return adapter.local_base
+    base, instead = str(adapter.base), instead_of_download(spec)
+    with explained(base, adapter.revision, instead):
+        folder = hub_folder(base, adapter.revision, code=spec.trust_remote_code, instead=instead)
+    require_complete(folder, base)
+    return folder
 
 
 def label(spec: ModelConfig) -> str:

@@ -31,8 +31,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from safetensors import SafetensorError
 
 from kvbench.errors import KvbenchError, ModelUnavailable
+from kvbench.installation import install_hint
 from kvbench.model_folder import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
     COMMIT,
+    CONFIG,
     NO_DOWNLOAD,
     NO_WEIGHTS,
     SHAPE_BY_HAND,
@@ -88,7 +92,13 @@ def explanation(
                 if sentence in UNREACHABLE:
                     return no_connection(model, UNREACHABLE[sentence], instead)
                 detail = _first_line(link)
-                return sentence.format(model=model, revision=revision or "main", detail=detail, instead=instead)
+                return sentence.format(
+                    model=model,
+                    revision=revision or "main",
+                    detail=detail,
+                    instead=instead,
+                    install=install_hint("sentencepiece"),
+                )
     return None
 
 
@@ -170,7 +180,7 @@ RULES: tuple[tuple[Matcher, str], ...] = (
     (
         _is(ValueError, "is required to read", "sentencepiece or tiktoken"),
         "the tokenizer of {model} cannot be read: it has no tokenizer.json, and its sentencepiece file needs two"
-        " packages: pip install 'kvbench[sentencepiece]'",
+        " packages: {install}",
     ),
     (_is(StrictDataclassError), "the config of {model} has a value that transformers refuses: {detail}"),
     (
@@ -241,8 +251,10 @@ def hub_folder(id: str, revision: str | None, *, code: bool = False, instead: st
     except _Unreachable as error:
         return _cached_instead(cached, id, error, instead)
     suffixes = (*SMALL_FILES, ".py") if code else SMALL_FILES
-    small = [file for file in files if "/" not in file and file.endswith(suffixes)]
-    return Path(snapshot_download(id, revision=revision, allow_patterns=[*small, *_weights(id, revision, files)]))
+    wanted = [file for file in files if "/" not in file and (file.endswith(suffixes) or file in ADAPTER_WEIGHTS)]
+    if not (ADAPTER in files and CONFIG not in files):  # an adapter alone has its base's weights elsewhere
+        wanted += _weights(id, revision, files)
+    return Path(snapshot_download(id, revision=revision, allow_patterns=wanted))
 
 
 def hub_config_folder(id: str, revision: str | None) -> Path:

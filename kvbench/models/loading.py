@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from kvbench.capabilities import QUANTIZATIONS
 from kvbench.config.schema import ModelConfig
 from kvbench.errors import ModelUnavailable
 from kvbench.model_facts import ModelFacts, extends_context, facts_from_config
-from kvbench.model_folder import RESTORE, SAFETENSORS, folder_format, instead_of_download
+from kvbench.model_folder import ADAPTER, RESTORE, SAFETENSORS, Adapter, folder_format, instead_of_download
 from kvbench.models.checkpoint import DTYPES, Checkpoint, label, open_checkpoint
 from kvbench.models.devices import check_fit, free_bytes_everywhere, require_dtype, require_fit
 from kvbench.models.folder_faults import CONFIG, TOKENIZER, WEIGHTS, blamed_on
@@ -32,9 +32,11 @@ from kvbench.models.sizing import (
     require_quantization,
     weight_size,
 )
+from kvbench.models.tensor_parallel import distributed_config, require_shareable, shared
 from kvbench.models.tokenizers import byte_tokenizer
-from kvbench.models.unsuited import without_peft
+from kvbench.models.unsuited import adapter_facts, require_no_encoder, require_no_prompt_learning, without_peft
 from kvbench.records.evidence import RunWarning
+from kvbench.text import shortened
 
 # Random weights at real size: the model's own initialisation, its large draws replaced by copies of one pool.
 # Drawing 2.5 billion normals on two CPU cores takes over a minute, copying them out of a pool takes seconds. Only
@@ -153,10 +155,13 @@ class LoadedModel:
     load_s: float
     unused_tensors: tuple[str, ...] = ()  # in the checkpoint, but not of this architecture
     remarks: tuple[RunWarning, ...] = ()
+    plan: dict[str, str] = field(default_factory=dict)  # by which its layers are shared out over ranks
 
 
 def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     """Load what `spec` names onto `device`, or over all devices with `spec.device_map`.
+
+    With `spec.tensor_parallel` this rank's part of it; the ranks must have met.
 
     Raises `ModelUnavailable` for anything that the user can mend, `DeviceUnavailable` for a dtype that the device
     lacks, `Infeasible` when the weights are predicted not to fit; nothing has been allocated then.
@@ -167,12 +172,16 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
     name = label(spec)
     with quietly(), explained(name, spec.revision, instead_of_download(spec)):
         checkpoint = open_checkpoint(spec)
+        if checkpoint.folder is not None:
+            require_no_encoder(checkpoint.config, name)
         described = name if checkpoint.folder or not spec.architecture else f"model.architecture of {spec.name}"
         with blamed_on(checkpoint.folder, CONFIG, described):
             dtype = checkpoint.dtype(_wanted_dtype(spec), device)
+            plan = _plan(spec, checkpoint)
             _check_memory(spec, checkpoint, dtype, device)
         quantization = quantization_config(spec.quantization, dtype)
         unused: tuple[str, ...] = ()
+        remarks: tuple[RunWarning, ...] = ()
         if checkpoint.folder is None:
             with blamed_on(None, (), described):
                 model = random_model(
@@ -180,18 +189,24 @@ def load(spec: ModelConfig, device: torch.device) -> LoadedModel:
                 )
             if quantization is not None:
                 model = _quantised(model, quantization, device)
+            if plan:
+                # Drawn whole on every rank, from one seed: the shards are those of one model, whatever the ranks.
+                model = shared(model.config, model.state_dict(), spec.tensor_parallel, type(model), dtype)
             tokenizer: Any = _stand_in_tokenizer(checkpoint.config)
         else:
             with blamed_on(checkpoint.folder, WEIGHTS, name):
                 model, unused = _stored_model(spec, checkpoint.folder, device, quantization)
-            tokenizer = _tokenizer(checkpoint.folder, spec)
+            remarks = _put_on(model, checkpoint.adapter, name)
+            tokenizer = _tokenizer(_folder_of_tokenizer(checkpoint), spec)
     _lay_out(model)
     model.requires_grad_(False).eval()
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the weights have arrived, not only been sent
     facts = _facts(model, spec.name, spec.weights, spec.id, checkpoint.revision)
+    if remarks:
+        facts = replace(facts, adapter=adapter_facts(model))
     require_computing(spec.quantization, model)  # after the facts: a pass moves scales out of the parameters
-    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused)
+    return LoadedModel(model, tokenizer, facts, time.perf_counter() - started, unused, remarks, plan=plan)
 
 
 def split(spec: ModelConfig, text: str) -> list[str]:
@@ -208,8 +223,15 @@ def split(spec: ModelConfig, text: str) -> list[str]:
                 str(spec.id), revision=spec.revision, trust_remote_code=spec.trust_remote_code
             )
         else:
-            tokenizer = _tokenizer(open_checkpoint(spec).folder, spec)
+            tokenizer = _tokenizer(_folder_of_tokenizer(open_checkpoint(spec)), spec)
         return [tokenizer.decode([token]) for token in tokenizer(text)["input_ids"]]
+
+
+def _folder_of_tokenizer(checkpoint: Checkpoint) -> Path | None:
+    """The adapter's own folder where it brings a tokenizer, else the model's."""
+    adapter = checkpoint.adapter
+    own = adapter is not None and any((adapter.folder / name).is_file() for name in TOKENIZER)
+    return adapter.folder if adapter is not None and own else checkpoint.folder
 
 
 def _tokenizer(folder: Path | None, spec: ModelConfig) -> Any:
@@ -237,15 +259,53 @@ def adopt(model: Any, tokenizer: Any, name: str, remarks: tuple[RunWarning, ...]
     The model is not touched. Nothing was loaded, so `load_s` is 0 and `facts.source` is "path". PEFT's wrapper is left
     out. Raises `ModelUnavailable` for one that does more than its layers in the model do.
     """
-    inside = without_peft(model)
+    inside, adapter = without_peft(model), adapter_facts(model)
+    if adapter is not None:
+        remarks = (*remarks, _applied(adapter))
     if inside is not model:
-        model, remarks = inside, (*remarks, WITHOUT_WRAPPER)
-    return LoadedModel(model, tokenizer, _facts(model, name, "path"), 0.0, remarks=remarks)
+        remarks = (*remarks, WITHOUT_WRAPPER)
+    return LoadedModel(inside, tokenizer, replace(_facts(inside, name, "path"), adapter=adapter), 0.0, remarks=remarks)
+
+
+def _put_on(model: Any, adapter: Adapter | None, name: str) -> tuple[RunWarning, ...]:
+    """Apply an adapter that lies in a folder, unless transformers has; what the record should say of it."""
+    if adapter is None:
+        return ()
+    with blamed_on(adapter.folder, (ADAPTER,), name):
+        require_no_prompt_learning(adapter.folder, name)
+        if not getattr(model, "_hf_peft_config_loaded", False):
+            missing = sorted(getattr(model.load_adapter(str(adapter.folder)), "missing_keys", ()))
+            if missing:
+                raise ModelUnavailable(
+                    f"the adapter {name} lacks {len(missing)} tensors that its {ADAPTER} asks for, such as"
+                    f" {missing[0]}: one of the two is wrong"
+                )
+    found = adapter_facts(model)
+    return () if found is None else (_applied(found),)
+
+
+def _applied(adapter: Mapping[str, Any]) -> RunWarning:
+    rank = "" if adapter["rank"] is None else f" of rank {adapter['rank']}"
+    base = adapter["base"] or "a base that it does not name"
+    return RunWarning(
+        code="adapter",
+        detail=f"an adapter ({adapter['type']}{rank}) of {shortened(base)} is applied: every step computes its layers"
+        " too, so the figures are not those of the base",
+    )
 
 
 def _wanted_dtype(spec: ModelConfig) -> str:
     # The embedded model decodes in float32 wherever it runs, so that its figures compare.
     return "float32" if spec.weights == "embedded" and spec.dtype == "auto" else spec.dtype
+
+
+def _plan(spec: ModelConfig, checkpoint: Checkpoint) -> dict[str, str]:
+    """The plan by which the model is shared out over ranks, empty for one device."""
+    if spec.tensor_parallel == 1:
+        return {}
+    return require_shareable(
+        checkpoint.config, spec.tensor_parallel, label(spec), trust_remote_code=spec.trust_remote_code
+    )
 
 
 def _check_memory(spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> None:
@@ -257,7 +317,13 @@ def _check_memory(spec: ModelConfig, checkpoint: Checkpoint, dtype: torch.dtype,
         whole = checkpoint.predicted_size(dtype, trust_remote_code=spec.trust_remote_code)
         needed += whole.bytes if whole else 0
         what += ", beside the random weights that it is made from"
-    if spec.device_map is None:
+    if spec.tensor_parallel > 1:
+        what += f", shared out over {spec.tensor_parallel} ranks"
+        share = -(-needed // spec.tensor_parallel)
+        drawn = needed if checkpoint.folder is None else 0  # random weights are drawn whole before they are cut
+        on_host = device.type == "cpu"  # which all ranks share
+        require_fit((drawn + share) * (spec.tensor_parallel if on_host else 1), device, what)
+    elif spec.device_map is None:
         require_fit(needed, device, what)
     else:
         check_fit(needed, free_bytes_everywhere(), what, "all devices together")
@@ -296,7 +362,11 @@ def _stored_model(
         folder,
         dtype=DTYPES.get(wanted, "auto"),
         # Straight onto an accelerator; on the CPU no map is needed but by quantisers, nor the packages behind it.
-        device_map=spec.device_map or (None if device.type == "cpu" and quantization is None else device),
+        **(
+            {"distributed_config": distributed_config(spec.tensor_parallel)}
+            if spec.tensor_parallel > 1
+            else {"device_map": spec.device_map or (None if device.type == "cpu" and quantization is None else device)}
+        ),
         **({} if quantization is None else {"quantization_config": quantization}),
         use_safetensors=folder_format(folder) == SAFETENSORS,
         trust_remote_code=spec.trust_remote_code,

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from kvbench.capabilities import QUANTIZATIONS, quantization_conflict
 from kvbench.errors import ModelUnavailable, reason_of
+from kvbench.models.tensor_parallel import local_part
 
 # Weights in fewer bits: which routes there are, what they need, and how transformers is told.
 
@@ -120,7 +121,8 @@ def numbers_in(parameter: torch.Tensor) -> int:
 
 
 def plain_tensors(tensor: Any) -> Iterator[torch.Tensor]:
-    """The plain tensors behind a parameter: itself, or codes and scales."""
+    """The plain tensors behind a parameter: itself, codes and scales, or this rank's part of a shared one."""
+    tensor = local_part(tensor)
     if hasattr(tensor, "__tensor_flatten__"):  # torchao
         for name in tensor.__tensor_flatten__()[0]:
             yield from plain_tensors(getattr(tensor, name))

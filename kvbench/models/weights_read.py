@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
 from kvbench.models.sizing import numbers_in, plain_tensors
+from kvbench.models.tensor_parallel import local_part
 
 PARTS = ("linear", "experts", "head", "embedding", "other", "unread")
 TABLE_READS = frozenset({"embedding", "index_select", "gather", "index"})
@@ -34,7 +35,7 @@ class PassWatch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
         self._positions, self._last = positions, last
-        self._weights: dict[str, torch.nn.Parameter] = {}
+        self._weights: dict[str, torch.Tensor] = {}
         self._paths: dict[str, str] = {}  # class and path of the module that holds a weight
         self._by_device: dict[str, list[tuple[int, int, str]]] = {}
         self._unseen: dict[str, torch.nn.Module] = {}
@@ -48,12 +49,13 @@ class PassWatch(TorchDispatchMode):
                 if id(parameter) in counted:
                     continue
                 counted[id(parameter)] = name
-                self._weights[name] = parameter
+                # Of a weight that is shared out over ranks, what is multiplied here is this rank's part.
+                self._weights[name] = held = local_part(parameter)
                 self._paths[name] = f"{path} {type(module).__name__}"
                 if id(parameter) in heads:
                     self._heads.add(name)
-                if _is_plain(parameter):
-                    self._note(parameter, name)
+                if _is_plain(held):
+                    self._note(held, name)
                 else:
                     self._unseen[name] = module
         for places in self._by_device.values():
@@ -161,7 +163,7 @@ class PassWatch(TorchDispatchMode):
             share["products"] //= 2 * positions.get(part, 1)
         return parts
 
-    def _part(self, name: str, weight: torch.nn.Parameter, met: set[Any]) -> str:
+    def _part(self, name: str, weight: torch.Tensor, met: set[Any]) -> str:
         group = self._expert_group(name)
         if group is not None:
             return "experts" if group in met else "unread"
@@ -173,7 +175,7 @@ class PassWatch(TorchDispatchMode):
             return "linear"
         return "embedding" if name in self._tables or self._is_table(name) else "other"
 
-    def _products_of(self, name: str, weight: torch.nn.Parameter, part: str) -> int:
+    def _products_of(self, name: str, weight: torch.Tensor, part: str) -> int:
         if part not in ("linear", "experts", "head") or (name not in self._unseen and name not in self._products):
             return 0
         counted = self._products.get(name)
@@ -183,7 +185,7 @@ class PassWatch(TorchDispatchMode):
             counted = counted * self._last // self._positions
         return counted
 
-    def _is_of_last(self, name: str, weight: torch.nn.Parameter) -> bool:
+    def _is_of_last(self, name: str, weight: torch.Tensor) -> bool:
         alone = 2 * weight.numel() * self._last
         return self._positions > self._last and self._products.get(name) == alone
 

@@ -119,6 +119,13 @@ class Energy(Part):
     new_tokens: int | None = figure(
         "new tokens", "tokens", "none", "New tokens of all generations in the window.", default=None
     )
+    device_joules_per_token: tuple[float, ...] = figure(
+        "energy per token by device",
+        "J/token",
+        "lower",
+        "Of several devices each one's, in the order of the ranks; they add up to the whole.",
+        default=(),
+    )
 
 
 Bound = Literal["launch", "memory", "compute", "first-visit"]
@@ -135,6 +142,7 @@ class Limit(Part):
     WHY_NULL = MappingProxyType(
         {
             "bound": f"{NO_CEILINGS}; or they lack the model's type, or the step was not profiled",
+            "communication_s": "the model is on one device, or its steps were not profiled",
             "*": f"{NO_CEILINGS}; or they lack the model's type",
         }
     )
@@ -192,6 +200,13 @@ class Limit(Part):
         "count",
         "lower",
         "Kernels on a device, operators of the tensor library on the host.",
+        default=None,
+    )
+    communication_s: float | None = figure(
+        "communication of a step",
+        "s",
+        "lower",
+        "Time of a decode step in which ranks exchange tensors, of the rank that waits least for the others.",
         default=None,
     )
     kernels: tuple[KernelShare, ...] = ()  # the three that take most of device_busy_s, and the first attention

@@ -18,7 +18,7 @@ from kvbench.text import Unit, format_interval
 
 Better = Literal["lower", "higher", "none"]
 Group = Literal[
-    "speed", "first generation", "single steps", "memory", "pass check", "energy", "limit"
+    "speed", "first generation", "single steps", "proposed tokens", "memory", "pass check", "energy", "limit"
 ]  # in the tables' order
 # Those that no table shows come last: "1" has no dimension, a figure's parts have the unit of the field that holds it.
 FigureUnit = Unit | Literal["tokens", "index", "logits", "nats", "MHz", "°C", "1", "of its field", "of its axis"]

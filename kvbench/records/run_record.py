@@ -31,8 +31,10 @@ from kvbench.records.evidence import (
 )
 from kvbench.records.open_parts import ConfigurationOfARun, EnvironmentOfARun, ModelOfARun, ShapesOfARun
 from kvbench.records.part import Estimate, Measured, Part, Speedup, figure
+from kvbench.records.proposals import Proposals, SharedPrefix
+from kvbench.records.rescoring import Rescore
 from kvbench.records.scaling import Frontier, Growth
-from kvbench.records.untimed import Memory, MemoryPoint
+from kvbench.records.untimed import Memory, MemoryPoint, RankFigures
 
 SCHEMA_VERSION = 1
 NO_COSTS = "what a step must read and compute is not predicted for this architecture"
@@ -52,6 +54,8 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
             "padding_share": "the run ended before its steps were measured, or no sequence had one",
             "step_lane_cost": "steps were not timed one by one (measure.step_lane=false)",
             "trace_cost": "token confidence was not traced in the blocks (trace.probabilities)",
+            "proposals": "the mode proposes no tokens, or the run ended before its untimed pass",
+            "prefix": "the mode computes no common beginning once, or the run ended before its untimed pass",
         }
     )
 
@@ -78,14 +82,15 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         "ITL",
         "s",
         "lower",
-        "Inter-token latency: mean time of a decode step within a block; median over blocks.",
+        "Inter-token latency: mean time of a decode step within a block, of a mode whose passes make several tokens"
+        " decode time per token; median over blocks.",
         "speed",
     )
     decode_tokens_per_s: Estimate = figure(
         "decode tokens/s",
         "tokens/s",
         "higher",
-        "New tokens after the first of every sequence ÷ decode time; median over blocks.",
+        "New tokens after the pass that makes the first of every sequence ÷ decode time; median over blocks.",
         "speed",
     )
     end_to_end_tokens_per_s: Estimate = figure(
@@ -121,6 +126,7 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
         default=None,
     )
     memory: Memory
+    ranks: tuple[RankFigures, ...] = ()  # of a model that is shared out over several; `memory` is their sum
     memory_by_context: tuple[MemoryPoint, ...]
     energy: Energy
     limit: Limit
@@ -139,6 +145,8 @@ class ArmRecord(Measured, Arm):  # type: ignore[misc]  # mypy does not see that 
     finish_reason: tuple[str, ...]
     proof: ProofResult
     turns: tuple[Turn, ...] = ()
+    proposals: Proposals | None = None
+    prefix: SharedPrefix | None = None
     outlier_blocks: tuple[int, ...] = figure(
         "outlying blocks", "index", "none", "Blocks whose ITL stands out; labelled, never left out.", default=()
     )
@@ -236,6 +244,7 @@ class RunRecord(Part):
             **{f"environment/{name}": "the run is not on such a device" for name in OF_A_DEVICE},
             **{f"environment/{name}": NO_PROCESSES for name in ("device_processes", "other_device_processes")},
             **{f"environment/git_{name}": "kvbench does not run from a git checkout" for name in ("commit", "dirty")},
+            "environment/concurrent_runs": "the run did not come to the moment when its neighbours are looked at",
             "environment/*": "the machine does not tell",
             "model/*": "not stated by the model's configuration",
             "device_during": "the device has no sensors, or the run ended before its first block",
@@ -271,6 +280,7 @@ class RunRecord(Part):
     device_during: DeviceDuring | None = None
     audits: tuple[Audit, ...] = ()
     references: tuple[ReferenceDistance, ...] = ()
+    rescores: tuple[Rescore, ...] = ()
     growth: Growth | None = None
     frontier: Frontier | None = None
     ceilings: Ceilings | None = None
@@ -282,7 +292,15 @@ class RunRecord(Part):
     @model_validator(mode="after")
     def _name_arms_that_are_there(self) -> Self:
         """Every place in the list of arms is one: a negative one would be another arm's figures."""
-        places = (self.comparisons, self.comparison, self.audits, self.references, self.growth, self.frontier)
+        places = (
+            self.comparisons,
+            self.comparison,
+            self.audits,
+            self.references,
+            self.rescores,
+            self.growth,
+            self.frontier,
+        )
         for place in places:
             for arm in _places(place):
                 if not 0 <= arm < len(self.arms):

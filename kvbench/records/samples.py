@@ -13,7 +13,9 @@ from typing import Any
 from kvbench.passes import UNINTERRUPTED, Interruptions
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import HostChecks, HostSample, Phase, RunWarning, Stopping
+from kvbench.records.rescoring import RescoreSamples
 from kvbench.records.scaling import Attempted, Capacity, SearchEnd, Tried
+from kvbench.records.sharing import Sharing
 from kvbench.records.timings import AuditBlock, Block, ColdEvidence, ColdVisit, RealDecode, counted
 from kvbench.records.untimed import CountedFlops, EnergyWindow, StepWork, TracedPass, UntimedPass
 
@@ -55,6 +57,7 @@ Sample = (
     | Shapes
     | AgreementFigures
     | ReferenceDistance
+    | RescoreSamples
     | EnergyWindow
     | Block
     | AuditBlock
@@ -70,6 +73,7 @@ Sample = (
     | Tried
     | SearchEnd
     | HostSample
+    | Sharing
 )
 
 
@@ -85,6 +89,7 @@ class RunSamples:
     traced: list[TracedPass] = field(default_factory=list)
     agreement: list[AgreementFigures] = field(default_factory=list)
     references: list[ReferenceDistance] = field(default_factory=list)
+    rescores: list[RescoreSamples] = field(default_factory=list)
     energy: list[EnergyWindow] = field(default_factory=list)
     all_blocks: list[Block] = field(default_factory=list)
     audits: list[AuditBlock] = field(default_factory=list)
@@ -99,6 +104,7 @@ class RunSamples:
     tried: list[Tried] = field(default_factory=list)
     search_ends: list[SearchEnd] = field(default_factory=list)
     host_readings: list[HostSample] = field(default_factory=list)
+    sharing: list[Sharing] = field(default_factory=list)
 
     @property
     def blocks(self) -> list[Block]:
@@ -130,6 +136,7 @@ EVERY_ONE: dict[type, str] = {
     TracedPass: "traced",
     AgreementFigures: "agreement",
     ReferenceDistance: "references",
+    RescoreSamples: "rescores",
     EnergyWindow: "energy",
     Block: "all_blocks",
     AuditBlock: "audits",
@@ -140,4 +147,5 @@ EVERY_ONE: dict[type, str] = {
     Tried: "tried",
     SearchEnd: "search_ends",
     HostSample: "host_readings",
+    Sharing: "sharing",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 from kvbench.records.samples import Prepared
@@ -24,7 +24,8 @@ def step_table(
     """One table, its rows told apart by `lane`; `run_id` is the same in all of them, so that tables can be joined.
 
     Lane "steps": block, arm, batch, prompt (index of the batch's first prompt), step (1 is the first after the
-    prefill), context_length (tokens visible to the step, of the batch's longest sequence), latency_s.
+    prefill), context_length (tokens visible to the step, of the batch's longest sequence), latency_s. Where passes
+    check proposed tokens a step is a pass, and the context holds what it accepted.
 
     Lane "trace", with the last six columns only where there is a trace: arm, batch, prompt (the sequence's own), step
     (0 is the prefill's token), context_length (tokens visible to it, of its own sequence), token_id, token_text (pieces
@@ -96,16 +97,17 @@ def _schema() -> pyarrow.Schema:
 
 
 def _timed(blocks: Sequence[Block], prepared: Prepared) -> Iterator[Chunk]:
-    contexts: dict[tuple[int, int], list[int]] = {}  # by batch and steps: the same in every block
+    contexts: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}  # by batch and steps: the same in every block
     for block in blocks:
         for visit in block.visits:
             steps = len(visit.step_s or ())
             if not steps:
                 continue
-            key = (visit.batch, steps)
+            key = (visit.batch, steps, visit.made)
             if key not in contexts:
                 prompt = max(len(prepared.prompts[index]["token_ids"]) for index in prepared.batches[visit.batch])
-                contexts[key] = [prepared.interruptions.context(prompt, step) for step in range(1, steps + 1)]
+                ends = list(accumulate(visit.made))[1:] or range(2, steps + 2)  # new tokens so far
+                contexts[key] = [prepared.interruptions.context(prompt, end - 1) for end in ends]
             yield {
                 "block": block.index,
                 "arm": visit.arm,

@@ -298,30 +298,16 @@ def finished_runs(results_dir: Path) -> dict[str, Path]:
     return finished
 
 
-@contextmanager
-def alone_in(results_dir: Path) -> Iterator[None]:
-    """Hold a folder for one sweep. Without locks, run ids keep two sweeps apart and only the warning is lost.
-
-    Raises `RecordError` when another sweep holds it, or when it cannot be made.
-    """
+def make_results_dir(results_dir: Path) -> None:
+    """Make the folder of a sweep, which others may write into as well. Raises `RecordError` when it cannot be made."""
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
-        folder = os.open(results_dir, os.O_RDONLY)
     except OSError as error:
         raise _cannot_create(results_dir, results_dir, error) from error
-    try:
-        if _lock(folder) is False:
-            raise RecordError(
-                f"results_dir={results_dir}: another sweep is writing into it, and two would disturb each other's"
-                " times; wait for it, or choose another results_dir"
-            )
-        yield
-    finally:
-        os.close(folder)
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Hold a file or folder until it is closed; False when another process holds it, None where nothing can be held.
+    """Hold a file until it is closed; False when another process holds it, None where nothing can be held.
 
     The system lets go of it however the process ends.
     """

@@ -28,6 +28,7 @@ class DeviceReading:
     temperature_c: int | None
     limits: tuple[str, ...] | None  # what holds its clock down at this moment, in the words of `THROTTLES`
     limited_s: dict[str, float] | None  # seconds that each cause has held it down since the driver was loaded
+    devices: tuple[DeviceReading, ...] = ()  # of several devices each one's own; above, what `together` makes of them
 
 
 def limits_between(before: DeviceReading | None, after: DeviceReading | None, elapsed_s: float) -> tuple[str, ...]:
@@ -75,11 +76,19 @@ class Visit:
     decode_enqueue_s: float
     sequences: int
     new_tokens: int  # summed over the sequences, the first ones included
-    steps: int  # forward passes after the prefill
-    step_s: tuple[float, ...] | None  # one per step in the "steps" lane
+    steps: int  # new tokens of a sequence after the first pass that made one
+    step_s: tuple[float, ...] | None  # one per pass after that in the "steps" lane
     tokens_sha256: str
     passes_checked: int  # forward passes held against the mode's promise; 0 for `generate`, which hides them here
     violations: int  # of those, the ones that broke it
+    made: tuple[int, ...] = ()  # new tokens of each pass, where one may make several; empty where each makes one
+    ranks: int = 1  # processes that decoded it together; the passes above are those of all of them
+    ranks_apart: int = 0  # of them, those whose tokens are not rank 0's
+
+    @property
+    def first_tokens(self) -> int:
+        """New tokens that the prefill has made, of all sequences."""
+        return self.made[0] if self.made else self.sequences
 
 
 @dataclass(frozen=True)

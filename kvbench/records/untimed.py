@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from kvbench.records.evidence import Reconciliation
 from kvbench.records.part import Part, SeriesPoint, figure
+from kvbench.records.proposals import Proposals, SharedPrefix
 
 ATTENTION_WORDS = ("sdpa", "fmha", "flash", "attention")
 
@@ -81,6 +82,45 @@ class Memory(Part):
     )
 
 
+class RankFigures(Part):
+    """One of the processes that hold a model together: its part of weights and cache, and whether it wrote the same."""
+
+    WHY_NULL = MappingProxyType(
+        {
+            "device_uuid": "the rank is not on an NVIDIA device",
+            "weights_predicted_bytes": "the plan of this architecture has a part whose share is not predicted",
+            "*": "torch keeps no allocator statistics on this device, or the device does not tell",
+        }
+    )
+
+    rank: int = figure("rank", "index", "none", "Number of the process, from 0.")
+    device: str
+    device_uuid: str | None = None
+    weights_bytes: int | None = figure("weights", "bytes", "lower", "Bytes of the parameters that the rank holds.")
+    weights_predicted_bytes: int | None = figure(
+        "weights, predicted", "bytes", "none", "From the shapes and the plan: what is cut, divided by the ranks."
+    )
+    kv_cache_bytes: int | None = figure("KV cache, walked", "bytes", "lower", "Bytes of the rank's part of the cache.")
+    kv_cache_predicted_bytes: int | None = figure(
+        "KV cache, predicted", "bytes", "none", "The whole cache's predicted bytes, divided by the ranks."
+    )
+    peak_allocated_bytes: int | None = figure(
+        "peak allocated", "bytes", "lower", "Highest mark of torch's allocator in the rank's untimed pass."
+    )
+    peak_reserved_bytes: int | None = figure(
+        "peak reserved", "bytes", "lower", "Highest mark of what the allocator took from the rank's device."
+    )
+    device_used_bytes: int | None = figure(
+        "device memory in use", "bytes", "lower", "In use on the rank's device by every process."
+    )
+    process_rss_bytes: int | None = figure(
+        "process memory (RSS)", "bytes", "lower", "Resident memory of the rank's process."
+    )
+    same_tokens: bool
+    steps_checked: int = figure("passes checked", "count", "none", "Forward passes of the rank that were checked.")
+    violations: int = figure("wrong passes", "count", "lower", "Of those, the ones that received something else.")
+
+
 class MemoryPoint(SeriesPoint):
     """Memory of one arm at one context length of the untimed pass."""
 
@@ -119,6 +159,9 @@ class UntimedPass:
     memory_by_step: tuple[MemoryPoint, ...]
     proof: Proof
     text_ends: tuple[int, ...] = ()  # characters of each text before its first end token
+    proposals: Proposals | None = None  # of a mode whose passes check proposed tokens
+    prefix: SharedPrefix | None = None  # of a mode that computes a common beginning once
+    ranks: tuple[RankFigures, ...] = ()  # of a model that is shared out over several; `memory` is their sum
 
 
 @dataclass(frozen=True)
@@ -152,6 +195,8 @@ class StepWork:
     `device_busy_s` is the time in which the device computes, without the gaps in which it waits for the host; None
     where the host computes itself. `operations` are kernels on a device, operators of the tensor library on the host.
     `kernels` are those that take most of that time, and the attention that takes most, by name and share of it.
+    `communication_s` is what exchanging tensors between ranks takes, of the rank that waits least for the others; None
+    for a model on one device.
     """
 
     arm: int
@@ -159,6 +204,7 @@ class StepWork:
     device_busy_s: float | None
     reason: str | None = None  # why something of it is None
     kernels: tuple[KernelShare, ...] = ()
+    communication_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +227,11 @@ def is_attention(kernel: str) -> bool:
     return any(word in kernel.lower() for word in ATTENTION_WORDS)
 
 
+def is_exchange(kernel: str) -> bool:
+    """Whether a kernel, or an event of the host, exchanges tensors between ranks, such as `gloo:all_reduce`."""
+    return kernel.startswith("gloo:") or "nccl" in kernel.lower()
+
+
 def is_cudnn_attention(kernel: str) -> bool:
     """Whether it is cuDNN's, which is compiled and planned for the shapes at hand."""
     return is_attention(kernel) and "cudnn" in kernel.lower()
@@ -196,3 +247,4 @@ class EnergyWindow:
     new_tokens: int
     idle_watts: float | None
     reason: str | None = None
+    device_joules: tuple[float, ...] = ()  # of several devices each one's

@@ -20,7 +20,15 @@ from kvbench.text import UNKNOWN, format_interval, format_value, printable
 FEW = "too few runs"
 ORDER = ("SLOWER", "INVALID", "AMBIGUOUS", FEW, "FASTER", "SAME")  # what a reader must not miss comes first
 MOST_NAMED = 3  # arms in a sentence
-HEAVY_OF_RUN = {"memory_timeline": (), "phases": (), "shapes": None, "growth": None, "references": (), "audits": ()}
+HEAVY_OF_RUN = {
+    "memory_timeline": (),
+    "phases": (),
+    "shapes": None,
+    "growth": None,
+    "references": (),
+    "audits": (),
+    "rescores": (),
+}
 HEAVY_OF_ARM = {"memory_by_context": (), "tokens": (), "texts": (), "turns": ()}
 
 

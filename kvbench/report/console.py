@@ -15,13 +15,14 @@ from rich.text import Text as RichText
 from kvbench.arm import arm_names
 from kvbench.records.run_record import Check, RunRecord
 from kvbench.report.console_figures import GREYED, STYLES, arm_notes, arms_table, growth, turns, what_fits
-from kvbench.report.first_screen import first_screen, of_medians, output_sentences
+from kvbench.report.first_screen import first_screen, of_medians, output_sentences, title_of, workload_of
 from kvbench.report.names import batch_size, new_tokens, prompt_tokens, run_modes, run_name
 from kvbench.report.prose import Text
+from kvbench.report.rescored import rescore_sentences
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.sentences import explained, joined, own_words, say, word
+from kvbench.report.sentences import checked, explained, joined, named, own_words, say, word
 from kvbench.report.verdicts import Pair, as_table, headlines, pairs, run_kind, run_word, status_reason
-from kvbench.text import UNKNOWN, printable
+from kvbench.text import UNKNOWN, one_line, printable
 
 # What pairs of arms say in the terminal, and how far each arm is from a wider type.
 
@@ -61,7 +62,7 @@ def _bullets(sentences: Sequence[str]) -> list[RenderableType]:
 
 
 def _statement(pair: Pair) -> RenderableType:
-    detail = own_words(pair.agreement_detail)
+    detail = explained("agreement", pair.agreement_detail)
     agreement = say("terminal.output", candidate=pair.candidate, verdict=word(pair.agreement), detail=detail) + "\n"
     if pair.not_a_result is not None:
         return Text.assemble(
@@ -91,6 +92,10 @@ def reference_lines(record: RunRecord) -> list[Text]:
     return lines
 
 
+def _rescored(record: RunRecord) -> list[Text]:
+    return [Text(f"{sentence}\n") for sentence in rescore_sentences(record)]
+
+
 # One run: its figures, what it says, how it ended, and what the model returned.
 
 
@@ -100,7 +105,7 @@ def comparison_table(record: RunRecord) -> RenderableType:
         return Text(say("terminal.nothing-measured"), style=GREYED)
     if record.frontier is not None:
         return what_fits(record)
-    answers = [*statements(pairs(record)), *reference_lines(record), *growth(record)]
+    answers = [*statements(pairs(record)), *reference_lines(record), *_rescored(record), *growth(record)]
     return Group(arms_table(record), *arm_notes(record), *turns(record), *answers)
 
 
@@ -141,7 +146,9 @@ def verdict_panel(record: RunRecord) -> RenderableType:
     status = run_word(record)
     lines: list[RenderableType] = [_check_line(check) for check in record.checks]
     lines += [
-        Text.assemble(("! ", "yellow"), _told(warning.code, explained(f"warning.{warning.code}", warning.detail)))
+        Text.assemble(
+            ("! ", "yellow"), _told(named(warning.code), explained(f"warning.{warning.code}", warning.detail))
+        )
         for warning in record.warnings
     ]
     if not record.valid and not any(not check.passed for check in record.checks):
@@ -152,13 +159,29 @@ def verdict_panel(record: RunRecord) -> RenderableType:
     return Panel(body, title=Text(word(status), style=f"bold {style}"), title_align="left", border_style=style)
 
 
+def whole_run(record: RunRecord) -> RenderableType:
+    """Everything that the terminal shows of one run: its figures, its checks, and last its answer."""
+    head = f"{run_name(record)}  {one_line(record.run_id)}"
+    of_what = one_line(" · ".join(f"{name} {value}" for name, value in workload_of(record)))
+    return Group(Text(head), Text(of_what), comparison_table(record), verdict_panel(record), answer(record))
+
+
+def in_one_line(record: RunRecord) -> str:
+    """The answer, whether the output is the same, and how the run ended."""
+    screen = first_screen(record)
+    said = joined(screen.sentence, *output_sentences(pairs(record)))
+    return one_line(
+        f"{title_of(record)}: {said} {say('status', word=word(run_word(record)), warnings=screen.warnings)}"
+    )
+
+
 def outcome_lines(record: RunRecord) -> list[str]:
     """How the run ended, its headlines a line each, and what a reader should know."""
     status = word(run_word(record))
     if not record.valid:
         return [_told(status, own_words(status_reason(record)))]
     told = [_told(status, each.sentence) for each in headlines(record)]
-    return [*told, *(f"! {warning.code}" for warning in record.warnings)]
+    return [*told, *(f"! {named(warning.code)}" for warning in record.warnings)]
 
 
 def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
@@ -177,8 +200,7 @@ def shapes_table(title: str, parts: Mapping[str, Any]) -> Table:
 
 
 def _check_line(check: Check) -> RenderableType:
-    advice = f" → {check.advice}" if check.advice and not check.passed else ""
-    line = _told(check.name, explained(f"check.{check.name}", f"{check.detail}{advice}"))
+    line = _told(named(check.name), checked(check.name, check.detail, check.advice, passed=check.passed))
     return Text.assemble(("✓ ", "green") if check.passed else ("✗ ", "bold red"), line)
 
 

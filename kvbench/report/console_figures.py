@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from kvbench.arm import arm_names
+from kvbench.capabilities import MODE_ARMS
 from kvbench.records.run_record import ArmRecord, RunRecord
 from kvbench.report.lengths import (
     FRONTIER_HEADS,
@@ -23,8 +24,8 @@ from kvbench.report.lengths import (
 from kvbench.report.metrics import BY_KEY, unknown
 from kvbench.report.names import null_reason
 from kvbench.report.prose import Text
-from kvbench.report.run_facts import preparations, turn_arms, turn_rows
-from kvbench.report.sentences import enumerated, own_words, say
+from kvbench.report.run_facts import modes_in_words, preparations, turn_arms, turn_rows
+from kvbench.report.sentences import enumerated, joined, own_words, say
 from kvbench.report.verdicts import headlines
 from kvbench.text import UNKNOWN
 
@@ -41,6 +42,7 @@ GREYED = "dim"
 
 # The rows of the comparison: what the measurement is about, and what it costs.
 SPEED_ROWS = ("ttft_s", "itl_s", "decode_tokens_per_s", "end_to_end_tokens_per_s")
+PROPOSAL_ROWS = ("acceptance", "tokens_per_pass", "pass_s", "draft_weights_bytes", "draft_kv_cache_bytes")
 LIMIT_ROWS = ("floor_s", "mbu", "mfu", "launch_s")
 MEMORY_ROWS = ("weights_bytes", "peak_allocated_bytes", "device_used_bytes", "process_rss_bytes")
 ACCOUNT = (
@@ -64,7 +66,7 @@ def arms_table(record: RunRecord) -> Table:
 def arm_notes(record: RunRecord) -> list[Text]:
     """What belongs below the table: what it is of, what it lacks and why, and where the memory went."""
     first = [Text(sentence, style=GREYED) for sentence in preparations(record)]
-    return [*_mixture(record), *_notes(record), *_ceilings_note(record), *first, *_accounts(record)]
+    return [*_modes(record), *_mixture(record), *_notes(record), *_ceilings_note(record), *first, *_accounts(record)]
 
 
 def _arms_as_columns(record: RunRecord) -> Table:
@@ -76,6 +78,8 @@ def _arms_as_columns(record: RunRecord) -> Table:
         _add_metric(table, record, key)
     if any(arm.bucket for arm in record.arms):
         _add_metric(table, record, "padding_share")
+    for key in PROPOSAL_ROWS if any(arm.proposes for arm in record.arms) else ():
+        _add_metric(table, record, key)
     table.add_section()
     for key in MEMORY_ROWS:
         _add_metric(table, record, key)
@@ -137,6 +141,13 @@ def _notes(record: RunRecord) -> list[Text]:
         Text(say("terminal.unknown", figures=enumerated(names), reason=own_words(reason)), style=GREYED)
         for reason, names in reasons.items()
     ]
+
+
+def _modes(record: RunRecord) -> list[Text]:
+    """What the modes do, where there is another one than those with and without a cache that a run has by default."""
+    if {arm.mode for arm in record.arms} <= set(MODE_ARMS["both"]):
+        return []
+    return [Text(f"{joined(*modes_in_words(record))}\n", style=GREYED)]
 
 
 def _mixture(record: RunRecord) -> list[Text]:

@@ -10,7 +10,15 @@ from kvbench.options import RELEVANT_WITHIN_A_RUN
 from kvbench.records.part import Speedup
 from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
-from kvbench.report.names import format_estimate, format_level, run_name
+from kvbench.report.names import (
+    batch_size,
+    device_name,
+    format_estimate,
+    format_level,
+    new_tokens,
+    prompt_tokens,
+    run_name,
+)
 from kvbench.report.sentences import (
     counted,
     enumerated,
@@ -20,6 +28,7 @@ from kvbench.report.sentences import (
     output_word,
     own_words,
     percent,
+    recorded,
     say,
     word,
 )
@@ -53,6 +62,20 @@ def title_of(record: RunRecord) -> str:
     return say("title.arms", name=run_name(record), arms=enumerated(names))
 
 
+def workload_of(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    """What was decoded, on what: the line below the title."""
+    model = record.model or {}
+    candidates = (
+        (say("workload.model"), str(model.get("name") or run_name(record))),
+        (say("workload.dtype"), str(model.get("dtype") or UNKNOWN)),
+        (say("workload.device"), device_name(record)),
+        (say("workload.prompt-tokens"), prompt_tokens(record)),
+        (say("workload.new-tokens"), new_tokens(record)),
+        (say("workload.batch"), batch_size(record)),
+    )
+    return tuple((name, value) for name, value in candidates if value != UNKNOWN)
+
+
 def first_screen(record: RunRecord) -> FirstScreen:
     """What the run answers; a run that is not VALID says why it does not."""
     shown = pairs(record)
@@ -68,8 +91,10 @@ def first_screen(record: RunRecord) -> FirstScreen:
         comparison, pair = _headlined(usable)
         figure, interval = pair.speedup.partition(" ")[0], interval_in_words(comparison.speedup) or pair.interval
         sentence = _answer(comparison, pair, figure, usable)
+        if comparison.verdict == "AMBIGUOUS":  # a number in large letters would be taken for the answer
+            figure, interval = say("answer.large.AMBIGUOUS"), say("interval.of", figure=figure, interval=interval)
         beside.append(say("answer.end-to-end", figure=pair.end_to_end))
-        beside += of_medians(record, comparison, figure)
+        beside += of_medians(record, comparison, pair.speedup.partition(" ")[0])
     elif record.valid and told:
         figure, interval, sentence = told[0].figure, told[0].interval, told[0].sentence
         beside += [each.sentence for each in told[1:]]
@@ -97,6 +122,8 @@ def first_screen(record: RunRecord) -> FirstScreen:
     ]
     if record.valid or any(pair.agreement != UNKNOWN for pair in shown):
         beside += output_sentences(shown)
+        if any(warning.code == "random_weights" for warning in record.warnings):
+            beside.append(say("output.random-weights"))
     return FirstScreen(
         figure=figure,
         interval=interval,
@@ -115,8 +142,11 @@ def _no_answer(record: RunRecord, reason: str) -> str:
             if record.arms
             else say("answer.no-result")
         )
-    failed = (meaning(f"check.{check.name}") for check in record.checks if not check.passed)
-    said = joined(*failed, own_words(reason))
+    failed = [check for check in record.checks if not check.passed]
+    found = [recorded(f"check.{check.name}", printable(check.detail)) for check in failed]
+    meant = (meaning(f"check.{check.name}.failed") for check in failed)
+    told = [joined(*both) for both in zip(found, meant, strict=True)]
+    said = joined(*told, "" if record.status == "invalid" and failed and all(found) else own_words(reason))
     return say("answer.not-valid", reason=said) if record.arms else say("answer.ended", reason=said)
 
 
@@ -140,10 +170,10 @@ def _answer(comparison: Comparison, pair: Pair, figure: str, usable: Sequence[tu
     said = {"candidate": pair.candidate, "baseline": pair.baseline, "figure": figure}
     if len(usable) == 1:
         return say(f"answer.{pair.verdict}", band=percent(RELEVANT_WITHIN_A_RUN), **said)
-    count = len(usable) + 1
     if comparison.verdict != "FASTER":
         unclear = any(each.verdict == "AMBIGUOUS" for each, _ in usable)
-        return say("answer.none-known" if unclear else "answer.none-faster", count=count, **said)
+        return say("answer.none-known" if unclear else "answer.none-faster", **said)
+    count = len(usable) + 1
     known = [(each.speedup, other.candidate) for each, other in usable]
     best = best_of([*(with_interval(speedup) for speedup, _ in known), OF_ITSELF], "higher")
     alike = [name for place, (_, name) in enumerate(known) if place in best]

@@ -14,7 +14,7 @@ from kvbench.records.part import Estimate
 from kvbench.records.run_record import RunRecord
 from kvbench.records.scaling import BreakEven, DecodeCheck, FrontierEdge, Growth, Law
 from kvbench.report.names import format_estimate
-from kvbench.report.sentences import is_said, joined, listed, meaning, own_words, say
+from kvbench.report.sentences import is_said, joined, listed, meaning, own_words, recorded, say
 from kvbench.text import UNKNOWN, format_value, printable
 
 # What fits, in rows and in sentences.
@@ -223,12 +223,14 @@ def growth_sentences(record: RunRecord) -> tuple[str, ...]:
 
 def crossing(record: RunRecord, found: BreakEven) -> str:
     """What the record says of where two laws cross; where there is a length, it is told in the language spoken."""
-    names, length = arm_names(record.arms), found.context_length
-    detail = own_words(printable(found.detail))
-    if length is None:
-        return detail
+    names, length, detail = arm_names(record.arms), found.context_length, printable(found.detail)
+    known = recorded("diagnosis.break_even", detail)
+    if known or length is None:
+        return known or own_words(detail)
     candidate, baseline = names[found.candidate_arm], names[found.baseline_arm]
-    return joined(meaning("break-even", candidate=candidate, baseline=baseline, length=_tokens(length)), detail)
+    return joined(
+        meaning("break-even", candidate=candidate, baseline=baseline, length=_tokens(length)), own_words(detail)
+    )
 
 
 def _steps(grown: Growth) -> Iterator[GrowthRow]:

@@ -30,6 +30,7 @@ class Metric:
     group: Group
     computed: str
     path: str
+    has_interval: bool
 
     @property
     def name(self) -> str:
@@ -85,6 +86,7 @@ def _metrics(part: type[Part], place: str = "") -> Iterator[Metric]:
                 group=told["group"],
                 computed=field.description or "",
                 path=f"{place}{name}",
+                has_interval=field.annotation is Estimate,
             )
         kinds = get_args(field.annotation) or (field.annotation,)
         for kind in kinds if get_origin(field.annotation) is not tuple else ():

@@ -15,6 +15,15 @@ from kvbench.report.names import format_estimate
 from kvbench.report.sentences import counted, is_said, own_words, say
 from kvbench.text import UNKNOWN, format_value, printable
 
+# What the modes of a run do.
+
+
+def modes_in_words(record: RunRecord) -> tuple[str, ...]:
+    """One sentence for each mode of the run, in the order of its arms."""
+    codes = dict.fromkeys(f"glance.mode.{arm.mode}" for arm in record.arms)
+    return tuple(say(code) for code in codes if is_said(code))
+
+
 # What the model returned, as rows of text: equal layers of a cache are told once.
 
 

@@ -1,8 +1,9 @@
 """What the terminal and the page say in sentences of their own: one code per sentence, with its figures as arguments.
 
 Every language has a catalogue with the same codes. Sentences that rest on figures of the record (the diagnosis,
-checks, warnings, reasons) come from the record itself, which is English: in another language a sentence says what the
-code means, and the record's own words follow it in brackets.
+checks, warnings, reasons) come from the record itself, which is English. In another language they are told with their
+figures where every clause of them is known; else a sentence says what the code means, and the record's own words follow
+it in brackets.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from kvbench.language import ENGLISH, spoken
 from kvbench.report.languages import english, simplified, simplified_record, traditional, traditional_record
+from kvbench.report.record_sentences import translated
 
 CATALOGUES: Mapping[str, Mapping[str, str]] = {
     ENGLISH: english.SENTENCES,
@@ -21,6 +23,11 @@ CATALOGUES: Mapping[str, Mapping[str, str]] = {
 MEANINGS: Mapping[str, Mapping[str, str]] = {
     "zh-CN": simplified_record.MEANINGS,
     "zh-TW": traditional_record.MEANINGS,
+}
+# The clauses of the record's sentences.
+CLAUSES: Mapping[str, Mapping[str, str]] = {
+    "zh-CN": simplified_record.CLAUSES,
+    "zh-TW": traditional_record.CLAUSES,
 }
 
 
@@ -51,9 +58,50 @@ def own_words(text: str) -> str:
     return say("record.words", text=text) if text else ""
 
 
+def recorded(code: str, text: str) -> str:
+    """A sentence of the record with its figures; empty in English, and where it is not wholly known."""
+    if spoken() not in CLAUSES:
+        return ""
+    clauses = CLAUSES[spoken()]
+    said = translated(code, text, clauses.__getitem__, _shown, say("between.reasons"))
+    return clauses["whole"].format(clauses=said) if said else ""
+
+
+def _shown(kind: str, value: str) -> str:
+    """A figure or a word of the record, as it is shown."""
+    if kind == "output":
+        return output_word(value)
+    if kind == "verdict":
+        return word(value)
+    names, conjunction, last = value.rpartition(" and ") if kind in ("figures", "names", "arms") else ("", "", value)
+    return say("between.last", names=names, last=last) if conjunction else value
+
+
 def explained(code: str, text: str) -> str:
-    """A sentence of the record, after what its code means."""
-    return joined(meaning(code), own_words(text))
+    """A sentence of the record: with its figures, or in its own words after what its code means."""
+    return recorded(code, text) or joined(meaning(code), own_words(text))
+
+
+def diagnosed(code: str, text: str) -> str:
+    """A sentence of the diagnosis; one that repeats a failed check means what that means."""
+    check = code.removeprefix("check_")
+    if check != code:
+        return joined(meaning(f"check.{check}.failed"), own_words(text))
+    return explained(f"diagnosis.{code}", text)
+
+
+def checked(name: str, detail: str, advice: str, *, passed: bool) -> str:
+    """What a check found; of one that failed, also what that means and what to do."""
+    if passed:
+        return explained(f"check.{name}", detail)
+    found = recorded(f"check.{name}", detail)
+    own = "" if found else own_words(f"{detail} → {advice}" if advice else detail)
+    return joined(found, meaning(f"check.{name}.failed"), own)
+
+
+def named(code: str) -> str:
+    """The code of a check or a warning, in other languages than English with its plain word."""
+    return meaning(f"name.{code}") or code
 
 
 def counted(code: str, count: int, **figures: object) -> str:

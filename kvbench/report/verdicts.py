@@ -14,7 +14,7 @@ from kvbench.records.scaling import BreakEven
 from kvbench.report.lengths import crossing, frontier_sentences, growth_sentences
 from kvbench.report.metrics import BY_KEY
 from kvbench.report.names import format_estimate, format_level, null_reason
-from kvbench.report.sentences import counted, explained, own_words, say, word
+from kvbench.report.sentences import counted, diagnosed, own_words, say, word
 from kvbench.text import UNKNOWN, format_value, printable
 
 VALID = "VALID"
@@ -100,9 +100,7 @@ def _pair(record: RunRecord, index: int, names: tuple[str, ...]) -> Pair:
         agreement_detail=printable(comparison.agreement.detail),
         verdict=comparison.verdict,
         not_a_result=_not_a_result(record, comparison),
-        diagnosis=tuple(
-            explained(f"diagnosis.{sentence.code}", printable(sentence.text)) for sentence in comparison.diagnosis
-        ),
+        diagnosis=tuple(diagnosed(sentence.code, printable(sentence.text)) for sentence in comparison.diagnosis),
     )
 
 

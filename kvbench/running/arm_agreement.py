@@ -41,7 +41,7 @@ def agreements(
     session: TorchSession, passes: Sequence[UntimedPass], tell: Callable[[int, int], None]
 ) -> list[AgreementFigures]:
     """Every arm but the first compared with the first on its token path; `passes` are the arms' untimed passes."""
-    with _wide_model(session) as (wide, why_none):
+    with wider_model(session.model, session.plan.config.model.quantization, session.meter.reset) as (wide, why_none):
         found = compare(_compared(session, wide, why_none), [each.tokens for each in passes], tell)
     sampling = session.plan.config.sampling
     sampled, penalised = not is_greedy(sampling), sampling.repetition_penalty != 1.0
@@ -72,13 +72,17 @@ def references(session: TorchSession, passes: Sequence[UntimedPass]) -> list[Ref
 
 
 @contextmanager
-def _wide_model(session: TorchSession) -> Iterator[tuple[WideModel | None, str]]:
-    """The model in a type that rounds less, where there is one and room for it; elsewhere None, and why in words."""
-    model = session.model
+def wider_model(
+    model: ModelOnDevice, quantization: str, reset: Callable[[], None]
+) -> Iterator[tuple[WideModel | None, str]]:
+    """The model in a type that rounds less, where there is one and room for it; elsewhere None, and why in words.
+
+    `reset` is called once it has gone.
+    """
     dtype = str(model.loaded.model.dtype).removeprefix("torch.")
     wanted = WIDER.get(dtype)
     why_none = ""
-    if session.plan.config.model.quantization != "none" or getattr(model.loaded.model, "is_quantized", False):
+    if quantization != "none" or getattr(model.loaded.model, "is_quantized", False):
         why_none = "quantised weights have no wider type"
     elif wanted is None or (wanted == "float64" and model.device.type == "mps"):
         why_none = f"{model.device.type} has no type wider than {dtype}"
@@ -92,17 +96,16 @@ def _wide_model(session: TorchSession) -> Iterator[tuple[WideModel | None, str]]
     try:
         yield WideModel(model.loaded.model, DTYPES[wanted], model.device), ""
     finally:
-        session.meter.reset()
+        reset()
 
 
 def _compared(session: TorchSession, wide: WideModel | None, why_none: str) -> Compared:
     plan, model, decoders = session.plan, session.model, session.decoders
-    arithmetic = QUANTIZATIONS[plan.config.model.quantization].arithmetic
     interruptions = session.prepared.interruptions
     return Compared(
         batches=session.batches,
         batch_members=session.batches.members,
-        dtype=arithmetic or str(model.loaded.model.dtype).removeprefix("torch."),
+        dtype=computed_in(model, plan.config.model.quantization),
         caches=[arm.cache for arm in plan.arms],
         # A model of one's own is handed no mask.
         takes_masks=not model.is_own and takes_masks(plan.arms[0].attention, model.device.type),
@@ -113,7 +116,9 @@ def _compared(session: TorchSession, wide: WideModel | None, why_none: str) -> C
         decoder=decoders.plain,
         unprepared=decoders.unprepared,
         round_trip=decoders.round_trip,
-        second_attention=partial(_second_attention, model, plan.arms[0].attention),
+        second_attention=lambda batch: session.team.led(
+            lambda: second_attention(model, plan.arms[0].attention, batch)  # by the memory that is left
+        ),
         wider=None if wide is None else partial(wide.recomputed, interruptions),
         wider_dtype="" if wide is None else str(wide.dtype).removeprefix("torch."),
         without_wider=why_none,
@@ -126,6 +131,11 @@ def _compared(session: TorchSession, wide: WideModel | None, why_none: str) -> C
         # The passes after an interruption are what an interrupted arm is about.
         wanted_steps=tuple(later for step in interruptions.steps for later in (step, step + 1)),
     )
+
+
+def computed_in(model: ModelOnDevice, quantization: str) -> str:
+    """The type whose rounding shows in the logits."""
+    return QUANTIZATIONS[quantization].arithmetic or str(model.loaded.model.dtype).removeprefix("torch.")
 
 
 def _edges(session: TorchSession) -> Edges:
@@ -147,7 +157,7 @@ def _edges(session: TorchSession) -> Edges:
     return Edges(lengths, {BLOCK: f"a multiple of {BLOCK} tokens"} | multiples)
 
 
-def _second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> str | None:
+def second_attention(model: ModelOnDevice, first: str, batch: PromptBatch) -> str | None:
     """An attention other than the model's own and `first`, the first arm's; None where there is none that fits."""
     if "eager" in (model.own_attention, first):
         # Where eager is an architecture's own choice, SDPA may lack something of it, such as soft-capping.

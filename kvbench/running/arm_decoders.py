@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 
 from kvbench.arm import Arm
-from kvbench.capabilities import EAGER, MODES, habits_of
+from kvbench.capabilities import EAGER, MODES, NO_CACHE, habits_of
 from kvbench.decoding.caches import CacheMaker
 from kvbench.decoding.engines.compiled import Compiled
 from kvbench.decoding.engines.engine import PLAIN, Engine, is_repeatable
 from kvbench.decoding.engines.graph import Graph
 from kvbench.decoding.generate import Generate, compiles
-from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop
+from kvbench.decoding.loops import CachedLoop, Habits, InterruptedLoop, Loop, NoCacheLoop, PrefixLoop
+from kvbench.decoding.proposing import Drafting, Proposing
 from kvbench.decoding.protocol import Chooser, Decoded, Decoder
 from kvbench.decoding.sampling import Forced, Sampler, generate_arguments
 from kvbench.decoding.settings import SessionSettings
-from kvbench.decoding.tracing import Trace, TracedDecoder, TracingChooser, WatchedDecoder
+from kvbench.decoding.token_logprobs import ChosenScores, Followed
+from kvbench.decoding.tracing import SeesChoices, Trace, TracedDecoder, TracingChooser, WatchedDecoder
 from kvbench.errors import ModelUnavailable
+from kvbench.models.draft import Draft
 from kvbench.passes import Buckets, Chunks, Interruptions
 from kvbench.plan import Plan
 from kvbench.running.model_on_device import ModelOnDevice
@@ -47,6 +50,7 @@ LOOPS: dict[str, Callable[..., Loop]] = {
     "cached": CachedLoop,
     "interrupted": InterruptedLoop,
     "resumed": CachedLoop,
+    "prefix": PrefixLoop,
 }
 
 
@@ -56,8 +60,16 @@ class ArmDecoders:
     A decoder with a forced path follows it instead of sampling.
     """
 
-    def __init__(self, model: ModelOnDevice, plan: Plan, interruptions: Interruptions, pad_id: int) -> None:
+    def __init__(
+        self,
+        model: ModelOnDevice,
+        plan: Plan,
+        interruptions: Interruptions,
+        pad_id: int,
+        draft: Draft | None = None,
+    ) -> None:
         self._model = model
+        self._draft = draft
         self._plan = plan
         self._interruptions = interruptions
         self._pad_id = pad_id
@@ -78,21 +90,24 @@ class ArmDecoders:
     ) -> Decoder:
         """The same mode and cache in plain PyTorch at exact lengths, where preparing a shape would not pay.
 
-        `exact` puts a dynamic cache in the place of a quantised one.
+        `exact` puts a dynamic cache in the place of a quantised one. Beside an arm that checks proposed tokens it is
+        recompute: passes of many tokens round more than steps of one, and rounding is taken to be what both do.
         """
         spec = replace(self._plan.arms[arm], engine=EAGER, compile_mode=None, bucket=None)
+        if any(each.proposes for each in self._plan.arms):
+            spec = replace(spec, mode="nocache", cache=NO_CACHE)
         if exact and spec.is_lossy:
             spec = replace(spec, cache="dynamic")
         return self._made(None, spec, forced or Sampler(self._plan.config.sampling), forced, attention)
 
-    def round_trip(self, arm: int, forced: Forced) -> tuple[Decoder, Callable[[Decoded], float]] | None:
+    def round_trip(self, arm: int, forced: Forced | Followed) -> tuple[Decoder, Callable[[Decoded], float]] | None:
         """What an arm with a quantised cache is held against, and its worst error in steps; None for other arms."""
         spec = self._plan.arms[arm]
         if not spec.is_lossy:
             return None
         caches = CacheMaker(self._model.forward, spec.cache, round_trip=True)
         spec = replace(spec, mode=spec.mode if MODES[spec.mode].ours else "cached", engine=EAGER)
-        return self._made(None, spec, forced, forced, caches=caches), lambda decoded: decoded.cache.worst_steps()
+        return self._made(None, spec, forced, caches=caches), lambda decoded: decoded.cache.worst_steps()
 
     def prepared_s(self, arm: int) -> float | None:
         """Seconds that compiling and capturing have taken so far; None where nothing is prepared."""
@@ -126,6 +141,8 @@ class ArmDecoders:
 
     def release_others(self, arm: int) -> None:
         """Give up what the other arms hold on the device, whose memory is not this arm's."""
+        if self._draft is not None and self._draft.weight_bytes and self._plan.arms[arm].mode != "assisted":
+            self._draft.model.to("cpu")  # `prepare` of the arm that has it fetches it back
         for other, (engine, caches) in enumerate(zip(self._engines, self._caches, strict=True)):
             if other != arm:
                 engine.release()
@@ -133,7 +150,13 @@ class ArmDecoders:
 
     def traced(self, arm: int) -> Decoder:
         """A decoder that also tells the confidence of each token."""
-        trace = Trace(self._plan.config.trace.top_k)
+        return self._traced_by(arm, Trace(self._plan.config.trace.top_k))
+
+    def scored(self, arm: int) -> Decoder:
+        """A decoder that also tells the log-probability of each token, by its own raw logits."""
+        return self._traced_by(arm, ChosenScores())
+
+    def _traced_by(self, arm: int, trace: SeesChoices) -> Decoder:
         if self._plan.arms[arm].mode in LOOPS:
             chooser = TracingChooser(Sampler(self._plan.config.sampling), trace)
             return TracedDecoder(self._made(arm, self._plan.arms[arm], chooser), trace)
@@ -167,6 +190,17 @@ class ArmDecoders:
                 **({"caches": caches, "chunks": chunks} if spec.keeps_past else {"buckets": buckets}),
             )
         arguments = generate_arguments(config.sampling)
+        if spec.proposes:
+            return Proposing(
+                self._model.loaded.model,
+                arguments,
+                setting,
+                self._pad_id,
+                cache=spec.cache,
+                drafting=self._drafting(attention or spec.attention) if spec.mode == "assisted" else None,
+                lookup=asdict(config.prompt_lookup) if spec.mode == "prompt_lookup" else None,
+                forced=forced,
+            )
         return Generate(
             self._model.loaded.model,
             arguments,
@@ -178,3 +212,10 @@ class ArmDecoders:
             forced=forced,
             chunks=chunks,
         )
+
+    def _drafting(self, attention: str) -> Drafting:
+        """The draft with what it is told, in `generate`'s own words."""
+        assert self._draft is not None, "a session with an assisted arm has a draft"
+        assisted = asdict(self._plan.config.assisted)
+        setting = SessionSettings(attention, self._draft.own_attention, self._plan.config.sampling.seed)
+        return Drafting(self._draft.model, setting, {key: assisted[key] for key in assisted if key != "model"})

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from kvbench.measuring.sensors import EnergyMeter
 from kvbench.measuring.stopping import stopping_rule
-from kvbench.records.evidence import HostChecks, Phase, Stopping
+from kvbench.records.evidence import HostCheck, HostChecks, Phase, Stopping
 from kvbench.records.samples import Sample, Watching
 from kvbench.records.scaling import Attempting
+from kvbench.records.sharing import Waiting
 from kvbench.records.timings import Block, ColdVisit, RealDecode, Visit, counted
 from kvbench.records.untimed import UntimedPass
 from kvbench.running.sessions import Session
@@ -33,7 +34,7 @@ class Text:
     text: str
 
 
-Emit = Callable[[Sample | Progress | Text | Watching | Attempting], None]
+Emit = Callable[[Sample | Progress | Text | Watching | Attempting | Waiting], None]
 
 
 def run_job(session: Session, emit: Emit) -> None:
@@ -62,6 +63,7 @@ class _Job:
             ("shapes", self._shapes),
             ("memory and proof", self._untimed_passes),
             ("agreement", self._agreements),
+            ("re-scoring", self._rescores),
             ("token confidence", self._traced_passes),
             ("warm-up", self._warm_up),
             ("first visits explained", self._evidence),
@@ -119,6 +121,12 @@ class _Job:
             for distance in self.untimed.references(self.session, self.passes):
                 self.emit(distance)
 
+    def _rescores(self, phase: str) -> None:
+        if self.plan.config.check.rescore:
+            tell = lambda done, total: self.emit(Progress(phase, done, total))  # noqa: E731
+            for samples in self.untimed.rescores(self.session, tell):
+                self.emit(samples)
+
     def _traced_passes(self, phase: str) -> None:
         if not self.plan.config.trace.probabilities:
             return
@@ -139,10 +147,14 @@ class _Job:
             self.emit(evidence(self.session, self.cold[arm], warm, lambda arm=arm: self._tell(phase, arm)))  # type: ignore[misc]
 
     def _blocks(self, phase: str) -> None:
-        checks = HostChecks(before=self.untimed.host_check(self.session))
+        checks = HostChecks(before=self._host_check())
         self.emit(checks)
         self._measured_blocks(phase)
-        self.emit(checks.model_copy(update={"after": self.untimed.host_check(self.session)}))
+        self.emit(checks.model_copy(update={"after": self._host_check()}))
+
+    def _host_check(self) -> HostCheck:
+        # By rank 0 alone, while the others wait: they would slow each other down.
+        return self.session.team.led(lambda: self.untimed.host_check(self.session))
 
     def _measured_blocks(self, phase: str) -> None:
         rule = stopping_rule(self.plan.config.measure)
@@ -152,7 +164,7 @@ class _Job:
         repeats: int | None = None
         while True:
             standing = counted(blocks)
-            elapsed_s = (self.session.clock.now_ns() - began_ns) * 1e-9
+            elapsed_s = self.session.team.led(lambda: (self.session.clock.now_ns() - began_ns) * 1e-9)
             reason = rule.reason_to_stop([_decode_seconds(block, len(self.arms)) for block in standing], elapsed_s)
             if reason is not None and repeats is None:
                 self.emit(Stopping(rule=self.plan.config.measure.stopping, reason=reason))
@@ -178,11 +190,12 @@ class _Job:
 
     def _energy(self, phase: str) -> None:
         seconds = self.plan.config.measure.energy_s
-        meter = EnergyMeter(self.session.sensors, self.session.clock)
+        sensors, team = self.session.sensors, self.session.team
+        meter = EnergyMeter(sensors, self.session.clock, team.led)
         if not seconds:
             meter.reason = "not measured (measure.energy_s=0)"
-        elif self.session.sensors.energy_j() is None:
-            meter.reason = self.session.sensors.reason or "the device has no energy counter"
+        elif team.led(sensors.energy_j) is None:
+            meter.reason = sensors.reason or "the device has no energy counter"
         measured = meter.reason is None
         if measured:
             self._tell(phase, 0)

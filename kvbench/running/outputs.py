@@ -102,6 +102,8 @@ def shapes(session: TorchSession) -> Shapes:
     found: dict[str, Any] = {}
     prefills: dict[bool, dict[str, Any]] = {}
     for number, arm in enumerate(session.plan.arms):
+        if arm.proposes:  # its passes have no one shape
+            continue
         decoder = session.decoders.plain(number)
         decoder.prepare(None)
         if wanted.attentions:  # no other implementation returns them; the next `prepare` puts it back

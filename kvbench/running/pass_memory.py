@@ -14,21 +14,26 @@ import torch
 from kvbench.arm import Arm
 from kvbench.decoding.caches import host_bytes, logical_bytes, storage_bytes
 from kvbench.decoding.protocol import Decoded, Pass, PromptBatch, Unobserved
-from kvbench.decoding.recorder import PassRecorder, recorder_of
+from kvbench.decoding.recorder import PassRecorder, ProposalRecorder, recorder_of
 from kvbench.errors import DeviceUnavailable
 from kvbench.measuring import memory
+from kvbench.measuring.environment import device_uuid
 from kvbench.model_costs import MESSAGES, predicted_bytes, unknown_reason
 from kvbench.models.devices import GIB, free_bytes
+from kvbench.models.tensor_parallel import predicted_rank_bytes
 from kvbench.models.tokenizers import NoTokenizer
-from kvbench.passes import Interruptions, passes_by_token, together
+from kvbench.passes import CheckedProposals, Interruptions, passes_by_token, together
 from kvbench.plan import Attempt
 from kvbench.records.evidence import Reconciliation
+from kvbench.records.part import shared
+from kvbench.records.proposals import ProposalCounts, Proposals, proposals_of
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
-from kvbench.records.untimed import Memory, MemoryPoint, Proof, UntimedPass
+from kvbench.records.untimed import Memory, MemoryPoint, Proof, RankFigures, UntimedPass
 from kvbench.running.preconditions import end_ids
+from kvbench.running.shared_prefix import shared_prefix
 from kvbench.running.torch_session import TorchSession
-from kvbench.running.visits import promise_of, proof_of
+from kvbench.running.visits import promise_of, proof_of_passes, proof_of_proposals
 
 HOST_SHARE = 0.9  # of what is free: beyond it the system ends processes, and not only the one that took it
 WARMING_TOKENS = 256
@@ -42,33 +47,77 @@ def pass_of(session: TorchSession, arm: int) -> UntimedPass:
     tokens: list[list[int]] = []
     digests: list[str] = []
     proofs: list[Proof] = []
+    proposals: list[ProposalCounts] = []
     largest = session.batches.largest
     for batch in session.batches:
         decoder = session.decoders.plain(arm)
         decoder.prepare(None)
-        keeps_past = session.plan.arms[arm].keeps_past
-        with recorder_of(loaded.model, session.meter.allocated_bytes, keeps_past=keeps_past) as recorder:
+        with _recorder(session, arm) as recorder:
             decoded = decoder.run(batch, new_tokens, Unobserved(), stop_ids)
         if recorder.state is not None:  # `generate` does not return every state
             decoded = replace(decoded, cache=recorder.state)
         ids = decoded.sequences(stop_ids)
         tokens += ids
         digests.append(tokens_sha256(ids))
-        proofs.append(replace(proof_of(session, arm, batch, recorder.passes), unseen=recorder.unseen))
+        proof = _proof(session, arm, batch, decoded, recorder)
+        proofs.append(replace(proof, unseen=recorder.unseen))
+        if isinstance(recorder, ProposalRecorder):
+            proposals.append(_checked(batch, decoded, recorder))
         if batch is largest:
             held = _held(session, arm, batch, decoded, recorder)
         del decoded, recorder  # their cache must not be counted for the next batch
+    own, proof = _memory(session, held), together(proofs)
+    ranks = _ranks(session, own, proof, digests)
     return UntimedPass(
         arm=arm,
         tokens=tuple(map(tuple, tokens)),
         texts=() if isinstance(loaded.tokenizer, NoTokenizer) else tuple(map(session.model.text, tokens)),
         finish_reasons=tuple("stop" if ids[-1] in stop_ids else "length" for ids in tokens),
         tokens_sha256=tuple(digests),
-        memory=_memory(session, held),
-        memory_by_step=held.by_step,
-        proof=together(proofs),
+        memory=own if ranks is None else _summed(session, own, ranks[0]),
+        memory_by_step=held.by_step if ranks is None else _times(held.by_step, session.team.size),
+        proof=proof if ranks is None else ranks[1],
+        ranks=() if ranks is None else ranks[0],
         text_ends=_text_ends(session, tokens),
+        proposals=_proposals(session, arm, proposals),
+        prefix=shared_prefix(session, arm),
     )
+
+
+def _recorder(session: TorchSession, arm: int) -> PassRecorder:
+    spec, model, allocated = session.plan.arms[arm], session.model.loaded.model, session.meter.allocated_bytes
+    if spec.proposes:
+        draft = session.draft.model if session.draft is not None and spec.mode == "assisted" else None
+        return ProposalRecorder(model, allocated, draft)
+    return recorder_of(model, allocated, keeps_past=spec.keeps_past)
+
+
+def _proof(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded, recorder: PassRecorder) -> Proof:
+    """What the recorder saw of a batch, held against the promise of the arm's mode."""
+    if isinstance(recorder, ProposalRecorder):
+        held = None if decoded.cache is None else int(decoded.cache.get_seq_length())
+        return proof_of_proposals(
+            session, arm, batch, CheckedProposals(recorder.passes, decoded.made, recorder.rounds, held)
+        )
+    proof = proof_of_passes(session, arm, batch, recorder.passes)
+    if session.plan.arms[arm].mode == "prefix" and batch.shared and recorder.rows[0] != 1:
+        first = f"pass 0: submitted the shared tokens for {recorder.rows[0]} sequences, where one does"
+        return replace(proof, violations=proof.violations + 1, first_violation=proof.first_violation or first)
+    return proof
+
+
+def _checked(batch: PromptBatch, decoded: Decoded, recorder: ProposalRecorder) -> ProposalCounts:
+    seen = CheckedProposals(recorder.passes, decoded.made, recorder.rounds)
+    return seen.counts(batch.longest, recorder.draft_kv_bytes)
+
+
+def _proposals(session: TorchSession, arm: int, counts: Sequence[ProposalCounts]) -> Proposals | None:
+    if not counts:
+        return None
+    draft = session.draft if session.plan.arms[arm].mode == "assisted" else None
+    if draft is None:
+        return proposals_of(counts)
+    return proposals_of(counts, draft.name, draft.parameters, draft.weight_bytes)
 
 
 def _text_ends(session: TorchSession, tokens: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -111,12 +160,15 @@ def _held(session: TorchSession, arm: int, batch: PromptBatch, decoded: Decoded,
     in_use = session.meter.in_use()
     on_device = 0 if cache is None else storage_bytes(cache, device)
     waiting = 0 if cache is None else host_bytes(cache, device)
-    reconciliation = _reconciliation(session, on_device)
+    reconciliation = _reconciliation(session, spec, on_device)
     interruptions = session.prepared.interruptions
-    promised = passes_by_token(
-        decoded.new_ids.shape[1], batch.longest, spec.keeps_past, interruptions, **promise_of(session, arm)
-    )
-    by_step = _by_step(batch, recorder, promised, interruptions)
+    if isinstance(recorder, ProposalRecorder):
+        by_step = _by_pass(recorder)
+    else:
+        promised = passes_by_token(
+            decoded.new_ids.shape[1], batch.longest, spec.keeps_past, interruptions, **promise_of(session, arm, batch)
+        )
+        by_step = _by_step(batch, recorder, promised, interruptions)
     return _Held(cache_bytes, waiting, _unknown(session, spec), in_use, reconciliation, by_step)
 
 
@@ -126,7 +178,7 @@ def _cache_bytes(session: TorchSession, batch: PromptBatch, decoded: Decoded, ar
     if cache is not None and arm.is_static:
         length = max(getattr(layer, "max_cache_len", 0) for layer in cache.layers)
     predicted = predicted_bytes(
-        session.model.loaded.facts,
+        session.model.rank_facts,
         arm,
         len(batch.lengths),
         batch.longest,
@@ -145,14 +197,17 @@ def _unknown(session: TorchSession, arm: Arm) -> str | None:
     if not arm.keeps_past:
         return None
     messages = MESSAGES if arm.is_lossy and session.prepared.interruptions.message_ids else None
-    return unknown_reason(session.model.loaded.facts, arm.cache) or messages
+    return unknown_reason(session.model.rank_facts, arm.cache) or messages
 
 
-def _reconciliation(session: TorchSession, storage_bytes: int | None) -> Reconciliation | None:
+def _reconciliation(session: TorchSession, arm: Arm, storage_bytes: int | None) -> Reconciliation | None:
     if session.model.unaccountable is not None:
         session.meter.null_reasons["reconciliation"] = session.model.unaccountable
         return None
-    return session.meter.reconcile(session.model.loaded.facts.weight_bytes, storage_bytes)
+    weights = session.model.loaded.facts.weight_bytes
+    if weights is not None and session.draft is not None and arm.mode == "assisted":
+        weights += session.draft.weight_bytes
+    return session.meter.reconcile(weights, storage_bytes)
 
 
 def _by_step(
@@ -174,6 +229,14 @@ def _by_step(
     )
 
 
+def _by_pass(recorder: PassRecorder) -> tuple[MemoryPoint, ...]:
+    """After each pass, with the proposed tokens still in the cache."""
+    return tuple(
+        MemoryPoint(context_length=made.past_after or 0, kv_cache_bytes=kv_bytes, allocated_bytes=allocated)
+        for made, kv_bytes, allocated in zip(recorder.passes, recorder.kv_bytes, recorder.allocated, strict=True)
+    )
+
+
 def _memory(session: TorchSession, held: _Held) -> Memory:
     """What was held, with the high-water marks up to now."""
     reasons = dict(session.meter.null_reasons)
@@ -187,6 +250,68 @@ def _memory(session: TorchSession, held: _Held) -> Memory:
         **session.meter.peaks(),
         reconciliation=held.reconciliation,
     ).because(reasons)
+
+
+def _ranks(
+    session: TorchSession, own: Memory, proof: Proof, digests: Sequence[str]
+) -> tuple[tuple[RankFigures, ...], Proof] | None:
+    """What each rank held and submitted, and the proof of all of them; None for a model in one process."""
+    team, model = session.team, session.model
+    if team.size == 1:
+        return None
+    mine = (
+        {
+            **shared(RankFigures, own),
+            "rank": team.rank,
+            "device": str(model.device),
+            "device_uuid": device_uuid(model.device),
+            "weights_predicted_bytes": predicted_rank_bytes(
+                model.loaded.model, model.loaded.plan, team.rank, team.size
+            ),
+            "steps_checked": proof.steps_checked,
+            "violations": proof.violations,
+        },
+        tuple(digests),
+        proof,
+    )
+    told = team.gathered(mine)
+    figures = tuple(RankFigures(**values, same_tokens=theirs == told[0][1]) for values, theirs, _ in told)
+    return figures, together([each for _, _, each in told])
+
+
+def _summed(session: TorchSession, own: Memory, ranks: Sequence[RankFigures]) -> Memory:
+    """The memory of all ranks together; what one of them does not tell is not told of all."""
+    names = [name for name in RankFigures.model_fields if name in Memory.model_fields]
+    values = {name: [getattr(each, name) for each in ranks] for name in names}
+    sums = {name: None if None in each else sum(each) for name, each in values.items()}
+    storage = session.team.gathered((own.kv_cache_storage_bytes, own.kv_cache_host_bytes, own.reconciliation))
+    accounts = [each for _, _, each in storage if each is not None]
+    whole = None
+    if len(accounts) == len(storage):
+        whole = Reconciliation(
+            **{name: sum(getattr(each, name) for each in accounts) for name in Reconciliation.model_fields}
+        )
+    reasons = {name: own.why_null(name) for name in Memory.model_fields if getattr(own, name) is None}
+    return Memory(
+        **sums,
+        kv_cache_storage_bytes=None
+        if None in [each for each, _, _ in storage]
+        else sum(each or 0 for each, _, _ in storage),
+        kv_cache_host_bytes=sum(each for _, each, _ in storage),
+        reconciliation=whole,
+    ).because(reasons)
+
+
+def _times(points: Sequence[MemoryPoint], ranks: int) -> tuple[MemoryPoint, ...]:
+    """What one rank held, as often as there are ranks: they share heads evenly."""
+    return tuple(
+        MemoryPoint(
+            context_length=each.context_length,
+            kv_cache_bytes=None if each.kv_cache_bytes is None else ranks * each.kv_cache_bytes,
+            allocated_bytes=None if each.allocated_bytes is None else ranks * each.allocated_bytes,
+        )
+        for each in points
+    )
 
 
 def capacity(session: TorchSession) -> Capacity:

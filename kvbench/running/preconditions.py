@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import StaticCache
+import transformers
+from transformers import DynamicCache, StaticCache
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from kvbench.arm import Arm, device_conflict, too_short
 from kvbench.cache_layers import DTYPE_BYTES
@@ -21,6 +23,7 @@ from kvbench.measuring.environment import found_compiler
 from kvbench.model_costs import keeps_all_conflict, predicted_bytes, quantised_conflict
 from kvbench.model_facts import ModelFacts, extends_context, rope_switch
 from kvbench.models.devices import free_bytes, require_fit
+from kvbench.models.draft import Draft
 from kvbench.models.loading import LoadedModel
 from kvbench.models.own import OwnCausalLM
 from kvbench.models.signature import signature_of
@@ -55,6 +58,9 @@ def require_model(plan: Plan, model: ModelOnDevice) -> None:
     _require_arms(plan.arms, model.forward, model.device)
     if not model.is_own:
         _require_caches(plan.arms, model.loaded.model, model.loaded.facts)
+    for arm in plan.arms:
+        if arm.proposes:
+            _require_proposals(arm.mode, model.loaded.model)
     _require_reference(plan.config.check.reference, model)
 
 
@@ -81,8 +87,84 @@ def require_batches(
     """Raise `ConfigError` when batches need masks that an arm takes none of, `Infeasible` when caches do not fit."""
     chunk, inserts = plan.config.workload.prefill_chunk, bool(interruptions.message_ids)
     _require_masks(plan.arms, batches, model.loaded.model, model.device, chunk=chunk, inserts=inserts)
+    if any(arm.mode == "prefix" for arm in plan.arms):
+        _require_prefix(batches, model.loaded.model)
     if plan.config.frontier.axes is None:  # else what fits is found out, not refused
-        _require_cache_memory(plan.arms, batches, model.loaded.facts, model.device)
+        _require_cache_memory(plan.arms, batches, model.rank_facts, model.device)
+
+
+def require_draft(plan: Plan, draft: Draft, prompts: Sequence[Sequence[int]]) -> None:
+    """Raise `BadInput` when a draft cannot read the whole text, or cannot take back what it proposed."""
+    require_decoder(draft.model, with_past=True)
+    _require_proposals("assisted", draft.model)
+    text = draft.model.config.get_text_config()
+    limit = None if extends_context(draft.model.config) else getattr(text, "max_position_embeddings", None)
+    needed = max(map(len, prompts)) + plan.config.workload.new_tokens
+    if limit is not None and needed > limit:
+        raise ConfigError(
+            f"assisted.model={plan.config.assisted.model}: reads at most {limit} tokens, and the run has {needed}:"
+            " lower workload.new_tokens, or choose another draft"
+        )
+
+    window = _shortest_window(draft.model)
+    if window is not None and window <= needed and not drafts_beyond_windows():
+        raise ModelUnavailable(
+            f"assisted.model={plan.config.assisted.model}: transformers {transformers.__version__} cannot draft beyond"
+            f" a window of {window} tokens, and the run has {needed}: pip install -U transformers, or choose another"
+            " draft"
+        )
+
+
+def _shortest_window(model: Any) -> int | None:
+    """Tokens of the shortest window that a layer's cache forgets behind; None where none forgets."""
+    layers: Sequence[Any] = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return min((layer.sliding_window for layer in layers if getattr(layer, "is_sliding", False)), default=None)
+
+
+def drafts_beyond_windows() -> bool:
+    """Whether a layer with a window shows no more than that window where several passes go by without a `crop`.
+
+    Older versions show all that they keep, for which the mask is too short.
+    """
+    layer, token = DynamicSlidingWindowLayer(sliding_window=2), torch.zeros(1, 1, 1, 1)
+    layer.activate_past_recording()
+    shown = [layer.update(token, token)[0].shape[-2] for _ in range(3)]
+    return shown[-1] == 2
+
+
+def _require_prefix(batches: Sequence[PromptBatch], model: Any) -> None:
+    """Raise `ConfigError` when a batch shares no beginning, `ModelUnavailable` when no cache can be copied."""
+    if signature_of(model).cache is None or not _copies_rows(model):
+        raise ModelUnavailable(
+            f"mode prefix: {type(model).__name__} keeps a state besides keys and values, which transformers does not"
+            " copy to other sequences: leave it out"
+        )
+    for batch in batches:
+        if len(batch.lengths) == 1 or batch.shared:
+            continue
+        if len(set(batch.lengths)) > 1:
+            raise ConfigError(
+                "mode prefix: prompts of a batch differ in length, so that padding stands before what they share: give"
+                " prompts of one length, or workload.prompt_tokens with workload.shared_tokens"
+            )
+        raise ConfigError(
+            "mode prefix: the prompts of a batch begin with different tokens: give prompts that begin alike, or set"
+            " workload.shared_tokens"
+        )
+
+
+def _copies_rows(model: Any) -> bool:
+    """Whether all that its layers keep can be copied to other rows; states of convolutions and the like cannot."""
+    layers = DynamicCache(config=model.config.get_text_config(decoder=True)).layers
+    return not any(hasattr(layer, "update_conv_state") for layer in layers)
+
+
+def _require_proposals(mode: str, model: Any) -> None:
+    """Raise `ModelUnavailable` when rejected tokens cannot be taken back."""
+    if signature_of(model).cache is None or getattr(model, "_is_stateful", False):
+        raise ModelUnavailable(
+            f"mode {mode}: {type(model).__name__} keeps a state out of which no token can be taken back: leave it out"
+        )
 
 
 def _missing_on_gpu() -> str | None:
@@ -218,6 +300,9 @@ def _require_masks(
     for arm in arms:
         if masked and not takes_masks(arm.attention, device.type):
             raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {masked}")
+        behind = "tokens that are checked together follow a past: use attention=sdpa"
+        if (arm.proposes or arm.mode == "prefix") and not takes_masks(arm.attention, device.type):
+            raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {behind}")
         if appended and arm.keeps_past and not takes_masks(arm.attention, device.type):
             raise ConfigError(f"attention={arm.attention}: takes no mask on {device.type}, and {appended}")
 

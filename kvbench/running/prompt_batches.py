@@ -60,13 +60,15 @@ def _cut(tokenizer: Any, prompts: Prompts, length: int, copy: int) -> dict[str, 
     """Exactly `length` ids: the text repeated and cut, behind the tokenizer's own start tokens.
 
     Each copy starts elsewhere in the text, so that the sequences of a batch are different ones, as far as the length
-    has room for more than the start tokens.
+    has room for more than the start tokens and those that all share.
     """
     ids: list[int] = tokenizer.encode(prompts.texts[0], add_special_tokens=False)
     start_ids: list[int] = tokenizer.encode("", add_special_tokens=True)[:length]
     wanted = length - len(start_ids)
     offset = copy * len(ids) // prompts.copies
-    repeated = [ids[(offset + position) % len(ids)] for position in range(wanted)]
+    # What is shared is the beginning of the first copy.
+    alike = max(0, prompts.shared - len(start_ids))
+    repeated = [ids[(position + offset * (position >= alike)) % len(ids)] for position in range(wanted)]
     return {"text": tokenizer.decode(repeated), "token_ids": [*start_ids, *repeated]}
 
 
@@ -80,6 +82,10 @@ class Batch(Protocol):
     @property
     def longest(self) -> int:
         """Tokens of the longest prompt."""
+
+    @property
+    def shared(self) -> int:
+        """Tokens that all its prompts begin with, short of a whole one."""
 
 
 B = TypeVar("B", bound=Batch)

@@ -14,7 +14,7 @@ from typing import Any
 from kvbench.arm import Arm
 from kvbench.capabilities import habits_of
 from kvbench.config.schema import ModelConfig
-from kvbench.decoding.protocol import Decoded, Observer, Unobserved
+from kvbench.decoding.protocol import Decoded, Observer, Pass, Unobserved
 from kvbench.errors import KvbenchError, OutOfMemory
 from kvbench.measuring.clocks import Clock, HostClock, ScriptedClock
 from kvbench.measuring.environment import base_environment, neighbours
@@ -22,16 +22,39 @@ from kvbench.measuring.scripted_device import ScriptedSensors
 from kvbench.measuring.sensors import DeviceSensors, NullSensors
 from kvbench.model_costs import cache_bytes
 from kvbench.model_facts import ModelFacts, facts_from_config
-from kvbench.passes import Buckets, Chunks, Interruptions, passes_by_token, together
-from kvbench.plan import Attempt, Plan
+from kvbench.passes import (
+    Buckets,
+    CheckedProposals,
+    Chunks,
+    Interruptions,
+    common_beginning,
+    draft_round,
+    passes_by_token,
+    together,
+)
+from kvbench.plan import Attempt, Plan, most_proposed
 from kvbench.records.agreement_figures import AgreementFigures
 from kvbench.records.evidence import HostCheck
+from kvbench.records.proposals import Proposals, proposals_of
+from kvbench.records.rescoring import RescoreSamples, ScoredSequence, Scores, WayTried
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.timings import tokens_sha256
-from kvbench.records.untimed import CountedFlops, KernelShare, Memory, MemoryPoint, StepWork, UntimedPass
+from kvbench.records.untimed import (
+    CountedFlops,
+    KernelShare,
+    Memory,
+    MemoryPoint,
+    Proof,
+    RankFigures,
+    StepWork,
+    UntimedPass,
+)
+from kvbench.running.leases import SCRIPTED_DEVICE, Place, scripted_lease
 from kvbench.running.prompt_batches import PromptBatches
 from kvbench.running.sessions import Untimed
+from kvbench.running.shared_prefix import shared_prefix
+from kvbench.running.team import ALONE, OfOneScript, RankPlace, Team
 from kvbench.running.visits import proof_of
 
 HANGING_S = 3600.0  # longer than anyone's limit
@@ -39,6 +62,18 @@ VOCABULARY = 256
 NO_OPERATIONS = "the scripted model computes nothing"
 NO_DEVICE = "the scripted model uses no device"
 HOST = HostCheck(launch_s=4e-6, product_s=0.5e-3, read_s=2e-3)  # at its first check in a run
+LOG_PROBABILITY = -1.0  # of every token, by one pass
+LARGEST_LOGIT = 100.0
+ORDER = WayTried("sums from the other end", by_product=True)
+RANK_BYTES = (
+    "weights_bytes",
+    "kv_cache_bytes",
+    "kv_cache_predicted_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "device_used_bytes",
+    "process_rss_bytes",
+)
 UNPINNED = ("auto", "sdpa")  # attentions that let the library choose, and build plans
 
 
@@ -54,12 +89,18 @@ class ScriptedBatch:
         """Tokens of the longest prompt."""
         return max(map(len, self.token_ids))
 
+    @property
+    def shared(self) -> int:
+        """Tokens that all prompts begin with, short of a whole one."""
+        return common_beginning(self.token_ids)
+
 
 class ScriptedBackend:
     """The clock, the dice and the memory of one script, ready for one plan after another."""
 
-    def __init__(self, spec: ModelConfig) -> None:
+    def __init__(self, spec: ModelConfig, place: RankPlace | None = None) -> None:
         self.spec = spec
+        self.team: Team = ALONE if place is None else OfOneScript(place.rank, place.size)
         self.dice = random.Random(spec.seed)  # noqa: S311 - noise, not a secret
         self.steps_taken = 0
         self.clock = ScriptedClock() if spec.virtual_time else HostClock()
@@ -98,16 +139,17 @@ class ScriptedBackend:
     def computing_s(self, arm: Arm, keeps_past: bool, context: float) -> float:
         """Seconds that a decode step computes, by the script's law of the context."""
         spec = self.spec
+        exchanging_s = spec.communication_s if self.team.size > 1 else 0.0
         if keeps_past:
-            return spec.cached_step_s + spec.per_token_s * context
+            return spec.cached_step_s + spec.per_token_s * context + exchanging_s
         growing = (spec.per_token_s + spec.nocache_per_token_s) * context + spec.nocache_per_token2_s * context**2
         logits_s = spec.all_logits_s if "all_logits" in habits_of(arm.mode, arm.habit) else 0.0
-        return spec.nocache_step_s + growing + logits_s
+        return spec.nocache_step_s + growing + logits_s + exchanging_s
 
     def step(self, arm: Arm, keeps_past: bool, context: int, factor: float, extra_s: float) -> None:
         """Spend one decode step, or fail when the script says so."""
         self.steps_taken += 1
-        if self.steps_taken == self.spec.fail_at_step:
+        if self.steps_taken == self.spec.fail_at_step and self.team.rank == self.spec.fail_on_rank:
             self._fail()
         seconds = (max(self.spec.launch_s, self.computing_s(arm, keeps_past, context)) + extra_s) * factor
         if self.spec.noise:
@@ -129,6 +171,53 @@ class ScriptedBackend:
         if self.spec.fail_with == "oom":
             raise OutOfMemory(f"scripted out-of-memory at step {self.steps_taken}")
         raise KvbenchError(f"scripted failure at step {self.steps_taken}")
+
+
+class ScriptedProposals:
+    """Writes the same letters in passes that check proposed tokens, of which the script accepts as many as it says."""
+
+    def __init__(self, model: ScriptedBackend, plan: Plan, arm: Arm) -> None:
+        self._model = model
+        self._arm = arm
+        fixed = most_proposed(plan, arm.mode)
+        self._adapts = fixed is None  # as `generate` does under the schedule heuristic_transient
+        self._most = plan.config.assisted.num_assistant_tokens if fixed is None else fixed
+        self._draft_s = model.spec.draft_step_s if arm.mode == "assisted" else 0.0
+        self._factor = 1.0
+
+    def prepare(self, block: int | None) -> None:
+        """Drift is relative to the first block."""
+        self._factor = 1.0 + self._model.spec.drift * (block or 0)
+        self._model.enter(block)
+
+    def run(self, batch: ScriptedBatch, new_tokens: int, observer: Observer, stop_ids: Sequence[int] = ()) -> Decoded:
+        """One pass after another, each after the time of the draft, of a step, and of what it checks."""
+        spec, prompt = self._model.spec, batch.longest
+        ids: list[int] = []
+        passes: list[Pass] = []
+        made: list[int] = []
+        most = self._most
+        while len(ids) < new_tokens and not (ids and ids[-1] in stop_ids):
+            length, past = prompt + len(ids), prompt + len(ids) - 1 if ids else 0
+            proposed = min(most, new_tokens - len(ids) - 1)
+            accepted = proposed
+            if spec.accepted:
+                accepted = min(proposed, spec.accepted[len(made) % len(spec.accepted)])
+            if self._adapts:
+                most = most + 2 if accepted == proposed else max(1, most - 1)
+            submitted = length - past + proposed
+            further_s = proposed * (self._draft_s + spec.checked_token_s)
+            if not ids:
+                self._model.spend((spec.prefill_s + further_s) * self._factor)
+            else:
+                self._model.step(self._arm, keeps_past=True, context=length, factor=self._factor, extra_s=further_s)
+            letters = [ord("a") + (length + place) % 26 for place in range(accepted + 1)]
+            end = next((place for place, letter in enumerate(letters, start=1) if letter in stop_ids), len(letters))
+            ids += letters[:end]
+            passes.append(Pass(submitted, past, past + submitted))
+            made.append(end)
+            observer.on_token(len(ids) - 1, ids[-1:])
+        return Decoded([ids], tuple(passes), None, made=tuple(made))
 
 
 class ScriptedDecoder:
@@ -172,6 +261,7 @@ class ScriptedDecoder:
             loses_past=loses_past,
             chunks=self._chunks,
             buckets=Buckets(self._arm.bucket or 1),
+            shared=self._shared(batch),
         )
         ids: list[int] = []
         model, factor, on_token = self._model, self._factor, observer.on_token
@@ -179,7 +269,7 @@ class ScriptedDecoder:
             (_, past_before, _), (submitted, past, _) = passes[0], passes[-1]
             context = submitted + (past or 0)
             if index == 0:
-                model.spend(spec.prefill_s * factor)
+                model.spend(spec.prefill_s * factor * self._prefill_share(batch))
             else:
                 if index == 1:
                     self._prepare()
@@ -193,6 +283,14 @@ class ScriptedDecoder:
         made = tuple(chain.from_iterable(by_token[: len(ids)]))
         return Decoded([list(ids) for _ in range(rows)], made, None)
 
+    def _shared(self, batch: ScriptedBatch) -> int:
+        return batch.shared if self._arm.mode == "prefix" else 0
+
+    def _prefill_share(self, batch: ScriptedBatch) -> float:
+        """Of the prompts' tokens those that are submitted: what is shared once, and the rest for every sequence."""
+        rows, shared = len(batch.token_ids), self._shared(batch)
+        return 1.0 - (rows - 1) * shared / (rows * batch.longest)
+
 
 class ScriptedDecoders:
     """Makes the decoders of one run, and remembers what its engines have prepared."""
@@ -203,8 +301,10 @@ class ScriptedDecoders:
         self._interruptions = interruptions
         self._prepared_s: dict[int, float] = {}  # by arm
 
-    def plain(self, arm: int, *, attention: str | None = None) -> ScriptedDecoder:
+    def plain(self, arm: int, *, attention: str | None = None) -> ScriptedDecoder | ScriptedProposals:
         """The decoder of an arm; `attention` takes the place of the arm's own."""
+        if self._plan.arms[arm].proposes:
+            return ScriptedProposals(self._model, self._plan, self._plan.arms[arm])
         chunks = Chunks(self._plan.config.workload.prefill_chunk)
         prepare = partial(self._prepare, arm)
         return ScriptedDecoder(self._model, self._plan.arms[arm], self._interruptions, attention, chunks, prepare)
@@ -231,6 +331,7 @@ class ScriptedSession:
         self.plan = plan
         self.model = model
         self.untimed = UNTIMED
+        self.team = model.team
         self.clock: Clock = model.clock
         self.sensors: DeviceSensors = model.sensors or NullSensors(NO_DEVICE)
         self.facts = _facts(plan)
@@ -249,7 +350,7 @@ class ScriptedSession:
         )
         self.decoders = ScriptedDecoders(model, plan, interruptions)
         self.prepared = Prepared(
-            model=asdict(self.facts),
+            model={**asdict(self.facts), "ranks": self.team.size},
             environment={**environment_of_script(), **self.sensors.facts(), **neighbours(self.sensors)},
             prompts=tuple(prompts),
             batches=self.batches.members,
@@ -273,7 +374,7 @@ def _pass_of(session: ScriptedSession, arm: int) -> UntimedPass:
     decoder.prepare(None)
     runs = [decoder.run(batch, new_tokens, Unobserved(), session.stop_ids) for batch in session.batches]
     tokens = [ids for run in runs for ids in run.new_ids]
-    proofs = [proof_of(session, arm, batch, run.passes) for batch, run in zip(session.batches, runs, strict=True)]
+    proofs = [proof_of(session, arm, batch, run) for batch, run in zip(session.batches, runs, strict=True)]
     return UntimedPass(
         arm=arm,
         tokens=tuple(map(tuple, tokens)),
@@ -281,9 +382,54 @@ def _pass_of(session: ScriptedSession, arm: int) -> UntimedPass:
         finish_reasons=tuple("stop" if ids[-1] in session.stop_ids else "length" for ids in tokens),
         tokens_sha256=tuple(tokens_sha256(run.new_ids) for run in runs),
         memory=_memory(session, arm),
+        ranks=_ranks(session, _memory(session, arm), together(proofs)),
         memory_by_step=_memory_by_step(session, arm),
-        proof=together(proofs),
+        proof=together([each for each in proofs for _ in range(session.team.size)]),
+        proposals=_proposals(session, arm, runs),
+        prefix=shared_prefix(session, arm),
     )
+
+
+def _ranks(session: ScriptedSession, whole: Memory, proof: Proof) -> tuple[RankFigures, ...]:
+    """Each rank's head of the script's cache, where there are several."""
+    size = session.team.size
+    if size == 1:
+        return ()
+    part = {name: None if (held := getattr(whole, name, None)) is None else held // size for name in RANK_BYTES}
+    return tuple(
+        RankFigures(
+            rank=rank,
+            device="scripted",
+            **part,
+            weights_predicted_bytes=part["weights_bytes"],
+            same_tokens=True,
+            steps_checked=proof.steps_checked,
+            violations=proof.violations,
+        ).because(dict.fromkeys(RankFigures.model_fields, NO_DEVICE))
+        for rank in range(size)
+    )
+
+
+def _proposals(session: ScriptedSession, arm: int, runs: Sequence[Decoded]) -> Proposals | None:
+    """A scripted draft makes one pass for each token that it proposes, and holds one token less than it proposed."""
+    spec = session.plan.arms[arm]
+    if not spec.proposes:
+        return None
+    counts, drafts = [], spec.mode == "assisted"
+    for batch, run in zip(session.batches, runs, strict=True):
+        proposed = CheckedProposals(run.passes, run.made).proposed(batch.longest)
+        lengths = [batch.longest + sum(run.made[:index]) for index in range(len(run.made))]
+        rounds = [
+            draft_round(length, count, first=index == 0)
+            for index, (length, count) in enumerate(zip(lengths, proposed, strict=True))
+        ]
+        held = max((made.past_after or 0 for each in rounds for made in each), default=0)
+        seen = CheckedProposals(run.passes, run.made, rounds if drafts else None)
+        kv_bytes = cache_bytes(session.facts, spec.cache, 1, held, prompt=held) if drafts else None
+        counts.append(seen.counts(batch.longest, kv_bytes))
+    if not drafts:
+        return proposals_of(counts)
+    return proposals_of(counts, session.plan.config.assisted.model, None, 0)
 
 
 def _memory(session: ScriptedSession, arm: int) -> Memory:
@@ -334,6 +480,31 @@ def _agreements(
     return [AgreementFigures(arm, steps, 0.0, 0.0, 0.0, 0, noise_rel=0.0, noise_abs=0.0) for arm in candidates]
 
 
+def _rescores(session: ScriptedSession, tell: Callable[[int, int], None]) -> list[RescoreSamples]:
+    """One pass gives every token the same log-probability; a step with a cache is off by what the script says."""
+    tell(0, 1)
+    spec, new_tokens = session.model.spec, session.plan.config.workload.new_tokens
+    rescored = (LOG_PROBABILITY,) * new_tokens
+    other = tuple(LOG_PROBABILITY + spec.logprob_noise * (-1) ** step for step in range(new_tokens))
+    scores = Scores(
+        rescored, None, (1.0,) * new_tokens, {ORDER.name: other}, logit_rms=0.0, largest_logit=LARGEST_LOGIT
+    )
+    decoded = tuple(LOG_PROBABILITY - spec.logprob_error - spec.logprob_drift * step for step in range(new_tokens))
+    return [
+        RescoreSamples(
+            number,
+            str(session.facts.dtype),
+            tuple(
+                ScoredSequence(place, decoded if arm.keeps_past else rescored, scores)
+                for place in range(len(session.prepared.prompts))
+            ),
+            (ORDER,),
+            without_reference="the scripted model has no other type",
+        )
+        for number, arm in enumerate(session.plan.arms)
+    ]
+
+
 def _refused(*_: Any) -> Any:
     """What the configuration's check refuses to ask of a script, which has no logits."""
     raise AssertionError("config.rules refuses this of the scripted model")
@@ -357,7 +528,9 @@ def _step_work(session: ScriptedSession, arm: int) -> StepWork:
     contexts = [interruptions.context(batch.longest, index) for batch in session.batches for index in steps]
     submitted = map(Buckets(spec.bucket or 1).padded, contexts)
     busy_s = sum(session.model.computing_s(spec, spec.keeps_past, each) for each in submitted) / len(contexts)
-    return StepWork(arm, None, busy_s, NO_OPERATIONS, (KernelShare(name=kernel, share=1.0),) if kernel else ())
+    kernels = (KernelShare(name=kernel, share=1.0),) if kernel else ()
+    exchanged_s = session.model.spec.communication_s if session.team.size > 1 else None
+    return StepWork(arm, None, busy_s, NO_OPERATIONS, kernels, exchanged_s)
 
 
 def _counted_flops(session: ScriptedSession) -> CountedFlops:
@@ -390,6 +563,7 @@ UNTIMED = Untimed(
     traced_pass=_refused,
     agreements=_agreements,
     references=_refused,
+    rescores=_rescores,
     other_attentions=_other_attentions,
     device_state=lambda _: (None, None),
     host_check=_host_check,
@@ -405,23 +579,40 @@ def environment_of_script() -> dict[str, Any]:
     return {**base_environment(), "device": "scripted", "device_name": "scripted"}
 
 
+def scripted_place(spec: ModelConfig) -> Place | None:
+    """The pretended device of a script; None for a script that has none, and disturbs nobody."""
+    if spec.devices is None:
+        return None
+    index = os.environ.get(SCRIPTED_DEVICE, "0")
+    return Place(f"scripted:{index}", (scripted_lease(int(index)),))
+
+
 def _prompts(plan: Plan) -> list[dict[str, Any]]:
     """Bytes stand for tokens."""
     wanted = plan.prompts
     texts = [text.encode() for text in wanted.texts]
     if wanted.lengths:
-        repeated = texts[0] * (max(wanted.lengths) // len(texts[0]) + 1)
-        texts = [repeated[:length] for length in wanted.lengths for _ in range(wanted.copies)]
+        repeated = texts[0] * (max(wanted.lengths) // len(texts[0]) + 2)
+        alike = wanted.shared or max(wanted.lengths)
+        texts = [
+            repeated[:length][:alike] + repeated[alike + copy : length + copy]
+            for length in wanted.lengths
+            for copy in range(wanted.copies)
+        ]
     return [{"text": text.decode(errors="replace"), "token_ids": list(text)} for text in texts]
 
 
 def _facts(plan: Plan) -> ModelFacts:
-    """One layer with one head of one half-precision number (4 bytes of cache a token), and the script's weights."""
+    """One layer with one head, for each rank, of one half-precision number, and the script's weights.
+
+    A head is 4 bytes of cache a token.
+    """
+    ranks = plan.config.model.tensor_parallel
     shape = {
         "model_type": "scripted",
         "num_hidden_layers": 1,
-        "hidden_size": 1,
-        "num_attention_heads": 1,
+        "hidden_size": ranks,
+        "num_attention_heads": ranks,
         "vocab_size": VOCABULARY,
     }
     count = plan.config.model.parameters

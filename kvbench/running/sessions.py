@@ -12,10 +12,12 @@ from kvbench.measuring.sensors import DeviceSensors
 from kvbench.plan import Attempt, Plan
 from kvbench.records.agreement_figures import AgreementFigures, ReferenceDistance
 from kvbench.records.evidence import HostCheck, RunWarning
+from kvbench.records.rescoring import RescoreSamples
 from kvbench.records.samples import Prepared, Shapes
 from kvbench.records.scaling import Capacity
 from kvbench.records.untimed import CountedFlops, StepWork, TracedPass, UntimedPass
 from kvbench.running.prompt_batches import PromptBatches
+from kvbench.running.team import Team
 
 
 class Decoders(Protocol):
@@ -60,7 +62,11 @@ class Session(Protocol):
 
     @property
     def sensors(self) -> DeviceSensors:
-        """What the device tells of itself; null ones for a model on several devices, of which one tells a part."""
+        """What the device tells of itself, or all devices that the model is on, added up."""
+
+    @property
+    def team(self) -> Team:
+        """The processes that decode this model together."""
 
     @property
     def untimed(self) -> Untimed:
@@ -87,6 +93,8 @@ class Untimed:
     # How far every arm is from the same model in the type of `check.reference`, given their untimed passes.
     # A warning in their place where the model cannot be computed in that type.
     references: Callable[[Any, Sequence[UntimedPass]], Sequence[ReferenceDistance] | Sequence[RunWarning]]
+    # Every arm's own log-probabilities beside those of one pass over what it wrote; calls `tell(done, total)`.
+    rescores: Callable[[Any, Callable[[int, int], None]], Sequence[RescoreSamples]]
     # One attention besides the arm's own that can decode it, or none.
     other_attentions: Callable[[Any, int], tuple[str, ...]]
     # Allocations that the allocator made on the device so far, and the device's bytes outside of it.

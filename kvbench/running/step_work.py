@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvbench.decoding.forward import Forward
@@ -14,7 +15,7 @@ from kvbench.decoding.protocol import PromptBatch, Unobserved
 from kvbench.measuring.clocks import Clock
 from kvbench.models.signature import attention_of
 from kvbench.models.weights_read import UNSEEN, PassWatch
-from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention
+from kvbench.records.untimed import CountedFlops, KernelShare, StepWork, is_attention, is_exchange
 from kvbench.running.torch_session import TorchSession
 from kvbench.running.worker_state import device_profile
 
@@ -22,6 +23,7 @@ COUNTED_TOKENS = 128  # of a prompt; eager attention holds every score
 LARGEST_KERNELS = 3
 LONGEST_NAME = 160  # of a kernel: templates run to thousands of characters
 COMPILED_AWAY = "a compiler has put its operations together, and nothing counts them on a CPU"
+SEVERAL_TOKENS = "its passes check proposed tokens, and no two of them need be alike"
 OWN_FLOPS = "not counted: there is no prediction for a model of one's own to hold the count against"
 ON_THE_HOST = "the host computes itself: submitting and computing are one"
 
@@ -34,9 +36,11 @@ def step_work(session: TorchSession, arm: int) -> StepWork:
     device_type = session.model.device.type
     if session.plan.arms[arm].repeats and device_type != "cuda":
         return StepWork(arm, None, None, COMPILED_AWAY)
+    if session.plan.arms[arm].proposes:
+        return StepWork(arm, None, None, SEVERAL_TOKENS)
     batches, steps = session.batches.around_the_mean_step()
-    on_gpu = device_type == "cuda"
-    busy_s = operations = 0.0
+    on_gpu, team = device_type == "cuda", session.team
+    busy_s = operations = exchanged_s = 0.0
     kernels: Counter[str] = Counter()
     for batch in batches:
         decoder = session.decoders.plain(arm)
@@ -51,12 +55,52 @@ def step_work(session: TorchSession, arm: int) -> StepWork:
         busy_s += watch.busy_s
         operations += watch.operations
         kernels.update(watch.kernels)
+        exchanged_s += sum(seconds for name, seconds in watch.kernels.items() if is_exchange(name))
+        if team.size > 1 and not on_gpu:  # operators are counted in a run of their own
+            exchanged_s += _exchanged_on_host(session, arm, batch, steps)
     count = steps * len(batches)
+    # A rank that arrives early waits inside of an exchange: the one that waits least shows what exchanging takes.
+    communication_s = min(team.gathered(exchanged_s)) / count if team.size > 1 else None
     if not operations:
         return StepWork(arm, None, None, "the profiler saw no decode step")
     if not on_gpu:
-        return StepWork(arm, operations / count, None, ON_THE_HOST)
-    return StepWork(arm, operations / count, busy_s / count, kernels=_shares(kernels))
+        return StepWork(arm, operations / count, None, ON_THE_HOST, communication_s=communication_s)
+    return StepWork(arm, operations / count, busy_s / count, kernels=_shares(kernels), communication_s=communication_s)
+
+
+def _exchanged_on_host(session: TorchSession, arm: int, batch: PromptBatch, steps: int) -> float:
+    """Seconds that gloo takes in the decode steps of a batch, from the first token on."""
+    decoder = session.decoders.plain(arm)
+    decoder.prepare(None)
+    watch = _Exchanges()
+    try:
+        decoder.run(batch, steps + 1, watch)
+    finally:
+        watch.stop()
+    return watch.seconds
+
+
+class _Exchanges:
+    """An observer that profiles what a CPU's ranks exchange from the first token on."""
+
+    def __init__(self) -> None:
+        self._profile: Any = None
+        self.seconds = 0.0
+
+    def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - the observer's shape
+        if index == 0:
+            self._profile = profile(activities=[ProfilerActivity.CPU], acc_events=True)
+            self._profile.start()
+
+    def stop(self) -> None:
+        if self._profile is not None:
+            self._profile.stop()
+            spans = [
+                (event.time_range.start, event.time_range.end)
+                for event in self._profile.events()
+                if is_exchange(event.name)
+            ]
+            self.seconds = covered(spans) * 1e-6
 
 
 def _shares(kernels: Counter[str]) -> tuple[KernelShare, ...]:
@@ -139,7 +183,23 @@ def counted_flops(session: TorchSession) -> CountedFlops:
     if session.model.is_own:
         rows, tokens = batch.input_ids.shape
         return CountedFlops(rows, tokens, None, OWN_FLOPS)
-    return flops_of_prefill(session.model.forward, batch)
+    return of_all_ranks(session.team.gathered(flops_of_prefill(session.model.forward, batch)))
+
+
+def of_all_ranks(counted: Sequence[CountedFlops]) -> CountedFlops:
+    """What ranks counted, each its own part, added up; the reason of the first one that could not."""
+    first = counted[0]
+    if len(counted) == 1:
+        return first
+    flops = None if any(each.flops is None for each in counted) else sum(each.flops or 0 for each in counted)
+    reason = next((each.reason for each in counted if each.reason), None)
+    weights = None
+    if all(each.weights is not None for each in counted):
+        weights = {
+            part: {key: sum((each.weights or {})[part][key] for each in counted) for key in share}
+            for part, share in (first.weights or {}).items()
+        }
+    return CountedFlops(first.batch, first.tokens, flops, reason, weights)
 
 
 def flops_of_prefill(forward: Forward, batch: PromptBatch) -> CountedFlops:

@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -24,9 +24,11 @@ from kvbench.plan import Plan
 from kvbench.records.evidence import HostSample
 from kvbench.records.samples import Prepared, Sample, Watching
 from kvbench.records.scaling import Attempting
+from kvbench.records.sharing import Sharing, Waiting
 from kvbench.running import worker
 from kvbench.running.faults import Fault, fault_of, uninterrupted
 from kvbench.running.job import Progress, Text
+from kvbench.running.ranks import Ranks, how_ended
 from kvbench.running.worker import Done, Order, Survey, Workshop
 
 WATCH_EVERY_S = 0.25  # memory readings from outside; each costs the parent well under a millisecond
@@ -34,7 +36,7 @@ GUARD_EVERY_S = 0.02  # of a try with a limit: what a process can touch in betwe
 SURVEYS = 3  # workers that are asked for their environment before nothing is known of it
 GOODBYE_S = 2.0  # for a worker whose connection was closed, before it is killed
 
-Message = Sample | Progress | Text | HostSample | Watching | Attempting
+Message = Sample | Progress | Text | HostSample | Watching | Attempting | Waiting
 Listen = Callable[[Message], None]
 
 
@@ -57,36 +59,46 @@ class Supervisor:
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
+        self._ranks = Ranks()  # after the worker, which is rank 0
 
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
         """Have the worker measure one plan. Raises the `KvbenchError` that ended it, if one did."""
-        process, connection = self._worker()
-        watch = _Watch(process.pid)
+        process, connection = self._worker(plan.config.model.tensor_parallel)
+        ranks = self._ranks
+        watch = _Watch((process.pid, *ranks.pids))
         deadline = _Deadline(plan.config.measure.timeout_s, "measure.timeout_s")
         has_begun = False  # what a run that began may leave behind, an engine that refuses a step included
         try:
-            connection.send(Order(plan, log.resolve()))
+            ranks.send(lambda place: Order(plan, log.resolve(), place))
+            connection.send(Order(plan, log.resolve(), ranks.place))
             while True:
                 deadline.require()
-                ready = wait([connection, process.sentinel], timeout=min(watch.every_s, deadline.left_s()))
+                waited = [connection, process.sentinel, *ranks.waitables]
+                ready = wait(waited, timeout=min(watch.every_s, deadline.left_s()))
                 if connection not in ready:
+                    ranks.require_alive()
                     if process.sentinel in ready:
-                        raise WorkerCrashed(_last_words(process))
+                        raise ranks.blame(WorkerCrashed(_last_words(process)))
                     if not watch.paused:
                         listen(watch.reading())
                     continue
                 message = connection.recv()
                 if isinstance(message, Done):
+                    ranks.require_done(deadline.left_s())
                     if not message.is_fit:
                         self.close()  # the next run starts with a clean process
                     return
                 if isinstance(message, Fault):
                     refusal = message.error()
-                    if isinstance(refusal, BadInput) and not has_begun:
+                    if isinstance(refusal, BadInput) and not has_begun and ranks.size == 1:
                         break  # nothing ran, so the model may stay
-                    raise refusal
+                    raise ranks.blame(refusal)
                 has_begun = has_begun or isinstance(message, Prepared)
                 watch.notice(message)
+                if isinstance(message, Waiting):  # for other runs, which is nobody's time
+                    deadline = _Deadline(None, deadline.key)
+                elif isinstance(message, Sharing) and deadline.is_stopped:
+                    deadline = _Deadline(plan.config.measure.timeout_s, deadline.key)
                 if isinstance(message, Attempting) and plan.attempt is not None:
                     deadline = _Deadline(plan.attempt.timeout_s, "frontier.timeout_s")
                     watch.guard(plan.attempt.limit_bytes)
@@ -96,7 +108,7 @@ class Supervisor:
                 if watch.due():
                     listen(watch.reading())
         except (EOFError, OSError) as error:  # the other end of the pipe is gone, perhaps in mid-message
-            crashed = WorkerCrashed(_last_words(process))
+            crashed = ranks.blame(WorkerCrashed(_last_words(process)))
             self._kill()
             raise crashed from error
         except BaseException:
@@ -108,7 +120,7 @@ class Supervisor:
     def survey(self, plan: Plan) -> dict[str, Any]:
         """The environment as the worker sees it; empty where none of several workers can tell it."""
         for _ in range(SURVEYS):
-            process, connection = self._worker()
+            process, connection = self._worker(plan.config.model.tensor_parallel)
             try:
                 connection.send(Survey(plan))
                 wait([connection, process.sentinel])
@@ -139,22 +151,21 @@ class Supervisor:
     ) -> None:
         self.close()
 
-    def _worker(self) -> tuple[SpawnProcess, Connection]:
+    def _worker(self, ranks: int) -> tuple[SpawnProcess, Connection]:
+        if self._process is not None and self._ranks.size != ranks:
+            self.close()  # it has met other ranks, or none
         if self._process is None or self._connection is None or not self._process.is_alive():
-            context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe()
-            process = context.Process(target=worker.main, args=(theirs,), name="kvbench-worker", daemon=True)
+            self._kill()
             # Before multiprocessing's own, which asks the worker by a signal that it does not obey and waits for it.
             atexit.register(self._kill)
             ensure_running()  # starting this helper of multiprocessing's would let Ctrl-C through again
-            with uninterrupted():  # the child inherits it, until it has said how to be interrupted
-                process.start()
-            theirs.close()
-            self._process, self._connection = process, ours
+            self._process, self._connection = _started("kvbench-worker")
+            self._ranks.start(ranks, _started)
         return self._process, self._connection
 
     def _kill(self) -> None:
         atexit.unregister(self._kill)
+        self._ranks.kill()
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -173,7 +184,7 @@ class InlineRunner:
     def measure(self, plan: Plan, log: Path, listen: Listen) -> None:
         """Measure one plan here. What libraries print stays on the terminal."""
         try:
-            self._workshop.measure(plan, listen)
+            self._workshop.measure(plan, listen, worker.run_name(log))
         except Exception as error:
             with suppress(OSError), log.open("a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
@@ -201,8 +212,13 @@ class _Deadline:
 
     def __init__(self, timeout_s: float | None, key: str) -> None:
         self._timeout_s = timeout_s
-        self._key = key
+        self.key = key
         self._began_s = time.monotonic()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it never comes."""
+        return self._timeout_s is None
 
     def left_s(self) -> float:
         """Seconds until the run is ended; infinite without a limit."""
@@ -214,15 +230,15 @@ class _Deadline:
         """Raise `TimedOut` when no time is left."""
         if self.left_s() == 0:
             raise TimedOut(
-                f"ended after {self._timeout_s:g} s ({self._key}) by killing its worker; finished blocks are kept"
+                f"ended after {self._timeout_s:g} s ({self.key}) by killing its worker; finished blocks are kept"
             )
 
 
 class _Watch:
-    """Memory of the worker and its device, read from outside."""
+    """Memory of the worker, of the other ranks and of their devices, read from outside."""
 
-    def __init__(self, pid: int | None) -> None:
-        self._pid = pid
+    def __init__(self, pids: Sequence[int | None]) -> None:
+        self._pids = pids
         self._began_s = time.monotonic()
         self._read_s = self._began_s
         self._phase = "loading"
@@ -243,7 +259,8 @@ class _Watch:
         elif isinstance(message, Progress):
             self._phase = message.phase
         elif isinstance(message, Prepared):
-            self._sensors = open_sensors(message.environment.get("device_uuid"))
+            environment = message.environment
+            self._sensors = open_sensors(*environment.get("device_uuids") or (environment.get("device_uuid"),))
 
     def due(self) -> bool:
         """Whether the last reading is old enough for another."""
@@ -253,7 +270,7 @@ class _Watch:
         """One reading now. Raises `OutOfMemory` beyond what `guard` allows."""
         self._read_s = time.monotonic()
         try:
-            rss = psutil.Process(self._pid).memory_info().rss
+            rss = sum(psutil.Process(pid).memory_info().rss for pid in self._pids)
         except psutil.Error:
             rss = None
         if self._limit_bytes is not None and rss is not None and rss > self._limit_bytes:
@@ -266,9 +283,20 @@ class _Watch:
         )
 
 
+def _started(name: str) -> tuple[SpawnProcess, Connection]:
+    """A new worker process, and this end of the connection to it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=worker.main, args=(theirs,), name=name, daemon=True)
+    with uninterrupted():  # the child inherits it, until it has said how to be interrupted
+        process.start()
+    theirs.close()
+    return process, ours
+
+
 def _last_words(process: SpawnProcess) -> str:
     process.join(GOODBYE_S)
-    code = process.exitcode
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    advice = "; the system may have killed it for its memory" if code == -9 else ""
-    return f"the worker process ended without an answer ({how}){advice}; its last output is in stdout.log"
+    advice = "; the system may have killed it for its memory" if process.exitcode == -9 else ""
+    return (
+        f"the worker process ended without an answer ({how_ended(process)}){advice}; its last output is in stdout.log"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -10,10 +12,11 @@ from kvbench.decoding.forward import make_batch
 from kvbench.decoding.protocol import Unobserved
 from kvbench.errors import KvbenchError
 from kvbench.measuring.clocks import Clock, DeviceClock, HostClock
-from kvbench.measuring.environment import torch_environment
+from kvbench.measuring.environment import device_uuid, torch_environment
 from kvbench.measuring.memory import MemoryMeter
-from kvbench.measuring.sensors import DeviceSensors, NullSensors
+from kvbench.measuring.sensors import DeviceSensors, NullSensors, open_sensors
 from kvbench.model_facts import rope_switch
+from kvbench.models.draft import Draft, load_draft
 from kvbench.passes import Interruptions
 from kvbench.plan import Plan
 from kvbench.records.samples import Prepared
@@ -35,9 +38,11 @@ class TorchSession:
         self.plan = plan
         self.model = model
         self.untimed = untimed
-        self.meter = MemoryMeter(device, model.sensors, model.empty)
+        self.team = model.team
+        self.meter = MemoryMeter(device, model.sensors, model.empty, model.devices)
         self.clock: Clock = HostClock() if device.type == "cpu" else DeviceClock(device)
-        self.sensors: DeviceSensors = NullSensors(model.unaccountable) if model.unaccountable else model.sensors
+        places = self.team.gathered((socket.gethostname(), device_uuid(device), loaded.facts.weight_bytes))
+        self.sensors: DeviceSensors = _sensors_of(model, places)
         preconditions.require_model(plan, model)
         self.stop_ids = preconditions.stop_ids_of(plan, loaded)
         prompts = tokenise(plan, loaded.tokenizer)
@@ -53,15 +58,25 @@ class TorchSession:
             partial(make_batch, device=device),
         )
         preconditions.require_batches(plan, model, self.batches, interruptions)
-        self.decoders = ArmDecoders(model, plan, interruptions, preconditions.pad_id_of(loaded))
+        self.draft: Draft | None = None
+        if any(arm.mode == "assisted" for arm in plan.arms):
+            self.draft = load_draft(plan.config, loaded, device)
+            preconditions.require_draft(plan, self.draft, token_ids)
+        self.decoders = ArmDecoders(model, plan, interruptions, preconditions.pad_id_of(loaded), self.draft)
         self.prepared = Prepared(
             model={
                 **asdict(loaded.facts),
+                # Ranks hold some weights each for itself, so that together they hold more than the model has.
+                "weight_bytes": _sum_of([held for _, _, held in places]),
+                "ranks": self.team.size,
                 "attention": model.own_attention,
                 "computes_all_logits": model.forward.full_logits,
                 "rope_switch": None if model.is_own else rope_switch(loaded.model.config),
             },
-            environment=torch_environment(device, model.sensors),
+            environment={
+                **torch_environment(device, model.sensors),
+                **({"device_uuids": _uuids_of(model, places)} if model.is_spread else {}),
+            },
             prompts=tuple(prompts),
             batches=self.batches.members,
             interruptions=interruptions,
@@ -69,6 +84,28 @@ class TorchSession:
             unused_tensors=loaded.unused_tensors,
             remarks=loaded.remarks,
         )
+
+
+Places = Sequence[tuple[str, str | None, int | None]]  # of the ranks: host, device's UUID, bytes of weights
+
+
+def _uuids_of(model: ModelOnDevice, places: Places) -> tuple[str | None, ...]:
+    """The devices that the model is on, with whatever rank."""
+    return tuple(uuid for _, uuid, _ in places) if model.team.size > 1 else tuple(map(device_uuid, model.devices))
+
+
+def _sensors_of(model: ModelOnDevice, places: Places) -> DeviceSensors:
+    """Those of every device that the model is on. Rank 0 reads them all, as far as they are in its host."""
+    if model.unaccountable is not None:
+        return NullSensors(model.unaccountable)
+    if len({host for host, _, _ in places}) > 1:
+        return NullSensors("the ranks are on several hosts, and one host's sensors would tell a part")
+    uuids = [uuid for _, uuid, _ in places]
+    return model.sensors if len(places) == 1 or None in uuids else open_sensors(*uuids)
+
+
+def _sum_of(values: Sequence[int | None]) -> int | None:
+    return None if None in values else sum(value for value in values if value is not None)
 
 
 def other_attentions(session: TorchSession, arm: int) -> tuple[str, ...]:

@@ -6,14 +6,15 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from kvbench.capabilities import MODES
-from kvbench.decoding.protocol import Pass
+from kvbench.decoding.protocol import Decoded, Pass
 from kvbench.measuring.clocks import Clock
 from kvbench.measuring.environment import ForeignCpuLoad
-from kvbench.passes import Buckets, Chunks, Promise, prove
+from kvbench.passes import Buckets, CheckedProposals, Chunks, Promise, prove
+from kvbench.plan import most_proposed
 from kvbench.records.evidence import LengthProbe
 from kvbench.records.samples import Watching
 from kvbench.records.timings import (
@@ -47,22 +48,26 @@ class Stopwatch:
     """Times one run. Call `start`, let the decoder run with this as its observer, call `finish`.
 
     TTFT runs from `start` to the first token available on the device. Decoding is a region of its own after it, with
-    no synchronisation inside: `per_step` adds one mark per token, resolved after the end.
+    no synchronisation inside: `per_step` adds one mark per token, resolved after the end. Of several ranks it begins
+    when all of them have come with idle devices (`meet`), and ends when this one has its last token, to which every
+    rank has contributed: no rank is waited for inside of a region but by the model itself.
     """
 
-    def __init__(self, clock: Clock, *, per_step: bool) -> None:
+    def __init__(self, clock: Clock, *, per_step: bool, meet: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
+        self._meet = meet
         self._per_step = per_step
         self._marks: list[Any] = []
 
     def start(self) -> None:
         """Begin the prefill's region on an idle device."""
         self._clock.synchronise()
+        self._meet()
         self._started_ns = self._clock.now_ns()
 
     def on_token(self, index: int, token_ids: Any) -> None:  # noqa: ARG002 - never read: that would synchronise
-        """The first token ends the prefill's region and begins the decode region."""
-        if index == 0:
+        """The first pass that makes tokens ends the prefill's region and begins the decode region."""
+        if not self._marks:  # of a pass that makes several tokens at once, the last one is told
             self._clock.synchronise()
             self._first_token_ns = self._clock.now_ns()
             self._marks.append(self._clock.mark())
@@ -103,13 +108,17 @@ def visit(
     decoders = session.decoders
     decoder = decoders.traced(arm) if lane == "trace" else decoders.plain(arm, attention=attention)
     decoder.prepare(block)
-    stopwatch = Stopwatch(session.clock, per_step=lane == "steps")
+    stopwatch = Stopwatch(session.clock, per_step=lane == "steps", meet=session.team.meet)
     # The timed region begins with `start` and ends with `finish`: nothing else belongs between them.
     stopwatch.start()
     decoded = decoder.run(batch, new_tokens or session.plan.config.workload.new_tokens, stopwatch, session.stop_ids)
     timing = stopwatch.finish()
     ids = decoded.sequences(session.stop_ids)
-    proof = proof_of(session, arm, batch, decoded.held_passes())
+    proof = proof_of(session, arm, batch, decoded)
+    made = _of_tokens(decoded.made, sum(map(len, ids)))
+    # The times are rank 0's on every rank, since what is measured next depends on them.
+    ranks = session.team.gathered((tokens_sha256(ids), proof, timing))
+    timing = ranks[0][2]
     return Visit(
         arm=arm,
         batch=batch.index,
@@ -120,16 +129,26 @@ def visit(
         decode_enqueue_s=timing.decode_enqueue_s,
         sequences=len(ids),
         new_tokens=sum(map(len, ids)),
-        steps=max(map(len, ids)) - 1,
+        steps=max(map(len, ids)) - (made[0] if made else 1),
         step_s=timing.step_s,
-        tokens_sha256=tokens_sha256(ids),
-        passes_checked=proof.steps_checked,
-        violations=proof.violations,
+        tokens_sha256=ranks[0][0],
+        passes_checked=sum(rank_proof.steps_checked for _, rank_proof, _ in ranks),
+        violations=sum(rank_proof.violations for _, rank_proof, _ in ranks),
+        made=made,
+        ranks=len(ranks),
+        ranks_apart=sum(digest != ranks[0][0] for digest, _, _ in ranks),
     )
 
 
-def promise_of(session: Session, arm: int) -> Promise:
-    """How an arm of a run hands its tokens over."""
+def _of_tokens(made: Sequence[int], count: int) -> tuple[int, ...]:
+    """The new tokens of each pass, as far as there are `count`: what stands behind a stop id is no one's."""
+    ends = accumulate(made)
+    kept = (min(tokens, count - (end - tokens)) for tokens, end in zip(made, ends, strict=True))
+    return tuple(tokens for tokens in kept if tokens > 0)
+
+
+def promise_of(session: Session, arm: int, batch: Batch) -> Promise:
+    """How an arm of a run hands the tokens of a batch over."""
     spec = session.plan.arms[arm]
     return {
         "loses_past": spec.mode == "interrupted",
@@ -137,13 +156,27 @@ def promise_of(session: Session, arm: int) -> Promise:
         "chunks": Chunks(session.plan.config.workload.prefill_chunk),
         # transformers' generate prefills again there, since all positions turn otherwise from then on.
         "refill_at": None if MODES[spec.mode].ours else (session.prepared.model.get("rope_switch") or 0) + 1,
+        "shared": batch.shared if spec.mode == "prefix" else 0,
     }
 
 
-def proof_of(session: Session, arm: int, batch: Batch, passes: Sequence[Pass]) -> Proof:
-    """Forward passes over a batch held against the promise of the arm's mode."""
+def proof_of(session: Session, arm: int, batch: Batch, decoded: Decoded) -> Proof:
+    """A decoder's own passes over a batch held against the promise of the arm's mode."""
+    passes = decoded.held_passes()
+    if session.plan.arms[arm].proposes and passes:
+        return proof_of_proposals(session, arm, batch, CheckedProposals(passes, decoded.made))
+    return proof_of_passes(session, arm, batch, passes)
+
+
+def proof_of_passes(session: Session, arm: int, batch: Batch, passes: Sequence[Pass]) -> Proof:
+    """Forward passes of a mode that makes one token in each."""
     keeps_past, interruptions = session.plan.arms[arm].keeps_past, session.prepared.interruptions
-    return prove(passes, batch.longest, keeps_past, interruptions, **promise_of(session, arm))
+    return prove(passes, batch.longest, keeps_past, interruptions, **promise_of(session, arm, batch))
+
+
+def proof_of_proposals(session: Session, arm: int, batch: Batch, seen: CheckedProposals) -> Proof:
+    """Forward passes of a mode whose passes check proposed tokens."""
+    return seen.proof(batch.longest, most_proposed(session.plan, session.plan.arms[arm].mode))
 
 
 def measure_block(session: Session, index: int, repeats: int | None) -> Block:
@@ -167,7 +200,7 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
     )
     elapsed_s = (session.clock.now_ns() - began_ns) * 1e-9
     device_after = session.sensors.reading()
-    return Block(
+    block = Block(
         index=index,
         order=order,
         started_at=started_at,
@@ -177,8 +210,9 @@ def measure_block(session: Session, index: int, repeats: int | None) -> Block:
         device_after=device_after,
         throttled=throttles(limits_between(device_before, device_after, elapsed_s)),
         repeats=repeats,
-        other_cores=others.busy(),
+        other_cores=others.busy(session.team.gathered),
     )
+    return session.team.led(lambda: block)  # whether it was throttled is rank 0's to say
 
 
 # The audit of the instrument.

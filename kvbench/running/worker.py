@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -14,7 +16,7 @@ from typing import Any
 
 from kvbench.capabilities import EAGER
 from kvbench.config.schema import ModelConfig
-from kvbench.errors import OutOfMemory, reason_of
+from kvbench.errors import OutOfMemory, RankLost, is_out_of_memory, reason_of
 from kvbench.measuring.environment import ALL_DEVICES, STABLE
 from kvbench.plan import Plan
 from kvbench.records.evidence import RunWarning
@@ -22,17 +24,23 @@ from kvbench.records.samples import Prepared
 from kvbench.records.scaling import Attempted, Attempting
 from kvbench.running.faults import Fault, fault_of, ignore_interrupts
 from kvbench.running.job import Emit, Progress, run_job
+from kvbench.running.leases import Place, cpu_place, leased
 from kvbench.running.sessions import Backend, Session
+from kvbench.running.team import RankPlace
 
 STAYS = "the process is not as it was before this run, so measure anything else in a new one"
 
 
 @dataclass(frozen=True)
 class Order:
-    """One plan to measure; what libraries print meanwhile goes to `log`."""
+    """One plan to measure; what libraries print meanwhile goes to `log`.
+
+    `place` is where this process stands among the ranks; None where it is the only one.
+    """
 
     plan: Plan
     log: Path
+    place: RankPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,28 @@ class Done:
     is_fit: bool
 
 
-def open_backend(plan: Plan) -> Backend:
+def open_backend(plan: Plan, rank: RankPlace | None = None) -> Backend:
     """Load the model of a plan. Raises `ModelUnavailable`, `DeviceUnavailable` or `Infeasible`."""
     if plan.config.model.weights == "scripted":
         from kvbench.running.scripted import ScriptedBackend
 
-        return ScriptedBackend(plan.config.model)
+        return ScriptedBackend(plan.config.model, rank)
     from kvbench.running.torch_backend import load_backend
 
-    return load_backend(plan)
+    return load_backend(plan, rank)
+
+
+def place_of(plan: Plan) -> Place | None:
+    """What a plan is measured on, to be had alone; None for a script without devices. Raises `DeviceUnavailable`."""
+    if plan.config.model.weights == "scripted":
+        from kvbench.running.scripted import scripted_place
+
+        return scripted_place(plan.config.model)
+    if plan.config.device == "cpu":  # told without waiting for torch, which would keep cores busy that others time on
+        return cpu_place()
+    from kvbench.running.torch_backend import place_on
+
+    return place_on(plan.config)
 
 
 def stable_environment(plan: Plan) -> dict[str, Any]:
@@ -77,21 +98,40 @@ def stable_environment(plan: Plan) -> dict[str, Any]:
 
 
 class Workshop:
-    """Keeps the last model, so that a sweep over one model loads it once."""
+    """Keeps the last model, so that a sweep over one model loads it once.
 
-    def __init__(self) -> None:
+    One that is `alone` has its process to itself: what it imports is left out of all later collections of garbage.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
+        self._must_freeze = alone
         self._key: tuple[ModelConfig, str, int | None] | None = None
         self._backend: Backend | None = None
         self._runs = 0  # so far, whole or not
 
-    def measure(self, plan: Plan, emit: Emit) -> bool:
-        """Load if needed, then run the job; whether nothing of it stays behind but the model's weights."""
+    def measure(
+        self, plan: Plan, emit: Emit, run: str = "a run without a folder", rank: RankPlace | None = None
+    ) -> bool:
+        """Wait for the device, load if needed, then run the job; whether nothing stays behind but the model's weights.
+
+        `run` is what others are told that wait for the device. Of several ranks the first waits for all their devices.
+        """
+        place = place_of(plan) if rank is None or rank.rank == 0 else None
+        if place is None:
+            return self._measure(plan, emit, rank)
+        with leased(place, run, emit, whole_host=plan.config.measure.exclusive == "host"):
+            return self._measure(plan, emit, rank)
+
+    def _measure(self, plan: Plan, emit: Emit, rank: RankPlace | None) -> bool:
         key = (plan.config.model, plan.config.device, plan.config.threads)
         # A scripted model starts its script anew for every run: its figures must not depend on the run before.
+        if self._must_freeze and plan.config.model.weights != "scripted":
+            freeze_imports()
+            self._must_freeze = False
         if self._backend is None or key != self._key or plan.config.model.weights == "scripted":
             self._backend = None  # the old weights go before the new ones come
             emit(Progress("loading", 0, None))
-            self._backend = open_backend(plan)
+            self._backend = open_backend(plan, rank)
             self._key = key
         protocol = run_job if plan.config.frontier.axes is None else run_attempt
         try:
@@ -137,31 +177,57 @@ def leaves_compiled_code(plan: Plan) -> bool:
     return is_real and any(arm.engine != EAGER for arm in plan.arms)
 
 
+def run_name(log: Path) -> str:
+    """What a run is called by those that wait for its device: the end of its folder's path."""
+    return "/".join(log.parent.parts[-2:])
+
+
 def main(parent: Connection) -> None:
     """Serve plans until the parent hangs up. Ctrl-C is the parent's to handle."""
     ignore_interrupts()
     faulthandler.enable()
-    workshop = Workshop()
-    is_frozen = False
+    workshop = Workshop(alone=True)
+    is_bound = False
     try:
         while True:
             order: Order | Survey = parent.recv()
             if isinstance(order, Survey):
                 parent.send(survey(order.plan))
                 continue
+            if order.place is not None and order.place.rank > 0 and not is_bound:
+                threading.Thread(target=_end_with_parent, daemon=True).start()
+                is_bound = True
             try:
                 _redirect_output(order.log)
-                if not is_frozen and order.plan.config.model.weights != "scripted":
-                    freeze_imports()
-                    is_frozen = True
-                is_fit = workshop.measure(order.plan, parent.send)
+                # Of several ranks the first one tells what is learnt; all of them tell how it ended.
+                emit = parent.send if order.place is None or order.place.rank == 0 else _silent
+                is_fit = workshop.measure(order.plan, emit, run_name(order.log), order.place)
             except Exception as error:
                 traceback.print_exc()
-                parent.send(fault_of(error))
+                parent.send(_fault(error))
             else:
                 parent.send(Done(is_fit))
     except (EOFError, ConnectionError):
         return  # the parent is gone: nobody wants the rest
+
+
+def _end_with_parent() -> None:
+    """Leave when the parent is gone, also in mid-run: a rank that says nothing does not notice by itself."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _silent(_message: object) -> None:
+    """Nobody is told."""
+
+
+def _fault(error: Exception) -> Fault:
+    """`fault_of`, and where another rank is gone, that."""
+    ranks = sys.modules.get("kvbench.running.torch_team")  # loaded where this process has met others
+    lost = None if ranks is None or is_out_of_memory(error) else ranks.lost_rank(error)
+    return fault_of(error) if lost is None else Fault(RankLost.__name__, lost)
 
 
 def freeze_imports() -> None:

@@ -14,9 +14,9 @@ import torch
 from transformers import PreTrainedModel
 
 from kvbench.decoding.recorder import WeightOperators
-from kvbench.watching.arguments import Arguments, cache_of, logits_of
 from kvbench.watching.between_passes import LIBRARIES, MOVES, listening
 from kvbench.watching.cache_lengths import CacheLengths
+from kvbench.watching.call_arguments import Arguments, cache_of, logits_of
 from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
 
 MOST_IDS = 4_000_000  # token ids that are kept to compare texts, 32 MB

@@ -1,8 +1,9 @@
-"""A watch as one small HTML page that needs nothing from anywhere."""
+"""A watch as one small HTML page that needs nothing from anywhere, and as a piece of a notebook."""
 
 from __future__ import annotations
 
 from jinja2 import Environment
+from markupsafe import Markup
 
 from kvbench.watching.told import HEAD, row_of
 from kvbench.watching.watch_record import WatchRecord
@@ -17,16 +18,29 @@ PAGE = """<!doctype html>
 <style>
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-td, th { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #8884; font-weight: normal }
-td:first-child, th:first-child { text-align: left }
-th { opacity: .7 } rect { fill: #2a78c2 } li { margin: .4rem 0 } .small { opacity: .7; font-size: .9rem }
 </style>
-<h1>{{ record.model }}</h1>
+{{ watched }}
+</html>
+"""
+# Shown within somebody else's page: every rule is for our own class alone, and colours are those around it.
+FRAGMENT = """<div class="kvbench-watch">
+<style>
+.kvbench-watch { max-width: 60rem }
+.kvbench-watch table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
+.kvbench-watch :is(td, th) {
+  padding: .2rem .6rem; text-align: right; border: 0; border-bottom: 1px solid #8884; font-weight: normal
+}
+.kvbench-watch :is(td, th):first-child { text-align: left }
+.kvbench-watch th { opacity: .7 }
+.kvbench-watch rect { fill: #2a78c2 }
+.kvbench-watch li { margin: .4rem 0 }
+.kvbench-watch .small { opacity: .7; font-size: .9em }
+</style>
+<h2>{{ record.model }}</h2>
 <p>{{ record.dtype }} on {{ record.device }}, {{ "{:,}".format(record.passes | length) }} forward passes</p>
-{% for title, sentences in parts if sentences %}<h2>{{ title }}</h2>
+{% for title, sentences in parts if sentences %}<h3>{{ title }}</h3>
 <ul>{% for each in sentences %}<li>{{ each }}</li>{% endfor %}</ul>
-{% endfor %}{% if bars %}<h2>Positions submitted by each pass</h2>
+{% endfor %}{% if bars %}<h3>Positions submitted by each pass</h3>
 <svg viewBox="0 0 {{ width }} {{ height }}" role="img" aria-label="At most {{ most }} positions">
 {% for x, w, h in bars %}<rect x="{{ x }}" y="{{ height - h }}" width="{{ w }}" height="{{ h }}"/>{% endfor %}
 </svg><p class="small">The highest bar is {{ "{:,}".format(most) }} positions per sequence{{ shown }}.</p>
@@ -34,12 +48,18 @@ th { opacity: .7 } rect { fill: #2a78c2 } li { margin: .4rem 0 } .small { opacit
 {% for row in rows %}<tr>{% for each in row %}<td>{{ each }}</td>{% endfor %}</tr>
 {% endfor %}</table>{% endif %}
 <p class="small">The watch's own code took {{ "%.2f" | format(100 * record.cost_share) }} % of the time.</p>
-</html>
+</div>
 """
 
 
 def page(record: WatchRecord) -> str:
-    """The page, everything in it escaped."""
+    """The whole page, everything in it escaped."""
+    watched = Markup(fragment(record))  # noqa: S704 - escaped there
+    return Environment(autoescape=True).from_string(PAGE).render(record=record, watched=watched)
+
+
+def fragment(record: WatchRecord) -> str:
+    """What a page or a notebook shows of it, everything in it escaped."""
     shown = record.passes[:MOST_BARS]
     most = max((each.submitted for each in shown), default=0)
     step = WIDTH / max(1, len(shown))
@@ -48,7 +68,7 @@ def page(record: WatchRecord) -> str:
         for number, each in enumerate(shown)
         if most
     ]
-    return Environment(autoescape=True).from_string(PAGE).render(
+    return Environment(autoescape=True).from_string(FRAGMENT).render(
         record=record,
         parts=[
             (title, [each.text for each in record.findings if each.change is change])

@@ -10,7 +10,7 @@ from kvbench.records.part import Part, figure
 from kvbench.watching.findings import Finding
 from kvbench.watching.generations import Generation
 from kvbench.watching.seen_pass import Observation, SeenPass
-from kvbench.watching.sentences import sentence
+from kvbench.watching.words import sentence
 
 VERSION = 1
 

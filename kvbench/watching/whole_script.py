@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from transformers import GenerationMixin
 
-from kvbench.watching.arguments import Arguments
+from kvbench.watching.call_arguments import Arguments
 from kvbench.watching.hooks import chain_of
-from kvbench.watching.watch import watch
+from kvbench.watching.watcher import watch
 
 
 class FirstModel:

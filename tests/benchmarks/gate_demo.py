@@ -84,7 +84,7 @@ def main() -> int:
     scripted = options.scripted or options.sleeping
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _commit_all(root, SLEEPING if options.sleeping else SCRIPTED, SLEPT_S if options.sleeping else 0.001)
+        commit_all(root, SLEEPING if options.sleeping else SCRIPTED, SLEPT_S if options.sleeping else 0.001)
         dice = random.Random(0)
         for number in range(options.processes):
             for side in dice.sample(list(SIDES), len(SIDES)):
@@ -92,21 +92,21 @@ def main() -> int:
         return max([_compare(root, *comparison) for comparison in COMPARISONS])
 
 
-def _commit_all(root: Path, script: str, step_s: float) -> None:
+def commit_all(root: Path, script: str, step_s: float) -> None:
     """A repository with a commit for each version of the toy, each checked out in a folder of its name."""
     repository = root / "repository"
-    _git(root, "init", "--quiet", "--initial-branch=main", str(repository))
+    git(root, "init", "--quiet", "--initial-branch=main", str(repository))
     (repository / "conf" / "model").mkdir(parents=True)
     for name, share in COMMITS.items():
         (repository / "toy.py").write_text(TOY.format(share=share))
         (repository / "measure.py").write_text(MEASURE)
         (repository / "conf" / "model" / "toy.yaml").write_text(script.format(step_s=step_s * (1 + share)))
-        _git(repository, "add", ".")
-        _git(repository, "-c", "user.name=toy", "-c", "user.email=toy@localhost", "commit", "--quiet", "-m", name)
-        _git(repository, "worktree", "add", "--quiet", "--detach", str(root / name), "HEAD")
+        git(repository, "add", ".")
+        git(repository, "-c", "user.name=toy", "-c", "user.email=toy@localhost", "commit", "--quiet", "-m", name)
+        git(repository, "worktree", "add", "--quiet", "--detach", str(root / name), "HEAD")
 
 
-def _git(folder: Path, *arguments: str) -> None:
+def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, check=True)
 
 

@@ -264,7 +264,7 @@ class TestPaths:
         for sides in (("base", "empty"), ("empty", "base")):
             code, _, err = run_kvbench("compare", *sides)
             assert 2 == code
-            assert "empty: no usable run" in err
+            assert "empty: no runs yet; measure one with `python -m kvbench`" in err
 
     @pytest.mark.parametrize(
         "change", [{"schema_version": 2}, {"arms": float("nan")}], ids=["another schema", "not a number"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from translations import left_in_english
 
 from kvbench.records.ceilings import Ceilings, MatrixRate, ReadRate, fingerprint, keep_ceilings
 from kvbench.records.store import find_runs
@@ -26,7 +27,8 @@ H200 = (
     "workload.new_tokens=8",
 )
 LAUNCH = (
-    "Both modes spend 12.0 ms a step launching kernels that keep the device busy for 2.83 ms and 2.00 ms; below about"
+    "Steps of both modes take 12.0 ms, and the device works 2.83 ms and 2.00 ms of them; the rest goes into launching"
+    " kernels, which below about"
 )
 REMEDY = "Fewer or larger launches would help: a compiled or captured step, or a larger batch."
 
@@ -40,6 +42,7 @@ def diagnosed(scripted: Callable[..., dict[str, Any]]) -> Callable[..., dict[str
         assert data["comparison"] == data["comparisons"][0]
         told = data["comparisons"][comparison]["diagnosis"]
         assert len(told) == len({each["code"] for each in told}) <= 5
+        assert [] == left_in_english((f"diagnosis.{each['code']}", each["text"]) for each in told)
         return {each["code"]: each["text"] for each in told}
 
     return run
@@ -68,7 +71,7 @@ class TestALaunchBoundPair:
     def test_says_below_which_context_a_cache_has_nothing_to_save(self, diagnosed: Diagnosed) -> None:
         said = diagnosed(*H200)
         # 2.832 ms at 104 tokens, in proportion: 12 ms at 441 tokens.
-        assert f"{LAUNCH} 440 tokens the cache has nothing to save. {REMEDY}" == said["launch"]
+        assert f"{LAUNCH} 440 tokens of context hides what the cache saves. {REMEDY}" == said["launch"]
 
     def test_knows_that_reading_the_weights_takes_as_long_for_few_tokens(
         self, diagnosed: Diagnosed, ceilings: Ceilings
@@ -76,14 +79,15 @@ class TestALaunchBoundPair:
         said = diagnosed(*H200, "model.nocache_per_token_s=0", "model.parameters=2506172416")
         # Reading takes 1.137 ms, computing 7.16 µs a token: 159 tokens are free, and six times as many take 12 ms.
         assert (
-            "Both modes spend 12.0 ms a step launching kernels that keep the device busy for 2.00 ms; below about 950"
-            f" tokens the cache has nothing to save. {REMEDY}"
+            "Steps of both modes take 12.0 ms, and the device works 2.00 ms of them; the rest goes into launching"
+            f" kernels, which below about 950 tokens of context hides what the cache saves. {REMEDY}"
         ) == said["launch"]
 
     def test_of_which_the_cached_step_alone_waits_names_it(self, diagnosed: Diagnosed) -> None:
         said = diagnosed(*H200, "workload.prompt_tokens=2000")
         assert (
-            "A step of cached spends 12.0 ms launching kernels that keep the device busy for 2.00 ms. " + REMEDY
+            "A step of cached takes 12.0 ms, and the device works 2.00 ms of it; the rest goes into launching kernels. "
+            + REMEDY
         ) == said["launch"]
 
 
@@ -106,8 +110,8 @@ class TestAFirstVisit:
     def test_is_cudnn_s_where_the_kernel_says_so(self, diagnosed: Diagnosed) -> None:
         said = diagnosed(*H200, f"model.kernel={CUDNN}")
         assert (
-            "62.0 of the 74.0 ms that a step of either takes at a length not met before are cuDNN building a plan"
-            " for it; a real decode meets every length for the first time. attention=math avoids it:"
+            "At a length not met before, 62.0 of the 74.0 ms that a step of either takes are cuDNN building a plan"
+            " for it; a decode meets a new length at every step. attention=math avoids it:"
             " 12.0 ms the first time."
         ) == said["first_visit"]
 
@@ -231,4 +235,4 @@ def test_the_terminal_and_show_print_them_below_the_statement(run_kvbench: Run, 
     for text in (printed, shown):
         flat = " ".join(text.split())
         assert f"same tokens). • {LAUNCH}" in flat
-        assert flat.index("• 62.0 of the 74.0 ms") < flat.index("VALID")
+        assert flat.index("• At a length not met before, 62.0 of the 74.0 ms") < flat.index("VALID")

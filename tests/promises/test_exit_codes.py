@@ -212,16 +212,14 @@ class TestACommandThatDoesNotExist:
         assert (2, "") == (code, out)
         line = the_line(err)
         assert f"{word}: no such command" in line
-        assert "report, compare, show, export, query, push, explain, watch, doctor, help" in line
+        assert "report, compare, show, export, query, push, explain, watch, rescore, doctor, help" in line
 
 
 READERS = [["show"], ["report"], ["export", "--format", "csv"], ["push", "a/b"]]
 
 
 class TestASubcommand:
-    @pytest.mark.parametrize(
-        "arguments", [["show"], ["report"], ["export", "--format", "csv"], ["push", "a/b"]], ids=lambda a: a[0]
-    )
+    @pytest.mark.parametrize("arguments", READERS, ids=lambda a: a[0])
     def test_of_a_missing_path_exits_with_2_and_names_it(
         self, run_kvbench: Run, tmp_path: Path, arguments: list[str]
     ) -> None:
@@ -230,16 +228,14 @@ class TestASubcommand:
         assert "nowhere: no such file or folder" in the_line(err)
         assert [] == list(tmp_path.iterdir())
 
-    @pytest.mark.parametrize(
-        "arguments", [["show"], ["report"], ["export", "--format", "csv"], ["push", "a/b"]], ids=lambda a: a[0]
-    )
+    @pytest.mark.parametrize("arguments", READERS, ids=lambda a: a[0])
     def test_of_a_folder_without_runs_exits_with_2_and_names_it(
         self, run_kvbench: Run, tmp_path: Path, arguments: list[str]
     ) -> None:
         (tmp_path / "empty").mkdir()
         code, out, err = run_kvbench(*arguments, "empty")
         assert (2, "") == (code, out)
-        assert "empty: no usable run" in the_line(err)
+        assert "empty: no runs yet; measure one with `python -m kvbench`" in the_line(err)
         assert [] == list((tmp_path / "empty").iterdir())
 
     @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from kvbench.config.compose import load_config, sources
 from kvbench.measuring import environment
 from kvbench.plan import make_plan
-from kvbench.records.store import RECORD, REPORT, StoredRun, alone_in, find_runs
+from kvbench.records.store import RECORD, REPORT, StoredRun, find_runs
 from kvbench.running.supervisor import InlineRunner, Supervisor
 
 Run = Callable[..., tuple[int, str, str]]
@@ -156,20 +156,6 @@ class TestASingleRun:
         assert (0, 2) == (code, len(runs(tmp_path)))
         assert "measured before, nothing was measured now" in out.replace("\n", " ")
         assert "FASTER" in out
-
-
-class TestTwoSweepsAtOnce:
-    def test_into_one_folder_are_refused_in_one_line(self, run_kvbench: Run, tmp_path: Path) -> None:
-        with alone_in(tmp_path / "results"):
-            code, _, err = run_kvbench(*SWEEP)
-        assert (2, 1) == (code, err.count("\n"))
-        assert "results_dir=results: another sweep is writing into it" in err
-        assert [] == list((tmp_path / "results").iterdir())
-
-    def test_one_after_another_are_no_trouble(self, run_kvbench: Run, tmp_path: Path) -> None:
-        with alone_in(tmp_path / "results"):
-            pass
-        assert 0 == run_kvbench(*SWEEP)[0]
 
 
 def _flat(text: str) -> str:

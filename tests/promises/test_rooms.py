@@ -26,6 +26,10 @@ ROOMS_OF_THE_REPORT = {
 }
 
 
+# What commands the report to be written, or shows what it says, stands to the right of it.
+DOORS = ("commands", "display", "measured_run", "progress_line", "testing", "__main__")
+
+
 def imported(module: str) -> Iterator[str]:
     """The modules of kvbench that this one imports, wherever in its text."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -53,14 +57,19 @@ def test_no_module_is_imported_by_what_it_imports() -> None:
     assert len(MODULES) == len(list(order)) > 100
 
 
+def test_no_two_modules_below_the_commands_share_a_name() -> None:
+    """A command and what it calls may: `commands/watch.py` is a door, and so is each file of that folder."""
+    names = [path.name for path in MODULES.values() if path.name != "__init__.py" and path.parent.name != "commands"]
+    assert [] == sorted({name for name in names if names.count(name) > 1})
+
+
 def test_the_report_goes_from_words_to_charts_to_what_is_read() -> None:
     for module in MODULES:
         own = room(module)
         allowed = {"words", own, *ROOMS_OF_THE_REPORT.get(str(own), ())} if own != "words" else {"words"}
         into = {where for where in map(room, imported(module)) if where is not None}
-        # What commands the report to be written stands to the right of it, and nothing else does.
         if own is None:
-            outside = module.split(".")[1] in ("commands", "display", "testing", "__main__")
+            outside = module.split(".")[1] in DOORS
             assert outside or not into, f"{module} imports the report"
         else:
             assert into <= allowed, f"{module} imports {sorted(into - allowed)}"

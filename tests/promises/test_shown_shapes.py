@@ -54,6 +54,6 @@ def test_a_run_without_tensors_and_a_folder_of_runs_are_refused_in_one_line(run_
 
 
 def test_records_of_the_first_version_are_shown_too(run_kvbench: Run) -> None:
-    reference = Path(__file__).parents[2] / "results/reference/nvidia-h200-gemma2b-random/prompt-128"
+    reference = Path(__file__).parents[2] / "docs/measured/records/nvidia-h200-gemma2b-random/prompt-128"
     code, said, _ = run_kvbench("show", "--shapes", str(reference))
     assert (0, True) == (code, "cache layers 0–17:" in said), said

@@ -144,15 +144,10 @@ def test_its_repeat_does_not_take_the_place_of_the_point_that_was_measured(swept
 
 
 def test_that_is_refused_at_the_end_leaves_the_sweep_its_report(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual, calls = sweep_command.measure_point, []
+    def gone_at_the_end(*_: Any) -> Any:
+        raise ConfigError("workload.prompts=gone.txt: no such file")
 
-    def gone_at_the_end(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise ConfigError("workload.prompts=gone.txt: no such file")
-        return usual(*arguments)
-
-    monkeypatch.setattr(sweep_command, "measure_point", gone_at_the_end)
+    monkeypatch.setattr(sweep_command, "measure_point", gone_at_the_end)  # which the repeat alone is measured by
     code, out, runs = swept("workload.batch_size=1,2")
     assert (0, 2) == (code, len(runs))
     assert "the sweep could not be audited: workload.prompts=gone.txt: no such file" in out

@@ -183,7 +183,7 @@ class TestTheExitCode:
         [
             (["mode=nosuch,other"], "mode=nosuch"),
             (["workload.new_tokens=0,1"], "workload.new_tokens=0"),
-            (["hydra/launcher=joblib"], "one after another"),
+            (["hydra/launcher=other"], "there are basic, joblib, submitit_local"),
             (["workload.prompts=nowhere.txt", "workload.prompt_tokens=null", "mode=cached,both"], "no such file"),
             (["workload.new_tokens=interval(2,4)"], "an interval has no list of values"),
             (["model=nosuch*", "model=glob(nosuch*)"], "model"),

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
+import torch
 from own_models import nano
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import kvbench
-from kvbench.errors import BadInput, ConfigError, KvbenchError
+from kvbench.errors import BadInput, ConfigError, KvbenchError, ModelUnavailable
+from kvbench.models.loading import quietly
 from kvbench.models.tokenizers import byte_tokenizer
 from kvbench.records.run_record import RunRecord
 from kvbench.report.names import format_estimate
+from kvbench.running import torch_backend
 from kvbench.running.job import Progress
 
 
@@ -147,10 +156,6 @@ class TestErrors:
             kvbench.measure(*loaded, "a", new_tokens=3)
         assert isinstance(raised.value.__cause__, ValueError)
 
-    def test_a_model_s_name_is_no_model(self) -> None:
-        with pytest.raises(ConfigError, match=r"model='gpt2': takes a loaded model; `kvbench model=hub model.id=gpt2`"):
-            kvbench.measure("gpt2")
-
     def test_an_argument_of_another_type_is_one_too(self, loaded: tuple[Any, Any]) -> None:
         with pytest.raises(KvbenchError):
             kvbench.measure(*loaded, "a", modes=3)  # type: ignore[arg-type]
@@ -174,6 +179,109 @@ class TestThePackage:
         assert (str(again.arms[0].itl_s), again) == (str(record.arms[0].itl_s), record)
 
 
+BRIEF: dict[str, Any] = {"new_tokens": 3, "blocks": 1, "warmup": 0, "step_lane": False, "agreement": "none"}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as `save_pretrained` writes it, with its tokenizer."""
+    at = tmp_path_factory.mktemp("named") / "my-model"
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    with quietly():
+        config = AutoConfig.for_model("llama", **shape, vocab_size=300, max_position_embeddings=64)
+        AutoModelForCausalLM.from_config(config).save_pretrained(at)
+        byte_tokenizer(300).save_pretrained(at)
+    return at
+
+
+class TestAModelThatIsNamed:
+    def test_is_loaded_from_its_folder_by_text_and_by_path(self, folder: Path) -> None:
+        by_text = kvbench.measure(str(folder), prompts="a", **BRIEF)
+        by_path = kvbench.measure(folder, prompts="a", dtype="float64", name="mine", **BRIEF)
+        told = [((run.model or {})["name"], (run.model or {})["dtype"]) for run in (by_text, by_path)]
+        assert [("my-model", "float32"), ("mine", "float64")] == told
+        assert by_text.arms[0].texts
+        assert "path" == (by_text.model or {})["source"]
+        (prompt_tokens,) = by_text.workload.prompt_tokens if by_text.workload else ()
+        assert 1 == prompt_tokens
+
+    def test_is_found_in_the_hub_s_cache_without_a_connection(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        snapshot = tmp_path / "models--some-org--some-model" / "snapshots" / COMMIT
+        shutil.copytree(folder, snapshot)
+        (tmp_path / "models--some-org--some-model" / "refs").mkdir()
+        for name in ("main", "v1"):
+            (tmp_path / "models--some-org--some-model" / "refs" / name).write_text(COMMIT)
+        run = kvbench.measure("some-org/some-model", prompts="a", revision="v1", **BRIEF)
+        model = run.model or {}
+        assert ("some-org/some-model", COMMIT, "hub") == (model["id"], model["revision"], model["source"])
+        assert ("some-org--some-model", "v1") == (model["name"], run.config["model"]["revision"])
+        with pytest.raises(ModelUnavailable, match="some-org/some-model at revision v2 is not in the local cache"):
+            kvbench.measure("some-org/some-model", revision="v2")
+
+    def test_is_the_one_that_comes_along_by_default(self) -> None:
+        run = kvbench.measure(prompts="37+48=", **BRIEF)
+        assert ("embedded", "float32") == ((run.model or {})["name"], (run.model or {})["dtype"])
+
+    def test_leaves_torch_s_threads_as_they_were(self, folder: Path) -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(before + 1)
+        try:
+            kvbench.measure(folder, prompts="a", **BRIEF)
+            assert before + 1 == torch.get_num_threads()
+        finally:
+            torch.set_num_threads(before)
+
+    def test_is_gone_afterwards_also_after_an_error(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[weakref.ref[Any]] = []
+        load = torch_backend.load
+
+        def watched(*arguments: Any) -> Any:
+            loaded = load(*arguments)
+            seen.append(weakref.ref(loaded.model))
+            loaded.model.__dict__["itself"] = [loaded.model]  # a cycle, as hooks and code of one's own make them
+            return loaded
+
+        monkeypatch.setattr(torch_backend, "load", watched)
+        kvbench.measure(folder, prompts="a", **BRIEF)
+        assert [None] == [each() for each in seen]
+        with pytest.raises(ConfigError, match=r"workload\.new_tokens=200"):
+            kvbench.measure(folder, prompts=[[5]], new_tokens=200)
+        assert 2 == len(seen)
+        gc.collect()  # the error held its frames until here
+        assert [None, None] == [each() for each in seen]
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"model": "some-org/nowhere"}, r"^HF_HUB_OFFLINE is set, .* or pass the path of a local folder$"),
+            ({"model": "./nowhere"}, r"^model=\./nowhere: no such folder$"),
+            ({"model": Path("nowhere")}, r"^model=nowhere: no such folder$"),
+            ({"model": "three/part/name"}, r"^model=three/part/name: no such folder$"),
+            ({"model": "two words"}, "^model=two words: not a hub id; write it as ORG/NAME$"),
+            ({"model": "embedded", "revision": "main"}, "^revision=main: of a hub repository, and embedded is none"),
+            ({"model": "gpt2", "tokenizer": "theirs"}, "^tokenizer: gpt2 is loaded with its own; leave it out"),
+            ({"device": "cuda:99"}, "^device=cuda:99: "),
+        ],
+        ids=str,
+    )
+    def test_that_cannot_be_had_is_refused_in_a_line(self, arguments: dict[str, Any], said: str) -> None:
+        with pytest.raises(BadInput, match=said) as refused:
+            kvbench.measure(**arguments)
+        assert "model.id" not in str(refused.value)
+        assert 1 == len(str(refused.value).splitlines())
+
+    @pytest.mark.parametrize("argument", [{"revision": "main"}, {"dtype": "float16"}, {"device": "cpu"}], ids=str)
+    def test_how_it_is_loaded_is_no_matter_of_a_loaded_one(
+        self, loaded: tuple[Any, Any], argument: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ConfigError, match=f"^{next(iter(argument))}=.* says how a model is loaded"):
+            kvbench.measure(*loaded, **argument)
+
+
 class TestAModelOfOnesOwn:
     def test_is_measured_without_a_tokenizer_and_left_as_it_was(self) -> None:
         space: dict[str, Any] = {"__name__": "readme"}
@@ -186,4 +294,4 @@ class TestAModelOfOnesOwn:
 
 
 def test_the_package_offers_exactly_this() -> None:
-    assert ["measure", "watch"] == kvbench.__all__
+    assert ["measure", "rescore", "watch"] == kvbench.__all__

@@ -10,31 +10,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kvbench.__main__ import main as kvbench
+from kvbench.language import ENGLISH, speaking
 from kvbench.passes import Interruptions
 from kvbench.report.picture import THEMES, Panel, panel, svg
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "docs" / "assets"
-SENTENCE = ["The", "cache", "keeps", "the", "keys", "and", "values", "of", "every", "token"]
-SAMPLE = ROOT / "results" / "reference" / "nvidia-h100-gemma2b-random-growth"
+# Ten tokens, in every language.
+SENTENCES = {
+    "en": ("The", "cache", "keeps", "the", "keys", "and", "values", "of", "every", "token"),
+    "zh-CN": ("缓存", "会", "保存", "每", "个", "词元", "的", "键", "和", "值"),
+    "zh-TW": ("快取", "會", "保存", "每", "個", "詞元", "的", "鍵", "和", "值"),
+}
+SAMPLE = ROOT / "docs" / "measured" / "records" / "nvidia-h100-gemma2b-random-growth"
 MOST_BYTES = 200_000  # of the screenshot: README pages are read on phones
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def drawings() -> dict[str, str]:
-    """Every drawing by its file name, in both themes."""
-    prompt, new = 3, 7
-    every: dict[str, tuple[Sequence[Panel], Sequence[str]]] = {
-        "submitted": ((panel("nocache", prompt, new), panel("cached", prompt, new)), SENTENCE),
-        "lost-cache": (
-            (panel("cached", prompt, new), panel("interrupted", prompt, new, Interruptions((4,)))),
-            SENTENCE,
-        ),
-    }
+    """Every drawing by its file name, in every language and both themes."""
+    found: dict[str, str] = {}
+    for language, tokens in SENTENCES.items():
+        with speaking(language):
+            for name, panels in _panels(prompt=3, new=7).items():
+                place = name if language == ENGLISH else f"{name}-{language}"
+                found |= {f"{place}-{theme}.svg": svg(panels, tokens, theme) for theme in THEMES}
+    return found
+
+
+def _panels(*, prompt: int, new: int) -> dict[str, Sequence[Panel]]:
+    """What is drawn beside each other, by the drawing's name, with the words of the language that is spoken."""
+    cached = panel("cached", prompt, new)
     return {
-        f"{name}-{theme}.svg": svg(panels, tokens, theme)
-        for name, (panels, tokens) in every.items()
-        for theme in THEMES
+        "submitted": (panel("nocache", prompt, new), cached),
+        "lost-cache": (cached, panel("interrupted", prompt, new, Interruptions((4,)))),
     }
 
 

@@ -26,6 +26,7 @@ from kvbench.commands import SUBCOMMANDS
 from kvbench.config.conditions import SCRIPTED
 from kvbench.config.conf_files import conf_folder
 from kvbench.config.schema import Config
+from kvbench.measured_run import MeasuredRun
 from kvbench.options import settings
 from kvbench.python_api import measure
 from kvbench.records.run_record import record_schema
@@ -231,6 +232,12 @@ def _python() -> Iterator[str]:
     yield from ("# Python", "", NOTE, "")
     yield from ("How it is used: [from Python](../how-to/python.md).", "", "## `kvbench.measure`", "")
     yield from ("```text", *_signature(), "```", "", *_text(measure), "")
+    yield from ("## The result", "", "`kvbench.measured_run.MeasuredRun`", "", *_text(MeasuredRun), "")
+    for method, function in vars(MeasuredRun).items():
+        own = inspect.isfunction(function) and function.__module__ == MeasuredRun.__module__
+        if own and not method.startswith("_"):
+            signature = str(inspect.signature(function)).replace("(self, ", "(").replace("'", "")
+            yield from (f"### `{method}`", "", "```text", f"{method}{signature}", "```", "", *_text(function), "")
     yield from ("## A model of your own", "", "`kvbench.own_model`", "", *_text(own_model), "")
     for name, part in vars(own_model).items():
         if inspect.isclass(part) and part.__module__ == own_model.__name__:

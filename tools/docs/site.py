@@ -1,4 +1,4 @@
-"""What MkDocs does besides: files of the repository that pages link to come along, and a live report is built.
+"""What MkDocs does besides: files of the repository that pages link to come along; a report and the notebook are built.
 
 A link such as `../../conf/config.yaml` works where the repository is read; in the site it leads to a copy. A link to
 what does not exist stays as it is, and `mkdocs build --strict` complains.
@@ -17,10 +17,12 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 
 from kvbench.__main__ import main as kvbench
+from tools.docs import notebook
 
 ROOT = Path(__file__).parents[2]
 COPIES = "repository"  # the folder of the site that copies are in
 SAMPLE = "sample/report.html"
+NOTEBOOK = notebook.NOTEBOOK.relative_to(ROOT).as_posix()
 DECISIONS = "decisions/index.md"
 LANGUAGE = re.compile(r"\.zh-(?:CN|TW)(?=\.md$)")
 SWITCH = re.compile(r'(href=")/((?:zh-\w+/)?)(" hreflang=)')  # the choice of a language on a home page
@@ -33,6 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the sample report and the copies, so that links to them are checked."""
     files.append(_file(config, SAMPLE, _sample()))
     files.append(_file(config, DECISIONS, _decisions()))
+    files.append(_file(config, notebook.PAGE, notebook.page(notebook.read())))
     todo = {f"docs/{file.src_uri}": file.content_string for file in files.documentation_pages()}
     copied: set[str] = set()
     while todo:
@@ -70,6 +73,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         in_site = f"{COPIES}/{source}"
         if source.startswith("docs/"):  # of which each language's site has the page in its language
             in_site = LANGUAGE.sub("", source.removeprefix("docs/"))
+        if source == NOTEBOOK and here != notebook.PAGE:  # its page; that itself offers the file
+            in_site = notebook.PAGE
         # MkDocs translates Markdown's links; what is written as HTML has to fit the page's address.
         return relpath(in_site, page.url or "." if link["html"] is not None else dirname(here) or ".")
 
@@ -102,6 +107,6 @@ def _sample() -> bytes:
     """A report over the published runs, by the program as it is now."""
     with tempfile.TemporaryDirectory() as scratch:
         page = Path(scratch) / "report.html"
-        if kvbench(["report", str(ROOT / "results" / "reference"), "--output", str(page)]):
+        if kvbench(["report", str(ROOT / "docs" / "measured" / "records"), "--output", str(page)]):
             raise SystemExit("no sample report could be made")
         return page.read_bytes()

@@ -61,6 +61,28 @@ def reading(pair: Pair) -> Sentence | None:
     return cite.sentence("reading", f"{text}.")
 
 
+def communication(pair: Pair) -> Sentence | None:
+    """What part of a step goes to exchanging tensors between the devices that share the model."""
+    arm = pair.arms[1]
+    ranks = (pair.record.model or {}).get("ranks") or 1
+    exchanged_s, step_s = pair.candidate.limit.communication_s, pair.candidate.itl_s.value
+    if ranks == 1 or not exchanged_s or not step_s:
+        return None
+    cite = pair.citing()
+    text = (
+        f"Of the {cite(of_arm(arm, 'itl_s/value'), 's')} that a step of {pair.name(arm)} takes,"
+        f" {cite(of_arm(arm, 'limit/communication_s'), 's')} are communication between the"
+        f" {cite('/model/ranks', 'count')} ranks ({percent(exchanged_s / step_s)})"
+    )
+    other, other_s = pair.baseline.limit.communication_s, pair.baseline.itl_s.value
+    if other and other_s:
+        text += (
+            f"; of the {cite(of_arm(pair.arms[0], 'itl_s/value'), 's')} of {pair.name(pair.arms[0])},"
+            f" {cite(of_arm(pair.arms[0], 'limit/communication_s'), 's')}"
+        )
+    return cite.sentence("communication", f"{text}.")
+
+
 def cache_bytes(pair: Pair) -> Sentence | None:
     """What the cache holds at the end, what a token adds, and what became of the peak."""
     memory, arm = pair.candidate.memory, pair.arms[1]

@@ -70,13 +70,13 @@ def _on_device(pair: Pair, cite: Citing, bound: list[int]) -> str:
         busy.append(cite.value(of_arm(arm, "limit/device_busy_s")))
     if len(bound) == 1:
         return (
-            f"A step of {pair.name(bound[0])} spends {format_value(steps[0], 's')} launching kernels that keep the"
-            f" device busy for {format_value(busy[0], 's')}"
+            f"A step of {pair.name(bound[0])} takes {format_value(steps[0], 's')}, and the device works"
+            f" {format_value(busy[0], 's')} of it; the rest goes into launching kernels"
         )
-    subject = "Both modes spend" if pair.baseline.mode != pair.candidate.mode else "Both arms spend"
+    subject = "modes" if pair.baseline.mode != pair.candidate.mode else "arms"
     return (
-        f"{subject} {both(steps[0], steps[1], 's')} a step launching kernels that keep the device busy"
-        f" for {both(busy[0], busy[1], 's')}"
+        f"Steps of both {subject} take {both(steps[0], steps[1], 's')}, and the device works"
+        f" {both(busy[0], busy[1], 's')} of them; the rest goes into launching kernels"
     )
 
 
@@ -100,7 +100,7 @@ def _break_even_clause(pair: Pair, cite: Citing) -> str:
         return ""
     else:
         tokens = two_digits(estimated)
-    return f"; below about {tokens} tokens the cache has nothing to save"
+    return f", which below about {tokens} tokens of context hides what the cache saves"
 
 
 def _estimated(pair: Pair, cite: Citing) -> float | None:

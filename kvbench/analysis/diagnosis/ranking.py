@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, energy, reading, rebuilding
+from kvbench.analysis.diagnosis.consumption import arithmetic, cache_bytes, communication, energy, reading, rebuilding
+from kvbench.analysis.diagnosis.drafting import proposals, shared_prefix
 from kvbench.analysis.diagnosis.launching import break_even, growth, launching
 from kvbench.analysis.diagnosis.pair import Finding, Pair
 from kvbench.analysis.diagnosis.surcharges import NOTEWORTHY, all_logits, first_visit, habit, padding, preparing
@@ -28,7 +29,10 @@ FINDINGS: tuple[Finding, ...] = (
     host_speed,
     unlike_engines,
     habit,
+    proposals,
+    shared_prefix,
     launching,
+    communication,
     first_visit,
     preparing,
     padding,

@@ -32,8 +32,8 @@ def first_visit(pair: Pair) -> Sentence | None:
         for each in paying
     }
     text = (
-        f"{_extra(*times[arm])} that a step of {_whose(pair, times)} takes at a length not met before"
-        f" {_cause(pair, cite, arm)}; a real decode meets every length for the first time"
+        f"At a length not met before, {_extra(*times[arm])} that a step of {_whose(pair, times)} takes"
+        f" {_cause(pair, cite, arm)}; a decode meets a new length at every step"
     )
     remedy = _cheaper(pair.record.arms[arm])
     if remedy is not None:

@@ -152,9 +152,9 @@ def ambiguous(pair: Pair) -> Sentence | None:
     )
     needed = _blocks_needed(spread, abs(abs(math.log(value)) - math.log1p(RELEVANT_WITHIN_A_RUN)))
     if needed is None:
-        text += "; more blocks alone will hardly settle it: quieten the machine, or decode more tokens a block."
+        text += "; more blocks alone will hardly give a verdict: quieten the machine, or decode more tokens a block."
     else:
-        text += f"; if its middle stays where it is, about {needed} blocks settle it (measure.blocks={needed})."
+        text += f"; if the estimate stays where it is, about {needed} blocks give a verdict (measure.blocks={needed})."
     return cite.sentence("ambiguous", text)
 
 

@@ -15,6 +15,7 @@ from kvbench.report.charts.length_charts import cumulative_by_law, frontier, lat
 from kvbench.report.charts.limit_charts import roofline, step_time
 from kvbench.report.charts.memory_charts import cache_by_context, memory_over_run, memory_stack
 from kvbench.report.charts.overview_charts import speed_by_run, speedup_by_prompt
+from kvbench.report.charts.rescore_chart import rescored
 from kvbench.report.charts.series import StepSeries, block_series
 from kvbench.report.charts.step_charts import cumulative_time, latency_by_context, step_distribution, turns
 from kvbench.report.names import prompt_series
@@ -29,6 +30,7 @@ ANSWERS: Mapping[Kind, str] = {
     "speed-up": "latency",
     "one arm": "latency",
 }
+INSTEAD = ("speedup", "speed")  # where the answer's chart has nothing to draw
 # Where the others stand: the part of the page by the chart's key.
 PLACES = {
     "cache": "memory",
@@ -43,6 +45,7 @@ PLACES = {
     "distribution": "speed",
     "roofline": "speed",
     "agreement": "output",
+    "rescore": "output",
     "device": "machine",
     "memory": "machine",
 }
@@ -74,11 +77,21 @@ def run_charts(
         step_distribution(record, steps, looks),
         roofline(record, looks),
         agreement(record, looks),
+        rescored(record, looks),
         device_timeline(found),
         memory_over_run(record),
     )
     first = ANSWERS[run_kind(record)]
     return tuple(sorted((chart for chart in every if chart is not None), key=lambda chart: chart.key != first))
+
+
+def answer_chart(record: RunRecord, charts: Sequence[Chart]) -> Chart | None:
+    """The one that answers the run, of its charts; None where none of them has anything to draw."""
+    wanted = (ANSWERS[run_kind(record)], *INSTEAD) if record.arms else ()
+    if any(each.agreement.verdict == "MISMATCH" for each in record.comparisons):
+        wanted = ("agreement", *wanted)
+    drawn = {chart.key: chart for chart in charts if chart.figure is not None}
+    return next((drawn[key] for key in wanted if key in drawn), None)
 
 
 def overview_charts(runs: Sequence[Summary], labels: Sequence[str], looks: Mapping[str, Look]) -> tuple[Chart, ...]:

@@ -180,7 +180,7 @@ def turns(record: RunRecord, looks: Mapping[str, Look]) -> Chart | None:
 
 def first_steps(record: RunRecord, arm: int) -> list[tuple[int, float]]:
     """Context length and seconds of every decode step of an arm's first visit; none of a run with interruptions."""
-    if record.workload is None or _interrupted(record):
+    if record.workload is None or _interrupted(record) or record.arms[arm].proposes:
         return []
     prompts, size = record.workload.prompt_tokens, record.workload.batch_size
     found = []
@@ -204,12 +204,16 @@ def cumulative_time(record: RunRecord, steps: Sequence[StepSeries], looks: Mappi
     whole: dict[int, tuple[list[int], list[float]]] = {}
     for series in steps:
         ttft_s = record.arms[series.arm].ttft_s.value
+        if record.arms[series.arm].proposes:  # whose passes make several tokens each
+            continue
         if ttft_s is None or series.context_length[0] != prompt + 1:
             return None
         whole[series.arm] = (
             [1, *(length - prompt + 1 for length in series.context_length)],
             [ttft_s, *(ttft_s + seconds for seconds in series.elapsed_s)],
         )
+    if not whole:
+        return None
     first = {arm: _first_visit(record, arm) for arm in whole}
     scale, unit = axis_scale([max(seconds[-1] for _, seconds in [*whole.values(), *first.values()] if seconds)], "s")
     traces: list[Trace] = []

@@ -46,7 +46,7 @@ def _interval(name: str, unit: str, meaning: str) -> dict[str, Column]:
 
 
 def _metric(metric: Metric) -> dict[str, Column]:
-    if metric.group == "speed":
+    if metric.has_interval:
         blocks = {f"{metric.key}_n": _count("blocks", f"Blocks behind {metric.key}.")}
         return _interval(metric.key, metric.unit, metric.computed) | blocks
     kind = int if metric.unit in ("bytes", "count") else float

@@ -87,7 +87,12 @@ def cell(value: Any) -> Any:
 
 
 def _parquet(runs: Sequence[StoredRun], _: Hearer) -> bytes:
-    return parquet_bytes(arrow_table(flat_rows(runs), COLUMNS))
+    return parquet_bytes(arm_table(flat_rows(runs)))
+
+
+def arm_table(rows: Sequence[Row]) -> pyarrow.Table:
+    """What `flat_rows` gives as a table."""
+    return arrow_table(rows, COLUMNS)
 
 
 def arrow_table(rows: Sequence[Row], columns: Mapping[str, Column]) -> pyarrow.Table:
@@ -100,6 +105,17 @@ def arrow_table(rows: Sequence[Row], columns: Mapping[str, Column]) -> pyarrow.T
         {name: printable(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
     ]
     return pyarrow.Table.from_pylist(plain, schema=schema)
+
+
+def named_steps(steps: pyarrow.Table, record: RunRecord) -> pyarrow.Table:
+    """A per-step table (see `records.step_table`) with `arm_name`, the name of each step's arm, behind `arm`."""
+    import pyarrow
+    import pyarrow.compute
+
+    names = pyarrow.array(map(printable, arm_names(record.arms)), pyarrow.string())
+    # An arm that the record does not have has no name.
+    places = pyarrow.compute.index_in(steps["arm"].combine_chunks(), pyarrow.array(range(len(names)), pyarrow.int32()))
+    return steps.add_column(steps.column_names.index("arm") + 1, "arm_name", names.take(places))
 
 
 def parquet_bytes(table: pyarrow.Table) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kvbench.errors import BadInput, RecordError
+from kvbench.installation import install_hint
 from kvbench.records.store import (
     STEPS,
     Hearer,
@@ -39,7 +40,6 @@ SHARP = 2  # pixels of a PNG for one of the page
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 TITLE_FONT = {"font": {"size": 13}}
 INDEX = "charts.md"
-NO_EXTRA = "pictures need the optional extra: pip install 'kvbench[images]'"
 NO_BROWSER = (
     "pictures are drawn by Chrome or Chromium, and none was found: install one (apt install chromium), or set"
     " BROWSER_PATH to its program"
@@ -73,7 +73,7 @@ def write_images(
     `run-n`. Raises `BadInput` where the extra or a browser is missing, `RecordError` where a file cannot be written.
     """
     if find_spec("kaleido") is None:
-        raise BadInput(NO_EXTRA)
+        raise BadInput(f"pictures need the optional extra images: {install_hint('images')}")
     pictures = list(_pictures(runs, tell))
     asyncio.run(_draw(pictures, folder, format, theme, told))
     told(_written(folder / INDEX, _index(pictures, theme, format).encode()))

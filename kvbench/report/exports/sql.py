@@ -21,11 +21,11 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from kvbench.arm import arm_names
 from kvbench.errors import ConfigError, RecordError
+from kvbench.installation import install_hint
 from kvbench.records.store import STEPS, Hearer, StoredRun, Unreadable, nobody, read_steps
 from kvbench.report.exports.columns import VIEWS, Column, Row
-from kvbench.report.exports.formats import arrow_table, cell, parquet_bytes
+from kvbench.report.exports.formats import arrow_table, cell, named_steps, parquet_bytes
 from kvbench.report.exports.rows import arm_rows, comparison_rows, run_row
 from kvbench.text import is_unicode, printable
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow
 
-NO_EXTRA = "query needs the package duckdb, which is not installed: pip install 'kvbench[query]'"
 AT_A_TIME = 200  # runs that are held in memory
 SHOWN_COLUMNS = 80
 MOST_SHOWN_ROWS = 1000
@@ -62,7 +61,7 @@ def query(sql: str, runs: Iterable[StoredRun], format: str, tell: Hearer = nobod
     that cannot be read. Raises `ConfigError` where DuckDB is missing, and for a query that is none or fails.
     """
     if find_spec("duckdb") is None:
-        raise ConfigError(NO_EXTRA)
+        raise ConfigError(f"query needs the package duckdb, which is not installed: {install_hint('query')}")
     import duckdb
 
     try:
@@ -131,13 +130,10 @@ def _step_tables(runs: Iterable[StoredRun], tell: Hearer) -> Iterator[pyarrow.Ta
 def _named(table: pyarrow.Table, run: StoredRun) -> pyarrow.Table:
     """The steps with the names of their run, folder and arm; what an older table lacks is null."""
     import pyarrow
-    import pyarrow.compute
 
-    names = pyarrow.array([printable(name) for name in arm_names(run.record.arms)], pyarrow.string())
-    place = pyarrow.array(range(len(names)), pyarrow.int32())
     same = {name: printable(str(value)) for name, value in run_row(run).items() if name in ("run_id", "folder")}
     columns = {
-        "arm": names.take(pyarrow.compute.index_in(table["arm"].combine_chunks(), place)),
+        "arm": named_steps(table, run.record)["arm_name"],
         **{name: pyarrow.repeat(value, table.num_rows) for name, value in same.items()},
     }
     absent = {"lane": pyarrow.repeat("steps", table.num_rows)}

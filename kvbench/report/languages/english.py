@@ -55,6 +55,7 @@ SENTENCES: Mapping[str, str] = {
     "warnings.one": "1 warning",
     "warnings.many": "{count} warnings",
     "warnings.none": "no warnings",
+    "interval.of": "{figure}, {interval}",
     "interval.blocks": "{level} interval {low} to {high}, {blocks}",
     "blocks.one": "1 block",
     "blocks.many": "{count} blocks",
@@ -70,11 +71,12 @@ SENTENCES: Mapping[str, str] = {
         "{names} are the fastest of {count} arms and cannot be told apart; {candidate} decodes {figure} as fast as"
         " {baseline}."
     ),
-    "answer.none-faster": "No arm is faster than {baseline}; the nearest of {count} is {candidate} at {figure}.",
+    "answer.none-faster": "No arm is faster than {baseline}. The best of the others is {candidate} at {figure}.",
     "answer.none-known": (
-        "No arm is known to be faster than {baseline}: the intervals are too wide for a verdict. The nearest of"
-        " {count} is {candidate} at {figure}."
+        "Whether any arm is faster than {baseline} cannot be told: the intervals are too wide. Best estimate:"
+        " {candidate} at {figure}."
     ),
+    "answer.large.AMBIGUOUS": "no verdict yet",
     "answer.no-result": "This run has no result.",
     "answer.not-valid": "Not a result: {reason}.",
     "answer.mismatch": ("{names} does not compute what {baseline} computes, so there is no speed-up to report."),
@@ -104,6 +106,26 @@ SENTENCES: Mapping[str, str] = {
         "{name} against the same model in {dtype}: largest relative logit difference {rel}, another likeliest token"
         " at {flips} of {steps} steps."
     ),
+    "output.random-weights": "The weights are random: times and bytes are real, but a broken cache could go unnoticed.",
+    # Are the log-probabilities those of one pass over the text?
+    "rescore.IDENTICAL": "decoding and one pass over the text give identical log-probabilities",
+    "rescore.EQUAL_WITHIN_ROUNDING": (
+        "decoding and one pass over the text give the same log-probabilities, up to rounding"
+    ),
+    "rescore.MISMATCH": "decoding and one pass over the text give different log-probabilities",
+    "rescore.quantised cache": "decoding's log-probabilities differ by the cache's quantisation",
+    "rescore.—": "the log-probabilities were not judged",
+    "rescore.arm": (
+        "{name}: {word} (mean difference {mean} nats, rounding alone {noise}). KL estimates: k1 {k1}, k3 {k3} nats per"
+        " token. {share} of {positions} tokens have a probability ratio beyond 1.2; {drift}."
+    ),
+    "rescore.unknown": "{name}: {word}: {reason}.",
+    "rescore.drift.rounding": "no drift beyond rounding {interval}",
+    "rescore.drift.none": "no drift along the answer {interval}",
+    "rescore.drift.grows": "the difference grows by {slope} nats over 1,000 tokens {interval}",
+    "rescore.drift.shrinks": "the difference shrinks by {slope} nats over 1,000 tokens {interval}",
+    "rescore.drift.unknown": "too short for a drift",
+    "rescore.rests-on": "This rests on: {detail}.",
     "output.no-speed": "A speed-up does not count if the output differs or was not checked.",
     # At a glance.
     "glance.median": "Median over blocks, with its interval below.",
@@ -118,7 +140,7 @@ SENTENCES: Mapping[str, str] = {
     "column.end_to_end_tokens_per_s": "end to end",
     "column.kv_cache_bytes": "KV cache",
     "column.peak_allocated_bytes": "peak memory",
-    "glance.verdict": "whether the interval clears the band of no change",
+    "glance.verdict": "is the whole interval outside the band of no change?",
     "glance.best": "best",
     "glance.speedup": "decode speed ÷ that of {baseline}",
     "glance.ttft_s": "from the prompt to the first new token",
@@ -128,9 +150,31 @@ SENTENCES: Mapping[str, str] = {
     "glance.kv_cache_bytes": "held by the cache at the end",
     "glance.peak_allocated_bytes": "highest use of device memory",
     "glance.output": "against {baseline}",
+    "glance.mode.nocache": "nocache: all tokens go through the model again at every step.",
+    "glance.mode.nocache_naive": (
+        "nocache_naive: the same as people first write it, with logits of every position and a cache that is built "
+        "and dropped."
+    ),
+    "glance.mode.cached": (
+        "cached: only the newest token goes through the model; keys and values of the others are in the cache."
+    ),
+    "glance.mode.generate": "generate: transformers' own generate() with its cache, as the reference.",
+    "glance.mode.generate_nocache": "generate_nocache: transformers' own generate(use_cache=False), as the reference.",
+    "glance.mode.interrupted": "interrupted: loses its cache at interrupt.steps and rebuilds it from all tokens.",
+    "glance.mode.resumed": "resumed: keeps its cache at interrupt.steps and adds what is inserted.",
+    "glance.mode.assisted": (
+        "assisted: transformers' generate() with a draft model; each pass checks the tokens that the draft proposes."
+    ),
+    "glance.mode.prompt_lookup": (
+        "prompt_lookup: transformers' generate(); each pass checks tokens that followed the newest ones earlier in "
+        "the text."
+    ),
+    "glance.mode.prefix": (
+        "prefix: computes what all prompts of a batch begin with once, and copies its cache to every sequence."
+    ),
     "picture.of-the-run": (
         "In this run, for one sequence of {prompt} prompt and {new} new tokens, nocache computes {without}"
-        " positions and cached {cached}."
+        " positions and cached {cached}. The drawing is an example with a short prompt."
     ),
     # Memory.
     "memory.cache": "The cache of {name} holds {cache} at the end of the run, beside {weights} of weights.",
@@ -155,6 +199,10 @@ SENTENCES: Mapping[str, str] = {
         "Difference of each arm's logits from those of {baseline}, relative to the largest logit. All arms are fed"
         " the same tokens; step 0 is the prefill's token."
     ),
+    "chart.rescore": (
+        "Mean absolute difference, in nats, between the log-probability that decoding gave each token and that of one"
+        " pass over prompt and answer. Position 0 is the answer's first token."
+    ),
     "chart.memory-stack.device": "Device memory in use at the end of the arm's untimed pass.",
     "chart.memory-stack.host": (
         "The weights of the model with the cache beside them. The process itself, with Python and torch, takes"
@@ -172,7 +220,7 @@ SENTENCES: Mapping[str, str] = {
         " single steps{beyond}."
     ),
     "chart.latency.beyond": " ({hidden} of {drawn} lie above the chart)",
-    "chart.latency.first": "Hollow: the first generation, which also pays for what happens once.",
+    "chart.latency.first": "Hollow: the first generation in this process, with its one-time setup.",
     "chart.ratio": "Below: speed-up over {baseline} at each length; above 1 is faster.",
     "chart.law": "Lines: the fitted laws over the measured range; markers: median over blocks with its interval.",
     "chart.law.decodes": "Small: steps of a real decode, hollow the first time, filled the second.",
@@ -332,6 +380,11 @@ SENTENCES: Mapping[str, str] = {
     "terminal.unknown": "{figures}: not known, {reason}",
     "terminal.no-ceilings": "floor, MBU, MFU: {reason}",
     "terminal.account": "{name}: {parts} = {used} in use",
+    "terminal.waiting": "waiting for {device}: {run} (process {pid}) has measured on it since {since} UTC",
+    "terminal.waiting.host": (
+        "waiting for {device}: {run} (process {pid}) has the whole host since {since} UTC (measure.exclusive=host)"
+    ),
+    "terminal.waiting.unknown": "waiting for {device}: another run of kvbench has it",
     "terminal.stopped": "stopped: {reason}",
     "terminal.earlier": ("measured before, nothing was measured now: {folder}; resume=false measures it again"),
     "terminal.results": "results",
@@ -350,6 +403,12 @@ SENTENCES: Mapping[str, str] = {
     "bound.memory": "memory",
     "bound.compute": "compute",
     "bound.first-visit": "first-visit",
+    "progress.phase": "kvbench: {phase} … {seconds}",
+    "progress.of": "kvbench: {phase}, {number} of {total} … {seconds}",
+    "progress.measured": "kvbench measured for {seconds}",
+    "progress.ended": "kvbench stopped after {seconds}",
+    "repeat.from-python": "# kvbench.measure measured it in Python; call it again with the same model",
+    "phase.starting": "starting",
     "phase.loading": "loading",
     "phase.first visit": "first visit",
     "phase.text": "text",
@@ -357,6 +416,7 @@ SENTENCES: Mapping[str, str] = {
     "phase.memory and proof": "memory and proof",
     "phase.agreement": "agreement",
     "phase.reference": "reference",
+    "phase.re-scoring": "re-scoring",
     "phase.token confidence": "token confidence",
     "phase.warm-up": "warm-up",
     "phase.first visits explained": "first visits explained",
@@ -371,6 +431,31 @@ SENTENCES: Mapping[str, str] = {
     "sweep.left-out-points": (
         "{count} of {of} points were measured before and left out; resume=false measures them again"
     ),
+    "sweep.launched": (
+        "{points} points in {jobs} jobs (hydra/launcher={launcher}); meanwhile `kvbench report"
+        " {folder}` shows the points that have ended"
+    ),
+    "sweep.job-says": "[job {job}] {text}",
+    "sweep.launcher-says": "hydra/launcher={launcher}: {line}",
+    "sweep.another-round": "{count} points were left by jobs that ended early: launched again",
+    "sweep.jobs-go-on": "the jobs go on without this one; `kvbench report {folder}` shows the points that have ended",
+    "sweep.and-more": "and {count} more",
+    "sweep.missing": "{count} of {of} points have no record: {points}. Run the same command again to measure them.",
+    "sweep.standing": (
+        "{sweep}: {done} of {of} points have ended, {running} had begun without a record, "
+        "{missing} had not begun: {points}"
+    ),
+    "dry.point": "point",
+    "dry.head-memory": "memory",
+    "dry.head-time": "time",
+    "dry.skipped": "skipped, already measured",
+    "dry.refused": "refused",
+    "dry.memory": "memory: {basis}",
+    "dry.time": "time: {basis}",
+    "dry.counts": "{points} points: {measured} to be measured, {skipped} already measured, {refused} refused",
+    "dry.in-all": "in all {time} on one device; the largest point takes {memory}",
+    "dry.jobs": "at best {time} in {jobs} jobs at a time",
+    "dry.unknown": "{count} points have no basis for a time and are not in the sum",
     "sweep.refused": "refused: {reason}",
     # Sending runs away: to a tracker, or to a data set of the hub.
     "track.sent": "sent to {tracker}: {place}",
@@ -426,6 +511,11 @@ SENTENCES: Mapping[str, str] = {
     "head.largest-difference": "largest difference",
     "head.at-step": "at step",
     "head.exactly-0": "exactly 0 at",
+    "head.mean-difference": "mean difference",
+    "head.k1": "KL, k1",
+    "head.k3": "KL, k3",
+    "head.beyond-ratio": "ratio beyond 1.2",
+    "head.drift": "drift over 1,000 tokens",
     "head.rounding-alone": "rounding alone",
     "head.allowed": "allowed",
     "head.other-token": "another likeliest token at",
@@ -579,6 +669,7 @@ SENTENCES: Mapping[str, str] = {
     "chart.speed.title": "Decode speed by mode",
     "chart.speedup.title": "Speed-up, and the blocks behind it",
     "chart.agreement.title": "Difference of the logits by step",
+    "chart.rescore.title": "Log-probabilities: decoding against one pass over the text",
     "chart.device.title": "The device over the blocks",
     "chart.latency.title": "Decode step latency against context length",
     "chart.cumulative.title": "Time that so many new tokens take",
@@ -606,6 +697,8 @@ SENTENCES: Mapping[str, str] = {
     "axis.speedup": "speed-up (×)",
     "axis.speedup.log": "speed-up (×, logarithmic)",
     "axis.step-index": "step (index of the new token)",
+    "axis.position": "position in the answer",
+    "axis.mean-difference": "mean difference, nats",
     "axis.difference": "largest relative difference",
     "axis.block": "block (index)",
     "axis.largest-context": "largest context that fits (tokens, logarithmic)",
@@ -627,6 +720,7 @@ SENTENCES: Mapping[str, str] = {
     "hover.dispatching": "dispatching operations: {time}",
     "hover.block": "one block: {figure}",
     "hover.end-to-end": "end to end: {figure}",
+    "hover.at-position": "{figure} nats at position {position}",
     "hover.at-step": "{figure} at step {step}",
     "hover.other-token": "another likeliest token in {rows} rows at step {step}",
     "hover.does-not-fit": "{name}, does not fit: {size}",
@@ -676,6 +770,7 @@ SENTENCES: Mapping[str, str] = {
     "group.speed": "speed",
     "group.first generation": "first generation",
     "group.single steps": "single steps",
+    "group.proposed tokens": "proposed tokens",
     "group.memory": "memory",
     "group.pass check": "pass check",
     "group.energy": "energy",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from kvbench.arm import arm_names
 from kvbench.records.run_record import ArmRecord, Comparison, RunRecord
 from kvbench.report.first_screen import output_sentences
-from kvbench.report.sentences import own_words, say
+from kvbench.report.rescored import rescore_details, rescore_sentences
+from kvbench.report.sentences import explained, own_words, say
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN, printable
 
@@ -46,12 +47,17 @@ class Output:
 def output(record: RunRecord) -> Output | None:
     """None for a run that compared nothing."""
     shown = pairs(record)
-    if not shown:
+    if not shown and not record.rescores:
         return None
     return Output(
-        sentences=(*output_sentences(shown), *_references(record)),
-        details=tuple(
-            (pair.candidate, own_words(pair.agreement_detail)) for pair in shown if pair.agreement != UNKNOWN
+        sentences=(*output_sentences(shown), *_references(record), *rescore_sentences(record)),
+        details=(
+            *(
+                (pair.candidate, explained("agreement", pair.agreement_detail))
+                for pair in shown
+                if pair.agreement != UNKNOWN
+            ),
+            *rescore_details(record),
         ),
         differences=tuple(
             _difference(record, each) for each in record.comparisons if each.agreement.verdict == "MISMATCH"

@@ -11,6 +11,7 @@ from typing import Any
 
 from kvbench.arm import arm_names
 from kvbench.config.conf_files import yaml_text
+from kvbench.model_folder import LOADED
 from kvbench.records.run_record import RunRecord
 from kvbench.report.lengths import (
     FRONTIER_HEADS,
@@ -21,7 +22,7 @@ from kvbench.report.lengths import (
 )
 from kvbench.report.names import device_name, null_reason
 from kvbench.report.run_facts import shape_rows
-from kvbench.report.sentences import enumerated, explained, listed, own_words, say
+from kvbench.report.sentences import diagnosed, enumerated, listed, own_words, say
 from kvbench.report.verdicts import extra_memory_bytes
 from kvbench.text import UNKNOWN, format_value, printable
 
@@ -122,6 +123,8 @@ def repeat(record: RunRecord) -> Repeat | None:
     versions = {name: environment.get(name) for name in ("torch", "transformers")}
     pins = [shlex.quote(f"{name}=={_public(str(version))}") for name, version in versions.items() if version]
     install = [f"pip install {' '.join(pins)}"] if pins else []
+    is_loaded = (record.config.get("model") or {}).get("path") == LOADED
+    again = say("repeat.from-python") if is_loaded else f"python -m kvbench --config-path {FOLDER}"
     commit = str(environment.get("git_commit") or UNKNOWN)
     ran_with = (
         ("kvbench", record.kvbench_version),
@@ -132,7 +135,7 @@ def repeat(record: RunRecord) -> Repeat | None:
         (say("repeat.prompts"), UNKNOWN if workload is None else workload.prompt_sha256),
     )
     return Repeat(
-        commands="\n".join([*install, f"python -m kvbench --config-path {FOLDER}"]) + "\n",
+        commands="\n".join([*install, again]) + "\n",
         config=_readable_yaml(record),
         ran_with=tuple((name, printable(value)) for name, value in ran_with if value != UNKNOWN),
     )
@@ -183,7 +186,7 @@ def why(record: RunRecord) -> tuple[str, ...]:
     said: dict[str, list[str]] = {}
     for comparison in record.comparisons:
         for sentence in comparison.diagnosis:
-            text = explained(f"diagnosis.{sentence.code}", sentence.text)
+            text = diagnosed(sentence.code, sentence.text)
             said.setdefault(text, []).append(names[comparison.candidate_arm])
     return tuple(
         text

@@ -10,7 +10,8 @@ from kvbench.records.run_record import Comparison, RunRecord
 from kvbench.report.best import OF_ITSELF, best_of, with_interval
 from kvbench.report.metrics import BY_KEY, Metric, unknown
 from kvbench.report.names import format_exact, null_reason
-from kvbench.report.sentences import joined, output_word, own_words, say, word
+from kvbench.report.run_facts import modes_in_words
+from kvbench.report.sentences import explained, joined, output_word, own_words, say, word
 from kvbench.report.verdicts import pairs
 from kvbench.text import UNKNOWN
 
@@ -54,6 +55,7 @@ class Glance:
     heads: tuple[Head, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     caption: str
+    modes: tuple[str, ...]  # what each of them does
 
 
 def glance(record: RunRecord) -> Glance | None:
@@ -71,6 +73,7 @@ def glance(record: RunRecord) -> Glance | None:
             say("glance.median"),
             say("glance.star", star="★") if marked else "",
         ),
+        modes=modes_in_words(record),
     )
 
 
@@ -144,7 +147,7 @@ def _outputs(record: RunRecord) -> Iterator[Column]:
     yield (
         Head(say("column.output"), say("glance.output", baseline=next(iter(found.values())).baseline)),
         [
-            Cell(output_word(found[arm].agreement), own_words(found[arm].agreement_detail), known=True)
+            Cell(output_word(found[arm].agreement), explained("agreement", found[arm].agreement_detail), known=True)
             if arm in found
             else NOTHING
             for arm in range(len(record.arms))

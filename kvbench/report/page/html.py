@@ -15,8 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 import kvbench
 from kvbench.errors import RecordError
@@ -39,14 +38,14 @@ from kvbench.report.charts.choice import change_charts, overview_charts, run_cha
 from kvbench.report.charts.figures import ON_DARK, Chart, Look, looks
 from kvbench.report.charts.plotly_js import bundle
 from kvbench.report.charts.series import step_series
-from kvbench.report.charts.still import still
 from kvbench.report.names import run_labels
 from kvbench.report.overview import Summary, overview_sentences, summary
+from kvbench.report.page.rendering import environment
 from kvbench.report.page.sections import Section, section
 from kvbench.report.page.table import overview_table, short_names
 from kvbench.report.page.texts import prompt_texts
 from kvbench.report.redaction import redacted_run, redacted_text
-from kvbench.report.sentences import in_scripts, joined, listed, say, word
+from kvbench.report.sentences import in_scripts, listed, say
 from kvbench.text import printable
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ class _Page:
         said += [redacted_text(note) if self.redact else note for note in (*notes, *self._unusable)]
         ours = scripts()
         return (
-            _environment()
+            environment()
             .get_template("report.html.j2")
             .render(
                 title=f"kvbench: {heading}" if (heading := _heading(runs, changes)) else "kvbench",
@@ -261,37 +260,6 @@ class _Page:
     def _place(self, run: Summary) -> str:
         """Where a run lies, seen from the page; where that is not to be told, its id."""
         return run.run_id if self.redact else printable(os.path.relpath(run.folder, self.output.parent))
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("kvbench.report.page"),
-        autoescape=True,
-        finalize=_shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"say": say, "still": _still, "word": word, "joined": joined}
-    environment.filters["coded"] = _coded
-    return environment
-
-
-def _coded(sentence: str) -> Markup:
-    """A sentence of ours in which `…` stands for code."""
-    parts = escape(sentence).split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
-    )
-
-
-def _still(chart: Chart) -> Markup:
-    return Markup(still(chart))  # noqa: S704 - an SVG of our own, its words escaped
-
-
-def _shown(value: Any) -> Any:
-    """Every string on the page is made harmless to read before it is escaped; markup of our own stays."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _labels(runs: Sequence[Summary]) -> list[str]:

@@ -9,15 +9,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from kvbench.arm import arm_names
-from kvbench.records.run_record import Check, RunRecord
+from kvbench.records.run_record import RunRecord
 from kvbench.records.step_table import lane_rows
 from kvbench.records.store import StoredRun
-from kvbench.report.charts.choice import ANSWERS, PLACES
+from kvbench.report.charts.choice import PLACES, answer_chart
 from kvbench.report.charts.figures import Chart
-from kvbench.report.first_screen import FirstScreen, first_screen, title_of
+from kvbench.report.first_screen import FirstScreen, first_screen, title_of, workload_of
 from kvbench.report.lengths import frontier_sentences, growth_sentences
 from kvbench.report.metrics import METRICS, Metric, unknown
-from kvbench.report.names import batch_size, device_name, new_tokens, null_reason, prompt_tokens, run_name
+from kvbench.report.names import null_reason
 from kvbench.report.page.differences import Output, output
 from kvbench.report.page.facts import (
     Facts,
@@ -35,8 +35,8 @@ from kvbench.report.page.glance import Cell, Glance, glance
 from kvbench.report.page.illustration import Illustration, picture
 from kvbench.report.page.texts import Confidence, Produced, confidence, produced_texts
 from kvbench.report.run_facts import TurnRow, preparations, turn_arms, turn_rows
-from kvbench.report.sentences import explained, own_words, say, word
-from kvbench.report.verdicts import headlines, run_kind, run_word
+from kvbench.report.sentences import checked, explained, named, own_words, say, word
+from kvbench.report.verdicts import headlines, run_word
 from kvbench.text import UNKNOWN, printable
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def section(
         created_at=record.created_at,
         word=word(run_word(record)),
         valid=record.valid,
-        workload=_workload(record),
+        workload=workload_of(record),
         arms=arm_names(record.arms),
         first=first_screen(record),
         glance=glance(record),
@@ -183,11 +183,15 @@ def section(
         produced=produced_texts(run, prompts),
         confidence=None if steps is None else confidence(record, lane_rows(steps, "trace"), prompts, of=of),
         checks=tuple(
-            Remark(each.name, passed=each.passed, text=explained(f"check.{each.name}", _check(each)))
+            Remark(
+                named(each.name),
+                passed=each.passed,
+                text=checked(each.name, each.detail, each.advice, passed=each.passed),
+            )
             for each in record.checks
         ),
         warnings=tuple(
-            Remark(each.code, passed=False, text=explained(f"warning.{each.code}", each.detail))
+            Remark(named(each.code), passed=False, text=explained(f"warning.{each.code}", each.detail))
             for each in record.warnings
         ),
         metrics=tuple(
@@ -200,19 +204,12 @@ def section(
     )
 
 
-INSTEAD = ("speedup", "speed")  # of the answer's chart, where that has nothing to draw
-
-
 def _placed(record: RunRecord, charts: Sequence[Chart]) -> dict[str, tuple[Chart, ...]]:
     """The charts by the part of the page that they stand in."""
-    wanted = (ANSWERS[run_kind(record)], *INSTEAD) if record.arms else ()
-    if any(each.agreement.verdict == "MISMATCH" for each in record.comparisons):
-        wanted = ("agreement", *wanted)
-    drawn = {chart.key for chart in charts if chart.figure is not None}
-    answer = next((key for key in wanted if key in drawn), "")
+    answer = answer_chart(record, charts)
     found: dict[str, tuple[Chart, ...]] = {}
     for chart in charts:
-        place = "answer" if chart.key == answer else PLACES[chart.key]
+        place = "answer" if chart is answer else PLACES[chart.key]
         found[place] = (*found.get(place, ()), chart)
     return found
 
@@ -226,24 +223,6 @@ def _row(record: RunRecord, metric: Metric) -> Row:
     )
     better = "" if metric.better == "none" else say(f"better.{metric.better}")
     return Row(metric.name, better, metric.explanation, metric.group, cells)
-
-
-def _check(check: Check) -> str:
-    return f"{check.detail} → {check.advice}" if check.advice and not check.passed else check.detail
-
-
-def _workload(record: RunRecord) -> tuple[tuple[str, str], ...]:
-    """What was decoded, on what: the line below the title."""
-    model = record.model or {}
-    candidates = (
-        (say("workload.model"), str(model.get("name") or run_name(record))),
-        (say("workload.dtype"), str(model.get("dtype") or UNKNOWN)),
-        (say("workload.device"), device_name(record)),
-        (say("workload.prompt-tokens"), prompt_tokens(record)),
-        (say("workload.new-tokens"), new_tokens(record)),
-        (say("workload.batch"), batch_size(record)),
-    )
-    return tuple((name, value) for name, value in candidates if value != UNKNOWN)
 
 
 def _record_uri(record: RunRecord, most_bytes: int) -> str | None:

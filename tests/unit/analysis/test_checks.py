@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from runs import scripted_samples
+from translations import left_in_english
 
 from kvbench.analysis.assemble import assemble
 from kvbench.analysis.checks import failed, run_checks
@@ -29,7 +30,9 @@ def with_first_visit(samples: RunSamples, **changes: object) -> RunSamples:
 
 
 def check(plan: Plan, samples: RunSamples, name: str) -> Check:
-    (found,) = [each for each in run_checks(plan, samples) if each.name == name]
+    checks = run_checks(plan, samples)
+    assert [] == left_in_english((f"check.{each.name}", each.detail) for each in checks if each.passed)
+    (found,) = [each for each in checks if each.name == name]
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from translations import left_in_english
 
 from kvbench.analysis.warnings import device_during, device_warnings
 from kvbench.records.evidence import DeviceDuring, HostSample
@@ -43,7 +44,9 @@ def samples(blocks: Sequence[Block] = (), used_bytes: Sequence[int | None] = (),
 
 
 def told(found: RunSamples) -> dict[str, str]:
-    return {warning.code: warning.detail for warning in device_warnings(found)}
+    warnings = device_warnings(found)
+    assert [] == left_in_english((f"warning.{warning.code}", warning.detail) for warning in warnings)
+    return {warning.code: warning.detail for warning in warnings}
 
 
 class TestTheSummary:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from runs import scripted_samples
+from translations import left_in_english
 
 from kvbench.analysis.warnings import run_warnings
 from kvbench.plan import Plan
@@ -42,7 +43,9 @@ def with_others(samples: RunSamples, cores: Sequence[float | None]) -> RunSample
 
 
 def told(plan: Plan, samples: RunSamples, code: str) -> list[str]:
-    return [warning.detail for warning in run_warnings(plan, samples) if warning.code == code]
+    found = run_warnings(plan, samples)
+    assert [] == left_in_english((f"warning.{warning.code}", warning.detail) for warning in found)
+    return [warning.detail for warning in found if warning.code == code]
 
 
 class TestNoise:

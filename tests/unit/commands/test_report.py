@@ -65,7 +65,7 @@ def test_a_missing_path_is_one_line_that_names_it(tmp_path, capsys):
 
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
-    assert f"kvbench: {tmp_path}: no usable run\n" == capsys.readouterr().err
+    assert f"kvbench: {tmp_path}: no runs yet; measure one with `python -m kvbench`\n" == capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

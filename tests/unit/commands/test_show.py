@@ -17,6 +17,7 @@ def test_a_run_shows_its_comparison_and_verdict_in_plain_text(run, capsys):
     assert main(["show", str(run)]) == 0
     out = capsys.readouterr().out
     assert "FASTER: cached (dynamic) decodes 3.42×" in out
+    assert "model embedded · dtype " in out
     assert "VALID" in out
     assert "\x1b" not in out
 

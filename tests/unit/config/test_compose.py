@@ -12,7 +12,7 @@ from kvbench.config.conf_files import conf_folder
 from kvbench.errors import ConfigError
 
 REFUSED = [
-    ("mode=bogus", "mode=bogus: not known; allowed: both, cached, generate"),
+    ("mode=bogus", "mode=bogus: not known; allowed: assisted, both, cached"),
     ("model=nope", "model=nope: not known; allowed: embedded"),
     ("engine=warp", "engine=warp: not known; allowed: compiled, eager, fused, graph"),
     ("model.foo=1", "model.foo: no such key"),

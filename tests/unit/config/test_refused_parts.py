@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.arm import Arm, arm_conflict, device_conflict
+from kvbench.installation import install_hint
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -47,13 +48,13 @@ class TestAnArm:
         assert device_conflict(arm("flash"), "cuda") is None
 
 
-MISSING = {
-    "attention=flash_attention_2": ("flash_attn", "install it, or use another"),
-    "attention=flash_attention_3": ("flash_attn_3", "install it, or use another"),
-    "cache=hqq_int4": ("hqq", "pip install 'kvbench[hqq]'"),
-    "cache=quanto_int2": ("optimum.quanto", "pip install 'kvbench[quanto]'"),
-    "model.quantization=nf4": ("bitsandbytes", "pip install 'kvbench[bitsandbytes]'"),
-    "model.quantization=int4_weight_only": ("torchao", "pip install 'kvbench[torchao]'"),
+MISSING = {  # choice: the package, the extra that brings it
+    "attention=flash_attention_2": ("flash_attn", None),
+    "attention=flash_attention_3": ("flash_attn_3", None),
+    "cache=hqq_int4": ("hqq", "hqq"),
+    "cache=quanto_int2": ("optimum.quanto", "quanto"),
+    "model.quantization=nf4": ("bitsandbytes", "bitsandbytes"),
+    "model.quantization=int4_weight_only": ("torchao", "torchao"),
 }
 
 
@@ -61,11 +62,12 @@ MISSING = {
 def test_a_package_that_is_missing_is_named(
     run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str
 ) -> None:
-    package, remedy = MISSING[choice]
+    package, extra = MISSING[choice]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     code, out, err = run_kvbench("model=embedded", "mode=cached", choice)
     # Nothing on standard output: not even the line that says what is going to be measured.
     assert (2, "") == (code, out)
+    remedy = install_hint(extra) if extra else "install it, or use another"
     assert f"kvbench: {choice} needs the package {package}, which is not installed: {remedy}\n" == err
 
 

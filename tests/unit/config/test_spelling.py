@@ -31,6 +31,8 @@ MEANT = [
     ("+new_tokens=8", "workload.new_tokens=8"),
     ("mode=no_cache", "mode=nocache"),
     ("mode=kv_cache", "mode=cached"),
+    ("mode=speculative", "mode=assisted"),
+    ("draft_model=gpt2", "assisted.model=gpt2"),
     ("use_cache=false", "mode=nocache"),
     ("compile=true", "engine=compiled"),
     ("quantize=4bit", "model.quantization=nf4"),
@@ -115,8 +117,8 @@ def test_hydras_own_options_are_left_alone(flag: str) -> None:
         (
             "xyzzy",
             [],
-            "xyzzy: no such command; there are report, compare, show, export, query, push, explain, watch, doctor,"
-            " help; a run takes KEY=VALUE",
+            "xyzzy: no such command; there are report, compare, show, export, query, push, explain, watch, rescore,"
+            " doctor, help; a run takes KEY=VALUE",
         ),
     ],
 )
@@ -145,3 +147,9 @@ def test_every_key_is_found_by_its_last_part_and_without_its_underscores() -> No
         last = key.rpartition(".")[2]
         assert key in (found := meant_keys(last)) or found[0] in (last, OTHER_NAMES.get(last)), key
         assert meant_keys(key.replace("_", "-"))[0].replace("_", "") == key.replace("_", ""), key
+
+
+@pytest.mark.parametrize("override", ["cache=kvpress", "arms=[{mode: cached, cache: kvpress}]"])
+def test_what_cannot_be_had_is_refused_with_its_reason(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"cache=kvpress: kvpress up to .* runs on no version that kvbench supports"):
+        load_config([override], sources())

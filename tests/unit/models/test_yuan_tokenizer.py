@@ -71,5 +71,5 @@ def test_nothing_is_added_and_eod_ends_a_document(
 
 
 def test_a_missing_package_is_one_line_that_says_which(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"pip install 'kvbench\[sentencepiece\]'"), explained("mine"):
+    with pytest.raises(Exception, match=r"pip install .*\[sentencepiece\]"), explained("mine"):
         raise ValueError("`tiktoken` is required to read a `tiktoken` file. Install it with `pip install tiktoken`.")

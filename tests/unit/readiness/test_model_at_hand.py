@@ -172,22 +172,47 @@ class TestAnAdapter:
             (at / "model.safetensors").touch()
         return at
 
-    def test_alone_is_called_one(self, tmp_path: Path) -> None:
-        said = refusal("model=path", f"model.path={self.folder(tmp_path, with_base=False)}")
-        assert said is not None
-        assert "is an adapter of org/base (adapter_config.json) and no model: measure the base, or merge" in said
-
-    def test_beside_its_base_is_not_left_out_in_silence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        folder = self.folder(tmp_path, with_base=True)
+    @pytest.fixture(params=[True, False], ids=["peft", "no peft"])
+    def installed(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
         find = importlib.util.find_spec
-        for installed in (True, False):
-            monkeypatch.setattr(
-                importlib.util,
-                "find_spec",
-                lambda name, there=installed: there or None if name == "peft" else find(name),
-            )
-            said = refusal("model=path", f"model.path={folder}")
-            assert ("holds an adapter beside its base" in (said or "")) is not installed
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: request.param or None if name == "peft" else find(name)
+        )
+        return bool(request.param)
+
+    def said(self, folder: Path) -> str:
+        return refusal("model=path", f"model.path={folder}") or ""
+
+    def test_alone_wants_peft_and_then_its_weights_and_its_base(self, tmp_path: Path, installed: bool) -> None:
+        folder = self.folder(tmp_path, with_base=False)
+        if not installed:
+            assert "is an adapter of org/base (adapter_config.json), which is not applied" in self.said(folder)
+            assert "pip install peft, or measure the base" in self.said(folder)
+            return
+        assert "it lacks adapter_model.safetensors" in self.said(folder)
+        (folder / "adapter_model.safetensors").touch()
+        assert "HF_HUB_OFFLINE is set, and org/base is not in the local cache" in self.said(folder)
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/gone/base"}))
+        assert "is an adapter of /gone/base, and there is no such folder here" in self.said(folder)
+        (folder / "adapter_config.json").write_text("{}")
+        assert "is an adapter that does not name its base: write it as base_model_name_or_path" in self.said(folder)
+        (folder / "adapter_config.json").write_text("{")
+        assert "is damaged, it is not JSON" in self.said(folder)
+
+    def test_on_a_base_without_weights_is_refused_by_the_base_s_name(self, tmp_path: Path) -> None:
+        pytest.importorskip("peft")
+        (tmp_path / "base").mkdir()
+        folder = self.folder(tmp_path, with_base=False)
+        (folder / "adapter_model.safetensors").touch()
+        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tmp_path / "base")}))
+        assert f"the base of {folder}, {tmp_path / 'base'}, has no config.json" in self.said(folder)
+
+    def test_beside_its_base_is_not_left_out_in_silence(self, tmp_path: Path, installed: bool) -> None:
+        folder = self.folder(tmp_path, with_base=True)
+        (folder / "adapter_model.safetensors").touch()
+        said = self.said(folder)
+        assert ("holds an adapter beside its base" in said) is not installed
+        assert ("pip install peft" in said) is not installed
 
 
 def test_dynamic_ntk_states_no_context(tmp_path: Path) -> None:

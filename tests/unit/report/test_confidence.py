@@ -26,7 +26,7 @@ def table(*arms, prompts=1):
         batches=tuple((prompt,) for prompt in range(prompts)),
         load_s=0.0,
     )
-    return step_table((), prepared, passes)
+    return step_table((), prepared, passes, run_id="a run")
 
 
 def traced_page(tmp_path, record, trace, **folder):

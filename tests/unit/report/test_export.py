@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from kvbench.records.part import Estimate
+from kvbench.records.proposals import ProposalCounts, proposals_of
 from kvbench.records.run_record import RunRecord
 from kvbench.records.store import StoredRun
 from kvbench.report.exports.columns import COLUMNS
@@ -53,6 +55,17 @@ def test_csv_has_a_row_per_run_and_arm_with_units_in_its_columns(tmp_path):
 def test_every_export_has_the_same_columns():
     for record in (two_arms(), failed(), hostile()):
         assert all(list(COLUMNS) == list(row) for row in flat_rows([at(record)]))
+
+
+def test_every_figure_with_an_interval_has_the_columns_of_one(tmp_path):
+    counts = ProposalCounts((1, 3), (0, 4), submitted=10, draft_passes=4, draft_submitted=8, draft_kv_bytes=1)
+    pass_s = Estimate(estimator="median over blocks", value=0.25, ci_low=0.2, ci_high=0.3, level=0.95, n=5)
+    told = proposals_of([counts], "itself", 7, 0).model_copy(update={"pass_s": pass_s})
+    record = one_arm()
+    record = record.model_copy(update={"arms": (record.arms[0].model_copy(update={"proposals": told}),)})
+    (row,) = csv_rows(export(stored(tmp_path, record), "csv"))
+    names = ("pass_s", "pass_s_ci_low", "pass_s_ci_high", "pass_s_level", "pass_s_n", "acceptance", "tokens_per_pass")
+    assert ["0.25", "0.2", "0.3", "0.95", "5", "0.5", "2.0"] == [row[name] for name in names]
 
 
 @pytest.mark.parametrize("record", [invalid(), interrupted()], ids=["invalid", "interrupted"])

@@ -49,7 +49,7 @@ def test_one_candidate_has_its_answer_and_many_have_the_fastest_of_them():
         (3.4, ("FASTER", "FASTER"), "cached (dynamic) and generate are the fastest of 3 arms and cannot be told apart"),
         (9.9, ("FASTER", "AMBIGUOUS"), "The fastest of 3 arms is cached (dynamic)"),
         (0.5, ("SAME", "SLOWER"), "No arm is faster than nocache"),
-        (9.9, ("SAME", "AMBIGUOUS"), "No arm is known to be faster than nocache"),
+        (9.9, ("SAME", "AMBIGUOUS"), "Whether any arm is faster than nocache cannot be told"),
     ],
 )
 def test_no_arm_is_called_the_fastest_that_may_not_be(second, verdicts, said):
@@ -66,6 +66,18 @@ def test_no_arm_is_called_the_fastest_that_may_not_be(second, verdicts, said):
 )
 def test_every_verdict_has_a_sentence(verdict, said):
     assert said in first_screen(two_arms(pair=comparison(verdict=verdict))).sentence
+
+
+def test_a_figure_without_a_verdict_is_not_set_in_large_letters():
+    shown = first_screen(two_arms(pair=comparison(verdict="AMBIGUOUS")))
+    assert ("no verdict yet", "3.42×, 95 % interval 3.38 to 3.47, 8 blocks") == (shown.figure, shown.interval)
+
+
+def test_random_weights_are_told_beside_what_they_make_doubtful():
+    warned = two_arms(warnings=[{"code": "random_weights", "detail": "the weights are random"}])
+    (said,) = [each for each in first_screen(warned).beside if "random" in each]
+    assert "a broken cache could go unnoticed" in said
+    assert not [each for each in first_screen(two_arms()).beside if "random" in each]
 
 
 def test_arms_that_agree_share_a_sentence_and_others_are_named():

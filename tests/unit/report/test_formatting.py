@@ -43,6 +43,11 @@ def test_bounds_that_differ_by_the_last_bit_alone_are_no_reason_for_more_digits(
     assert "1.00 ms [1.00, 1.00]" == format_estimate(estimate(0.001, 0.001, 0.0010000000000000002), "s")
 
 
+def test_a_ratio_s_bound_is_told_so_exactly_that_its_side_of_1_is_seen() -> None:
+    assert "1.128× [0.996, 1.276]" == format_estimate(estimate(1.128, 0.9957, 1.276), "times")
+    assert "9.90 ms [1.00, 12.00]" == format_estimate(estimate(0.0099, 0.000996, 0.012), "s")
+
+
 def test_a_figure_without_an_interval_is_shown_without_one():
     assert format_estimate(estimate(0.0125), "s") == "12.5 ms"
     assert format_estimate(estimate(None), "s") == UNKNOWN

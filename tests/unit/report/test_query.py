@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from kvbench.commands import query as command
+from kvbench.installation import install_hint
 from kvbench.report.exports import sql
 from kvbench.report.exports.columns import VIEWS
 
@@ -183,7 +184,8 @@ class TestWhatIsMissing:
     def test_the_package_is_named_with_the_way_to_get_it(self, run_kvbench, results, monkeypatch):
         monkeypatch.setattr(sql, "find_spec", lambda _: None)
         code, _, err = run_kvbench("query", "select 1", str(results))
-        assert (2, f"kvbench: {sql.NO_EXTRA}\n") == (code, err)
+        hint = install_hint("query")
+        assert (2, f"kvbench: query needs the package duckdb, which is not installed: {hint}\n") == (code, err)
 
     def test_a_query_must_be_given(self, run_kvbench):
         code, _, err = run_kvbench("query")

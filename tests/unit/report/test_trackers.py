@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvbench.capabilities import TRACKERS
+from kvbench.installation import install_hint
 from kvbench.records.store import StoredRun
 from kvbench.report.exports import trackers
 from kvbench.report.exports.shared import shared_record
@@ -190,7 +191,7 @@ class TestARunThatIsSent:
         monkeypatch.setattr("kvbench.readiness.is_installed", lambda _: False)
         code, _, err = run_kvbench("model=scripted", "launch=inline", "track=mlflow")
         assert 2 == code
-        assert "track=mlflow needs the package mlflow, which is not installed: pip install 'kvbench[mlflow]'" in err
+        assert f"track=mlflow needs the package mlflow, which is not installed: {install_hint('mlflow')}" in err
         assert not list(tmp_path.rglob("run.json"))
 
     def test_is_told_in_one_line_with_its_place_and_each_point_of_a_sweep_is(self, run_kvbench, monkeypatch):

@@ -1,4 +1,4 @@
-"""A model on several devices has no energy and no account of one device's memory: half of a figure is none."""
+"""A model that waits on the host in part has no energy and no account of memory: half of a figure is none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from kvbench.running.torch_backend import TorchBackend
 
 @pytest.mark.parametrize(
     ("placed", "reason"),
-    [({}, "none"), ({"": 0}, "none"), ({"model": 0, "lm_head": 0}, "none"), ({"model": 0, "lm_head": 1}, SPREAD)],
+    [
+        ({}, "none"),
+        ({"": 0}, "none"),
+        ({"model": 0, "lm_head": 0}, "none"),
+        ({"model": 0, "lm_head": 1}, "none"),
+        ({"model": 0, "lm_head": "cpu"}, SPREAD),
+        ({"model": "cuda:0", "lm_head": "disk"}, SPREAD),
+    ],
 )
-def test_only_a_model_on_one_device_has_its_sensors(
+def test_only_a_model_on_gpus_alone_has_their_sensors(
     tiny_model: Callable[..., Any], placed: dict[str, int], reason: str
 ) -> None:
     model = tiny_model("llama", vocab_size=300)

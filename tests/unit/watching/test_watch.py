@@ -16,14 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 import kvbench
 from kvbench.errors import ConfigError
-from kvbench.watching import findings, sentences
+from kvbench.watching import findings, words
 from kvbench.watching.between_passes import MOVES, READS
 from kvbench.watching.findings import Finding
 from kvbench.watching.generations import generations_of
 from kvbench.watching.hooks import chain_of
 from kvbench.watching.pass_writer import PassWriter
 from kvbench.watching.seen_pass import Gap, GenerateCall, Observation, SeenPass, WatchedModel
-from kvbench.watching.sentences import ENGLISH, sentence
+from kvbench.watching.words import ENGLISH, sentence
 
 
 @pytest.fixture
@@ -164,11 +164,20 @@ class TestWhatIsRead:
             page = seen.to_html()
         finally:
             type(model).__name__ = name
-        assert page == seen._repr_html_()
+        assert (seen._repr_html_() or "?") in page
         assert "<script>" not in page
         assert "&lt;script&gt;" in page
         assert not re.search(r"src=|href=|url\(|@import", page)
         assert 4 == page.count("<rect")
+
+    def test_in_a_notebook_styles_nothing_but_itself(self, model: Any) -> None:
+        with kvbench.watch(model) as seen:
+            decode(model)
+            assert seen._repr_html_() is None  # while it is on
+        styles = re.findall(r"<style>(.*?)</style>", seen._repr_html_() or "", re.DOTALL)
+        selectors = re.findall(r"([^{}]+)\{", " ".join(styles))
+        assert selectors
+        assert all(each.strip().startswith(".kvbench-watch") for each in selectors)
 
     def test_of_thousands_of_texts_shows_the_first(self, model: Any) -> None:
         with kvbench.watch(model) as seen, torch.inference_mode():
@@ -229,4 +238,4 @@ class TestSentences:
 
     def test_may_be_of_another_language(self) -> None:
         other = {"single_passes": "{passes:,} 次"}
-        assert "3 次" == sentences.sentence(Finding("single_passes", {"passes": 3}), other)
+        assert "3 次" == words.sentence(Finding("single_passes", {"passes": 3}), other)

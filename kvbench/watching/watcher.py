@@ -19,12 +19,12 @@ from kvbench.watching.generations import Generation, generations_of
 from kvbench.watching.hooks import chain_of, hooked
 from kvbench.watching.pass_writer import PassWriter
 from kvbench.watching.seen_pass import Observation, WatchedModel
-from kvbench.watching.sentences import sentence
 from kvbench.watching.told import told
 from kvbench.watching.watch_record import WatchRecord, recorded
+from kvbench.watching.words import sentence
 
 if TYPE_CHECKING:
-    from kvbench.records.run_record import RunRecord
+    from kvbench.measured_run import MeasuredRun
 
 STILL_ON = "the watch is still on: look at it after the with block, so that reading it does not disturb the script"
 
@@ -54,7 +54,7 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
         self._hooks = PassWriter(self._chain)
         self._undo = ExitStack()
         self._wall_s: float | None = None
-        self._measured: RunRecord | None = None
+        self._measured: MeasuredRun | None = None
 
     def __enter__(self) -> Self:
         self._undo.enter_context(hooked(self._chain, self._hooks))
@@ -95,8 +95,16 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
             return STILL_ON
         return told(self.record) if self._measured is None else f"{told(self.record)}\n\n{self._comparison()}"
 
-    def _repr_html_(self) -> str:
-        return self.to_html()
+    def __repr__(self) -> str:
+        if self._wall_s is None:
+            return "<kvbench.watch: on>"
+        seen = f"{len(self.record.passes):,} forward passes of {self.record.model}"
+        return f"<kvbench.watch: {seen}, {len(self.advice)} to change>"
+
+    def _repr_html_(self) -> str | None:
+        from kvbench.watching.watch_page import fragment
+
+        return None if self._wall_s is None else fragment(self.record)
 
     def to_html(self) -> str:
         """One self-contained page of a few kilobytes: the sentences, the passes and a table."""
@@ -104,7 +112,7 @@ class watch:  # noqa: N801 - it is used as a function is: `with kvbench.watch(mo
 
         return page(self.record)
 
-    def measure(self, **settings: Any) -> RunRecord:
+    def measure(self, **settings: Any) -> MeasuredRun:
         """What a loop with a cache takes on this machine for the watched lengths, measured, and why.
 
         `kvbench.measure` on the same model, with the prompts of the longest generation that was seen and as many new
