@@ -55,8 +55,8 @@ def device_of(place: RankPlace, device: torch.device) -> torch.device:
     """
     if device.type == "cpu" and torch.cuda.is_available():
         raise DeviceUnavailable(
-            f"model.tensor_parallel={place.size}: transformers shares a model out over the GPUs wherever there are any:"
-            " use device=cuda, or hide them with CUDA_VISIBLE_DEVICES=-1"
+            f"model.tensor_parallel={place.size}: transformers takes the GPUs of a machine that has some: use"
+            " device=cuda, or hide them with CUDA_VISIBLE_DEVICES=-1"
         )
     if device.type != "cuda":
         return device

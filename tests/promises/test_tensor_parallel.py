@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from preloaded import Preloaded
@@ -180,3 +185,37 @@ class TestTwoRanks:
         record, _ = real
         for arm in record["arms"]:
             assert 0 < arm["limit"]["communication_s"]
+
+
+LONG = ("workload.new_tokens=64", "measure.blocks=500", "check.agreement=none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_real_rank_that_is_killed_or_stopped_ends_the_run_and_is_named(
+    how: signal.Signals, preloaded: Preloaded, llama: Path, tmp_path: Path
+) -> None:
+    limit = ("measure.timeout_s=90",)
+    run = preloaded.start(*REAL, *LONG, *limit, f"model.path={llama}", cwd=tmp_path, outputs=tmp_path / "outputs")
+    deadline = time.monotonic() + 80
+    while not list(tmp_path.rglob("blocks.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = [each for each in psutil.Process(run.pid).children() if "spawn_main" in " ".join(each.cmdline())]
+    last = max(workers, key=lambda each: (each.create_time(), each.pid))  # the worker is started before the other rank
+    last.send_signal(how)
+    assert 1 == run.wait(120)
+    record = the_record(tmp_path / "results")
+    if how == signal.SIGKILL:
+        assert ("crashed", True) == (record["status"], "rank 1 of 2 ended" in record["status_reason"])
+    else:
+        assert "timeout" == record["status"]
+        last.wait(10)
+
+
+@pytest.mark.slow
+def test_two_ranks_under_the_real_torchrun_write_one_record(llama: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "kvbench", *REAL]
+    ended = subprocess.run([*command, f"model.path={llama}"], cwd=tmp_path, capture_output=True, text=True)
+    assert 0 == ended.returncode, ended.stderr[-2000:]
+    record = the_record(tmp_path / "results")
+    assert ("ok", 2) == (record["status"], len(record["arms"][0]["ranks"]))
