@@ -115,7 +115,7 @@ class Arm:
     @property
     def proposes(self) -> bool:
         """Whether its passes check proposed tokens, so that one of them may make several."""
-        return MODES[self.mode].proposes
+        return self.mode in MODES and MODES[self.mode].proposes  # a record may be of another version's mode
 
     @property
     def repeats(self) -> bool:

@@ -12,7 +12,7 @@ SUBCOMMANDS = {
     "query": "SQL over any number of runs, through DuckDB",
     "push": "runs as a data set of the Hugging Face Hub, redacted",
     "explain": "a picture of what each mode submits for a prompt of yours",
-    "watch": "what a script of your own submits to its model, and what to change",
+    "watch": "what a script of your own submits to its model",
     "rescore": "log-probabilities of your own against one pass over the text",
     "doctor": "what can be measured on this machine, and what is missing",
     "help": "one key, group or choice explained: help KEY, help all",

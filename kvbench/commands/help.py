@@ -32,12 +32,12 @@ from kvbench.options import settings
 Rows = list[tuple[str, str]]
 
 EXAMPLES = (
-    ("(nothing more)", "both modes on the embedded model: no download, no GPU"),
+    ("(nothing more)", "both modes on the embedded model"),
     ("model=gemma2b mode=cached", "one mode on one model"),
-    ("model=Qwen/Qwen3-0.6B", "any causal model of the hub; model=./folder"),
+    ("model=Qwen/Qwen3-0.6B", "any model of the hub, or model=./folder"),
     ("model=gemma2b model.weights=random", "the real shape without its weights"),
     ("model=python model.target=mine:build", "a model that you wrote, with its own cache"),
-    ("-m workload.prompt_tokens=128,512", "a sweep: where does the cache begin to pay?"),
+    ("-m workload.prompt_tokens=128,512", "a sweep: where does a cache begin to pay?"),
     ("experiment=scaling", "how a step grows with the context"),
     ("--config-path last", "repeat the newest run from its config.yaml"),
     ("doctor --ceilings", "how far is a run from the hardware limit?"),

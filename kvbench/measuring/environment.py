@@ -90,6 +90,8 @@ def base_environment() -> dict[str, Any]:
     """What is known without torch: Python, machine, this process, the code's commit."""
     return {
         **_constant_environment(),
+        # Jobs of a launched sweep share the cores out among them.
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "variables": _variables(),
         "cpu_governor": _cpu_governor(GOVERNOR),
         "on_battery": _on_battery(),
@@ -109,7 +111,6 @@ def _constant_environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "logical_cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "memory_bytes": psutil.virtual_memory().total,
         "worker": {
             "pid": os.getpid(),

@@ -174,7 +174,6 @@ MEANINGS: Mapping[str, str] = {
     "warning.worker_state": "上一次运行在工作进程中留下了状态。",
     # Checks.
     "check.mode_proof": "每一步的输入（词元和缓存长度）都符合模式要求。",
-    "check.ranks": "张量并行的各个进程写出相同的词元，各自持有的字节数与预测一致。",
     "check.token_count": "每个序列写出的新词元数都符合要求。",
     "check.decode_steps": "每个测量块中都有解码速度。",
     "check.blocks": "测量块数足以得出结论。",
@@ -191,7 +190,6 @@ MEANINGS: Mapping[str, str] = {
     "check.mode_proof.failed": (
         "有的步的输入（词元或缓存长度）不符合模式要求：模型或它的缓存没有按这个模式工作，这些时间不代表该模式。"
     ),
-    "check.ranks.failed": "张量并行的进程写出了不同的词元，或持有的字节数与预测不符：这个结果不可信。",
     "check.token_count.failed": "写出的新词元数不符合要求：解码提前停止或没有停下，速率不能比较。",
     "check.decode_steps.failed": "没有可用的解码速度：请设 workload.stop=ignore，或让生成更长（workload.new_tokens）。",
     "check.blocks.failed": "测量块太少，不足以得出结论：请增大 measure.blocks。",
@@ -212,7 +210,6 @@ MEANINGS: Mapping[str, str] = {
     "check.audit_fresh_prompts.failed": "自检：有内容从一次生成留到下一次，重复的提示词没有重新解码。",
     # What checks and warnings are called, beside their codes.
     "name.mode_proof": "mode_proof（输入检查）",
-    "name.ranks": "ranks（各进程一致）",
     "name.token_count": "token_count（词元数）",
     "name.decode_steps": "decode_steps（解码速度）",
     "name.blocks": "blocks（测量块数）",

@@ -175,7 +175,6 @@ MEANINGS: Mapping[str, str] = {
     "warning.worker_state": "上一次執行在工作行程中留下了狀態。",
     # Checks.
     "check.mode_proof": "每一步送入的內容（詞元和快取長度）都符合模式要求。",
-    "check.ranks": "張量平行的各個行程寫出相同的詞元，各自持有的位元組數與預測一致。",
     "check.token_count": "每個序列寫出的新詞元數都符合要求。",
     "check.decode_steps": "每個測量區塊中都有解碼速度。",
     "check.blocks": "測量區塊數足以得出結論。",
@@ -192,7 +191,6 @@ MEANINGS: Mapping[str, str] = {
     "check.mode_proof.failed": (
         "有的步送入的內容（詞元或快取長度）不符合模式要求：模型或它的快取沒有依這個模式運作，這些時間不代表該模式。"
     ),
-    "check.ranks.failed": "張量平行的行程寫出了不同的詞元，或持有的位元組數與預測不符：這個結果不可信。",
     "check.token_count.failed": "寫出的新詞元數不符合要求：解碼提前停止或沒有停下，速率不能比較。",
     "check.decode_steps.failed": "沒有可用的解碼速度：請設 workload.stop=ignore，或讓生成更長（workload.new_tokens）。",
     "check.blocks.failed": "測量區塊太少，不足以得出結論：請調高 measure.blocks。",
@@ -213,7 +211,6 @@ MEANINGS: Mapping[str, str] = {
     "check.audit_fresh_prompts.failed": "自我檢查：有內容從一次生成留到下一次，重複的提示詞沒有重新解碼。",
     # What checks and warnings are called, beside their codes.
     "name.mode_proof": "mode_proof（輸入檢查）",
-    "name.ranks": "ranks（各行程一致）",
     "name.token_count": "token_count（詞元數）",
     "name.decode_steps": "decode_steps（解碼速度）",
     "name.blocks": "blocks（測量區塊數）",

@@ -14,7 +14,7 @@ from kvbench.records.run_record import Check
 from kvbench.records.samples import RunSamples
 from kvbench.running.job import run_job
 from kvbench.running.scripted import ScriptedBackend
-from kvbench.running.team import Place
+from kvbench.running.team import RankPlace
 
 SCRIPT = ("model=scripted", "model.tensor_parallel=2", "workload.prompt_tokens=5", "workload.new_tokens=4")
 
@@ -22,7 +22,7 @@ SCRIPT = ("model=scripted", "model.tensor_parallel=2", "workload.prompt_tokens=5
 @pytest.fixture
 def shared() -> tuple[Plan, RunSamples]:
     plan, samples = make_plan(load_config([*SCRIPT, "stream.interval=0"], sources())), RunSamples()
-    run_job(ScriptedBackend(plan.config.model, Place(0, 2, 0, None)).session(plan), samples.add)
+    run_job(ScriptedBackend(plan.config.model, RankPlace(0, 2, 0, None)).session(plan), samples.add)
     return plan, samples
 
 
