@@ -42,6 +42,7 @@ NO_TYPE = "the ceilings kept of this machine have no matrix rate in the model's 
 NO_STEPS = "no sequence had a decode step"
 CHECKING = "not computed for a mode whose passes check proposed tokens, which differ in number"
 OTHER_STEPS = "not asked of an interrupted run, whose steps are of several kinds"
+DISTURBED = "in the profiled pass the ranks exchanged for longer than a timed step takes: something disturbed it"
 NOT_MEASURED = "the run ended before its steps were measured"
 COSTS = ("weight_bytes", "kv_bytes", "flops", "head_flops", "prefill_flops", "prefill_bytes")
 OF_ARITHMETIC = ("flops", "prefill_flops", "floor_s", "compute_s", "mfu", "prefill_floor_s", "prefill_mfu")
@@ -78,7 +79,7 @@ def limit(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | None) 
         memory_s=memory_s,
         compute_s=compute_s,
         **(shared(Limit, step) if step else {}),
-        **(shared(Limit, work) if work else {}),
+        **({**shared(Limit, work), "communication_s": _exchanged_s(plan, work, itl_s)} if work else {}),
         prefill_floor_s=(
             None if prefill_memory_s is None or prefill_compute_s is None else max(prefill_memory_s, prefill_compute_s)
         ),
@@ -106,6 +107,8 @@ def _reasons(plan: Plan, samples: RunSamples, arm: int, ceilings: Ceilings | Non
     elif step.flops is None and samples.prepared is not None:
         unknown = unknown_arithmetic(_facts(samples.prepared, samples.counted_flops)) or NO_COSTS
         reasons |= dict.fromkeys(OF_ARITHMETIC, unknown)
+    if work is not None and work.communication_s is not None:
+        reasons["communication_s"] = OTHER_STEPS if _several_kinds(plan) else DISTURBED
     if _several_kinds(plan):
         reasons["launch_s"] = OTHER_STEPS
     elif plan.arms[arm].proposes:
@@ -269,6 +272,14 @@ def _floors(
     bandwidth = ceilings.bytes_per_s(cost.bytes // devices)
     memory_s = None if bandwidth is None else cost.bytes / (bandwidth * devices)
     return memory_s, None if rate is None or cost.flops is None else cost.flops / (rate * devices)
+
+
+def _exchanged_s(plan: Plan, work: StepWork, itl_s: float | None) -> float | None:
+    """What ranks exchanged in the profiled pass, where it can be a part of the steps that were timed."""
+    exchanged_s = work.communication_s
+    if exchanged_s is None or itl_s is None or exchanged_s > itl_s or _several_kinds(plan):
+        return None
+    return exchanged_s
 
 
 def _launch_s(itl_s: float | None, work: StepWork | None, ceilings: Ceilings | None) -> float | None:

@@ -350,8 +350,8 @@ class TestAKilledWorker:
     ) -> None:
         start_worker = Supervisor._worker
 
-        def dead(supervisor: Supervisor) -> Any:
-            process, connection = start_worker(supervisor)
+        def dead(supervisor: Supervisor, ranks: int) -> Any:
+            process, connection = start_worker(supervisor, ranks)
             process.kill()
             process.join()
             return process, connection

@@ -93,8 +93,8 @@ class TestASweepStartedAgain:
     def test_asks_another_worker_when_one_is_killed_as_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         start, killed = Supervisor._worker, iter([True])
 
-        def dying(supervisor: Supervisor) -> Any:
-            process, connection = start(supervisor)
+        def dying(supervisor: Supervisor, ranks: int) -> Any:
+            process, connection = start(supervisor, ranks)
             if next(killed, False):
                 process.kill()
                 process.join()

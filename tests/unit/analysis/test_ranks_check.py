@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from kvbench.analysis.checks import run_checks
+from kvbench.analysis.limits import DISTURBED, limit
 from kvbench.config.compose import load_config, sources
 from kvbench.plan import Plan, make_plan
 from kvbench.records.run_record import Check
@@ -46,6 +47,17 @@ def bytes_of_a_rank(samples: RunSamples) -> None:
     first, second = samples.untimed[1].ranks
     twice = second.model_copy(update={"kv_cache_bytes": 2 * (second.kv_cache_bytes or 0)})
     samples.untimed[1] = replace(samples.untimed[1], ranks=(first, twice))
+
+
+@pytest.mark.parametrize(("exchanged_s", "told"), [(0.0005, 0.0005), (0.002, None)])  # a step takes 1 ms
+def test_an_exchange_that_is_no_part_of_a_step_is_not_told(
+    exchanged_s: float, told: float | None, shared: tuple[Plan, RunSamples]
+) -> None:
+    plan, samples = shared
+    samples.work[1] = replace(samples.work[1], communication_s=exchanged_s)
+    found = limit(plan, samples, 1, None)
+    assert told == found.communication_s
+    assert told is not None or DISTURBED == found.why_null("communication_s")
 
 
 def test_all_alike_pass(shared: tuple[Plan, RunSamples]) -> None:
