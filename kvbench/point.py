@@ -23,7 +23,7 @@ from kvbench.records.evidence import RunWarning
 from kvbench.records.run_record import RunRecord, Status
 from kvbench.records.samples import Prepared, RunSamples
 from kvbench.records.step_table import step_table
-from kvbench.records.store import LOG, RECORD, STEPS, RunFolder, StoredRun, finished_runs, read_record
+from kvbench.records.store import LOG, RECORD, STEPS, RunFolder, StoredRun, finished_runs, not_known, read_record
 from kvbench.records.timings import Block
 from kvbench.running.faults import cause_of, uninterrupted
 from kvbench.running.frontier import search_frontier
@@ -251,5 +251,7 @@ class Finished:
             return None
         try:
             return StoredRun(read_record(folder / RECORD), folder)
-        except RecordError:
+        except RecordError as error:
+            if isinstance(error.__cause__, OSError):  # the disk: the point may well be finished
+                raise not_known(error) from error
             return None  # damaged since: measured again

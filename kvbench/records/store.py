@@ -279,16 +279,16 @@ def _told(error: ValidationError) -> str:
 def finished_runs(results_dir: Path) -> dict[str, Path]:
     """The newest run of each `resume_key` below a folder that came to its end, VALID or not: key to run folder.
 
-    Raises `RecordError` for a record that the disk does not give: its point might be measured twice.
+    Raises `RecordError` for a folder or a record that the disk does not give: its point might be measured twice.
     """
     finished: dict[str, Path] = {}
-    for path in sorted(results_dir.rglob(RECORD), key=lambda path: path.parent.name):
+    if not results_dir.is_dir():
+        return finished
+    for path in sorted(_files_called(RECORD, results_dir, _not_known), key=lambda path: path.parent.name):
         try:
             text = _content(path, MOST_RECORD_BYTES).decode(errors="replace")
         except RecordError as error:
-            raise RecordError(
-                f"{error}, so it is not known whether its point is finished; resume=false measures every point again"
-            ) from error
+            raise not_known(error) from error
         status, key = STATUS_LINE.search(text), RESUME_LINE.search(text)
         if not (status and key and status[1] in ("ok", "invalid")):
             continue
@@ -296,6 +296,17 @@ def finished_runs(results_dir: Path) -> dict[str, Path]:
         if key[1] not in finished or not AUDIT_LINE.search(text):
             finished[key[1]] = path.parent
     return finished
+
+
+def not_known(error: RecordError) -> RecordError:
+    """The same of a sweep that would go on: whether a point is finished cannot be told."""
+    return RecordError(
+        f"{error}, so it is not known whether its point is finished; resume=false measures every point again"
+    )
+
+
+def _not_known(error: OSError) -> None:
+    raise not_known(RecordError(f"{error.filename}: cannot read ({error.strerror})")) from error
 
 
 def make_results_dir(results_dir: Path) -> None:
@@ -383,9 +394,12 @@ def record_paths(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _files_called(name: str, folder: Path) -> Iterator[Path]:
-    """Every entry of this name below a folder; links to folders are not followed."""
-    for where, folders, files in os.walk(folder):
+def _files_called(name: str, folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Every entry of this name below a folder; links to folders are not followed.
+
+    `on_error` is told of what the disk does not list, which is left out otherwise.
+    """
+    for where, folders, files in os.walk(folder, onerror=on_error):
         if name in files or name in folders:
             yield Path(where, name)
 

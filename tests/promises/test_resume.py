@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from kvbench.config.compose import load_config, sources
+from kvbench.errors import RecordError
 from kvbench.measuring import environment
 from kvbench.plan import make_plan
+from kvbench.records.run_record import RunRecord
 from kvbench.records.store import RECORD, REPORT, StoredRun, find_runs
 from kvbench.running.supervisor import InlineRunner, Supervisor
 
@@ -78,6 +80,19 @@ class TestASweepStartedAgain:
         record.write_text(record.read_text()[:-20])
         assert 0 == run_kvbench(*SWEEP)[0]
         assert 2 == len(runs(tmp_path))
+
+    def test_ends_where_the_disk_no_longer_gives_a_finished_point(
+        self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_kvbench(*SWEEP)
+
+        def lost(path: Path) -> RunRecord:
+            raise RecordError(f"{path}: cannot read (Input/output error)") from OSError()
+
+        monkeypatch.setattr("kvbench.point.read_record", lost)
+        code, _, err = run_kvbench(*SWEEP)
+        assert (2, 2) == (code, len(runs(tmp_path)))
+        assert "not known whether its point is finished; resume=false" in err
 
     def test_asks_again_when_the_environment_could_not_be_told_once(
         self, run_kvbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

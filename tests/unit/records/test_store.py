@@ -7,6 +7,7 @@ import json
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pytest
@@ -248,6 +249,23 @@ class TestFindingRuns:
         (folder / RECORD).unlink()
         (folder / RECORD).mkdir()  # what root cannot read either
         with pytest.raises(RecordError, match=r"cannot read .* resume=false measures every point again"):
+            finished_runs(tmp_path)
+
+    def test_for_a_sweep_started_again_is_refused_where_a_folder_is_not_listed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, scandir = stored(tmp_path, "r1"), os.scandir
+
+        def failing(path: Any) -> Any:
+            if Path(path) == folder:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+            return scandir(path)
+
+        with (
+            monkeypatch.context() as patched,
+            pytest.raises(RecordError, match=r"r1: cannot read .* resume=false measures every point again"),
+        ):
+            patched.setattr(os, "scandir", failing)
             finished_runs(tmp_path)
 
     def test_of_a_missing_path_is_an_error(self, tmp_path: Path) -> None:
