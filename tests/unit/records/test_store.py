@@ -261,12 +261,10 @@ class TestFindingRuns:
                 raise OSError(errno.EIO, "Input/output error", str(path))
             return scandir(path)
 
-        with (
-            monkeypatch.context() as patched,
-            pytest.raises(RecordError, match=r"r1: cannot read .* resume=false measures every point again"),
-        ):
+        with monkeypatch.context() as patched:
             patched.setattr(os, "scandir", failing)
-            finished_runs(tmp_path)
+            with pytest.raises(RecordError, match=r"r1: cannot read .* resume=false measures every point again"):
+                finished_runs(tmp_path)
 
     def test_of_a_missing_path_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="nowhere: no such file or folder"):
