@@ -43,7 +43,11 @@ def main(argv: Sequence[str]) -> int:
     if options.cfg:
         from kvbench.commands.validation import print_config, print_points
 
-        return (print_points if options.multirun else print_config)(options.overrides, where)
+        if not options.multirun:
+            return print_config(options.overrides, where)
+        from kvbench.launching.launchers import launcher_of
+
+        return print_points(launcher_of(options.overrides, where.config_dir)[1], where)
     if options.multirun:
         require_one_process()
     # What computes and draws is imported only below: bad input is answered without waiting for numpy and its kin.

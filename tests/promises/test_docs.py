@@ -147,6 +147,8 @@ def _check(command: tuple[str, ...], about: str) -> None:
     match command:
         case ("python", "-m", "kvbench", "doctor" | "watch" as subcommand, *options):
             _parse(subcommand, options)
+        case ("torchrun", "--nproc-per-node", _, "-m", "kvbench", *arguments):
+            _check(("python", "-m", "kvbench", *arguments), about)
         case ("kvbench", *arguments):  # the same by its script
             _check(("python", "-m", "kvbench", *arguments), about)
         case ("python", "-m", "kvbench", subcommand, *arguments) if subcommand in SUBCOMMANDS:
@@ -199,6 +201,7 @@ LITTLE = (
 LITTLE_OF = {
     "experiment=scaling": ("scaling.lengths=[64,128,256]", "scaling.decode_tokens=0"),
     "experiment=frontier": ("frontier.axes=[batch]", "frontier.resolution=1"),
+    "mode=assisted": ("workload.new_tokens=12",),  # more than one pass of accepted tokens
 }
 REAL = sorted(
     {
@@ -214,7 +217,7 @@ REAL = sorted(
 def test_a_documented_run_runs(workplace: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.syspath_prepend(workplace)
-    for few in (*LITTLE, *(few for word in command for few in LITTLE_OF.get(word, ()))):
+    for few in (*(few for word in command for few in LITTLE_OF.get(word, ())), *LITTLE):
         key = few.partition("=")[0]
         if not any(word.startswith(key) for word in command):
             with captured():
