@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kvbench.config.overrides import in_grammar
 from kvbench.errors import ConfigError, Mistyped, reason_of
+from kvbench.installation import install_hint
 from kvbench.readiness import is_installed
 
 GROUP, SETTINGS = "hydra/launcher", "hydra.launcher"
@@ -71,9 +72,7 @@ class Launcher:
     def require(self) -> None:
         """Raise `ConfigError` where it is not installed or a key is none of its own; nothing is started."""
         if not is_installed(self.kind.module):
-            raise ConfigError(
-                f"{GROUP}={self.name}: its package is not installed: pip install 'kvbench[{self.kind.extra}]'"
-            )
+            raise ConfigError(f"{GROUP}={self.name}: its package is not installed: {install_hint(self.kind.extra)}")
         self._composed([])
 
     def launch(self, sweep: Path, jobs: Sequence[tuple[int, int]]) -> list[str]:

@@ -284,7 +284,7 @@ def finished_runs(results_dir: Path) -> dict[str, Path]:
     finished: dict[str, Path] = {}
     if not results_dir.is_dir():
         return finished
-    for path in sorted(_files_called(RECORD, results_dir, _not_known), key=lambda path: path.parent.name):
+    for path in sorted(_files_called(RECORD, results_dir, _not_listed), key=lambda path: path.parent.name):
         try:
             text = _content(path, MOST_RECORD_BYTES).decode(errors="replace")
         except RecordError as error:
@@ -305,7 +305,7 @@ def not_known(error: RecordError) -> RecordError:
     )
 
 
-def _not_known(error: OSError) -> None:
+def _not_listed(error: OSError) -> None:
     raise not_known(RecordError(f"{error.filename}: cannot read ({error.strerror})")) from error
 
 

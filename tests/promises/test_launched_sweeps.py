@@ -12,6 +12,7 @@ from typing import Any
 import forked_launcher
 import pytest
 
+from kvbench.installation import install_hint
 from kvbench.launching import launchers
 from kvbench.launching.order import Claim, Journal, Order, Outcome
 from kvbench.records.store import RECORD, REPORT, find_runs
@@ -183,7 +184,7 @@ class TestWhatALauncherIsAskedFor:
         ):
             code, _, err = run_kvbench("-m", *QUICK, f"hydra/launcher={name}")
             assert (2, 1) == (code, err.count("\n"))
-            assert f"its package is not installed: pip install 'kvbench[{extra}]'" in err
+            assert f"its package is not installed: {install_hint(extra)}" in err
 
     def test_needs_a_sweep(self, run_kvbench: Run) -> None:
         code, _, err = run_kvbench(*QUICK, "hydra/launcher=joblib")
